@@ -1,0 +1,153 @@
+"""Batches as a function of (seed, step): which sources, which samples, which crops.
+
+Nothing here remembers what was drawn before. A killed training therefore goes on with exactly the batches that it would have seen, and the number
+of workers changes the speed only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from segtrain.augment import augment
+from segtrain.config import TrainConfig
+from segtrain.errors import ConfigError, DataError, SegtrainError
+from segtrain.labels import LabelSpace, read_label_space
+from segtrain.shards import Source, open_source
+
+# Tags that keep the random streams of one seed apart.
+_ORDER, _AUGMENTATION = 1, 2
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Batch:
+    """Images (B, 3, crop, crop) uint8; targets (B, crop, crop) uint8 channels, 255 = ignore; the number of each sample's source (B,)."""
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    sources: np.ndarray
+
+
+def open_sources(config: TrainConfig) -> tuple[list[Source], LabelSpace]:
+    """The sources in the order given, and the label space of the model: that of the first source that brings one. Raises DataError."""
+    folder_space = read_label_space(config.classes) if config.classes else None
+    if folder_space is None:
+        # A folder without labels.yaml takes the classes of the first sharded dataset, wherever that stands in the list.
+        for path in config.data:
+            try:
+                folder_space = open_source(path, "train", None).label_space
+                break
+            except DataError:
+                continue
+    sources = [open_source(path, "train", folder_space) for path in config.data]
+    space = sources[0].label_space
+    for source in sources[1:]:
+        source.label_space.require_within(space, str(source.path))
+    return sources, space
+
+
+def shares(sources: Sequence[Source], config: TrainConfig) -> np.ndarray:
+    """Share of each source in the mix, in 0..1; proportional to the sizes if no ratio is set. Raises ConfigError at a wrong number of ratios."""
+    if not config.ratio:
+        weights = np.array([sum(source.group_sizes) for source in sources], dtype=np.float64)
+    elif len(config.ratio) == len(sources):
+        weights = np.array(config.ratio, dtype=np.float64)
+    else:
+        raise ConfigError(f"ratio: {len(config.ratio)} numbers for {len(sources)} sources: give one for each --data, in the same order")
+    return weights / weights.sum()
+
+
+def mix(share: np.ndarray, steps: int, batch_size: int) -> np.ndarray:
+    """(steps, batch_size) uint8: the number of the source of each draw.
+
+    Draw t takes the source in whose part of [0, 1) the number frac(t * golden ratio) falls. The realised counts stay within a few draws of the
+    wanted ones over any stretch, which independent draws do not.
+    """
+    position = np.modf(np.arange(steps * batch_size) * _GOLDEN_RATIO)[0]
+    return np.searchsorted(np.cumsum(share)[:-1], position, side="right").astype(np.uint8).reshape(steps, batch_size)
+
+
+def epoch_order(group_sizes: tuple[int, ...], window: int, key: tuple[int, ...]) -> np.ndarray:
+    """Every row once, as a function of `key`: groups (shards) in random order, then shuffled within windows of `window` consecutive rows.
+
+    The same trade as a shuffle buffer of that size: reading stays within a few shards at a time.
+    """
+    rng = np.random.default_rng(key)
+    ends = np.cumsum(group_sizes)
+    groups = rng.permutation(len(group_sizes))
+    order = np.concatenate([np.arange(ends[g] - group_sizes[g], ends[g]) for g in groups])
+    return np.concatenate([rng.permutation(order[start : start + window]) for start in range(0, len(order), window)])
+
+
+class Mixture(Dataset):
+    """Item `step` is the batch of that step, or the SegtrainError that it met: one raised in a worker process would lose its one-line form."""
+
+    def __init__(self, sources: Sequence[Source], label_space: LabelSpace, config: TrainConfig) -> None:
+        """Raises ConfigError if a source would give no sample at all."""
+        self._sources, self._label_space, self._config = sources, label_space, config
+        self._mix = mix(shares(sources, config), config.steps, config.batch_size)
+        per_step = np.stack([(self._mix == number).sum(axis=1) for number in range(len(sources))], axis=1)
+        self._before = np.concatenate([np.zeros((1, len(sources)), dtype=np.int64), np.cumsum(per_step, axis=0)])
+        self._order = functools.lru_cache(maxsize=4 * len(sources))(self._epoch_order)
+        for source, count in zip(sources, self.planned_counts, strict=True):
+            if not count:
+                raise ConfigError(
+                    f"{source.path}: gives none of the {self._mix.size} samples of {config.steps} steps x {config.batch_size}: "
+                    "raise its --ratio or --steps, or leave the source out"
+                )
+
+    def __len__(self) -> int:
+        return self._config.steps
+
+    def __getitem__(self, step: int) -> Batch | SegtrainError:
+        try:
+            return self._batch(step)
+        except SegtrainError as error:
+            return error
+
+    @property
+    def planned_counts(self) -> list[int]:
+        """Number of samples that each source gives over all steps."""
+        return self._before[-1].tolist()
+
+    def _batch(self, step: int) -> Batch:
+        images, targets = [], []
+        position = self._before[step].copy()
+        for slot, number in enumerate(self._mix[step]):
+            source = self._sources[number]
+            epoch, place = divmod(int(position[number]), sum(source.group_sizes))
+            position[number] += 1
+            image, mask, where = source.read(int(self._order(int(number), epoch)[place]))
+            channels = self._label_space.to_channels(mask, where)
+            rng = np.random.default_rng((self._config.seed, _AUGMENTATION, step, slot))
+            pixels, target = augment(image, channels, rng, self._config)
+            images.append(pixels)
+            targets.append(target)
+        return Batch(torch.stack(images), torch.stack(targets), self._mix[step])
+
+    def _epoch_order(self, number: int, epoch: int) -> np.ndarray:
+        return epoch_order(self._sources[number].group_sizes, self._config.shuffle_window, (self._config.seed, _ORDER, number, epoch))
+
+
+def batches(mixture: Mixture, first_step: int, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
+    """The batches of the steps from `first_step` on. Raises SegtrainError."""
+    loader = DataLoader(
+        mixture,
+        batch_size=None,
+        sampler=range(first_step, len(mixture)),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        # Without a generator of its own the loader would draw a number from torch's global one.
+        generator=torch.Generator(),
+    )
+    for item in loader:
+        if isinstance(item, SegtrainError):
+            raise item
+        yield item

@@ -1,0 +1,1 @@
+"""Makes labelled training data for semantic segmentation: prompts, images, masks, shards."""

@@ -1,0 +1,147 @@
+"""Reads a finished dataset again, every byte of it, and lists what is broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from synthgen.dataset.index import INDEX_FILE, ClassPixels, Index, SampleEntry, read_index
+from synthgen.dataset.metadata import KEY_FORM, is_key
+from synthgen.dataset.verify_shard import broken_in_shard
+from synthgen.errors import DatasetError
+from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is broken. `shard` is a file name ("index.json" for the index), `key` a sample's ("" if
+    it is about no one sample).
+    """
+
+    shard: str
+    key: str
+    what: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.shard, self.key, self.what) if part)
+
+
+def verify(folder: Path, workers: int = 1) -> list[Problem]:
+    """Everything that breaks docs/SHARD_FORMAT.md or the index's own sums; an empty list if the dataset is
+    sound.
+
+    Damage never raises: flipped bits, truncation, missing and foreign files are problems. `workers` shards
+    are read at a time (decoders release the interpreter lock). A changed shard byte is always found (sha256);
+    of the index, which carries no hash of itself, what cannot be found is a change to a free value: the
+    dataset's name, a colour, the name of a class that no sample asks for.
+    """
+    try:
+        index = read_index(folder)
+        index.label_space()
+    except DatasetError as error:
+        return [Problem(INDEX_FILE, "", str(error))]
+    problems = [Problem(INDEX_FILE, key, what) for key, what in _broken_in_index(index)]
+    named = {shard.file for shard in index.shards}
+    for path in sorted(folder.glob("*.tar")):
+        if path.name not in named:
+            problems.append(
+                Problem(path.name, "", "is not in the index, but loaders that take *.tar would read it")
+            )
+    rows: list[list[SampleEntry]] = [[] for _ in index.shards]
+    for row in index.samples:
+        if row.shard < len(rows):
+            rows[row.shard].append(row)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        checks = pool.map(
+            lambda number: list(broken_in_shard(folder, index, number, rows[number])), range(len(rows))
+        )
+        for shard, found in zip(index.shards, checks, strict=True):
+            problems += [Problem(shard.file, key, what) for key, what in found]
+    return problems
+
+
+def class_pixels_of(
+    index_classes: dict[int, str], samples: tuple[SampleEntry, ...]
+) -> tuple[ClassPixels, ...]:
+    """The sums of the index: for each class (id -> name) its pixels over all samples and the number of
+    samples that have it.
+    """
+    pixels: Counter[int] = Counter()
+    occurs: Counter[int] = Counter()
+    for row in samples:
+        for class_id, count in row.pixels:
+            pixels[class_id] += count
+            occurs[class_id] += 1
+    return tuple(
+        ClassPixels(id=i, name=name, pixels=pixels[i], samples=occurs[i]) for i, name in index_classes.items()
+    )
+
+
+def _broken_in_index(index: Index) -> Iterator[tuple[str, str]]:
+    names = {entry.id: entry.name for entry in index.classes}
+    if index.background is not None and index.background not in names:
+        yield "", f"background {index.background} is not a class"
+    yield from _broken_sums(index)
+    if index.class_pixels != class_pixels_of(names, index.samples):
+        yield "", "class_pixels is not the sum over the samples, class by class in the order of `classes`"
+    known = {*names, OUT_OF_DISTRIBUTION, IGNORE}
+    for row in index.samples:
+        ids = [class_id for class_id, _ in row.pixels]
+        if not is_key(row.key):
+            yield row.key, f"a key must be {KEY_FORM}"
+        if row.class_id not in names and row.class_id != IGNORE:
+            yield row.key, f"class_id {row.class_id} is not a class"
+        if ids != sorted(set(ids)) or not set(ids) <= known or any(count == 0 for _, count in row.pixels):
+            yield (
+                row.key,
+                f"pixels {list(row.pixels)} must be sorted by id, each id once, known and with a count",
+            )
+    keys = Counter(row.key for row in index.samples)
+    yield from ((key, f"the key occurs {count} times") for key, count in keys.items() if count > 1)
+    for before, after in itertools.pairwise(index.samples):
+        shards = (before.shard, after.shard)
+        if max(shards) >= len(index.shards):
+            continue
+        same_split = index.shards[before.shard].split == index.shards[after.shard].split
+        if before.shard > after.shard or (same_split and before.key > after.key):
+            yield (
+                after.key,
+                f"comes after {before.key!r}: samples must lie in shard order, by key within a split",
+            )
+
+
+def _broken_sums(index: Index) -> Iterator[tuple[str, str]]:
+    in_shard = Counter(row.shard for row in index.samples)
+    for number in in_shard.keys() - set(range(len(index.shards))):
+        yield "", f"samples name shard {number}, there are {len(index.shards)}"
+    if index.num_samples != len(index.samples):
+        yield "", f"num_samples is {index.num_samples}, it lists {len(index.samples)} samples"
+    for split, count in Counter(entry.name for entry in index.splits).items():
+        if count > 1:
+            yield "", f"split {split!r} is listed {count} times"
+    for unlisted in sorted({shard.split for shard in index.shards} - {entry.name for entry in index.splits}):
+        yield "", f"split {unlisted!r} of a shard is not listed"
+    for entry in index.splits:
+        shards = [(number, shard) for number, shard in enumerate(index.shards) if shard.split == entry.name]
+        files = [f"{entry.name}-{number:06d}.tar" for number in range(len(shards))]
+        if [shard.file for _, shard in shards] != files:
+            yield (
+                "",
+                f"the shards of split {entry.name!r} must be {entry.name}-000000.tar and on, without a gap",
+            )
+        total = sum(in_shard[number] for number, _ in shards)
+        if (entry.num_shards, entry.num_samples) != (len(shards), total):
+            yield (
+                "",
+                (
+                    f"split {entry.name!r} claims {entry.num_samples} samples in {entry.num_shards} shards, "
+                    f"it has {total} in {len(shards)}"
+                ),
+            )
+    for number, shard in enumerate(index.shards):
+        if shard.num_samples != in_shard[number]:
+            yield "", f"{shard.file} claims {shard.num_samples} samples, {in_shard[number]} are listed"

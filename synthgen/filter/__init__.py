@@ -1,0 +1,1 @@
+"""Scores and rules: what is kept and why not."""

@@ -1,0 +1,105 @@
+"""`score`: every number that a filter rule may ask for. No decision is taken here, so thresholds change without scoring again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthgen.backends import check_options, load
+from synthgen.errors import InputError
+from synthgen.images import read_image
+from synthgen.labels import Label, read_label_space
+from synthgen.models import ImageScorer
+from synthgen.recipe import Recipe
+from synthgen.records import MaskRecord, Rejected, ScoredRecord, carry
+
+GIVES = ScoredRecord
+SINGLE_UNIT = False
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """The scorer with all its options, and the wanted classes with the words that are scored."""
+    scorer = recipe.filter.scorer.model_dump(mode="json")
+    return {
+        "scorer": {"name": scorer["name"], **check_options("image_scorer", scorer).model_dump(mode="json")},
+        "classes": [[label.id, class_text(label)] for label in _wanted(recipe)],
+    }
+
+
+def build(recipe: Recipe, run: Path) -> ScoreStage:
+    """Load the scorer and embed the wanted classes."""
+    scorer: ImageScorer = load("image_scorer", recipe.filter.scorer.model_dump(), recipe.execution)
+    return ScoreStage(run, scorer, _wanted(recipe), recipe.execution.batch_size)
+
+
+def class_text(label: Label) -> str:
+    """What an image of a class is compared with."""
+    return f"a photo of a {label.spoken}"
+
+
+def pixel_std(image: np.ndarray) -> float:
+    """Standard deviation of the luma of an (H, W, 3) uint8 image, 0..255."""
+    return float((image @ _LUMA).std())
+
+
+def class_rank(image: np.ndarray, class_vectors: np.ndarray, index: int) -> int:
+    """How many classes (C, D) are more like the image (D,) than class `index`; 0 = it is the best. All rows have length 1."""
+    similarity = class_vectors @ image
+    return int(np.count_nonzero(similarity > similarity[index]))
+
+
+class ScoreStage:
+    """See the module."""
+
+    def __init__(self, run: Path, scorer: ImageScorer, wanted: Sequence[Label], batch_size: int) -> None:
+        self._run = run
+        self._scorer = scorer
+        self._batch_size = batch_size
+        self._index = {label.id: index for index, label in enumerate(wanted)}
+        self._class_vectors = scorer.embed_texts([class_text(label) for label in wanted])
+
+    def process(self, rows: Sequence[MaskRecord], folder: Path, unit: str) -> Iterator[ScoredRecord | Rejected]:
+        """One ScoredRecord for each row, or a Rejected `blank_or_unreadable`."""
+        for start in range(0, len(rows), self._batch_size):
+            yield from self._batch(rows[start : start + self._batch_size])
+
+    def _batch(self, rows: Sequence[MaskRecord]) -> Iterator[ScoredRecord | Rejected]:
+        readable: list[tuple[MaskRecord, np.ndarray]] = []
+        for row in rows:
+            try:
+                readable.append((row, read_image(self._run / row.image)))
+            except InputError as error:
+                yield _unusable(row, str(error).replace(f"{self._run}/", ""))
+        vectors = self._scorer.embed_images([image for _, image in readable])
+        prompts = {prompt: n for n, prompt in enumerate(dict.fromkeys(row.prompt for row, _ in readable if row.prompt))}
+        texts = self._scorer.embed_texts(list(prompts))
+        for (row, image), vector in zip(readable, vectors, strict=True):
+            if not np.isfinite(vector).all():
+                yield _unusable(row, f"the embedding of {row.image} is not finite")
+                continue
+            text_score = float(np.clip(texts[prompts[row.prompt]] @ vector, -1, 1)) if row.prompt else 0.0
+            index = self._index.get(row.class_id)
+            scored: ScoredRecord = carry(
+                ScoredRecord,
+                row,
+                text_image_score=text_score,
+                class_rank=-1 if index is None else class_rank(vector, self._class_vectors, index),
+                pixel_std=pixel_std(image),
+                image_embedding=tuple(map(float, vector)),
+            )
+            yield scored
+
+
+def _unusable(row: MaskRecord, detail: str) -> Rejected:
+    return Rejected(key=row.key, parent=row.key, stage="score", reason="blank_or_unreadable", detail=detail, score=0.0)
+
+
+def _wanted(recipe: Recipe) -> tuple[Label, ...]:
+    """The classes that samples are made for: those that the recipe names, or all but the background."""
+    space = read_label_space(recipe.labels.space)
+    return tuple(space.by_name(name) for name in recipe.labels.classes) or space.foreground

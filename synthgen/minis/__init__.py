@@ -1,0 +1,1 @@
+"""The mini model family: the worlds that it learns from (world/), how it is trained (train/), and the weights (weights/)."""

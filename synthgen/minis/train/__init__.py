@@ -1,0 +1,1 @@
+"""Trains the mini models: one resumable command each."""

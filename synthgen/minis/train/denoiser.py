@@ -1,0 +1,87 @@
+"""Trains the text-to-image mini: two CLIP text encoders and an SD3 transformer, from scratch, on the drawn objects.
+
+Needs the VAE (`--vae FOLDER`). Saves a StableDiffusion3Pipeline folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
+
+from synthgen.minis.train.diffusion import Flow, batches, latents_of
+from synthgen.minis.train.loop import add_arguments, schedule_of, train
+from synthgen.minis.train.scenes import scenes
+
+LENGTH = 24  # text positions: no caption of the objects world is longer
+
+
+def main(argv: list[str]) -> None:
+    """`python -m synthgen.minis.train denoiser`."""
+    parser = argparse.ArgumentParser(prog="python -m synthgen.minis.train denoiser", description=__doc__)
+    add_arguments(parser, minutes=90, batch_size=48, learning_rate=1.2e-3)
+    parser.add_argument("--vae", type=Path, required=True, help="folder of the trained VAE")
+    parser.add_argument("--scenes", type=int, default=60_000)
+    parser.add_argument("--start", type=Path, default=None, help="pipeline folder to go on from, for example the shipped one")
+    arguments = parser.parse_args(argv)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    vae = AutoencoderKL.from_pretrained(arguments.vae).eval()
+    torch.manual_seed(arguments.seed)
+    flow = Flow(LENGTH)
+    if arguments.start is not None:
+        load_start(flow, arguments.start)
+    world = scenes("objects", arguments.scenes, cache=arguments.cache)
+    latents = latents_of(vae, world, flow.tokenizer, arguments.cache, palette=None)
+    facts = train(flow, batches(latents), schedule_of(arguments), arguments.out)
+    save(flow, vae, arguments.out / "model")
+    print(facts)
+
+
+def load_start(flow: Flow, folder: Path) -> None:
+    """Take the weights of a saved pipeline folder as the start of a training."""
+    from diffusers import SD3ControlNetModel, SD3Transformer2DModel
+    from transformers import CLIPTextModelWithProjection
+
+    flow.transformer.load_state_dict(SD3Transformer2DModel.from_pretrained(folder / "transformer").state_dict())
+    for name in ("text_encoder", "text_encoder_2"):
+        getattr(flow, name).load_state_dict(CLIPTextModelWithProjection.from_pretrained(folder / name).state_dict())
+    if flow.controlnet is not None:
+        flow.controlnet.load_state_dict(SD3ControlNetModel.from_pretrained(folder / "controlnet").state_dict())
+
+
+def save(flow: Flow, vae: AutoencoderKL, folder: Path) -> None:
+    """The pipeline folder, float16 on disk, files of at most 15 MB; a ControlNet goes into `controlnet/` beside it."""
+    parts: dict[str, Any] = {
+        "transformer": flow.transformer,
+        "text_encoder": flow.text_encoder,
+        "text_encoder_2": flow.text_encoder_2,
+        "text_encoder_3": None,
+        "tokenizer": flow.tokenizer,
+        "tokenizer_2": flow.tokenizer,
+        "tokenizer_3": None,
+        "vae": vae,
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.0),
+    }
+    pipeline = StableDiffusion3Pipeline(**parts)
+    pipeline.to(dtype=torch.float16)
+    pipeline.save_pretrained(folder, max_shard_size="15MB")
+    if flow.controlnet is not None:
+        flow.controlnet.half().save_pretrained(folder / "controlnet", max_shard_size="15MB")
+
+
+def load_pipeline(folder: Path, control: bool = False) -> Any:
+    """The saved pipeline in float32, for evaluation."""
+    from diffusers import SD3ControlNetModel
+
+    plain = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None, torch_dtype=torch.float32)
+    plain.set_progress_bar_config(disable=True)
+    if not control:
+        return plain
+    net = SD3ControlNetModel.from_pretrained(folder / "controlnet", torch_dtype=torch.float32)
+    pipeline = StableDiffusion3ControlNetPipeline(controlnet=net, **plain.components)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

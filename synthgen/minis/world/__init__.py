@@ -1,0 +1,1 @@
+"""Drawn worlds: images with exact masks and captions."""

@@ -1,0 +1,117 @@
+"""The six kinds of model that the pipeline asks for. A backend is a file of the folder of its kind (see synthgen/backends.py).
+
+One convention for all: images are numpy (H, W, 3) uint8 RGB; masks (H, W) uint8 class ids, 255 = ignore; boxes XYXY and points (x, y) in
+pixels; sizes (H, W). Lists in, lists out, same order; a result depends on its own item only, not on its neighbours in the batch.
+Tensors, devices and [-1, 1] stay inside a backend.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TextEmbedding:
+    """What a text encoder gives for one prompt."""
+
+    tokens: np.ndarray  # (T, D) float32, for cross or joint attention; (0, 0) for encoders that only pool
+    pooled: np.ndarray  # (P,) float32, not normalised
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RenderJob:
+    """One image to be made. `photograph` and `layout` are absolute paths; None for none."""
+
+    key: str
+    prompt: str
+    negative: str
+    seed: int
+    height_px: int
+    width_px: int
+    embedding: TextEmbedding | None  # of `prompt`, if the bank holds it; None = the renderer encodes it
+    negative_embedding: TextEmbedding | None
+    photograph: Path | None
+    layout: np.ndarray | None  # (H, W) uint8 ids
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prototypes:
+    """Support prototypes (Syn4Seg, APE): mean features of the labelled support pixels, L2-normalised."""
+
+    ids: tuple[int, ...]  # class id of each row; an id may own several rows (background is many things)
+    vectors: np.ndarray  # (P, D) float32, each row of length 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SupportShot:
+    """One labelled support image."""
+
+    image: np.ndarray  # (H, W, 3) uint8
+    mask: np.ndarray  # (H, W) uint8
+    class_id: int  # the class that it was chosen for
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProposalRequest:
+    """One image to be labelled coarsely with one of `candidates` (class ids, background included) at each pixel."""
+
+    image: np.ndarray  # (H, W, 3) uint8
+    features: np.ndarray  # (h, w, D) float32 of the recipe's feature extractor, L2-normalised per cell
+    candidates: tuple[int, ...]
+    prompt: str
+
+
+class TextEncoder(Protocol):
+    id: str  # names encoder and weights; stored with a bank, since it sets the scale of its cosines
+
+    def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]: ...
+
+
+class Renderer(Protocol):
+    id: str
+    revision: str
+
+    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray]: ...
+
+
+class FeatureExtractor(Protocol):
+    id: str
+
+    def features(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """(h, w, D) float32 for each image, every cell L2-normalised; cell (i, j) covers the image's (i, j)-th h x w part."""
+        ...
+
+
+class Proposer(Protocol):
+    def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
+        """Called once before the first `propose`, with the support set."""
+        ...
+
+    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
+        """(H, W) uint8 for each request: a candidate id, or 255 where the proposer does not know."""
+        ...
+
+
+class MaskDecoder(Protocol):
+    id: str
+
+    def decode(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each image its (N, 4) float32 XYXY boxes -> ((N, H, W) bool masks, (N,) float32 predicted IoU in [0, 1])."""
+        ...
+
+
+class ImageScorer(Protocol):
+    id: str
+
+    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """(N, D) float32, L2-normalised."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, D) float32, L2-normalised; comparable with the images by cosine."""
+        ...

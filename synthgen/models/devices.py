@@ -1,0 +1,35 @@
+"""What `execution.device` and `execution.dtype` mean, said once for every backend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from synthgen.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def torch_device(execution: Any) -> torch.device:
+    """`auto` is the first CUDA device, else Apple's, else the CPU. Raises ModelError for a device that is not there."""
+    import torch
+
+    name = execution.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"execution.device {name!r}: not a device; use auto, cpu, cuda, cuda:1 or mps") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise ModelError(f"execution.device {name!r}: no such GPU here ({torch.cuda.device_count()} found); use auto or cpu")
+    return device
+
+
+def torch_dtype(execution: Any, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU and float32 elsewhere."""
+    import torch
+
+    if execution.dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[execution.dtype]

@@ -1,0 +1,1 @@
+"""Dense feature extractors, one backend a file."""

@@ -1,0 +1,1 @@
+"""Image-text scorers, one backend a file."""

@@ -1,0 +1,1 @@
+"""Promptable mask decoders, one backend a file."""

@@ -1,0 +1,204 @@
+"""Segment Anything (Kirillov et al., ICCV 2023) through the authors' package `segment_anything`: boxes to masks.
+
+    mask_decoder: {name: segment_anything}                                                the mini that ships
+    mask_decoder: {name: segment_anything, model: ./sam_vit_h_4b8939.pth, kind: vit_h}    an official checkpoint
+    mask_decoder: {name: segment_anything, model: "hf-hub:owner/repository/sam_vit_h_4b8939.pth"}
+
+A model folder holds `config.json` (see MINI) and `model.safetensors`. The classes are the same for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from synthgen.errors import ModelError
+from synthgen.models.devices import torch_device, torch_dtype
+from synthgen.models.weights import HUB_ERRORS, HUB_PREFIX, hub_error, resolve
+
+MINI: dict[str, Any] = {
+    "image_size": 128,
+    "patch_size": 8,
+    "encoder_dim": 96,
+    "encoder_depth": 4,
+    "encoder_heads": 4,
+    "window_size": 8,
+    "global_attention": [1, 3],
+    "prompt_dim": 64,
+    "decoder_depth": 2,
+    "decoder_heads": 4,
+    "decoder_mlp": 256,
+    "iou_hidden": 256,
+}
+"""The configuration of mini/sam; every key of `config.json`, with its default."""
+
+_KIND = re.compile(r"vit_[hlb]")
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str = Field("mini/sam", description="a model folder, an official checkpoint file, or hf-hub:owner/repository[/file.pth]")
+    kind: Literal["", "vit_h", "vit_l", "vit_b"] = Field("", description="of a checkpoint file; empty = as its name says")
+    multimask: bool = Field(False, description="decode three masks a box and keep the one of the highest predicted IoU [guess: off]")
+
+
+def construct(config: dict[str, Any]) -> Any:
+    """A `segment_anything.modeling.Sam` with random weights, in evaluation mode. Keys missing in `config` have the values of MINI.
+
+    Raises ModelError for an unknown key or sizes that do not fit together.
+    """
+    import torch
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    unknown = sorted(set(config) - set(MINI))
+    if unknown:
+        raise ModelError(f"SAM config: no such key: {', '.join(unknown)}; its keys are: {', '.join(MINI)}")
+    c = {**MINI, **config}
+    for whole, part in (("image_size", "patch_size"), ("encoder_dim", "encoder_heads"), ("prompt_dim", "decoder_heads")):
+        if c[whole] % c[part]:
+            raise ModelError(f"SAM config: {whole} {c[whole]} is not a multiple of {part} {c[part]}")
+    if c["prompt_dim"] % 8 or c["prompt_dim"] // 2 % c["decoder_heads"]:
+        raise ModelError(f"SAM config: prompt_dim {c['prompt_dim']} must be a multiple of 8 and of twice decoder_heads")
+    grid = c["image_size"] // c["patch_size"]
+    encoder = ImageEncoderViT(
+        img_size=c["image_size"],
+        patch_size=c["patch_size"],
+        embed_dim=c["encoder_dim"],
+        depth=c["encoder_depth"],
+        num_heads=c["encoder_heads"],
+        out_chans=c["prompt_dim"],
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=c["window_size"],
+        global_attn_indexes=tuple(c["global_attention"]),
+    )
+    prompts = PromptEncoder(
+        embed_dim=c["prompt_dim"],
+        image_embedding_size=(grid, grid),
+        input_image_size=(c["image_size"], c["image_size"]),
+        mask_in_chans=16,
+    )
+    decoder = MaskDecoder(
+        num_multimask_outputs=3,
+        transformer=TwoWayTransformer(
+            depth=c["decoder_depth"], embedding_dim=c["prompt_dim"], num_heads=c["decoder_heads"], mlp_dim=c["decoder_mlp"]
+        ),
+        transformer_dim=c["prompt_dim"],
+        iou_head_hidden_dim=c["iou_hidden"],
+    )
+    return Sam(encoder, prompts, decoder).eval()
+
+
+def load_sam(model: str, kind: str = "") -> Any:
+    """A `Sam` in float32 on the CPU, frozen, in evaluation mode. `model` and `kind` as in Options.
+
+    Raises ModelError if the weights are missing, or are not those of a SAM of this shape.
+    """
+    path = _on_hub(model) if model.startswith(HUB_PREFIX) else resolve(model)
+    if isinstance(path, str):
+        path = _on_hub(HUB_PREFIX + path)
+    sam = _from_folder(path) if path.is_dir() else _from_checkpoint(path, kind)
+    return sam.float().eval().requires_grad_(False)
+
+
+def build(options: Options, execution: Any) -> SegmentAnything:
+    return SegmentAnything(load_sam(options.model, options.kind), options, execution)
+
+
+class SegmentAnything:
+    """`SamPredictor`: each image is encoded once and all of its boxes are decoded in one call. Images do not share a batch."""
+
+    def __init__(self, sam: Any, options: Options, execution: Any) -> None:
+        from segment_anything import SamPredictor
+
+        self._device = torch_device(execution)
+        self._dtype = torch_dtype(execution, self._device)
+        self._predictor = SamPredictor(sam.to(self._device))
+        self._multimask = options.multimask
+        self.id = f"segment_anything:{options.model}"
+
+    def decode(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self._decode(image, np.asarray(of_image, np.float32).reshape(-1, 4)) for image, of_image in zip(images, boxes, strict=True)]
+
+    def _decode(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
+        height, width = image.shape[:2]
+        if not len(boxes):
+            return np.zeros((0, height, width), bool), np.zeros(0, np.float32)
+        half = self._dtype != torch.float32
+        with torch.inference_mode():
+            with torch.autocast(self._device.type, self._dtype, enabled=half):
+                self._predictor.set_image(np.array(image))
+            # The decoder costs little, and half-precision coordinates would move its boxes: it always runs in float32.
+            self._predictor.features = self._predictor.features.float()
+            prompts = torch.as_tensor(self._predictor.transform.apply_boxes(boxes, (height, width)), dtype=torch.float32, device=self._device)
+            masks, ious, _ = self._predictor.predict_torch(None, None, prompts, multimask_output=self._multimask)
+            self._predictor.reset_image()
+        ious = ious.float().clamp(0, 1).cpu().numpy()
+        best = ious.argmax(axis=1)
+        each = np.arange(len(boxes))
+        return masks[torch.as_tensor(each), torch.as_tensor(best)].cpu().numpy(), ious[each, best]
+
+
+def _from_folder(folder: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        sam = construct(config)
+        sam.load_state_dict(load_file(folder / "model.safetensors"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder}: is no SAM folder; it needs config.json and model.safetensors") from error
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: config.json and model.safetensors do not give a SAM: {_first_line(error)}") from error
+    return sam
+
+
+def _from_checkpoint(path: Path, kind: str) -> Any:
+    import pickle
+
+    import torch
+    from segment_anything import sam_model_registry
+
+    named = _KIND.search(path.name)
+    kind = kind or (named.group() if named else "")
+    if not kind:
+        raise ModelError(f"{path}: its name does not say which SAM it is; set kind to vit_h, vit_l or vit_b")
+    try:
+        sam = sam_model_registry[kind]()
+        sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError) as error:
+        raise ModelError(f"{path}: is not a checkpoint of SAM {kind}: {_first_line(error)}") from error
+    return sam
+
+
+def _on_hub(model: str) -> Path:
+    """Download `hf-hub:owner/repository` (config.json and model.safetensors) or one file of it."""
+    from huggingface_hub import hf_hub_download
+
+    parts = model.removeprefix(HUB_PREFIX).split("/", 2)
+    if len(parts) < 2:
+        raise ModelError(f"model {model!r}: a Hub id is owner/name")
+    repository = "/".join(parts[:2])
+    try:
+        if len(parts) == 3:
+            return Path(hf_hub_download(repository, parts[2]))
+        hf_hub_download(repository, "config.json")
+        return Path(hf_hub_download(repository, "model.safetensors")).parent
+    except HUB_ERRORS as error:
+        raise hub_error(model, error) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # load_state_dict says what is wrong on its second line.
+    return (lines[1] if len(lines) > 1 else lines[0] if lines else type(error).__name__)[:200]

@@ -1,0 +1,1 @@
+"""Coarse-mask proposers, one backend a file."""

@@ -1,0 +1,54 @@
+"""Coarse masks from support prototypes alone: each pixel takes the candidate whose prototype it is most like.
+
+The nearest-prototype classifier of few-shot segmentation (PANet, Wang et al., ICCV 2019), standing in for Syn4Seg's GFSS network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from synthgen.images import IGNORE
+from synthgen.models import ProposalRequest, Prototypes, SupportShot
+from synthgen.models.cosine_maps import best_per_class, cosine_maps, of_classes
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    min_cosine: float = Field(-1.0, ge=-1, le=1, description="a pixel whose best cosine is below this stays 255; -1 = off")
+
+
+def build(options: Options, execution: Any) -> PrototypeProposer:
+    return PrototypeProposer(options.min_cosine)
+
+
+class PrototypeProposer:
+    """Argmax of upsampled cosine maps; of a class with several prototypes the best counts. Candidates without a prototype are never proposed."""
+
+    def __init__(self, min_cosine: float) -> None:
+        self._min_cosine = min_cosine
+        self._prototypes = Prototypes((), np.zeros((0, 0), np.float32))
+
+    def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
+        self._prototypes = prototypes
+
+    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
+        return [nearest_class(request, request.features, self._prototypes, self._min_cosine) for request in requests]
+
+
+def nearest_class(request: ProposalRequest, features: np.ndarray, prototypes: Prototypes, min_cosine: float) -> np.ndarray:
+    """(H, W) uint8: at each pixel the candidate of the highest upsampled cosine; 255 where it is below `min_cosine`, or if there is none.
+
+    features (h, w, D) of the request's image, in the space of `prototypes`; on a tie the candidate that comes first.
+    """
+    size = (request.image.shape[0], request.image.shape[1])
+    own = of_classes(prototypes, request.candidates)
+    if not own.ids:
+        return np.full(size, IGNORE, np.uint8)
+    class_ids, cosines = best_per_class(cosine_maps(features, own.vectors, size), own.ids)
+    mask = class_ids.astype(np.uint8)[cosines.argmax(axis=0)]
+    mask[cosines.max(axis=0) < min_cosine] = IGNORE
+    return mask

@@ -1,0 +1,130 @@
+"""Renderer `sd3`: Stable Diffusion 3 and 3.5 through diffusers, with or without a ControlNet.
+
+The same code takes `stabilityai/stable-diffusion-3.5-large`, a local folder, or the shipped minis. Prompts that the bank has encoded are not
+encoded again, and then no text encoder is loaded at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from synthgen.errors import ModelError
+from synthgen.labels import read_label_space
+from synthgen.models import RenderJob, TextEmbedding
+from synthgen.models.provenance import folder_facts, revision_of
+from synthgen.models.text_encoders import sd3 as text_encoder
+from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
+
+
+class Options(BaseModel):
+    """Which model and how it samples."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str = Field("stabilityai/stable-diffusion-3.5-large", description="Hub id, local folder or mini/<name>")
+    revision: str = Field("", description="Hub revision; empty = main")
+    controlnet: str = Field("", description="ControlNet for layouts: Hub id, local folder or mini/<name>/controlnet; empty = text only")
+    control_scale: float = Field(1.0, ge=0, le=4, description="weight of the ControlNet's residuals")
+    control_palette: str = Field("cityscapes", description="label space whose colours the ControlNet was trained on")
+    steps: int = Field(28, ge=1, le=1000, description="denoiser steps [SD3.5-Large card: 28-40]")
+    guidance: float = Field(4.5, ge=0, le=30, description="classifier-free guidance, 1 = none [SD3.5-Large card: 4.5]")
+    t5: bool = Field(True, description="use the T5 encoder if the model has one")
+    max_sequence_length: int = Field(-1, ge=-1, le=512, description="T5 tokens; -1 = what the model folder says, else 256")
+
+
+def build(options: Options, execution: Any) -> Sd3Renderer:
+    """Load the denoiser, the VAE and the ControlNet; text encoders only when a job brings no embedding."""
+    return Sd3Renderer(options, execution)
+
+
+class Sd3Renderer:
+    """Renders batches; every sample has a generator of its own, seeded on the CPU, so noise is the same on every device."""
+
+    def __init__(self, options: Options, execution: Any) -> None:
+        import torch
+        from diffusers import SD3ControlNetModel, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
+
+        from synthgen.models.devices import torch_device, torch_dtype
+
+        self._torch = torch
+        self._options = options
+        self._execution = execution
+        self._device = torch_device(execution)
+        self._text: Any = None
+        place = resolve(options.model)
+        revision = {"revision": options.revision} if options.revision else {}
+        dtype = torch_dtype(execution, self._device)
+        texts = {f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}
+        try:
+            pipeline = StableDiffusion3Pipeline.from_pretrained(place, **texts, dtype=dtype, **revision)
+            if options.controlnet:
+                net = SD3ControlNetModel.from_pretrained(resolve(options.controlnet), dtype=dtype)
+                pipeline = StableDiffusion3ControlNetPipeline(controlnet=net, **pipeline.components)
+        except HUB_ERRORS as error:
+            raise hub_error(options.controlnet if "pipeline" in locals() else options.model, error) from error
+        if execution.offload and self._device.type == "cuda":
+            pipeline.enable_model_cpu_offload(device=self._device)
+        else:
+            pipeline.to(self._device)
+        pipeline.set_progress_bar_config(disable=True)
+        self._pipeline = pipeline
+        self._length = options.max_sequence_length if options.max_sequence_length >= 0 else int(folder_facts(place).get("max_sequence_length", 256))
+        self._colours = read_label_space(options.control_palette).colour_table() if options.controlnet else None
+        self.revision = revision_of(options.model, options.revision)
+        self.id = f"sd3:{options.model}" + (f"+{options.controlnet}" if options.controlnet else "")
+        self.steps, self.guidance = options.steps, options.guidance
+
+    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
+        """(H, W, 3) uint8 for each job, None where the model gave no finite image. All jobs of a call must have one size."""
+        jobs = list(jobs)
+        sizes = {(job.height_px, job.width_px) for job in jobs}
+        if len(sizes) != 1:
+            raise ValueError(f"jobs of one call must have one size, got {sorted(sizes)}")
+        height, width = sizes.pop()
+        step = self._pipeline.vae_scale_factor * self._pipeline.transformer.config.patch_size
+        if height % step or width % step:
+            raise ModelError(f"render.height_px x width_px = {height} x {width}: {self.id} makes sizes that are multiples of {step} px")
+        embeddings = [job.embedding or self._encode(job.prompt) for job in jobs]
+        negatives = [job.negative_embedding or self._encode(job.negative) for job in jobs]
+        extra: dict[str, Any] = {}
+        if self._colours is not None:
+            extra = {"control_image": [self._control(job) for job in jobs], "controlnet_conditioning_scale": self._options.control_scale}
+        with self._torch.inference_mode():
+            pictures = self._pipeline(
+                prompt_embeds=self._tensor([e.tokens for e in embeddings]),
+                pooled_prompt_embeds=self._tensor([e.pooled for e in embeddings]),
+                negative_prompt_embeds=self._tensor([e.tokens for e in negatives]),
+                negative_pooled_prompt_embeds=self._tensor([e.pooled for e in negatives]),
+                height=height,
+                width=width,
+                num_inference_steps=self._options.steps,
+                guidance_scale=self._options.guidance,
+                generator=[self._torch.Generator("cpu").manual_seed(job.seed) for job in jobs],
+                max_sequence_length=self._length,
+                output_type="pt",
+                **extra,
+            ).images
+        arrays = pictures.float().cpu().permute(0, 2, 3, 1).numpy()
+        return [np.round(array * 255).astype(np.uint8) if np.isfinite(array).all() else None for array in arrays]
+
+    def _encode(self, prompt: str) -> TextEmbedding:
+        if self._text is None:
+            options = self._options
+            self._text = text_encoder.build(
+                text_encoder.Options(model=options.model, revision=options.revision, t5=options.t5, max_sequence_length=options.max_sequence_length),
+                self._execution,
+            )
+        return self._text.encode([prompt])[0]
+
+    def _control(self, job: RenderJob) -> Image.Image:
+        if job.layout is None or self._colours is None:
+            raise ModelError(f"{self.id} needs a label map for every image; prompt {job.prompt!r} has none (use a prompt source that gives layouts)")
+        # nearest: a blended colour would stand for a class that is not there
+        return Image.fromarray(self._colours[job.layout]).resize((job.width_px, job.height_px), Image.Resampling.NEAREST)
+
+    def _tensor(self, arrays: list[np.ndarray]) -> Any:
+        return self._torch.from_numpy(np.stack(arrays)).to(self._device, self._pipeline.transformer.dtype)

@@ -1,0 +1,101 @@
+"""Text encoder `sd3`: the renderer's own. CLIP-L and CLIP-bigG (and T5 where the folder has it), encoded by diffusers' SD3 pipeline.
+
+`pooled` is CLIP-L's and CLIP-bigG's projected embedding side by side (768 + 1280 = 2048 for SD3.5), which is what the prompt bank compares;
+`tokens` is what the denoiser attends to. So a prompt is encoded once, for the bank and for the renderer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from synthgen.models import TextEmbedding
+from synthgen.models.provenance import folder_facts, revision_of
+from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
+
+
+class Options(BaseModel):
+    """Which SD3-type model, and what of its text encoders."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str = Field("stabilityai/stable-diffusion-3.5-large", description="Hub id, local folder or mini/<name>")
+    revision: str = Field("", description="Hub revision; empty = main")
+    t5: bool = Field(True, description="use the T5 encoder if the model has one; without it SD3.5 takes zeros in its place")
+    max_sequence_length: int = Field(-1, ge=-1, le=512, description="T5 tokens; -1 = what the model folder says, else 256")
+    pooled: Literal["clip", "t5"] = Field("clip", description="what the bank compares: the pooled CLIP vectors, or T5's states averaged")
+
+
+def build(options: Options, execution: Any) -> Sd3TextEncoder:
+    """Load the text encoders and the transformer's configuration, but none of its weights."""
+    return Sd3TextEncoder(options, execution)
+
+
+class Sd3TextEncoder:
+    """Encodes one prompt at a time, so that the result cannot depend on what else is in a batch."""
+
+    def __init__(self, options: Options, execution: Any) -> None:
+        import torch
+        from accelerate import init_empty_weights
+        from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+
+        from synthgen.models.devices import torch_device, torch_dtype
+
+        place = resolve(options.model)
+        self._device = torch_device(execution)
+        self._pooled = options.pooled
+        length = options.max_sequence_length
+        self._length = length if length >= 0 else int(folder_facts(place).get("max_sequence_length", 256))
+        revision = {"revision": options.revision} if options.revision else {}
+        without_t5 = {} if options.t5 and has_t5(place, revision) else {"text_encoder_3": None, "tokenizer_3": None}
+        try:
+            # encode_prompt asks the transformer for its width when T5 is absent: its configuration is enough
+            config = SD3Transformer2DModel.load_config(place, subfolder="transformer", **revision)
+            with init_empty_weights():
+                transformer = SD3Transformer2DModel.from_config(config)
+            self._pipeline = StableDiffusion3Pipeline.from_pretrained(
+                place, transformer=transformer, vae=None, **without_t5, dtype=torch_dtype(execution, self._device), **revision
+            )
+        except HUB_ERRORS as error:
+            raise hub_error(options.model, error) from error
+        for part in (self._pipeline.text_encoder, self._pipeline.text_encoder_2, self._pipeline.text_encoder_3):
+            if part is not None:
+                part.to(self._device)
+        self._torch = torch
+        t5 = "" if "text_encoder_3" in without_t5 else "+t5"
+        self.id = f"sd3:{options.model}@{revision_of(options.model, options.revision)}:{options.pooled}{t5}:{self._length}"
+
+    def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]:
+        """tokens (77 + T5 tokens, joint attention width) and pooled vectors, float32."""
+        return [self._encode(prompt) for prompt in prompts]
+
+    def _encode(self, prompt: str) -> TextEmbedding:
+        with self._torch.inference_mode():
+            states, _, pooled, _ = self._pipeline.encode_prompt(
+                prompt=prompt,
+                prompt_2=None,
+                prompt_3=None,
+                device=self._device,
+                do_classifier_free_guidance=False,
+                max_sequence_length=self._length,
+            )
+            if self._pooled == "t5" and self._pipeline.text_encoder_3 is not None:
+                pooled = states[:, -self._length :].mean(dim=1)
+            return TextEmbedding(_numpy(states[0]), _numpy(pooled[0]))
+
+
+def has_t5(place: Any, revision: dict[str, str]) -> bool:
+    """Whether a pipeline folder or repository names a third text encoder. Raises ModelError if the model cannot be reached."""
+    from diffusers import StableDiffusion3Pipeline
+
+    try:
+        index = StableDiffusion3Pipeline.load_config(place, **revision)
+    except HUB_ERRORS as error:
+        raise hub_error(str(place), error) from error
+    return (index.get("text_encoder_3") or [None])[0] is not None
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    return tensor.float().cpu().numpy()

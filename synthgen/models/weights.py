@@ -1,0 +1,75 @@
+"""Where the weights of a model lie: a mini of the package, a local file or folder, or a repository of the Hub.
+
+    mini/sam                                the mini family that ships with the package (synthgen/minis/weights/sam)
+    ./my_model, /data/sam_vit_h_4b8939.pth  something local: used if it exists, refused if it does not
+    stabilityai/stable-diffusion-3.5-large  anything else is an id of the Hub; `hf-hub:` in front says so explicitly
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synthgen.errors import ModelError
+
+HUB_PREFIX = "hf-hub:"
+MINI_PREFIX = "mini/"
+HUB_ERRORS = (OSError, RuntimeError, ValueError)
+"""What the loaders of diffusers, transformers, open_clip and huggingface_hub raise for weights that they cannot get."""
+
+_MINIS = Path(__file__).resolve().parent.parent / "minis" / "weights"
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+_TRAINED_BY = {"sam": "sam", "clip": "clip", "vae": "vae", "objects": "denoiser", "streets": "controlnet"}
+
+
+def resolve(model: str) -> Path | str:
+    """The local file or folder of a model, or its Hub id (`owner/name`) as a string.
+
+    Raises ModelError if a mini has not been trained yet or a path does not exist.
+    """
+    if model.startswith(MINI_PREFIX):
+        name = model.removeprefix(MINI_PREFIX)
+        folder = _MINIS / name
+        if not folder.is_dir():
+            there = ", ".join(f"mini/{path.name}" for path in sorted(_MINIS.glob("*")) if path.is_dir()) or "none"
+            what = _TRAINED_BY.get(name, "--help")
+            raise ModelError(f"{model}: no such weights in {folder} (there: {there}); train them with `python -m synthgen.minis.train {what}`")
+        return folder
+    if model.startswith(HUB_PREFIX):
+        return model.removeprefix(HUB_PREFIX)
+    path = Path(model).expanduser()
+    if path.exists():
+        return path
+    if not model or model.startswith(("/", "./", "../", "~")) or model.count("/") > 1 or path.suffix in _WEIGHT_SUFFIXES:
+        raise ModelError(f"{model!r}: no such file or folder; give a local path that exists, mini/<name>, or a Hub id (owner/name)")
+    return model
+
+
+def hub_error(model: str, error: BaseException) -> ModelError:
+    """One line for weights that could not be had: gated, offline, missing, or not of the kind that was asked for.
+
+    The whole chain of causes is read, since the loaders wrap the Hub's errors in their own.
+    """
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    kinds = " ".join(type(item).__name__ for item in chain)
+    words = " ".join(str(item) for item in chain).lower()
+    local = "or give a local folder instead of the id"
+    if "GatedRepo" in kinds or "gated" in words or "401" in words or "403" in words:
+        why = f"is gated; accept its licence on its Hub page, set HF_TOKEN, {local}"
+    elif "OfflineMode" in kinds or "LocalEntryNotFound" in kinds or "Connect" in kinds or "offline" in words:
+        why = f"is not in the local cache and the Hub cannot be reached; go online once, {local}"
+    elif "RepositoryNotFound" in kinds or "RevisionNotFound" in kinds or "HFValidation" in kinds or "404" in words:
+        why = f"is not on the Hub under this id (a private one needs HF_TOKEN); check the spelling, {local}"
+    elif "EntryNotFound" in kinds:
+        why = f"lacks a file that this backend needs ({_short(error)}); use a model of the right kind"
+    else:
+        why = f"cannot be loaded ({_short(error)}); check that it is of the kind that this backend reads"
+    return ModelError(f"model {model!r} {why}")
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."

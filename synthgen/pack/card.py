@@ -1,0 +1,189 @@
+"""The data card: README.md with the YAML block that the Hugging Face Hub reads.
+
+The body is a jinja2 template of data_cards/, the YAML comes from huggingface_hub. Nothing that changes from
+start to start (times, folders, machines) goes in: the same dataset has the same card.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from synthgen.dataset.index import Index
+from synthgen.errors import RecipeError
+from synthgen.labels import IGNORE, LabelSpace
+from synthgen.pack.counts import ModelUse, RunCounts
+from synthgen.recipe import Recipe
+from synthgen.shipped import shipped_folder
+
+STABILITY = ("Stability AI Community License", "https://stability.ai/community-license-agreement")
+STABILITY_HUB_NAME = "stabilityai-ai-community"
+_SIZES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+)
+
+
+def card_text(recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCounts) -> str:
+    """The whole README.md. Raises RecipeError if the template is missing or broken."""
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    hub_license, name, link = dataset_license(recipe, counts)
+    data = DatasetCardData(
+        pretty_name=recipe.title or recipe.name,
+        license=hub_license,
+        annotations_creators=["machine-generated"],
+        source_datasets=["original"],
+        task_categories=["image-segmentation"],
+        task_ids=["semantic-segmentation"],
+        size_categories=[size_category(index.num_samples)],
+        license_name=name or None,
+        license_link=link or None,
+        tags=["synthetic", "semantic-segmentation", "webdataset", "synthgen"],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": split.name, "path": f"{split.name}-*.tar"} for split in index.splits
+                ],
+            }
+        ],
+    )
+    body = _render(recipe.pack.card, _facts(recipe, labels, index, counts, name or hub_license, link))
+    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
+
+
+def model_license(model: ModelUse) -> tuple[str, str]:
+    """(name, link) of a model's licence: what the backend says, or the one that every Stable Diffusion 3
+    weight comes under.
+    """
+    if "stable-diffusion-3" in model.id.lower():
+        return STABILITY
+    return model.license, model.license_link
+
+
+def dataset_license(recipe: Recipe, counts: RunCounts) -> tuple[str, str, str]:
+    """(license, license_name, license_link) of the card. Where the recipe names none, a Stable Diffusion 3
+    renderer's goes over to it.
+    """
+    pack = recipe.pack
+    if pack.license != "other" or pack.license_name:
+        return pack.license, pack.license_name, pack.license_link
+    if any(model_license(model) == STABILITY for model in counts.models):
+        return "other", STABILITY_HUB_NAME, pack.license_link or STABILITY[1]
+    return "other", "not-chosen", pack.license_link
+
+
+def size_category(num_samples: int) -> str:
+    """The Hub's word for a number of samples."""
+    return next((word for limit, word in _SIZES if num_samples < limit), "100M<n<1B")
+
+
+def _facts(
+    recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCounts, license_name: str, license_link: str
+) -> dict[str, Any]:
+    """What a template may use."""
+    total = sum(count for row in index.samples for _, count in row.pixels)
+    ignored = sum(count for row in index.samples for class_id, count in row.pixels if class_id == IGNORE)
+    made_for = {label.id: 0 for label in labels.labels} | {IGNORE: 0}
+    for row in index.samples:
+        made_for[row.class_id] += 1
+    first = next((split for split in index.splits if split.name == "train"), index.splits[0])
+    last = f"{first.num_shards - 1:06d}"
+    return {
+        "title": recipe.title or recipe.name,
+        "name": recipe.name,
+        "recipe": recipe.model_dump(mode="json"),
+        "license_name": license_name,
+        "license_link": license_link,
+        "num_samples": index.num_samples,
+        "splits": index.splits,
+        "num_bytes": {
+            split.name: sum(s.num_bytes for s in index.shards if s.split == split.name)
+            for split in index.splits
+        },
+        "label_space": labels.name,
+        "background": labels.background,
+        "about_one_class": made_for[IGNORE] < index.num_samples,
+        "classes": [
+            {
+                "id": c.id,
+                "name": c.name,
+                "made_for": made_for[c.id],
+                "samples": c.samples,
+                "share": _share(c.pixels, total),
+            }
+            for c in index.class_pixels
+        ],
+        "ignored_share": _share(ignored, total),
+        "stages": [_stage(stage, made, counts) for stage, made in counts.made.items()],
+        "rejects": [
+            {
+                "stage": stage,
+                "reason": reason,
+                "count": count,
+                "share": _share(count, _stage(stage, made, counts)["seen"]),
+            }
+            for stage, made in counts.made.items()
+            for reason, count in sorted(
+                counts.rejected.get(stage, {}).items(), key=lambda item: (-item[1], item[0])
+            )
+        ],
+        "models": [_model(model) for model in counts.models],
+        "load_split": first.name,
+        "shard_pattern": f"{first.name}-000000.tar"
+        if first.num_shards == 1
+        else f"{first.name}-{{000000..{last}}}.tar",
+    }
+
+
+def _stage(stage: str, made: int, counts: RunCounts) -> dict[str, Any]:
+    rejected = sum(counts.rejected.get(stage, {}).values())
+    return {"name": stage, "made": made, "rejected": rejected, "seen": made + rejected}
+
+
+def _model(model: ModelUse) -> dict[str, str]:
+    name, link = model_license(model)
+    return {
+        "role": model.role,
+        "id": model.id,
+        "revision": model.revision,
+        "license": name,
+        "license_link": link,
+    }
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _cell(text: object) -> str:
+    """Text that cannot break a table row."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _render(name_or_path: str, facts: dict[str, Any]) -> str:
+    path = Path(name_or_path) if "/" in name_or_path else shipped_folder("data_cards") / f"{name_or_path}.md"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in shipped_folder("data_cards").glob("*.md")))
+        raise RecipeError(
+            f"pack.card {name_or_path!r}: no file {path}; shipped templates: {known} (a path has a `/`)"
+        )
+    environment = jinja2.Environment(
+        autoescape=False,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = _cell
+    try:
+        return environment.from_string(path.read_text(encoding="utf-8")).render(facts)
+    except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
+        raise RecipeError(f"pack.card {name_or_path!r}: the template cannot be used: {error}") from error

@@ -1,0 +1,33 @@
+"""What the runner knows about a finished run and the data card tells."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelUse:
+    """One set of weights that took part. Empty texts where nothing is known; the card then says so."""
+
+    role: str  # as in synthgen.backends.ROLES
+    id: str
+    revision: str = ""
+    license: str = ""
+    license_link: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunCounts:
+    """Totals of a run by stage, in the order in which the stages ran.
+
+    `seconds` is for reports: it stays out of the dataset, whose bytes must not depend on how fast or how
+    often a run was started.
+    """
+
+    made: Mapping[str, int] = dataclasses.field(default_factory=dict)  # stage -> rows made
+    rejected: Mapping[str, Mapping[str, int]] = dataclasses.field(
+        default_factory=dict
+    )  # stage -> reason -> rows refused
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # stage -> time spent in it
+    models: tuple[ModelUse, ...] = ()

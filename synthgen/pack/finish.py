@@ -1,0 +1,119 @@
+"""Turns packed shards into `run/dataset/`: tars, contact sheet, card, and the index last."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from synthgen.dataset.index import INDEX_FILE, index_bytes
+from synthgen.errors import RunError, StorageError
+from synthgen.images import write_bytes
+from synthgen.labels import read_label_space
+from synthgen.pack.card import card_text
+from synthgen.pack.contact_sheet import contact_sheet
+from synthgen.pack.counts import RunCounts
+from synthgen.pack.index import build_index, in_order
+from synthgen.recipe import Recipe
+from synthgen.records import Sample, ShardRecord
+
+CARD_FILE = "README.md"
+SHEET_FILE = "contact_sheet.png"
+
+
+def finish(
+    recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: Iterable[Sample], counts: RunCounts
+) -> Path:
+    """Build the dataset folder and return it. Run again, it changes nothing; the same run gives the same
+    bytes.
+
+    Shards are hard links to those of the pack stage, or copies where the file system has no links. Card,
+    sheet and index are made anew; no other file is touched. Raises RunError if the folder holds files that
+    are not of this dataset, or if there is no shard.
+    """
+    if not shards:
+        raise RunError(
+            f"{run}: no sample passed the filter, nothing to pack; loosen filter.rules or make more images"
+        )
+    labels = read_label_space(recipe.labels.space)
+    shards = in_order(shards)
+    for shard in shards:
+        source = run / shard.shard
+        if not source.is_file() or source.stat().st_size != shard.num_bytes:
+            raise RunError(
+                f"{source}: is missing or not of the recorded size; remove {source.parent} and run again"
+            )
+    index = build_index(recipe.name, labels, run, shards)
+    card = card_text(recipe, labels, index, counts)
+    sheet = contact_sheet(run, samples, labels)
+
+    dataset = run / "dataset"
+    try:
+        dataset.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{dataset}: cannot be made ({error.strerror or error})") from error
+    _refuse_foreign(dataset, {f"{shard.key}.tar" for shard in shards})
+    for shard in shards:
+        _place(run / shard.shard, dataset / f"{shard.key}.tar", shard.sha256)
+    _write(sheet, dataset / SHEET_FILE)
+    _write(card.encode(), dataset / CARD_FILE)
+    _write(index_bytes(index), dataset / INDEX_FILE)
+    return dataset
+
+
+def _refuse_foreign(dataset: Path, shards: set[str]) -> None:
+    own = {*shards, CARD_FILE, SHEET_FILE, INDEX_FILE}
+    unfinished = re.compile(r"\.(?P<name>.+)\.\d+\.tmp")  # what a kill in the middle of a write leaves
+    foreign = []
+    for path in sorted(dataset.iterdir()):
+        leftover = unfinished.fullmatch(path.name)
+        if path.name not in own and not (leftover and leftover["name"] in own):
+            foreign.append(path.name)
+    if foreign:
+        shown = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if len(foreign) > 8 else "")
+        raise RunError(
+            f"{dataset}: holds files that are not of this dataset: {shown}; move them away and run again"
+        )
+
+
+def _place(source: Path, target: Path, sha256: str) -> None:
+    """Link or copy one shard. Raises RunError if another file has its name."""
+    try:
+        if not os.path.lexists(target):
+            try:
+                os.link(source, target)
+            except FileExistsError:
+                pass  # another worker was faster; checked below
+            except OSError:
+                _copy(source, target)
+        if not target.samefile(source) and _sha256(target) != sha256:
+            raise RunError(f"{target}: is not the shard of this run; move it away and run again")
+    except OSError as error:
+        raise StorageError(
+            f"{target}: not written ({error.strerror or error}); free space or mend permissions, then rerun"
+        ) from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(source, "rb") as reading, open(temporary, "wb") as writing:
+            shutil.copyfileobj(reading, writing, 2**20)
+            writing.flush()
+            os.fsync(writing.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(data: bytes, path: Path) -> None:
+    if not path.is_file() or path.read_bytes() != data:
+        write_bytes(data, path)

@@ -1,0 +1,130 @@
+"""Stage `pack`: kept samples to shards. One unit of work is one shard.
+
+A unit's folder holds `{unit}.tar` and `samples.json`, the shard's rows of the index: they are counted here,
+where each mask is in memory anyway, so that `finish` need not decode a million masks again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from synthgen.dataset.index import SPLIT_FORM, VERSION
+from synthgen.dataset.metadata import FIELDS, KEY_FORM, is_key
+from synthgen.errors import InputError
+from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask, write_bytes
+from synthgen.labels import IGNORE, LabelSpace, read_label_space
+from synthgen.pack.index import ROWS_FILE
+from synthgen.pack.tar import PackedSample, write_shard
+from synthgen.recipe import Recipe
+from synthgen.records import Sample, ShardRecord
+
+GIVES = ShardRecord
+SINGLE_UNIT = False
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that change a shard's bytes."""
+    return {
+        "format_version": VERSION,
+        "samples_per_shard": recipe.pack.samples_per_shard,
+        "jpeg_quality": recipe.pack.jpeg_quality,
+    }
+
+
+def plan(rows: Sequence[Sample], recipe: Recipe) -> list[tuple[str, list[Sample]]]:
+    """(unit name, its rows) for each shard: `train-000000` and on, counted within the split, rows sorted by
+    split and key.
+
+    Raises InputError for a key that occurs twice or that no loader could read, and for a split name that no
+    shard could carry.
+    """
+    ordered = sorted(rows, key=lambda row: (row.split, row.key))
+    seen: set[str] = set()
+    for row in ordered:
+        if row.key in seen:
+            raise InputError(
+                f"sample key {row.key!r} occurs twice; keys must be unique over the whole dataset"
+            )
+        if not is_key(row.key):
+            raise InputError(f"sample key {row.key!r} must be {KEY_FORM}")
+        seen.add(row.key)
+    units = []
+    for split, group in itertools.groupby(ordered, lambda row: row.split):
+        if re.fullmatch(SPLIT_FORM, split) is None:
+            raise InputError(f"split {split!r} must be lower-case letters, digits and _, for example `train`")
+        members = list(group)
+        for number, start in enumerate(range(0, len(members), recipe.pack.samples_per_shard)):
+            units.append((f"{split}-{number:06d}", members[start : start + recipe.pack.samples_per_shard]))
+    return units
+
+
+def build(recipe: Recipe, run: Path) -> Packer:
+    """No model is loaded. Raises LabelError if the label space cannot be read."""
+    return Packer(run, read_label_space(recipe.labels.space), recipe.pack.jpeg_quality)
+
+
+class Packer:
+    """Encodes samples and writes them as one tar."""
+
+    def __init__(self, run: Path, labels: LabelSpace, jpeg_quality: int) -> None:
+        self._run = run
+        self._labels = labels
+        self._jpeg_quality = jpeg_quality
+
+    def process(self, rows: Sequence[Sample], folder: Path, unit: str) -> Iterable[ShardRecord]:
+        """Write `rows`, one planned unit, as `folder/{unit}.tar`; one sample is in memory at a time.
+
+        Raises InputError that names the file for an image, mask or confidence map that is missing, damaged or
+        of another size, LabelError for an id that is not in the label space.
+        """
+        split = unit.rpartition("-")[0]
+        strange = next((row for row in rows if row.split != split), None)
+        if strange is not None or not rows:
+            found = f"split {strange.split!r}" if strange else "no rows"
+            raise ValueError(f"unit {unit!r} must be one that plan() gave, it has {found}")
+        entries: list[dict[str, Any]] = []
+        written = write_shard(folder / f"{unit}.tar", self._encode(rows, entries))
+        write_bytes(json.dumps(entries).encode(), folder / ROWS_FILE)
+        keys = tuple(row.key for row in rows)
+        shard = f"pack/{unit}/{unit}.tar"
+        yield ShardRecord(unit, keys, split, shard, written.num_samples, written.num_bytes, written.sha256)
+
+    def _encode(self, rows: Sequence[Sample], entries: list[dict[str, Any]]) -> Iterator[PackedSample]:
+        for row in rows:
+            image = read_image(self._run / row.image)
+            mask = read_mask(self._run / row.mask)
+            confidence = read_mask(self._run / row.confidence)
+            for path, picture in ((row.image, image), (row.mask, mask), (row.confidence, confidence)):
+                if picture.shape[:2] != (row.height_px, row.width_px):
+                    size = f"{picture.shape[0]} x {picture.shape[1]}"
+                    wanted = f"{row.height_px} x {row.width_px}"
+                    raise InputError(
+                        f"{self._run / path}: is {size} pixels, must be {wanted}; remove or replace the file"
+                    )
+            self._labels.check(mask, self._run / row.mask)
+            if row.class_id != IGNORE:
+                self._labels.by_id(row.class_id)
+            counts = np.bincount(mask.ravel(), minlength=256)
+            pixels = [[int(class_id), int(counts[class_id])] for class_id in np.flatnonzero(counts)]
+            entries.append({"key": row.key, "class_id": row.class_id, "pixels": pixels})
+            yield PackedSample(
+                jpeg_bytes(image, self._jpeg_quality),
+                png_bytes(mask),
+                png_bytes(confidence),
+                metadata_of(row),
+            )
+
+
+def metadata_of(row: Sample) -> dict[str, Any]:
+    """What the sample's JSON holds: every field but the artefacts. Of `layout` the file name stays: its
+    folder is the run's affair.
+    """
+    values = {name: getattr(row, name) for name in FIELDS}
+    return {**values, "layout": PurePosixPath(row.layout).name}

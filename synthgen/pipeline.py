@@ -1,0 +1,210 @@
+"""The stages in their order, and a whole run over them.
+
+    prompts -> render -> refine -> score -> filter -> pack -> dataset/
+
+`score` and `filter` are both `synthgen filter`: scoring looks at every image once and is stored; the rules that follow decide, so a threshold
+can change without scoring or rendering again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from synthgen import runner
+from synthgen.engines import accelerate, local
+from synthgen.errors import RunError
+from synthgen.recipe import Recipe, chosen_backends
+from synthgen.runner import StageRun, Unit
+
+MODULES = {
+    "prompts": "synthgen.prompts.stage",
+    "render": "synthgen.render.stage",
+    "refine": "synthgen.refine.stage",
+    "score": "synthgen.filter.score",
+    "filter": "synthgen.filter.stage",
+    "pack": "synthgen.pack.stage",
+}
+VERBS = {"prompts": ("prompts",), "render": ("render",), "refine": ("refine",), "filter": ("score", "filter"), "pack": ("pack",)}
+LOCK = "recipe.lock.yaml"
+VERSIONED = ("torch", "diffusers", "transformers", "accelerate", "open_clip_torch", "segment-anything", "numpy", "pillow", "pyarrow", "scipy")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of news: a unit of a stage has finished, or (unit == "") how a stage stands at its start or end."""
+
+    stage: str
+    unit: str
+    done_units: int
+    num_units: int
+    made: int  # rows of the whole stage so far
+    refused: int
+
+
+def stages(run: Path) -> dict[str, StageRun]:
+    """Every stage of a run folder, in order, whether it has begun or not."""
+    found: dict[str, StageRun] = {}
+    before: StageRun | None = None
+    for name, path in MODULES.items():
+        before = found[name] = StageRun(name, run / name, importlib.import_module(path).GIVES, before)
+    return found
+
+
+def check_claim(recipe: Recipe, run: Path) -> None:
+    """Refuse a run folder that is another recipe's, before anything is loaded."""
+    for name, stage in stages(run).items():
+        if stage.is_claimed():
+            runner.claim(stage, settings(recipe, name), plan=list)
+
+
+def settings(recipe: Recipe, name: str) -> dict[str, Any]:
+    """The fingerprinted settings of a stage: its own module says which they are."""
+    return importlib.import_module(MODULES[name]).settings(recipe)
+
+
+def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
+    """Do what is missing of one stage. If nothing is, no model is loaded.
+
+    Raises RunError if the stage before is not complete, or if the folder belongs to other settings.
+    """
+    stage = stages(run)[name]
+    if stage.reads is not None and not stage.reads.is_complete():
+        missing = len(stage.reads.missing()) if stage.reads.is_claimed() else None
+        how = "has not been run" if missing is None else f"has {missing} units to do"
+        verb = next(verb for verb, names in VERBS.items() if stage.reads.name in names)
+        raise RunError(f"{run}: the stage {stage.reads.name!r} {how}; run `synthgen {verb}` first, or `synthgen run` for all stages")
+    if accelerate.rank() == 0:
+        runner.claim(stage, settings(recipe, name), functools.partial(plan, recipe, stage))
+        runner.sweep(stage)
+    if accelerate.is_launched():
+        accelerate.wait_for_all()
+    everything = stage.units()
+    missing_units = stage.missing()
+    made, refused = stage.num_rows(), len(stage.rejected())
+    done = len(everything) - len(missing_units)
+    yield Progress(name, "", done, len(everything), made, refused)
+    work = Work(recipe, run, name)
+    finished = (
+        accelerate.run_units(work, missing_units)
+        if accelerate.is_launched()
+        else local.run_units(work, missing_units, recipe.execution.workers)
+    )
+    for unit, more_made, more_refused in finished:
+        done, made, refused = done + 1, made + more_made, refused + more_refused
+        yield Progress(name, unit.name, done, len(everything), made, refused)
+    if accelerate.is_launched():
+        accelerate.wait_for_all()
+    if name == "pack" and accelerate.rank() == 0:
+        finish(recipe, run)
+
+
+class Work:
+    """Does one unit of a stage in whatever process it finds itself. Models are loaded at the first unit."""
+
+    def __init__(self, recipe: Recipe, run: Path, name: str) -> None:
+        self.recipe, self.run, self.name = recipe, run, name
+
+    def __call__(self, unit: Unit) -> tuple[int, int]:
+        stage = stages(self.run)[self.name]
+        processor = _built(self.recipe.model_dump_json(), self.run, self.name)
+        return runner.run_unit(stage, unit, processor, self._rows(stage, unit))
+
+    def _rows(self, stage: StageRun, unit: Unit) -> list[Any]:
+        if stage.reads is None:
+            return []
+        module = importlib.import_module(MODULES[self.name])
+        if hasattr(module, "plan"):
+            return _planned(self.recipe.model_dump_json(), self.run, self.name)[unit.name]
+        return stage.reads.rows(unit.start, unit.stop)
+
+
+@functools.lru_cache(maxsize=1)
+def _built(recipe: str, run: Path, name: str) -> Any:
+    settings = Recipe.model_validate_json(recipe)
+    if accelerate.is_launched() and settings.execution.device == "auto":
+        settings = settings.model_copy(update={"execution": settings.execution.model_copy(update={"device": accelerate.device()})})
+    if settings.execution.num_threads:
+        import torch
+
+        torch.set_num_threads(settings.execution.num_threads)
+    return importlib.import_module(MODULES[name]).build(settings, run)
+
+
+@functools.lru_cache(maxsize=1)
+def _planned(recipe: str, run: Path, name: str) -> dict[str, list[Any]]:
+    reads = stages(run)[name].reads
+    assert reads is not None
+    return dict(importlib.import_module(MODULES[name]).plan(reads.rows(), Recipe.model_validate_json(recipe)))
+
+
+def plan(recipe: Recipe, stage: StageRun) -> list[Unit]:
+    """Units by count: the stage's own plan, one unit if it must see all rows, else `execution.unit_rows` rows a unit."""
+    module = importlib.import_module(MODULES[stage.name])
+    if stage.reads is None:
+        return [Unit("00000", 0, 0)]
+    if hasattr(module, "plan"):
+        units = []
+        position = 0
+        for name, rows in module.plan(stage.reads.rows(), recipe):
+            units.append(Unit(name, position, position + len(rows)))
+            position += len(rows)
+        return units
+    total = stage.reads.num_rows()
+    size = max(1, total) if module.SINGLE_UNIT else recipe.execution.unit_rows
+    starts = range(0, max(1, total), size)
+    return [Unit(f"{number:05d}", start, min(total, start + size)) for number, start in enumerate(starts)]
+
+
+def finish(recipe: Recipe, run: Path) -> Path:
+    """Shards, contact sheet, card and index into `dataset/`; the index is written last."""
+    from synthgen.pack.finish import finish as finish_dataset
+
+    found = stages(run)
+    return finish_dataset(recipe, run, found["pack"].rows(), found["filter"].rows(), counts(recipe, run))
+
+
+def counts(recipe: Recipe, run: Path) -> Any:
+    """The totals of a run so far, as the card tells them."""
+    from synthgen.pack.models_used import model_use
+    from synthgen.pack.counts import RunCounts
+
+    begun = {name: stage for name, stage in stages(run).items() if stage.is_claimed()}
+    return RunCounts(
+        made={name: stage.num_rows() for name, stage in begun.items()},
+        rejected={name: stage.reasons() for name, stage in begun.items()},
+        seconds={name: runner.seconds(stage) for name, stage in begun.items()},
+        models=tuple(model_use(role, config) for role, config in chosen_backends(recipe).items() if role != "prompt_source"),
+    )
+
+
+def write_lock(recipe: Recipe, run: Path) -> None:
+    """The whole recipe as run, defaults filled in, with the versions that made it. Written once."""
+    path = run / LOCK
+    if path.exists():
+        return
+    versions = {"python": platform.python_version()}
+    for package in ("synthgen-seg", *VERSIONED):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    body = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    notes = "".join(f"# {package} {version}\n" for package, version in versions.items())
+    runner.write_text(f"# The recipe as it was run. `synthgen run {LOCK}` repeats it.\n{notes}{body}", path)
+
+
+def redo(run: Path, name: str) -> list[Path]:
+    """Set a stage and all that follow aside, dataset included. Returns where the old results lie now."""
+    names = list(MODULES)
+    later = [stages(run)[each] for each in names[names.index(name) :]]
+    moved = [runner.set_aside(stage) for stage in reversed([*later, StageRun("dataset", run / "dataset", later[0].gives, None)])]
+    return [path for path in moved if path is not None]

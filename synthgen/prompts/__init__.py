@@ -1,0 +1,1 @@
+"""The prompt bank (Syn4Seg: HDIG)."""

@@ -1,0 +1,1 @@
+"""Where candidate prompts come from, one file each."""

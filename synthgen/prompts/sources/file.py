@@ -1,0 +1,152 @@
+"""Candidates from a file of prompts, in the order of the file.
+
+A `.jsonl` file has one object a line: {"prompt", "class_name", "attributes", "photograph", "layout"}, where everything but the prompt may be
+left out (a line with a photograph needs no prompt); paths are relative to the file. Any other file has one prompt a line; blank lines and
+lines that start with `#` are skipped.
+
+A line without a class is about the class that it names first, by name or synonym. A line that names none is about no single class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from synthgen.errors import InputError, LabelError
+from synthgen.images import IGNORE
+from synthgen.labels import Label, LabelSpace
+from synthgen.prompts.bank import Candidate
+from synthgen.prompts.words import first_mentioned
+
+_KEYS = ("prompt", "class_name", "attributes", "photograph", "layout")
+
+
+class Options(BaseModel, extra="forbid"):
+    """Which file."""
+
+    path: str = Field(description="a text file with one prompt a line, or .jsonl")
+
+
+def build(options: Options, execution: Any) -> PromptFile:
+    """Read the whole file. Raises InputError that names the file, and the line if one is bad."""
+    path = Path(options.path)
+    lines = _bytes(path)
+    try:
+        text = lines.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = lines[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from error
+    read = _read_json if path.suffix.lower() == ".jsonl" else _read_text
+    found = tuple(line for number, raw in enumerate(text.split("\n"), 1) if (line := read(raw.strip(), number, path)) is not None)
+    if not found:
+        raise InputError(f"{path}: holds no prompt; write one a line")
+    return PromptFile(path, found)
+
+
+def fingerprint(options: Options) -> dict[str, str]:
+    """Content hash of the file."""
+    return {"file": hashlib.sha256(_bytes(Path(options.path))).hexdigest()}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the file; `class_name` is "" where the line does not say it."""
+
+    number: int
+    prompt: str
+    class_name: str
+    attributes: tuple[str, ...]
+    photograph: str
+    layout: str
+
+
+class PromptFile:
+    """A prompt source over the lines of one file."""
+
+    def __init__(self, path: Path, lines: tuple[Line, ...]) -> None:
+        self._path = path
+        self._lines = lines
+
+    def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
+        """The lines about the wanted classes, class after class; with no wanted class those about no single class. `seed` is not used.
+
+        Raises InputError that names the line if its class is not in the label space.
+        """
+        classes = [self._class_of(line, space) for line in self._lines]
+        for label in wanted or (None,):
+            for line, about in zip(self._lines, classes, strict=True):
+                if about == label:
+                    name, class_id = (label.name, label.id) if label else ("", IGNORE)
+                    yield Candidate(line.prompt, name, class_id, line.attributes, line.photograph, line.layout)
+
+    def _class_of(self, line: Line, space: LabelSpace) -> Label | None:
+        if not line.class_name:
+            return first_mentioned(line.prompt, space)
+        try:
+            return space.by_name(line.class_name)
+        except LabelError as error:
+            raise InputError(f"{self._path}:{line.number}: {error}") from error
+
+
+def _read_text(raw: str, number: int, path: Path) -> Line | None:
+    if not raw or raw.startswith("#"):
+        return None
+    return Line(number, _sentence(raw, number, path), "", (), "", "")
+
+
+def _read_json(raw: str, number: int, path: Path) -> Line | None:
+    if not raw:
+        return None
+    where = f"{path}:{number}"
+    try:
+        item = json.loads(raw)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not a JSON object ({error}); write one object a line") from error
+    if not isinstance(item, dict):
+        raise InputError(f"{where}: a line must be an object with the key 'prompt', this is {type(item).__name__}")
+    for key, value in item.items():
+        if key not in _KEYS:
+            raise InputError(f"{where}: key {key!r} is not known; the keys are: {', '.join(_KEYS)}")
+        if key != "attributes" and not isinstance(value, str):
+            raise InputError(f"{where}: {key!r} must be a text, this is {type(value).__name__}")
+    files = {key: _file(item.get(key, ""), key, where, path) for key in ("photograph", "layout")}
+    if not item.get("prompt", "").strip() and not files["photograph"]:
+        raise InputError(f'{where}: has no prompt; write {{"prompt": "..."}}')
+    prompt = _sentence(item.get("prompt", ""), number, path)
+    return Line(number, prompt, item.get("class_name", ""), _attributes(item.get("attributes", {}), where), **files)
+
+
+def _sentence(raw: str, number: int, path: Path) -> str:
+    text = " ".join(raw.split())
+    strange = next((character for character in text if not character.isprintable()), None)
+    if strange is not None:
+        raise InputError(f"{path}:{number}: holds the control character {strange!r}; remove it")
+    return text
+
+
+def _attributes(raw: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()) or any("=" in name for name in raw):
+        raise InputError(f'{where}: \'attributes\' must be an object of texts, for example {{"time": "night"}}')
+    return tuple(sorted(f"{name}={value}" for name, value in raw.items()))
+
+
+def _file(name: str, key: str, where: str, path: Path) -> str:
+    if not name:
+        return ""
+    file = (path.parent / name).resolve()
+    if not file.is_file():
+        raise InputError(f"{where}: {key} {name!r}: no file {file}")
+    return str(file)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); prompts.source.path must be a file of prompts") from error

@@ -1,0 +1,59 @@
+"""Existing photographs instead of prompts: every image of a folder, sorted by name. They get no text and are about no single class."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from synthgen.errors import InputError
+from synthgen.images import IGNORE, IMAGE_SUFFIXES
+from synthgen.labels import Label, LabelSpace
+from synthgen.prompts.bank import Candidate
+
+
+class Options(BaseModel, extra="forbid"):
+    """Which photographs."""
+
+    folder: str = Field(description="folder of images")
+    recursive: bool = Field(False, description="take those of subfolders too")
+
+
+def build(options: Options, execution: Any) -> Photographs:
+    """List the folder. Raises InputError if it is missing or holds no image."""
+    return Photographs(tuple(str(path.resolve()) for path in _photographs(options)))
+
+
+def fingerprint(options: Options) -> dict[str, str]:
+    """Hash of the names and sizes in bytes; the images themselves are not read."""
+    folder = Path(options.folder)
+    listing = "\n".join(f"{path.relative_to(folder).as_posix()}\x1f{path.stat().st_size}" for path in _photographs(options))
+    return {"photographs": hashlib.sha256(listing.encode()).hexdigest()}
+
+
+class Photographs:
+    """A prompt source that only gives photographs."""
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        self._paths = paths
+
+    def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
+        """All photographs if no class is wanted, else nothing: nobody has said what they show. `seed` is not used."""
+        if not wanted:
+            for path in self._paths:
+                yield Candidate("", "", IGNORE, (), photograph=path)
+
+
+def _photographs(options: Options) -> list[Path]:
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise InputError(f"prompts.source.folder {options.folder!r}: no such folder")
+    paths = folder.rglob("*") if options.recursive else folder.iterdir()
+    # Names that start with a dot are leftovers of file managers, not photographs.
+    found = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()]
+    if not found:
+        raise InputError(f"prompts.source.folder {options.folder!r}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

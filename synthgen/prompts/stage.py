@@ -1,0 +1,196 @@
+"""`synthgen prompts`: fills the prompt bank of every wanted class, and writes the text embeddings of what it accepts.
+
+Artefacts of a unit: `embeddings.safetensors` (`{key}.tokens`, `{key}.pooled`, and the negative prompt under the key `negative`), unless the
+encoder only pools or nothing was embedded; and `coverage.json`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from synthgen.backends import check_options, find, load
+from synthgen.errors import InputError, LabelError
+from synthgen.images import write_bytes
+from synthgen.labels import Label, LabelSpace, read_label_space
+from synthgen.models import TextEncoder
+from synthgen.prompts.bank import BLOCK, ClassBank, Entry, PromptSource, pooled_vectors
+from synthgen.prompts.coverage import GRID, Calibration, ClassCoverage, Coverage, Tally, calibrate, coverage_json
+from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
+from synthgen.recipe import Recipe
+from synthgen.records import PromptRecord, Rejected, key_of
+
+GIVES = PromptRecord
+SINGLE_UNIT = True
+STAGE = "prompts"
+NEGATIVE = "negative"
+COVERAGE = "coverage.json"
+
+
+@runtime_checkable
+class ListsAttributes(Protocol):
+    """What a source may also have: the attribute values that it could give for a class."""
+
+    def attribute_values(self, label: Label) -> dict[str, tuple[str, ...]]: ...
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """What changes the bank, the contents of the files it is made from included."""
+    space = read_label_space(recipe.labels.space)
+    return {
+        "labels": recipe.labels.model_dump(mode="json"),
+        "label_space": hashlib.sha256(repr(space).encode()).hexdigest(),
+        "prompts": recipe.prompts.model_dump(mode="json"),
+        "inputs": _source_fingerprint(recipe),
+        "negative": recipe.render.negative,
+        "seed": recipe.seed,
+    }
+
+
+def build(recipe: Recipe, run: Path) -> PromptStage:
+    """Read the label space and the source. The text encoder is loaded when the first text is to be embedded."""
+    space = read_label_space(recipe.labels.space)
+    source: PromptSource = load("prompt_source", recipe.prompts.source.model_dump(), recipe.execution)
+    return PromptStage(recipe, space, wanted_classes(recipe, space), source, _encoder_of(recipe))
+
+
+def wanted_classes(recipe: Recipe, space: LabelSpace) -> tuple[Label, ...]:
+    """The classes of `labels.classes`, or every class but the background. Raises LabelError for an unknown, repeated or background one."""
+    wanted = tuple(space.by_name(name) for name in recipe.labels.classes) or space.foreground
+    for i, label in enumerate(wanted):
+        if label.id == space.background:
+            raise LabelError(f"labels.classes: {label.name!r} is the background of label space {space.name!r}, no prompt asks for it")
+        if label in wanted[:i]:
+            raise LabelError(f"labels.classes: {label.name!r} is named twice")
+    return wanted
+
+
+def calibrate_recipe(recipe: Recipe, num_candidates: int = 200, grid: Sequence[float] = GRID) -> Calibration:
+    """Pass rates of the first `num_candidates` candidates of each class at each lambda_div of the grid; nothing is written.
+
+    Raises InputError if the source proposes no text to embed.
+    """
+    space = read_label_space(recipe.labels.space)
+    source: PromptSource = load("prompt_source", recipe.prompts.source.model_dump(), recipe.execution)
+    encoder = _encoder_of(recipe)
+    vectors = {}
+    for label in (*wanted_classes(recipe, space), None):
+        candidates = source.candidates(space, (label,) if label else (), recipe.seed)
+        texts = (candidate for candidate in candidates if not candidate.photograph)
+        blocks = []
+        for start in range(0, num_candidates, BLOCK):
+            block = list(islice(texts, min(BLOCK, num_candidates - start)))
+            if not block:
+                break
+            blocks.append(pooled_vectors(block, encoder().encode([candidate.prompt for candidate in block]), encoder().id))
+        if blocks:
+            vectors[label.name if label else ""] = np.concatenate(blocks)
+    if not vectors:
+        raise InputError(f"prompts.source {recipe.prompts.source.name!r} proposes no text, so there is nothing to calibrate")
+    return calibrate(vectors, encoder().id, grid)
+
+
+class PromptStage:
+    """Makes PromptRecords out of nothing but the recipe."""
+
+    def __init__(self, recipe: Recipe, space: LabelSpace, wanted: Sequence[Label], source: PromptSource, encoder: Callable[[], TextEncoder]) -> None:
+        self._recipe = recipe
+        self._space = space
+        self._wanted = wanted
+        self._source = source
+        self._encoder = encoder
+
+    def process(self, rows: Sequence[object], folder: Path, unit: str) -> list[PromptRecord | Rejected]:
+        """Fill the banks class after class; what is about no single class comes last. There are no input rows.
+
+        Raises InputError if the source proposes nothing at all.
+        """
+        made: list[PromptRecord | Rejected] = []
+        banks: list[ClassCoverage] = []
+        with EmbeddingWriter(folder / EMBEDDINGS) as writer:
+            for label in (*self._wanted, None):
+                bank, tally = self._bank(label), Tally()
+                candidates = self._source.candidates(self._space, (label,) if label else (), self._recipe.seed)
+                for entry in bank.fill(candidates):
+                    tally.add(entry)
+                    made.append(self._row(entry, unit, writer))
+                possible = self._source.attribute_values(label) if label and isinstance(self._source, ListsAttributes) else {}
+                coverage = tally.coverage(bank.class_name, bank.class_id, bank.stopped, possible)
+                if label or coverage.tried:
+                    banks.append(coverage)
+            if not writer.empty:
+                writer.add(NEGATIVE, self._encoder().encode([self._recipe.render.negative])[0])
+        if not made:
+            names = ", ".join(label.name for label in self._wanted)
+            name = self._recipe.prompts.source.name
+            raise InputError(f"prompts.source {name!r} proposes nothing for {names}; see labels.classes and the source's input")
+        self._write_coverage(banks, made, folder)
+        return made
+
+    def _bank(self, label: Label | None) -> ClassBank:
+        prompts = self._recipe.prompts
+        return ClassBank(
+            label,
+            self._encoder,
+            lambda_div=prompts.lambda_div,
+            quota=prompts.per_class,
+            budget=prompts.budget_per_class,
+            class_gate=prompts.class_gate,
+        )
+
+    def _row(self, entry: Entry, unit: str, writer: EmbeddingWriter) -> PromptRecord | Rejected:
+        candidate = entry.candidate
+        key = candidate.key
+        if entry.refusal:
+            # The same text may be refused more than once, so its place is part of the key.
+            rejected = key_of("r", key, entry.order)
+            return Rejected(rejected, "", STAGE, entry.refusal, entry.detail, entry.similarity if entry.nearest else 0.0)
+        stored = ""
+        embedder = ""
+        if entry.embedding is not None:
+            embedder = self._encoder().id
+            if entry.embedding.tokens.size:
+                writer.add(key, entry.embedding)
+                stored = f"{STAGE}/{unit}/{EMBEDDINGS}"
+        return PromptRecord(
+            key=key,
+            parent="",
+            class_name=candidate.class_name,
+            class_id=candidate.class_id,
+            prompt=candidate.prompt,
+            attributes=candidate.attributes,
+            source=self._recipe.prompts.source.name,
+            order=entry.order,
+            similarity=entry.similarity,
+            nearest=entry.nearest.key if entry.nearest else "",
+            embedder=embedder,
+            embedding_file=stored,
+            photograph=candidate.photograph,
+            layout=candidate.layout,
+        )
+
+    def _write_coverage(self, banks: list[ClassCoverage], made: list[PromptRecord | Rejected], folder: Path) -> None:
+        embedder = next((row.embedder for row in made if isinstance(row, PromptRecord) and row.embedder), "")
+        coverage = Coverage(self._recipe.prompts.source.name, embedder, self._recipe.prompts.lambda_div, tuple(banks))
+        write_bytes(coverage_json(coverage).encode(), folder / COVERAGE)
+
+
+def _encoder_of(recipe: Recipe) -> Callable[[], TextEncoder]:
+    @functools.cache
+    def encoder() -> TextEncoder:
+        return load("text_encoder", recipe.prompts.embedder.model_dump(), recipe.execution)
+
+    return encoder
+
+
+def _source_fingerprint(recipe: Recipe) -> dict[str, str]:
+    config = recipe.prompts.source.model_dump()
+    module = find("prompt_source", config["name"])
+    fingerprint = getattr(module, "fingerprint", None)
+    return fingerprint(check_options("prompt_source", config)) if fingerprint else {}

@@ -1,0 +1,273 @@
+"""Every setting of a run, with its range, its default and where the number comes from.
+
+Defaults here < the recipe's YAML < `--set a.b=value`. A misspelt key, a wrong type or a value out of range is refused with its name. Tags in
+descriptions: [paper] read in the paper, [code] in the authors' code, [seed] in the project's founding notes, [guess] ours.
+A bare recipe name is a shipped one (`pipelines/<name>.yaml`); a path has a `/` or ends in `.yaml`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from synthgen.backends import check_options
+from synthgen.errors import RecipeError
+from synthgen.shipped import shipped_folder
+
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are refused, values cannot be changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Backend(BaseModel):
+    """`{name: ..., **options}`: the name is a file (or a module with dots), the options are that file's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = Field(description="file name of the backend, or a module path with dots")
+
+
+class Labels(Section):
+    """Which classes there are and which of them are wanted."""
+
+    space: str = Field(description="a shipped label space (folder of prompts/), or a path to its YAML")
+    classes: tuple[str, ...] = Field((), description="classes to make samples for; empty = every class but the background")
+
+
+class DrawnSupport(Section):
+    """Draws the support images instead of reading them: the embedded default, for trying things out."""
+
+    world: Literal["objects", "streets"] = "objects"
+    seed: int = Field(7, ge=0)
+    size_px: int = Field(64, ge=32, le=1024)
+
+
+class Support(Section):
+    """The few labelled images. Either a folder or drawn ones."""
+
+    folder: str = Field("", description="folder with images/ and labels/ (PNG of class ids, same stem); empty = drawn")
+    shots: int = Field(5, ge=1, description="labelled images per class")
+    drawn: DrawnSupport | None = Field(None, description="draw the support set from the built-in world")
+
+
+class Prompts(Section):
+    """HDIG, the diverse prompt bank (Syn4Seg)."""
+
+    source: Backend = Field(Backend(name="grammar"), description="where candidates come from: a file of prompts/sources")
+    embedder: Backend = Field(Backend(name="sd3"), description="text encoder whose pooled output is compared [guess: the renderer's own]")
+    lambda_div: Cosine = Field(0.85, description="accept a candidate iff its max cosine to the accepted ones is below this [guess]")
+    per_class: int = Field(100, ge=1, description="N_t, accepted prompts per class [guess: 100]")
+    budget_per_class: int = Field(2000, ge=1, description="candidates to try per class before giving up [guess]")
+    class_gate: bool = Field(True, description="refuse a prompt that names neither the class nor a synonym [guess]")
+
+
+class Render(Section):
+    """Prompts to images."""
+
+    renderer: Backend = Field(Backend(name="sd3"), description="a file of models/renderers")
+    height_px: int = Field(1024, ge=16, le=4096)
+    width_px: int = Field(1024, ge=16, le=4096)
+    images_per_prompt: int = Field(1, ge=1, description="[guess: 1-4]")
+    negative: str = Field("", description="negative prompt, the same for all")
+
+
+class Apf(Section):
+    """Adaptive pseudo-label filtering: regions unlike the support prototype of their class are freed."""
+
+    lambda_apf: Cosine = Field(0.6, description="keep a region iff its cosine to the prototype is at least this [guess]")
+    min_region_px: int = Field(64, ge=1, description="smaller regions are freed [guess: 64 at 512 px]")
+
+
+class Apr(Section):
+    """Adaptive pseudo-label relabelling with image-adaptive prototypes."""
+
+    beta: Fraction = Field(0.5, description="weight of the support prototype against the image's own [guess; paper: moderate values best]")
+    min_cosine: Cosine = Field(0.6, description="relabel only where the best cosine reaches this [guess]")
+    min_margin: float = Field(0.05, ge=0, le=2, description="... and leads the second best by this [guess]")
+
+
+class Sabr(Section):
+    """SAM-assisted boundary refinement: writes in the boundary band and on unlabelled pixels only."""
+
+    enabled: bool = True
+    band_fraction: Fraction = Field(0.01, description="band radius as a share of the shorter side [guess]")
+    min_band_px: int = Field(2, ge=1, description="band radius at the least [guess]")
+    box_padding: Fraction = Field(0.05, description="box is padded by this share of its sides [guess]")
+    min_region_px: int = Field(64, ge=1, description="smaller components get no box [guess]")
+    min_agreement: Fraction = Field(0.5, description="skip a component if IoU(SAM, component) is below this [guess]")
+
+
+class Refine(Section):
+    """Coarse masks, APF, APR, SABR (Syn4Seg: APE and SABR)."""
+
+    features: Backend = Field(Backend(name="open_clip"), description="a file of models/feature_extractors")
+    proposer: Backend = Field(Backend(name="prototype"), description="a file of models/proposers")
+    mask_decoder: Backend = Field(Backend(name="segment_anything"), description="a file of models/mask_decoders")
+    background_prototypes: int = Field(1, ge=1, description="k-means prototypes for the background [seed: one mean; more is ours]")
+    apf: Apf = Apf()
+    apr: Apr = Apr()
+    sabr: Sabr = Sabr()
+
+
+class Rules(Section):
+    """A sample is kept if it passes every rule. Scores are stored, so thresholds may change without rendering again."""
+
+    min_text_image_score: Cosine = Field(-1.0, description="cosine of image and prompt in the scorer's space; -1 = off")
+    max_class_rank: int = Field(-1, ge=-1, description="the wanted class is among the best 0..n by image-text similarity; -1 = off")
+    min_class_fraction: Fraction = Field(0.01, description="share of the final mask that has the wanted class")
+    max_class_fraction: Fraction = Field(1.0, description="... at the most: more is a mask that has run over")
+    min_labelled_fraction: Fraction = Field(0.5, description="share of the final mask that is not 255")
+    min_region_similarity: Cosine = Field(-1.0, description="area-weighted cosine of kept regions to their prototype; -1 = off")
+    max_image_similarity: Cosine = Field(1.0, description="near-duplicate image: cosine to a kept image above this is refused; 1 = off")
+    min_pixel_std: float = Field(2.0, ge=0, le=255, description="standard deviation of grey values; below = blank image")
+
+
+class Filter(Section):
+    """Scores and rules."""
+
+    scorer: Backend = Field(Backend(name="open_clip"), description="a file of models/image_scorers")
+    rules: Rules = Rules()
+
+
+class Pack(Section):
+    """Shards, index, card."""
+
+    samples_per_shard: int = Field(1000, ge=1, description="planned by count; about 1 GB a shard is what loaders like")
+    validation_fraction: Fraction = Field(0.0, description="share of samples that goes to the split `validation`, chosen by key")
+    jpeg_quality: int = Field(95, ge=50, le=100)
+    card: str = Field("synthetic", description="template of data_cards/, or a path with a `/`")
+    license: str = Field("other", description="licence id of the dataset card (Hub identifiers)")
+    license_name: str = Field("", description="name of the licence if `license` is `other`")
+    license_link: str = Field("", description="where it can be read")
+
+
+class Execution(Section):
+    """What changes speed only, never a pixel: not part of the fingerprint."""
+
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto = bfloat16 on a GPU, float32 on CPU")
+    batch_size: int = Field(8, ge=1)
+    unit_rows: int = Field(64, ge=1, description="rows of one unit of work, the most that a kill can lose")
+    workers: int = Field(1, ge=1, description="processes of the local engine")
+    num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 = leave as is")
+    offload: bool = Field(False, description="move model parts to the GPU only while they work (diffusers' model offload)")
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="names the run folder")
+    title: str = Field("", description="one line for the data card")
+    seed: int = Field(0, ge=0, lt=2**31, description="run seed: sample keys, and so noise seeds, follow from it")
+    labels: Labels
+    support: Support = Support()
+    prompts: Prompts = Prompts()
+    render: Render = Render()
+    refine: Refine = Refine()
+    filter: Filter = Filter()
+    pack: Pack = Pack()
+    execution: Execution = Execution()
+
+    @field_validator("support")
+    @classmethod
+    def _one_support(cls, value: Support) -> Support:
+        if value.folder and value.drawn:
+            raise ValueError("give either support.folder or support.drawn, not both")
+        return value
+
+
+def read_recipe(name_or_path: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
+    """Read, override (`a.b=value`, the value is YAML), validate. Raises RecipeError in one line."""
+    path = recipe_path(name_or_path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
+    for override in overrides:
+        _override(raw, override)
+    return recipe_of(raw, str(path))
+
+
+def recipe_of(raw: dict[str, Any], where: str) -> Recipe:
+    """Validate a mapping, backend options included."""
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_first_problem(error)}") from error
+    for role, config in chosen_backends(recipe).items():
+        try:
+            check_options(role, config)
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {error}") from error
+    return recipe
+
+
+def chosen_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """role -> `{name, **options}` of every backend that the recipe uses."""
+    return {
+        "prompt_source": recipe.prompts.source.model_dump(),
+        "text_encoder": recipe.prompts.embedder.model_dump(),
+        "renderer": recipe.render.renderer.model_dump(),
+        "feature_extractor": recipe.refine.features.model_dump(),
+        "proposer": recipe.refine.proposer.model_dump(),
+        "mask_decoder": recipe.refine.mask_decoder.model_dump(),
+        "image_scorer": recipe.filter.scorer.model_dump(),
+    }
+
+
+def recipe_path(name_or_path: str) -> Path:
+    """Where a recipe lies. Raises RecipeError that lists the shipped ones if there is none."""
+    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if path.is_file():
+            return path
+        raise RecipeError(f"recipe {name_or_path!r}: no such file; shipped recipes go by bare name: {', '.join(shipped_recipes())}")
+    path = shipped_folder("pipelines") / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise RecipeError(f"recipe {name_or_path!r} is not shipped; there are: {', '.join(shipped_recipes())} (a path has a `/` or ends in .yaml)")
+    return path
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that ship, sorted."""
+    return sorted(path.stem for path in shipped_folder("pipelines").glob("*.yaml"))
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted.strip():
+        raise RecipeError(f"--set {override!r}: write it as a.b=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from error
+    *parents, last = dotted.strip().split(".")
+    node = raw
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(f"--set {override!r}: {parent!r} is a value, not a section")
+        node = child
+    node[last] = value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(map(str, problem["loc"])) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        section: Any = Recipe
+        for part in problem["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        return f"{key}: no such setting; {'.'.join(map(str, problem['loc'][:-1])) or 'a recipe'} has: {', '.join(section.model_fields)}"
+    if problem["type"] == "missing":
+        return f"{key}: is missing"
+    return f"{key}: {problem['msg']} (got {problem['input']!r})"

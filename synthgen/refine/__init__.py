@@ -1,0 +1,1 @@
+"""Coarse masks to final masks (Syn4Seg: APE, SABR)."""

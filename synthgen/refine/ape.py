@@ -1,0 +1,133 @@
+"""APE, adaptive pseudo-label enhancement (Syn4Seg): filter the regions of a coarse mask (APF), then relabel what was freed (APR).
+
+The paper calls both thresholds lambda; they are different quantities and have different names here (`lambda_apf`, and `lambda_div` of the
+prompt bank).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from synthgen.images import IGNORE
+from synthgen.models import Prototypes
+from synthgen.models.cosine_maps import best_per_class, cosine_maps
+from synthgen.refine.prototypes import masked_average, normalise, pixels_per_cell
+from synthgen.refine.regions import connected_components
+
+CONFIDENCE_SCALE = 0.1
+"""Cosine margin at which confidence is sigmoid(1) = 0.73."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Filtered:
+    """What APF gives."""
+
+    mask: np.ndarray  # (H, W) uint8: freed regions are 255
+    num_regions: int
+    num_kept: int
+    similarity: float  # area-weighted mean of s(r) over kept regions; -1 if none was kept
+
+
+def filter_regions(
+    mask: np.ndarray,
+    features: np.ndarray,
+    prototypes: Prototypes,
+    *,
+    lambda_apf: float,
+    min_region_px: int,
+    background: int | None,
+) -> Filtered:
+    """APF: free (mark 255) every foreground region that is small or unlike the support prototype of its class.
+
+    v(r) = normalised mean feature over region r; s(r) = v(r) . mu_k (the best row of k if it has several); r is kept iff s(r) >= lambda_apf
+    and it has at least `min_region_px` pixels. mask (H, W) uint8, features (h, w, D). The background is no region: it is kept as it is.
+    A region whose class has no prototype is freed.
+    """
+    regions = connected_components(mask, exclude=() if background is None else (background,))
+    if not len(regions):
+        return Filtered(mask.copy(), 0, 0, -1.0)
+    means = masked_average(features, regions.index - 1, len(regions))
+    cosines = means @ prototypes.vectors.T
+    same_class = regions.class_ids[:, None] == np.asarray(prototypes.ids)[None, :]
+    scores = np.where(same_class, cosines, -np.inf).max(axis=1)
+    keep = (scores >= lambda_apf) & (regions.areas_px >= min_region_px)
+    freed = np.concatenate([[False], ~keep])[regions.index]
+    areas = regions.areas_px[keep]
+    similarity = float(np.average(scores[keep], weights=areas)) if keep.any() else -1.0
+    return Filtered(np.where(freed, np.uint8(IGNORE), mask), len(regions), int(keep.sum()), similarity)
+
+
+def adapted_prototypes(mask: np.ndarray, features: np.ndarray, prototypes: Prototypes, beta: float) -> Prototypes:
+    """mu~_k(x) = beta mu_k + (1 - beta) mu_k(x), renormalised: support prototypes moved towards image x (APR, step 1).
+
+    mu_k(x) is the normalised mean feature of the trusted pixels of class k, those that `mask` (H, W) labels k. A class without a trusted pixel
+    keeps its support prototype (beta = 1). Of a class with several rows (background), each cell moves only the row that it is most like.
+    """
+    height, width, depth = features.shape
+    flat = features.reshape(-1, depth)
+    owners = np.asarray(prototypes.ids)
+    moved = prototypes.vectors.copy()
+    for class_id in dict.fromkeys(prototypes.ids):
+        rows = np.flatnonzero(owners == class_id)
+        weights = pixels_per_cell(np.where(mask == class_id, 0, -1), 1, (height, width))[0]
+        closest = np.argmax(flat @ prototypes.vectors[rows].T, axis=1)
+        own = normalise(np.stack([(weights * (closest == n)) @ flat for n in range(len(rows))]))
+        seen = own.any(axis=1)
+        moved[rows[seen]] = normalise(beta * prototypes.vectors[rows[seen]] + (1 - beta) * own[seen])
+    return Prototypes(prototypes.ids, moved)
+
+
+def class_cosines(features: np.ndarray, prototypes: Prototypes, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) class ids and (K, H, W) float32 cosines of each pixel to its best prototype of each class."""
+    return best_per_class(cosine_maps(features, prototypes.vectors, size), prototypes.ids)
+
+
+def relabel(mask: np.ndarray, class_ids: np.ndarray, cosines: np.ndarray, *, min_cosine: float, min_margin: float) -> np.ndarray:
+    """APR: label a free pixel p with argmax_k cos(f(p), mu~_k) where that is sure enough, else leave it 255. Returns a new mask.
+
+    Free pixels are those that are 255 in `mask` (H, W): freed by APF, or left open by the proposer. Sure enough: the best cosine reaches
+    `min_cosine` and leads the best of any other class by `min_margin`. `class_ids` (K,), `cosines` (K, H, W) as `class_cosines` gives them for
+    the adapted prototypes of the image's candidates.
+    """
+    if not len(class_ids):
+        return mask.copy()
+    best = cosines.argmax(axis=0)
+    top = np.take_along_axis(cosines, best[None], axis=0)[0]
+    sure = (mask == IGNORE) & (top >= min_cosine) & (top - _best_other(cosines, best) >= min_margin)
+    return np.where(sure, class_ids.astype(np.uint8)[best], mask)
+
+
+def filled_fraction(coarse: np.ndarray, filtered: np.ndarray, relabelled: np.ndarray) -> float:
+    """Share of the pixels freed by APF that APR labelled again; 1 if none was freed."""
+    freed = (filtered == IGNORE) & (coarse != IGNORE)
+    return float((relabelled[freed] != IGNORE).mean()) if freed.any() else 1.0
+
+
+def confidence_map(mask: np.ndarray, class_ids: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+    """(H, W) uint8, 0..255 = 0..1: how far each pixel's label leads the other candidates.
+
+    sigmoid(m / CONFIDENCE_SCALE), m = cosine to the label's class minus the best cosine to another class; 128 is a tie, less means that another
+    class looks likelier. At least 1 where there is a label, 0 where `mask` is 255; 255 where no other candidate exists. A label that is not
+    among `class_ids` counts as a tie.
+    """
+    row_of = np.full(256, -1)
+    row_of[class_ids] = np.arange(len(class_ids))
+    row = row_of[mask]
+    confidence = np.full(mask.shape, 128, np.uint8)
+    known = row >= 0
+    if known.any():
+        own = np.take_along_axis(cosines, np.maximum(row, 0)[None], axis=0)[0]
+        margin = own - _best_other(cosines, np.maximum(row, 0))
+        share = 1 / (1 + np.exp(-np.clip(margin / CONFIDENCE_SCALE, -30, 30)))
+        confidence[known] = np.maximum(1, np.rint(255 * share[known])).astype(np.uint8)
+    confidence[mask == IGNORE] = 0
+    return confidence
+
+
+def _best_other(cosines: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """(H, W): the highest of (K, H, W) among the rows other than `row` (H, W); -inf if there is no other."""
+    others = cosines.copy()
+    np.put_along_axis(others, row[None], -np.inf, axis=0)
+    return others.max(axis=0)

@@ -1,0 +1,108 @@
+"""Prototypes: the mean look of a class (Syn4Seg, APE).
+
+mu_k = sum_j sum_p 1[M_j(p) = k] f_j(p) / count, then hat = L2-normalise: masked average pooling over all support images j. Features have fewer
+cells than masks have pixels. DIaM shrinks the mask to the feature size by nearest neighbour; here each pixel adds the feature of the cell
+that it lies in, so a cell counts by the share of it that the class covers. At a mini's 16 x 16 cells nearest neighbour would lose thin
+objects altogether. For the same reason regions and trusted pixels are pooled in this way, too.
+
+The background is many things: `background_prototypes` > 1 splits it by a deterministic spherical k-means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from synthgen.models import Prototypes
+
+_MOST_BACKGROUND_CELLS = 2048  # of one support image
+_KMEANS_ROUNDS = 30
+
+
+def pixels_per_cell(index: np.ndarray, count: int, grid: tuple[int, int]) -> np.ndarray:
+    """(count, h * w) float32: how many pixels of group n lie in each cell of a grid (h, w).
+
+    `index` (H, W) holds group numbers 0 .. count - 1; other values are in no group. A pixel lies in the cell that holds its centre.
+    """
+    (rows, columns), (height, width) = index.shape, grid
+    cell_row = (2 * np.arange(rows) + 1) * height // (2 * rows)
+    cell_column = (2 * np.arange(columns) + 1) * width // (2 * columns)
+    cell = cell_row[:, None] * width + cell_column[None, :]
+    inside = (index >= 0) & (index < count)
+    flat = index[inside].astype(np.int64) * (height * width) + cell[inside]
+    return np.bincount(flat, minlength=count * height * width).reshape(count, height * width).astype(np.float32)
+
+
+def normalise(vectors: np.ndarray) -> np.ndarray:
+    """Rows (..., D) at unit length; a zero row stays zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+
+
+def masked_average(features: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
+    """(count, D) float32: normalised mean feature of each group of pixels; zero for a group without pixels. Masked average pooling.
+
+    features (h, w, D); index (H, W) as in `pixels_per_cell`.
+    """
+    weights = pixels_per_cell(index, count, features.shape[:2])
+    return normalise(weights @ features.reshape(-1, features.shape[-1]))
+
+
+def support_prototypes(
+    labelled: Iterable[tuple[np.ndarray, np.ndarray]], class_ids: Sequence[int], background: int | None, background_prototypes: int
+) -> Prototypes:
+    """Prototypes of the support set: one row a foreground class, then up to `background_prototypes` rows of the background.
+
+    `labelled` gives (features (h, w, D) with unit cells, mask (H, W) uint8) once for each image. Classes are taken in the order of
+    `class_ids` (background excluded); one that has no pixel has no row.
+    """
+    foreground = [k for k in class_ids if k != background]
+    group = np.full(256, -1, np.int16)
+    group[foreground] = np.arange(len(foreground))
+    sums: np.ndarray | None = None
+    cells: list[np.ndarray] = []
+    cell_weights: list[np.ndarray] = []
+    for features, mask in labelled:
+        flat = features.reshape(-1, features.shape[-1])
+        pooled = pixels_per_cell(group[mask], len(foreground), features.shape[:2]) @ flat
+        sums = pooled if sums is None else sums + pooled
+        if background is not None:
+            weight = pixels_per_cell((mask != background).astype(np.int8), 1, features.shape[:2])[0]
+            some = np.flatnonzero(weight)
+            some = some[:: max(1, -(-len(some) // _MOST_BACKGROUND_CELLS))]
+            cells.append(flat[some])
+            cell_weights.append(weight[some])
+    if sums is None:
+        raise ValueError("no support image was given")
+    rows = [(k, vector) for k, vector in zip(foreground, normalise(sums), strict=True) if vector.any()]
+    if background is not None and any(len(some) for some in cells):
+        centres = spherical_kmeans(np.concatenate(cells), np.concatenate(cell_weights), background_prototypes)
+        rows += [(background, centre) for centre in centres]
+    return Prototypes(tuple(k for k, _ in rows), np.stack([vector for _, vector in rows]).astype(np.float32))
+
+
+def spherical_kmeans(vectors: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
+    """(up to count, D) unit centres of unit vectors (N, D) with weights (N,) > 0, by cosine. Deterministic; count = 1 gives the mean.
+
+    Starts from the vector nearest to the mean and then from the one farthest from all starts so far. Equal vectors give fewer centres.
+    """
+    centres = normalise((weights @ vectors)[None])
+    if count == 1:
+        return centres
+    start = [int(np.argmax(vectors @ centres[0]))]
+    nearest = vectors @ vectors[start[0]]
+    while len(start) < count and nearest.min() < 1 - 1e-6:
+        start.append(int(np.argmin(nearest)))
+        nearest = np.maximum(nearest, vectors @ vectors[start[-1]])
+    centres = vectors[start]
+    owner = np.full(len(vectors), -1)
+    for _ in range(_KMEANS_ROUNDS):
+        closest = np.argmax(vectors @ centres.T, axis=1)
+        if np.array_equal(closest, owner):
+            break
+        owner = closest
+        members = (owner == np.arange(len(centres))[:, None]) * weights
+        means = normalise(members @ vectors)
+        centres = np.where(means.any(axis=1, keepdims=True), means, centres)
+    return centres

@@ -1,0 +1,200 @@
+"""`refine`: images to masks. Coarse proposal, APF, APR (Syn4Seg: APE), then SABR; every step's mask stays an artefact of its own.
+
+Of each row five 8-bit L PNGs are written: {key}_coarse.png (the proposer), {key}_filtered.png (after APF), {key}_relabelled.png (after APR),
+{key}_mask.png (after SABR) and {key}_confidence.png. A mask in which nothing was found is still a row: filtering is for the stage after this one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthgen.backends import check_options, load
+from synthgen.errors import InputError
+from synthgen.images import IGNORE, read_image, write_image
+from synthgen.labels import LabelSpace, read_label_space
+from synthgen.models import FeatureExtractor, MaskDecoder, ProposalRequest, Proposer, Prototypes
+from synthgen.models.cosine_maps import of_classes
+from synthgen.recipe import Recipe
+from synthgen.records import MaskRecord, Rejected, RenderRecord, carry
+from synthgen.refine.ape import Filtered, adapted_prototypes, class_cosines, confidence_map, filled_fraction, filter_regions, relabel
+from synthgen.refine.prototypes import support_prototypes
+from synthgen.refine.regions import band_radius
+from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts
+from synthgen.refine.support import support_shots, wanted_classes
+from synthgen.sources.folder import content_hash
+
+GIVES = MaskRecord
+SINGLE_UNIT = False
+
+_ROLES = {"features": "feature_extractor", "proposer": "proposer", "mask_decoder": "mask_decoder"}
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """Label space, wanted classes, support set (with a hash of its files) and the refine section with every option of its backends."""
+    space = read_label_space(recipe.labels.space)
+    support = recipe.support.model_dump(mode="json")
+    if recipe.support.folder:
+        support["folder"] = content_hash(Path(recipe.support.folder).expanduser())
+    refine = recipe.refine.model_dump(mode="json")
+    for field, role in _ROLES.items():
+        refine[field] = {"name": refine[field]["name"], **check_options(role, refine[field]).model_dump(mode="json")}
+    return {
+        "labels": {
+            "names": {str(label.id): label.name for label in space.labels},
+            "background": space.background,
+            "wanted": list(wanted_classes(recipe, space)),
+        },
+        "seed": recipe.seed,
+        "support": support,
+        "refine": refine,
+    }
+
+
+def build(recipe: Recipe, run: Path) -> RefineStage:
+    """Load the models and learn the prototypes from the support set."""
+    space = read_label_space(recipe.labels.space)
+    shots = support_shots(recipe, space)
+    extractor: FeatureExtractor = load("feature_extractor", recipe.refine.features.model_dump(), recipe.execution)
+    # An image that serves two classes is one image j of the sum over the support set.
+    images = {id(shot.image): shot for shot in shots}.values()
+    labelled = ((extractor.features([shot.image])[0], shot.mask) for shot in images)
+    wanted = wanted_classes(recipe, space)
+    prototypes = support_prototypes(labelled, wanted, space.background, recipe.refine.background_prototypes)
+    proposer: Proposer = load("proposer", recipe.refine.proposer.model_dump(), recipe.execution)
+    proposer.prepare(shots, prototypes, space.background)
+    decoder: MaskDecoder | None = None
+    if recipe.refine.sabr.enabled:
+        decoder = load("mask_decoder", recipe.refine.mask_decoder.model_dump(), recipe.execution)
+    return RefineStage(recipe, run, space, prototypes, extractor, proposer, decoder)
+
+
+@dataclasses.dataclass(slots=True)
+class _Work:
+    """One image on its way through the steps."""
+
+    row: RenderRecord
+    image: np.ndarray  # (H, W, 3) uint8
+    coarse: np.ndarray  # (H, W) uint8, like the masks below
+    filtered: Filtered
+    relabelled: np.ndarray
+    class_ids: np.ndarray  # (K,) the candidates
+    cosines: np.ndarray  # (K, H, W) to the image's adapted prototypes
+    prompts: BoxPrompts
+
+
+class RefineStage:
+    """See the module."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Path,
+        space: LabelSpace,
+        prototypes: Prototypes,
+        extractor: FeatureExtractor,
+        proposer: Proposer,
+        decoder: MaskDecoder | None,
+    ) -> None:
+        self._settings = recipe.refine
+        self._batch_size = recipe.execution.batch_size
+        self._run = run
+        self._background = space.background
+        self._wanted = wanted_classes(recipe, space)
+        self._prototypes = prototypes
+        self._extractor = extractor
+        self._proposer = proposer
+        self._decoder = decoder
+
+    def process(self, rows: Sequence[RenderRecord], folder: Path, unit: str) -> Iterator[MaskRecord | Rejected]:
+        """One MaskRecord for each row, or a Rejected `unreadable_image`."""
+        for start in range(0, len(rows), self._batch_size):
+            yield from self._batch(rows[start : start + self._batch_size], folder, f"refine/{unit}")
+
+    def _batch(self, rows: Sequence[RenderRecord], folder: Path, place: str) -> Iterator[MaskRecord | Rejected]:
+        readable: list[tuple[RenderRecord, np.ndarray]] = []
+        for row in rows:
+            try:
+                readable.append((row, read_image(self._run / row.image)))
+            except InputError as error:
+                detail = str(error).replace(f"{self._run}/", "")
+                yield Rejected(key=row.key, parent=row.key, stage="refine", reason="unreadable_image", detail=detail, score=0.0)
+        if not readable:
+            return
+        features = self._extractor.features([image for _, image in readable])
+        requests = [
+            ProposalRequest(image, grid, self._candidates(row.class_id), row.prompt)
+            for (row, image), grid in zip(readable, features, strict=True)
+        ]
+        coarse = self._proposer.propose(requests)
+        works = [
+            self._enhance(row, request, mask)
+            for (row, _), request, mask in zip(readable, requests, coarse, strict=True)
+        ]
+        decoded: list[tuple[np.ndarray, np.ndarray]] | list[None] = [None] * len(works)
+        if self._decoder is not None:
+            # One call for the batch: every image is encoded once and all of its boxes are decoded together.
+            decoded = self._decoder.decode([work.image for work in works], [work.prompts.boxes for work in works])
+        for work, of_sam in zip(works, decoded, strict=True):
+            yield self._finish(work, of_sam, folder, place)
+
+    def _candidates(self, class_id: int) -> tuple[int, ...]:
+        """Class ids that an image may hold. Without a background to tell it from, one class alone would be no choice."""
+        background = () if self._background is None else (self._background,)
+        return (class_id, *background) if class_id != IGNORE and background else (*self._wanted, *background)
+
+    def _enhance(self, row: RenderRecord, request: ProposalRequest, coarse: np.ndarray) -> _Work:
+        """APF, then APR; then the boxes for SABR."""
+        apf, apr, sabr = self._settings.apf, self._settings.apr, self._settings.sabr
+        filtered = filter_regions(
+            coarse, request.features, self._prototypes,
+            lambda_apf=apf.lambda_apf, min_region_px=apf.min_region_px, background=self._background,
+        )  # fmt: skip
+        adapted = adapted_prototypes(filtered.mask, request.features, of_classes(self._prototypes, request.candidates), apr.beta)
+        class_ids, cosines = class_cosines(request.features, adapted, coarse.shape[:2])
+        relabelled = relabel(filtered.mask, class_ids, cosines, min_cosine=apr.min_cosine, min_margin=apr.min_margin)
+        prompts = box_prompts(relabelled, background=self._background, min_region_px=sabr.min_region_px, box_padding=sabr.box_padding)
+        return _Work(row, request.image, coarse, filtered, relabelled, class_ids, cosines, prompts)
+
+    def _finish(self, work: _Work, of_sam: tuple[np.ndarray, np.ndarray] | None, folder: Path, place: str) -> MaskRecord:
+        """SABR, the confidence map, the files and the row."""
+        sabr = self._settings.sabr
+        mask, sam_ious = work.relabelled, np.zeros(0)
+        if of_sam is not None:
+            sam_masks, sam_ious = of_sam
+            band_px = band_radius((mask.shape[0], mask.shape[1]), sabr.band_fraction, sabr.min_band_px)
+            mask = boundary_refine(
+                mask, work.prompts, sam_masks, sam_ious,
+                band_px=band_px, min_agreement=sabr.min_agreement, background=self._background,
+            )  # fmt: skip
+        key = work.row.key
+        files = {}
+        for name, array in (
+            ("coarse", work.coarse),
+            ("filtered", work.filtered.mask),
+            ("relabelled", work.relabelled),
+            ("mask", mask),
+            ("confidence", confidence_map(mask, work.class_ids, work.cosines)),
+        ):
+            write_image(array, folder / f"{key}_{name}.png")
+            files[name] = f"{place}/{key}_{name}.png"
+        labelled = float((mask != IGNORE).mean())
+        row: MaskRecord = carry(
+            MaskRecord,
+            work.row,
+            **files,
+            num_regions=work.filtered.num_regions,
+            num_kept_regions=work.filtered.num_kept,
+            region_similarity=work.filtered.similarity,
+            filled_fraction=filled_fraction(work.coarse, work.filtered.mask, work.relabelled),
+            labelled_fraction=labelled,
+            # A row that is about no class in particular has what it was made for wherever it is labelled.
+            class_fraction=labelled if work.row.class_id == IGNORE else float((mask == work.row.class_id).mean()),
+            num_sam_boxes=len(sam_ious),
+            sam_predicted_iou=float(np.mean(sam_ious)) if len(sam_ious) else -1.0,
+        )
+        return row

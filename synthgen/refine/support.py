@@ -1,0 +1,129 @@
+"""The support set S = {(I_j, M_j)}: the few labelled images that the whole run learns its classes from (Syn4Seg, setting).
+
+Either chosen from a labelled folder or drawn by one of the built-in worlds. Which images are chosen follows from the run seed and the class id
+alone, so that adding a class does not change the shots of the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from synthgen.errors import InputError
+from synthgen.images import IGNORE
+from synthgen.labels import LabelSpace
+from synthgen.models import SupportShot
+from synthgen.recipe import DrawnSupport, Recipe
+from synthgen.sources.folder import LabelledFile, list_labelled, read_label, read_labelled
+
+log = logging.getLogger(__name__)
+
+LEAST_SHARE = 0.002
+"""An image serves as a shot of a class only if the class covers at least this share of it (and 16 px)."""
+_DRAWS_PER_SHOT = 100
+
+
+def wanted_classes(recipe: Recipe, space: LabelSpace) -> tuple[int, ...]:
+    """Ids of the classes that samples are made for, in the recipe's order; all but the background if it names none.
+
+    Raises LabelError for a name that is not in the space.
+    """
+    if recipe.labels.classes:
+        return tuple(dict.fromkeys(space.by_name(name).id for name in recipe.labels.classes))
+    return tuple(label.id for label in space.foreground)
+
+
+def support_shots(recipe: Recipe, space: LabelSpace) -> list[SupportShot]:
+    """`support.shots` images for each wanted class, class by class. The masks hold all classes of the space, not only the wanted one.
+
+    Raises InputError or LabelError in one line if the folder is unusable or a class is not in it. Fewer images than asked for is a logged warning.
+    """
+    wanted = wanted_classes(recipe, space)
+    if recipe.support.folder:
+        return folder_shots(Path(recipe.support.folder).expanduser(), space, wanted, recipe.support.shots, recipe.seed)
+    return drawn_shots(recipe.support.drawn or DrawnSupport.model_validate({}), space, wanted, recipe.support.shots)
+
+
+def folder_shots(folder: Path, space: LabelSpace, wanted: Sequence[int], shots: int, seed: int) -> list[SupportShot]:
+    """Of the images that hold enough of a class, `shots` in an order drawn from (seed, class id).
+
+    Two classes may get the same image; their shots then share its arrays.
+    """
+    pairs = list_labelled(folder)
+    holding: dict[int, list[LabelledFile]] = {k: [] for k in wanted}
+    for pair in pairs:
+        mask = read_label(pair, space)
+        for k in wanted:
+            if _holds(mask, k):
+                holding[k].append(pair)
+    read: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    chosen: list[SupportShot] = []
+    for k in wanted:
+        order = np.random.default_rng([seed, k]).permutation(len(holding[k]))[:shots]
+        if not len(order):
+            name = space.by_id(k).name
+            raise InputError(f"{folder}: no image shows enough of class {name!r} (id {k}); add one or leave it out of labels.classes")
+        if len(order) < shots:
+            log.warning("%s: %d instead of %d images for class %r", folder, len(order), shots, space.by_id(k).name)
+        for n in order:
+            pair = holding[k][n]
+            if pair.stem not in read:
+                read[pair.stem] = read_labelled(pair, space)
+            chosen.append(SupportShot(*read[pair.stem], k))
+    return chosen
+
+
+def drawn_shots(drawn: DrawnSupport, space: LabelSpace, wanted: Sequence[int], shots: int) -> list[SupportShot]:
+    """`shots` drawings for each class; which ones follows from (drawn.seed, class id). Streets are drawn until one shows the class."""
+    draw, names = _world(drawn)
+    id_of = np.full(256, IGNORE, np.uint8)
+    known = {word: label.id for label in space.labels for word in (label.name, *label.synonyms)}
+    for world_id, name in names.items():
+        if name in known:
+            id_of[world_id] = known[name]
+    if drawn.world == "objects" and space.background is not None:
+        id_of[0] = space.background
+    chosen: list[SupportShot] = []
+    for k in wanted:
+        worldly = [names[world_id] for world_id in sorted(names) if id_of[world_id] == k]
+        if not worldly:
+            raise InputError(f"support.drawn: the world {drawn.world!r} has no class {space.by_id(k).name!r}; it has: {', '.join(names.values())}")
+        rng, made = np.random.default_rng([drawn.seed, k]), 0
+        for _ in range(_DRAWS_PER_SHOT * shots):
+            image, mask = draw(int(rng.integers(2**31)), worldly[0])
+            if _holds(id_of[mask], k):
+                chosen.append(SupportShot(image, id_of[mask], k))
+                made += 1
+            if made == shots:
+                break
+        else:
+            raise InputError(
+                f"support.drawn: the world {drawn.world!r} does not draw class {space.by_id(k).name!r} often enough; leave it out of labels.classes"
+            )
+    return chosen
+
+
+def _holds(mask: np.ndarray, class_id: int) -> bool:
+    return int(np.count_nonzero(mask == class_id)) >= max(16, LEAST_SHARE * mask.size)
+
+
+def _world(drawn: DrawnSupport) -> tuple[Callable[[int, str], tuple[np.ndarray, np.ndarray]], dict[int, str]]:
+    """A function (seed, class name) -> (image, mask in the world's ids), and the world's names by id."""
+    if drawn.world == "objects":
+        from synthgen.minis.world import objects
+
+        def draw(seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+            drawing = objects.draw(seed, drawn.size_px, class_name=name)
+            return drawing.image, drawing.mask
+
+        return draw, dict(enumerate(objects.CLASSES, start=1))
+    from synthgen.minis.world import streets
+
+    def draw_street(seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+        drawing = streets.draw(seed, (drawn.size_px, drawn.size_px * 3 // 2))
+        return drawing.image, drawing.mask
+
+    return draw_street, dict(enumerate(streets.CLASSES))

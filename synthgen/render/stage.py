@@ -1,0 +1,114 @@
+"""`render`: prompts to images, each with a key and a noise seed of its own that follow from prompt, layout, run seed and number alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthgen.backends import check_options, load
+from synthgen.errors import InputError
+from synthgen.images import read_mask, write_image
+from synthgen.models import RenderJob, TextEmbedding
+from synthgen.models.provenance import revision_of
+from synthgen.recipe import Recipe
+from synthgen.records import PromptRecord, Rejected, RenderRecord, carry, key_of, seed_of
+
+GIVES = RenderRecord
+SINGLE_UNIT = False
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """The render section with every option of the renderer, the revision of its weights and the run seed."""
+    options = check_options("renderer", recipe.render.renderer.model_dump())
+    model = getattr(options, "model", "")
+    return {
+        "seed": recipe.seed,
+        "render": recipe.render.model_dump(mode="json") | {"renderer": {"name": recipe.render.renderer.name, **options.model_dump(mode="json")}},
+        "revision": revision_of(model, getattr(options, "revision", "")) if model else "",
+        "embedder": recipe.prompts.embedder.model_dump(mode="json"),
+    }
+
+
+def build(recipe: Recipe, run: Path) -> RenderStage:
+    """Load the renderer."""
+    return RenderStage(recipe, run, load("renderer", recipe.render.renderer.model_dump(), recipe.execution))
+
+
+class RenderStage:
+    """Batches jobs and writes one lossless PNG an image."""
+
+    def __init__(self, recipe: Recipe, run: Path, renderer: Any) -> None:
+        self._recipe = recipe
+        self._run = run
+        self._renderer = renderer
+        # a bank made with another encoder (or another model's) is of no use to this renderer's attention
+        mine = recipe.render.renderer.model_dump()
+        bank = recipe.prompts.embedder.model_dump()
+        self._shares_text = mine["name"] == bank["name"] and all(
+            getattr(check_options("renderer", mine), field, None) == getattr(check_options("text_encoder", bank), field, None)
+            for field in ("model", "revision", "t5", "max_sequence_length")
+        )
+
+    def process(self, rows: Sequence[PromptRecord], folder: Path, unit: str) -> Iterator[RenderRecord | Rejected]:
+        """One row or Rejected for every prompt and number."""
+        jobs = ((row, self._job(row, number)) for row in rows for number in range(self._recipe.render.images_per_prompt))
+        for batch in _batches(jobs, self._recipe.execution.batch_size):
+            pictures = self._renderer.render([job for _, job in batch])
+            for (row, job), picture in zip(batch, pictures, strict=True):
+                if picture is None:
+                    where = job.photograph or "the model's output is not finite"
+                    yield Rejected(job.key, row.key, "render", "unreadable_image" if job.photograph else "not_finite", str(where), 0.0)
+                    continue
+                write_image(picture, folder / f"{job.key}.png")
+                yield carry(
+                    RenderRecord,
+                    row,
+                    key=job.key,
+                    parent=row.key,
+                    seed=job.seed,
+                    image=f"render/{unit}/{job.key}.png",
+                    height_px=picture.shape[0],
+                    width_px=picture.shape[1],
+                    renderer=self._renderer.id,
+                    model_revision=self._renderer.revision,
+                    steps=self._renderer.steps,
+                    guidance=self._renderer.guidance,
+                )
+
+    def _job(self, row: PromptRecord, number: int) -> RenderJob:
+        key = key_of("s", row.key, row.layout, self._recipe.seed, number)
+        layout: np.ndarray | None = read_mask(Path(row.layout)) if row.layout else None
+        shares = self._shares_text and row.embedding_file
+        return RenderJob(
+            key=key,
+            prompt=row.prompt,
+            negative=self._recipe.render.negative,
+            seed=seed_of(key),
+            height_px=self._recipe.render.height_px,
+            width_px=self._recipe.render.width_px,
+            embedding=self._embedding(row.embedding_file, row.key) if shares else None,
+            negative_embedding=self._embedding(row.embedding_file, "negative") if shares else None,
+            photograph=Path(row.photograph) if row.photograph else None,
+            layout=layout,
+        )
+
+    def _embedding(self, file: str, key: str) -> TextEmbedding:
+        """One prompt's tensors; nothing else of the file is read."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self._run / file
+        try:
+            with safe_open(path, framework="np") as bank:
+                return TextEmbedding(bank.get_tensor(f"{key}.tokens"), bank.get_tensor(f"{key}.pooled"))
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: no embedding of {key} ({error}); run the stage prompts again with --redo prompts") from error
+
+
+def _batches(jobs: Iterable[tuple[PromptRecord, RenderJob]], size: int) -> Iterator[list[tuple[PromptRecord, RenderJob]]]:
+    source = iter(jobs)
+    while batch := list(itertools.islice(source, size)):
+        yield batch

@@ -1,0 +1,292 @@
+"""Plan, process, commit, resume: how a stage's work is done so that a kill at any moment loses at most one unit.
+
+    runs/<name>/<stage>/stage.json                the stage's settings and its plan; written first, claims the folder
+    runs/<name>/<stage>/00003/rejected.parquet    what unit 3 refused, and why
+    runs/<name>/<stage>/00003/manifest.parquet    what unit 3 made; written last: its presence is the done-marker
+
+A unit is built in a hidden folder beside its place and renamed into it, so it exists whole or not at all. Units are planned by count before
+anything runs. Two workers on one unit write the same bytes and the second one's folder is dropped.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthgen.errors import RunError, StorageError
+from synthgen.records import Rejected, read_rows, write_rows
+
+MANIFEST = "manifest.parquet"
+REJECTED = "rejected.parquet"
+CLAIM = "stage.json"
+
+
+class Stage(Protocol):
+    """One step of the pipeline with its models loaded."""
+
+    def process(self, rows: Sequence[Any], folder: Path, unit: str) -> Iterable[Any]:
+        """Made rows or Rejected, in any order; artefacts go to `folder`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unit:
+    """Rows that are done together. `start` and `stop` are positions among the rows of the stage before; `keys` name them explicitly where
+    a stage plans its own units."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StageRun:
+    """A stage in a run folder."""
+
+    name: str
+    folder: Path
+    gives: type
+    reads: StageRun | None  # the stage before; None for the first
+
+    def units(self) -> list[Unit]:
+        """The plan. Raises RunError if the stage has not been planned."""
+        return [Unit(**unit) for unit in self.claim()["units"]]
+
+    def claim(self) -> dict[str, Any]:
+        """What stage.json says. Raises RunError if it is missing or damaged."""
+        path = self.folder / CLAIM
+        try:
+            claim = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunError(f"{path}: the stage {self.name!r} has not been started in this run") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise RunError(f"{path}: is damaged ({error}); move the folder {self.folder} away and run the stage again") from error
+        return claim
+
+    def is_claimed(self) -> bool:
+        return (self.folder / CLAIM).is_file()
+
+    def is_done(self, unit: Unit) -> bool:
+        return (self.folder / unit.name / MANIFEST).is_file()
+
+    def missing(self) -> list[Unit]:
+        """Units without a manifest, in order."""
+        return [unit for unit in self.units() if not self.is_done(unit)]
+
+    def is_complete(self) -> bool:
+        return self.is_claimed() and not self.missing()
+
+    def rows(self, start: int = 0, stop: int | None = None) -> list[Any]:
+        """Made rows number start..stop over all units in plan order; only the units that hold them are read."""
+        found: list[Any] = []
+        position = 0
+        for unit in self.units():
+            path = self.folder / unit.name / MANIFEST
+            if stop is not None and position >= stop:
+                break
+            count = num_rows(path)
+            if position + count > start:
+                rows = _read(path, self.gives)
+                found += rows[max(0, start - position) : None if stop is None else max(0, stop - position)]
+            position += count
+        return found
+
+    def num_rows(self) -> int:
+        """Rows made so far, from the manifests' footers alone."""
+        return sum(num_rows(self.folder / unit.name / MANIFEST) for unit in self.units() if self.is_done(unit))
+
+    def rejected(self) -> list[Rejected]:
+        """What the finished units refused, in plan order."""
+        return [row for unit in self.units() if self.is_done(unit) for row in _read(self.folder / unit.name / REJECTED, Rejected)]
+
+    def reasons(self) -> dict[str, int]:
+        """reason -> how often, most frequent first."""
+        return dict(collections.Counter(row.reason for row in self.rejected()).most_common())
+
+
+def num_rows(path: Path) -> int:
+    """Rows of a parquet file from its footer. Raises RunError for a damaged file."""
+    try:
+        return pq.read_metadata(path).num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RunError(_damaged(path, error)) from error
+
+
+def _read(path: Path, record: type) -> list[Any]:
+    try:
+        return read_rows(path, record)
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        raise RunError(_damaged(path, error)) from error
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path}: is damaged ({' '.join(str(error).split())[:120]}); move the unit folder {path.parent} away and run the same command again"
+
+
+def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Unit]]) -> None:
+    """Take the stage's folder for these settings, planning its units the first time.
+
+    A folder that was claimed with other settings is refused, and the message names the first setting that differs, both values and the ways out.
+    """
+    path = stage.folder / CLAIM
+    settings = json.loads(json.dumps(settings))  # tuples become lists, as they will be when read back
+    if path.is_file():
+        found = stage.claim()["settings"]
+        if found != settings:
+            name, before, now = _first_difference(found, settings)
+            raise RunError(
+                f"{stage.folder}: this run was made with {name} = {before!r}, the recipe now says {now!r}; "
+                f"use another run folder (--run), or --redo {stage.name} to keep the old results aside and make them again"
+            )
+        foreign = _foreign(stage)
+        if foreign:
+            raise RunError(f"{stage.folder}: {foreign} is not part of this run; move it away and run the same command again")
+        return
+    body = {"settings": settings, "units": [dataclasses.asdict(unit) for unit in plan()]}
+    try:
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        strangers = sorted(entry.name for entry in stage.folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise StorageError(f"{stage.folder}: cannot be made ({error.strerror}); choose another place with --runs") from error
+    if strangers:
+        raise RunError(f"{stage.folder}: has no {CLAIM} but holds {strangers[0]!r}, which is not ours; move it away or choose another run folder (--run)")
+    write_text(json.dumps(body, indent=1) + "\n", path)
+
+
+def set_aside(stage: StageRun) -> Path | None:
+    """Rename a stage's folder to `<stage>.old-<n>`: nothing is deleted. None if there is no such folder."""
+    if not stage.folder.exists():
+        return None
+    number = 1
+    while (target := stage.folder.with_name(f"{stage.folder.name}.old-{number}")).exists():
+        number += 1
+    stage.folder.rename(target)
+    return target
+
+
+def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any]) -> tuple[int, int]:
+    """Do one unit and commit it. Returns how many rows were made and how many refused.
+
+    Raises RunError, leaving nothing behind, if an input row has neither a made row nor a Rejected: nothing is ever lost without a reason.
+    """
+    began = time.monotonic()
+    final = stage.folder / unit.name
+    temporary = stage.folder / f".{unit.name}.{socket.gethostname()}.{os.getpid()}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # our own, from an earlier try of this process
+        temporary.mkdir()
+        made: list[Any] = []
+        refused: list[Rejected] = []
+        for row in processor.process(rows, temporary, unit.name):
+            (refused if isinstance(row, Rejected) else made).append(row)
+        _account(stage, unit, rows, made, refused)
+        write_rows(refused, Rejected, temporary / REJECTED)
+        (temporary / "seconds.txt").write_text(f"{time.monotonic() - began:.3f}\n", encoding="utf-8")
+        write_rows(made, stage.gives, temporary / MANIFEST)
+        _sync(temporary)
+        try:
+            temporary.rename(final)
+        except OSError:
+            if not stage.is_done(unit):
+                raise
+            shutil.rmtree(temporary)  # another worker was first, with the same bytes
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StorageError(f"{final}: cannot be written ({error.strerror or error}); free the space or mend the permissions, then run the same command again") from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return len(made), len(refused)
+
+
+def sweep(stage: StageRun) -> None:
+    """Remove the hidden half-made units of dead processes of this machine. Finished units are never touched."""
+    host = socket.gethostname()
+    for entry in stage.folder.glob(f".*.{host}.*"):
+        pid = entry.name.rpartition(".")[2]
+        if entry.is_dir() and pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def seconds(stage: StageRun) -> float:
+    """Working time of the finished units, added up."""
+    return sum(float((stage.folder / unit.name / "seconds.txt").read_text()) for unit in stage.units() if stage.is_done(unit))
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write whole or not at all. Raises StorageError in one line."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); free the space, mend the permissions or choose another place with --runs") from error
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """12 hex digits that change with any setting."""
+    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def _account(stage: StageRun, unit: Unit, rows: Sequence[Any], made: Sequence[Any], refused: Sequence[Rejected]) -> None:
+    done: set[str] = set()
+    for row in made:
+        done.update(getattr(row, "parents", ()) or (row.key, row.parent))
+    for row in refused:
+        done.update((row.key, row.parent))
+    lost = [row.key for row in rows if row.key not in done]
+    if lost:
+        raise RunError(f"{stage.name} unit {unit.name}: {len(lost)} rows gave neither a result nor a reason, first {lost[0]}; this is a defect of the stage")
+    keys = collections.Counter(row.key for row in made)
+    twice = [key for key, count in keys.items() if count > 1]
+    if twice:
+        raise RunError(f"{stage.name} unit {unit.name}: key {twice[0]} was made twice; this is a defect of the stage")
+
+
+def _first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            if before.get(key) != now.get(key):
+                return _first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    return name, before, now
+
+
+def _foreign(stage: StageRun) -> str | None:
+    ours = {CLAIM, *(unit.name for unit in stage.units())}
+    strangers = sorted(entry.name for entry in stage.folder.iterdir() if entry.name not in ours and not entry.name.startswith("."))
+    return strangers[0] if strangers else None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Labelled and unlabelled inputs, one file each layout."""

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synthgen.filter import score
+from synthgen.filter.score import ScoreStage, class_rank, class_text, pixel_std
+from synthgen.images import write_image
+from synthgen.labels import Label
+from synthgen.records import MaskRecord, Rejected, ScoredRecord
+
+WANTED = (Label(1, "red", (255, 0, 0)), Label(2, "green", (0, 255, 0), ("lime",)), Label(3, "blue", (0, 0, 255)))
+
+
+class ColourScorer:
+    """Embeds an image as its mean colour and a text as the colours that it names."""
+
+    id = "colour"
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        means = np.array([image.reshape(-1, 3).mean(axis=0) for image in images]).reshape(-1, 3)
+        with np.errstate(invalid="ignore"):  # a black image has no direction: NaN
+            return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        self.texts += texts
+        named = np.array([[word in text for word in ("red", "lime", "blue")] for text in texts], dtype=np.float32).reshape(-1, 3)
+        return named / np.linalg.norm(named, axis=1, keepdims=True)
+
+
+def record(key: str, class_id: int, prompt: str) -> MaskRecord:
+    return MaskRecord(
+        key=key, parent="p", class_name="", class_id=class_id, prompt=prompt, attributes=(), seed=1, image=f"render/00000/{key}.png",
+        height_px=8, width_px=8, renderer="r", model_revision="", steps=1, guidance=1.0, layout="", coarse="c", filtered="f", relabelled="r",
+        mask="m", confidence="n", num_regions=1, num_kept_regions=1, region_similarity=0.5, filled_fraction=1.0, labelled_fraction=0.75,
+        class_fraction=0.5, num_sam_boxes=0, sam_predicted_iou=-1.0,
+    )  # fmt: skip
+
+
+def paint(run: Path, key: str, colour: tuple[int, int, int]) -> None:
+    folder = run / "render" / "00000"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_image(np.full((8, 8, 3), colour, dtype=np.uint8), folder / f"{key}.png")
+
+
+def test_scores_compare_the_image_with_its_prompt_and_with_the_wanted_classes(tmp_path: Path) -> None:
+    paint(tmp_path, "s1", (200, 100, 0))  # most like red, then green, then blue
+    rows = [record("s1", 2, "a lime wall")]
+    scorer = ColourScorer()
+    (made,) = ScoreStage(tmp_path, scorer, WANTED, 4).process(rows, tmp_path, "00000")
+    assert isinstance(made, ScoredRecord)
+    assert scorer.texts[:3] == ["a photo of a red", "a photo of a lime", "a photo of a blue"]
+    assert made.text_image_score == pytest.approx(100 / np.hypot(200, 100))
+    assert made.class_rank == 1
+    assert made.pixel_std == 0
+    np.testing.assert_allclose(made.image_embedding, np.array([200, 100, 0]) / np.hypot(200, 100), atol=1e-6)
+    assert (made.key, made.parent, made.mask, made.labelled_fraction) == ("s1", "p", "m", 0.75)
+
+
+def test_no_class_and_no_prompt_give_the_values_that_stand_for_none(tmp_path: Path) -> None:
+    paint(tmp_path, "s1", (200, 100, 0))
+    paint(tmp_path, "s2", (200, 100, 0))
+    first, second = ScoreStage(tmp_path, ColourScorer(), WANTED, 4).process([record("s1", 255, ""), record("s2", 77, "red")], tmp_path, "0")
+    assert (first.class_rank, first.text_image_score) == (-1, 0)
+    assert second.class_rank == -1  # a class that is not among the wanted ones has no rank
+
+
+def test_every_row_is_made_or_rejected_whatever_the_batch_size(tmp_path: Path) -> None:
+    rows = [record(f"s{n}", 1 + n % 3, ["a red thing", "a blue thing", ""][n % 3]) for n in range(9)]
+    for n, row in enumerate(rows):
+        paint(tmp_path, row.key, (10 * n + 1, 40, 90))
+    paint(tmp_path, "s2", (0, 0, 0))  # its embedding is NaN
+    (tmp_path / rows[4].image).write_bytes(b"not a png")
+    (tmp_path / rows[7].image).unlink()
+    results = []
+    for batch_size in (1, 2, 4, 100):
+        made = sorted(ScoreStage(tmp_path, ColourScorer(), WANTED, batch_size).process(rows, tmp_path, "00000"), key=lambda row: row.key)
+        assert [row.key for row in made] == [row.key for row in rows]
+        results.append(made)
+    assert all(result == results[0] for result in results)
+    rejected = {row.key: row for row in results[0] if isinstance(row, Rejected)}
+    assert set(rejected) == {"s2", "s4", "s7"}
+    for row in rejected.values():
+        assert (row.reason, row.stage, row.parent) == ("blank_or_unreadable", "score", row.key)
+        assert f"render/00000/{row.key}.png" in row.detail
+        assert str(tmp_path) not in row.detail  # the same on every machine
+    assert "not finite" in rejected["s2"].detail
+
+
+def test_a_whole_batch_of_unreadable_images_is_rejected(tmp_path: Path) -> None:
+    made = list(ScoreStage(tmp_path, ColourScorer(), WANTED, 8).process([record("s1", 1, "red"), record("s2", 1, "red")], tmp_path, "0"))
+    assert [row.reason for row in made] == ["blank_or_unreadable"] * 2
+
+
+def test_class_rank_counts_the_classes_that_are_more_alike() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(7, 5))
+    image = rng.normal(size=5)
+    by_similarity = sorted(range(7), key=lambda c: -float(vectors[c] @ image))
+    assert [class_rank(image, vectors, c) for c in by_similarity] == list(range(7))
+
+
+def test_pixel_std_is_that_of_the_grey_image() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (9, 7), dtype=np.uint8)
+    assert pixel_std(np.repeat(grey[..., None], 3, axis=2)) == pytest.approx(grey.std())
+    assert pixel_std(np.full((4, 4, 3), (30, 200, 90), dtype=np.uint8)) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_class_is_asked_for_by_the_word_that_people_say() -> None:
+    assert class_text(WANTED[1]) == "a photo of a lime"
+    assert score.SINGLE_UNIT is False
