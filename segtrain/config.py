@@ -23,7 +23,7 @@ class TrainConfig(BaseModel):
     data: tuple[str, ...] = Field(
         min_length=1,
         max_length=255,
-        description="a finished dataset (index.json and tars; split `train`) or a labelled folder (images/, labels/ with the same stem); repeat it for more",
+        description="a finished dataset (index.json, tars; split `train`) or a labelled folder (images/, labels/, same stems); repeat it for more",
     )
     out: Path = Field(description="folder for the model; a killed training is continued there, that of another training is refused")
     ratio: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
@@ -86,4 +86,4 @@ def train_config(**values: Any) -> TrainConfig:
         if problem["type"] == "extra_forbidden":
             raise ConfigError(f"{key}: no such setting; there are: {', '.join(TrainConfig.model_fields)}") from error
         got = "" if problem["type"] in ("missing", "value_error") else f" (got {problem['input']!r})"
-        raise ConfigError(f"{key}: {problem['msg']}{got}") from error
+        raise ConfigError(f"{key}: {problem['msg'].removeprefix('Value error, ')}{got}") from error

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from segtrain.augment import augment
 from segtrain.config import TrainConfig
-from segtrain.errors import ConfigError, DataError, SegtrainError
+from segtrain.errors import ConfigError, SegtrainError
 from segtrain.labels import LabelSpace, read_label_space
-from segtrain.shards import Source, open_source
+from segtrain.shards import Source, brings_label_space, open_source
 
 # Tags that keep the random streams of one seed apart.
 _ORDER, _AUGMENTATION = 1, 2
@@ -36,16 +36,17 @@ class Batch:
 
 
 def open_sources(config: TrainConfig) -> tuple[list[Source], LabelSpace]:
-    """The sources in the order given, and the label space of the model: that of the first source that brings one. Raises DataError."""
-    folder_space = read_label_space(config.classes) if config.classes else None
-    if folder_space is None:
-        # A folder without labels.yaml takes the classes of the first sharded dataset, wherever that stands in the list.
-        for path in config.data:
-            try:
-                folder_space = open_source(path, "train", None).label_space
-                break
-            except DataError:
-                continue
+    """The sources in the order given, and the label space of the model: that of the first source.
+
+    A folder that brings no classes takes those of `config.classes`, or else of the first source that brings some, wherever that stands in the
+    list. Raises DataError if a source has a class that the first one has not.
+    """
+    lender = next((path for path in config.data if brings_label_space(path)), None)
+    folder_space: LabelSpace | None = None
+    if config.classes:
+        folder_space = read_label_space(config.classes)
+    elif lender:
+        folder_space = open_source(lender, "train", None).label_space
     sources = [open_source(path, "train", folder_space) for path in config.data]
     space = sources[0].label_space
     for source in sources[1:]:

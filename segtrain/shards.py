@@ -140,7 +140,8 @@ class FolderSource:
             label_space = read_label_space(folder / "labels.yaml")
         if label_space is None:
             raise DataError(
-                f"{folder}: no labels.yaml beside images/ and no sharded dataset to take the classes from: add one with name and labels: [{{id, name, colour}}]"
+                f"{folder}: no labels.yaml beside images/ and no sharded dataset to take the classes from: "
+                "add one with name and labels: [{id, name, colour}]"
             )
         self.path, self.label_space = folder, label_space
         images = _by_stem(folder / "images", IMAGE_SUFFIXES)
@@ -150,7 +151,7 @@ class FolderSource:
         for here, there, other in ((images, labels, "labels"), (labels, images, "images")):
             alone = sorted(set(here) - set(there))
             if alone:
-                raise DataError(f"{here[alone[0]]}: no file {alone[0]}.* in {folder / other}, {len(alone)} such files: every image needs its mask and vice versa")
+                raise DataError(f"{here[alone[0]]}: no file {alone[0]}.* in {folder / other} ({len(alone)} such in all): each image needs its mask")
         self._pairs = [(images[stem], labels[stem]) for stem in sorted(images)]
 
     @property
@@ -187,6 +188,11 @@ def open_source(path: str | Path, split: str, label_space: LabelSpace | None) ->
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     raise DataError(f"{folder}: neither a finished dataset (no index.json, which is written last) nor a labelled folder (no images/ and labels/)")
+
+
+def brings_label_space(path: str | Path) -> bool:
+    """Whether a source names its classes itself: finished datasets do, labelled folders may."""
+    return any((Path(path) / name).is_file() for name in ("index.json", "labels.yaml"))
 
 
 def _read_index(path: Path) -> _Index:

@@ -36,13 +36,15 @@ def available(role: str) -> list[str]:
 def find(role: str, name: str) -> ModuleType:
     """The module of a backend. Raises RecipeError that lists the known names if there is none."""
     shipped = "." not in name
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise RecipeError(f"{role} {name!r} is no module name; there are: {', '.join(available(role))} (a name with a dot is a module of your own)")
     path = f"{ROLES[role]}.{name}" if shipped else name
     if shipped and name not in available(role):
         raise RecipeError(f"{role} {name!r} is not known; there are: {', '.join(available(role))} (a name with a dot is a module of your own)")
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        if error.name is not None and not path.startswith(error.name):
+        if error.name is not None and not f"{path}.".startswith(f"{error.name}."):
             raise RecipeError(f"{role} {name!r} needs the package {error.name!r}, which is not installed") from error
         raise RecipeError(f"{role} {name!r}: no module of that name can be imported") from error
     for public in ("Options", "build"):

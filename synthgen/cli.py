@@ -35,14 +35,14 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except SynthgenError as error:
-        typer.echo(f"synthgen: {error}", err=True)
+        typer.echo(f"synthgen: {' '.join(str(error).splitlines())}", err=True)  # what a library says may have several lines
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         typer.echo("synthgen: stopped; the same command goes on where it stopped", err=True)
         raise typer.Exit(130) from error
 
 
-def _start(recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo: str) -> tuple[Any, Path]:
+def _start(recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo: str, names: tuple[str, ...]) -> tuple[Any, Path]:
     """The recipe and its run folder, checked against what the folder already holds."""
     from synthgen import pipeline
     from synthgen.errors import RecipeError
@@ -54,12 +54,12 @@ def _start(recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     recipe = read_recipe(recipe_name, sets or [])
     folder = runs / (run or recipe.name)
+    if redo and redo not in pipeline.MODULES:
+        raise RecipeError(f"--redo {redo!r}: there is no such stage; there are: {', '.join(pipeline.MODULES)}")
+    pipeline.check_claim(recipe, folder, names, redo)
     if redo:
-        if redo not in pipeline.MODULES:
-            raise RecipeError(f"--redo {redo!r}: there is no such stage; there are: {', '.join(pipeline.MODULES)}")
         for old in pipeline.redo(folder, redo):
             typer.echo(f"kept the old results in {old}")
-    pipeline.check_claim(recipe, folder)
     pipeline.write_lock(recipe, folder)
     return recipe, folder
 
@@ -76,7 +76,7 @@ def _verb(verb: str, recipe_name: str, sets: list[str] | None, runs: Path, run: 
     from synthgen import pipeline
 
     with one_line_errors():
-        recipe, folder = _start(recipe_name, sets, runs, run, redo)
+        recipe, folder = _start(recipe_name, sets, runs, run, redo, pipeline.VERBS[verb])
         _run(recipe, folder, pipeline.VERBS[verb])
 
 
@@ -129,7 +129,7 @@ def run_all(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunNa
     from synthgen import pipeline
 
     with one_line_errors():
-        chosen, folder = _start(recipe, sets, runs, run, redo)
+        chosen, folder = _start(recipe, sets, runs, run, redo, tuple(pipeline.MODULES))
         _run(chosen, folder, tuple(pipeline.MODULES))
         from synthgen.engines.accelerate import rank
         from synthgen.progress import summary

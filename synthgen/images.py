@@ -6,6 +6,7 @@ images: several webdataset decoders turn palette indices into colours and so des
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -20,8 +21,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Raises InputError that names the file if it is missing, damaged or no image."""
-    return np.asarray(_open(path).convert("RGB"), dtype=np.uint8)
+    """(H, W, 3) uint8 RGB. Raises InputError that names the file if it is missing, damaged, no image, or not of 8 bits."""
+    image = _open(path)
+    if image.mode.startswith(("I", "F")):  # Pillow would cut every value above 255 to white
+        raise InputError(f"{path}: has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits first")
+    return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -33,8 +37,9 @@ def read_mask(path: Path) -> np.ndarray:
     if image.mode not in ("L", "P", "1", "I;16", "I"):
         raise InputError(f"{path}: a mask must hold one class id a pixel (mode L or P), this is a {image.mode} image; convert colours to ids first")
     mask = np.asarray(image)
-    if mask.dtype != np.uint8 and mask.size and int(mask.max()) > IGNORE:
-        raise InputError(f"{path}: id {int(mask.max())} does not fit 8 bits; ids must be 0..254, 255 = ignore")
+    for extreme in (int(mask.min()), int(mask.max())) if mask.size else ():
+        if not 0 <= extreme <= IGNORE:
+            raise InputError(f"{path}: id {extreme} does not fit 8 bits; ids must be 0..254, 255 = ignore")
     return mask.astype(np.uint8)
 
 
@@ -76,7 +81,8 @@ def write_bytes(data: bytes, path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise StorageError(f"{path}: cannot be written ({error.strerror or error}); free the space or mend the permissions, then run the same command again") from error
 
 

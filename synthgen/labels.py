@@ -47,6 +47,10 @@ class LabelSpace:
         names = [label.name for label in self.labels]
         if len(set(ids)) != len(ids) or len(set(names)) != len(names):
             raise LabelError(f"label space {self.name!r}: ids and names must be unique")
+        if not ids:
+            raise LabelError(f"label space {self.name!r}: has no labels")
+        if self.background is not None and self.background not in ids:
+            raise LabelError(f"label space {self.name!r}: background {self.background} is not the id of a label; ids are {', '.join(map(str, ids))}")
         if any(not 0 <= i < OUT_OF_DISTRIBUTION for i in ids):
             raise LabelError(f"label space {self.name!r}: ids must be in 0..253 (254 = out of distribution, 255 = ignore)")
 
@@ -109,13 +113,26 @@ def read_label_space(name_or_path: str) -> LabelSpace:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         labels = tuple(
-            Label(int(item["id"]), str(item["name"]), _colour(item["colour"]), tuple(map(str, item.get("synonyms", ()))))
+            Label(_whole(item["id"]), str(item["name"]), _colour(item["colour"]), _words(item.get("synonyms", [])))
             for item in raw["labels"]
         )
         background = raw.get("background")
-        return LabelSpace(str(raw["name"]), labels, None if background is None else int(background))
+        return LabelSpace(str(raw["name"]), labels, None if background is None else _whole(background))
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path}: not a label space ({type(error).__name__}: {error}); needs name and labels: [{{id, name, colour}}]") from error
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise LabelError(f"{path}: not a label space ({why}); needs name and labels: [{{id, name, colour}}]") from error
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"id {value!r} is not a whole number")
+    return value
+
+
+def _words(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"synonyms {value!r} are not a list of words")
+    return tuple(map(str, value))
 
 
 def _colour(value: object) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import importlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import yaml
 
 from synthgen import runner
 from synthgen.engines import accelerate, local
-from synthgen.errors import RunError
+from synthgen.errors import RunError, StorageError
 from synthgen.recipe import Recipe, chosen_backends
 from synthgen.runner import StageRun, Unit
 
@@ -59,16 +59,30 @@ def stages(run: Path) -> dict[str, StageRun]:
     return found
 
 
-def check_claim(recipe: Recipe, run: Path) -> None:
-    """Refuse a run folder that is another recipe's, before anything is loaded."""
+def check_claim(recipe: Recipe, run: Path, names: Collection[str] = (), redo: str = "") -> None:
+    """Refuse what can be refused before anything is loaded or set aside.
+
+    Raises RunError for a run folder that is another recipe's or that holds foreign files, and whatever the settings of the stages `names` (those
+    to be run) raise: a missing support folder is told now, not after the images are made. Stages from `redo` on may have been made otherwise.
+    """
+    _refuse_foreign(run)
     for name, stage in stages(run).items():
-        if stage.is_claimed():
-            runner.claim(stage, settings(recipe, name), plan=list)
+        claimed = stage.is_claimed() and name not in _from(redo)
+        if claimed or name in names:
+            wanted = settings(recipe, name)
+            if claimed:
+                runner.claim(stage, wanted, plan=list)
 
 
 def settings(recipe: Recipe, name: str) -> dict[str, Any]:
-    """The fingerprinted settings of a stage: its own module says which they are."""
-    return importlib.import_module(MODULES[name]).settings(recipe)
+    """The fingerprinted settings of a stage: what its own module says they are, and digests of those of the stages before it.
+
+    A stage that was moved away and made again otherwise leaves no stage after it that still seems to fit.
+    """
+    names = list(MODULES)
+    before = names[: names.index(name)]
+    own = {each: importlib.import_module(MODULES[each]).settings(recipe) for each in (*before, name)}
+    return {**own[name], "stages_before": {each: runner.fingerprint(own[each]) for each in before}}
 
 
 def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
@@ -103,6 +117,7 @@ def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
         yield Progress(name, unit.name, done, len(everything), made, refused)
     if accelerate.is_launched():
         accelerate.wait_for_all()
+    _built.cache_clear()  # the next stage's models need the memory
     if name == "pack" and accelerate.rank() == 0:
         finish(recipe, run)
 
@@ -187,9 +202,10 @@ def counts(recipe: Recipe, run: Path) -> Any:
 
 
 def write_lock(recipe: Recipe, run: Path) -> None:
-    """The whole recipe as run, defaults filled in, with the versions that made it. Written once."""
+    """The whole recipe as run, defaults filled in, with the versions that made it. Written again only if the recipe is another one: `check_claim`
+    has passed it, so it tells the finished stages too."""
     path = run / LOCK
-    if path.exists():
+    if _locked(path) == recipe.model_dump(mode="json"):
         return
     versions = {"python": platform.python_version()}
     for package in ("synthgen-seg", *VERSIONED):
@@ -204,7 +220,33 @@ def write_lock(recipe: Recipe, run: Path) -> None:
 
 def redo(run: Path, name: str) -> list[Path]:
     """Set a stage and all that follow aside, dataset included. Returns where the old results lie now."""
-    names = list(MODULES)
-    later = [stages(run)[each] for each in names[names.index(name) :]]
+    later = [stages(run)[each] for each in _from(name)]
     moved = [runner.set_aside(stage) for stage in reversed([*later, StageRun("dataset", run / "dataset", later[0].gives, None)])]
     return [path for path in moved if path is not None]
+
+
+def _from(name: str) -> tuple[str, ...]:
+    """A stage and all that follow; none for ""."""
+    names = tuple(MODULES)
+    return names[names.index(name) :] if name else ()
+
+
+def _locked(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+
+
+def _refuse_foreign(run: Path) -> None:
+    """Raise RunError if a run folder holds what no run has written: it may be somebody's folder, taken by mistake."""
+    ours = {*MODULES, "dataset", LOCK}
+    try:
+        names = sorted(entry.name for entry in run.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{run}: cannot be a run folder ({error.strerror}); choose another place with --runs") from error
+    for name in names:
+        if not name.startswith(".") and name.partition(".old-")[0] not in ours:
+            raise RunError(f"{run}: {name} is not part of this run; move it away or choose another run folder (--run)")

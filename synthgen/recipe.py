@@ -7,6 +7,7 @@ A bare recipe name is a shipped one (`pipelines/<name>.yaml`); a path has a `/` 
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -266,7 +267,8 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         section: Any = Recipe
         for part in problem["loc"][:-1]:
-            section = section.model_fields[part].annotation
+            kinds = typing.get_args(section.model_fields[part].annotation)  # `Section | None`
+            section = next((kind for kind in kinds if hasattr(kind, "model_fields")), section.model_fields[part].annotation)
         return f"{key}: no such setting; {'.'.join(map(str, problem['loc'][:-1])) or 'a recipe'} has: {', '.join(section.model_fields)}"
     if problem["type"] == "missing":
         return f"{key}: is missing"

@@ -217,7 +217,10 @@ def write_rows(rows: Sequence[object], record: type, path: Path) -> None:
 
 
 def read_rows(path: Path, record: type) -> list[typing.Any]:
-    """Read back what `write_rows` wrote. Raises pyarrow.ArrowInvalid on a file that is not whole."""
+    """Read back what `write_rows` wrote. Raises pyarrow.ArrowInvalid on a file that is not whole, or that holds rows of another type."""
+    # a reader that is told the schema would fill missing columns with nulls
+    if not pq.read_schema(path).equals(schema_of(record)):
+        raise pa.ArrowInvalid(f"columns are not those of {record.__name__}, perhaps of another version")
     return rows_of(pq.read_table(path, schema=schema_of(record)), record)
 
 

@@ -11,6 +11,7 @@ anything runs. Two workers on one unit write the same bytes and the second one's
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -31,6 +32,7 @@ from synthgen.records import Rejected, read_rows, write_rows
 MANIFEST = "manifest.parquet"
 REJECTED = "rejected.parquet"
 CLAIM = "stage.json"
+SECONDS = "seconds.txt"
 
 
 class Stage(Protocol):
@@ -71,8 +73,15 @@ class StageRun:
             claim = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise RunError(f"{path}: the stage {self.name!r} has not been started in this run") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RunError(f"{path}: is damaged ({error}); move the folder {self.folder} away and run the stage again") from error
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise RunError(_damaged_claim(path, str(error))) from error
+        try:
+            for unit in claim["units"]:
+                Unit(**unit)
+        except (KeyError, TypeError) as error:
+            raise RunError(_damaged_claim(path, f"{type(error).__name__}: {error}")) from error
+        if not isinstance(claim.get("settings"), dict):
+            raise RunError(_damaged_claim(path, "it has no settings"))
         return claim
 
     def is_claimed(self) -> bool:
@@ -135,6 +144,10 @@ def _damaged(path: Path, error: Exception) -> str:
     return f"{path}: is damaged ({' '.join(str(error).split())[:120]}); move the unit folder {path.parent} away and run the same command again"
 
 
+def _damaged_claim(path: Path, why: str) -> str:
+    return f"{path}: is damaged ({why}); move the folder {path.parent} away and run the stage again"
+
+
 def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Unit]]) -> None:
     """Take the stage's folder for these settings, planning its units the first time.
 
@@ -153,6 +166,9 @@ def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Uni
         foreign = _foreign(stage)
         if foreign:
             raise RunError(f"{stage.folder}: {foreign} is not part of this run; move it away and run the same command again")
+        broken = next((unit for unit in stage.units() if (stage.folder / unit.name).exists() and not stage.is_done(unit)), None)
+        if broken:  # units appear whole, so somebody else has been here
+            raise RunError(f"{stage.folder / broken.name}: has no {MANIFEST}, so it is not whole; move it away and run the same command again")
         return
     body = {"settings": settings, "units": [dataclasses.asdict(unit) for unit in plan()]}
     try:
@@ -172,7 +188,10 @@ def set_aside(stage: StageRun) -> Path | None:
     number = 1
     while (target := stage.folder.with_name(f"{stage.folder.name}.old-{number}")).exists():
         number += 1
-    stage.folder.rename(target)
+    try:
+        stage.folder.rename(target)
+    except OSError as error:
+        raise StorageError(f"{stage.folder}: cannot be set aside as {target.name} ({error.strerror}); mend the permissions") from error
     return target
 
 
@@ -193,7 +212,7 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any])
             (refused if isinstance(row, Rejected) else made).append(row)
         _account(stage, unit, rows, made, refused)
         write_rows(refused, Rejected, temporary / REJECTED)
-        (temporary / "seconds.txt").write_text(f"{time.monotonic() - began:.3f}\n", encoding="utf-8")
+        (temporary / SECONDS).write_text(f"{time.monotonic() - began:.3f}\n", encoding="utf-8")
         write_rows(made, stage.gives, temporary / MANIFEST)
         _sync(temporary)
         try:
@@ -222,7 +241,14 @@ def sweep(stage: StageRun) -> None:
 
 def seconds(stage: StageRun) -> float:
     """Working time of the finished units, added up."""
-    return sum(float((stage.folder / unit.name / "seconds.txt").read_text()) for unit in stage.units() if stage.is_done(unit))
+    return sum(_seconds(stage.folder / unit.name / SECONDS) for unit in stage.units() if stage.is_done(unit))
+
+
+def _seconds(path: Path) -> float:
+    try:
+        return float(path.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise RunError(_damaged(path, error)) from error
 
 
 def write_text(text: str, path: Path) -> None:
@@ -236,6 +262,8 @@ def write_text(text: str, path: Path) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise StorageError(f"{path}: cannot be written ({error.strerror}); free the space, mend the permissions or choose another place with --runs") from error
 
 

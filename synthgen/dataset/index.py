@@ -25,9 +25,8 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(
-        strict=True, frozen=True
-    )  # keys that a later minor addition brings are passed over
+    # keys that a later minor addition brings are passed over
+    model_config = ConfigDict(strict=True, frozen=True)
 
 
 class ClassEntry(_Part):
@@ -109,9 +108,7 @@ def read_index(folder: Path) -> Index:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise DatasetError(
-            f"{path}: no such file; a dataset without it is not finished, run `synthgen pack` again"
-        ) from error
+        raise DatasetError(f"{path}: no such file; a dataset without it is not finished, run `synthgen pack` again") from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:

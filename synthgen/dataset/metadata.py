@@ -25,9 +25,7 @@ KEY_FORM = "1..80 of A-Z a-z 0-9 _ - (no dot), starting with a letter or digit a
 _ARTEFACTS = ("image", "mask", "confidence")
 _HINTS = typing.get_type_hints(Sample)
 FIELDS: dict[str, Any] = {  # name -> type, sorted by name
-    name: _HINTS[name]
-    for name in sorted(f.name for f in dataclasses.fields(Sample))
-    if name not in _ARTEFACTS
+    name: _HINTS[name] for name in sorted(f.name for f in dataclasses.fields(Sample)) if name not in _ARTEFACTS
 }
 
 
@@ -49,9 +47,7 @@ def metadata_bytes(values: Mapping[str, Any]) -> bytes:
         try:
             parts.append(f"{json.dumps(name)}: {_TEXT_OF[kind](values[name])}")
         except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(
-                f"{where}: field {name!r} cannot be written as JSON: {error} (got {values[name]!r})"
-            ) from error
+            raise InputError(f"{where}: field {name!r} cannot be written as JSON: {error} (got {values[name]!r})") from error
     return ("{" + ", ".join(parts) + "}").encode()
 
 
@@ -76,9 +72,7 @@ def read_metadata(data: bytes, where: str) -> dict[str, Any]:
 def _same_fields(values: Mapping[str, Any], where: str, error: type[Exception]) -> None:
     missing, unknown = sorted(FIELDS.keys() - values.keys()), sorted(values.keys() - FIELDS.keys())
     if missing or unknown:
-        raise error(
-            f"{where}: every sample has the same fields; missing: {missing[:5]}, unknown: {unknown[:5]}"
-        )
+        raise error(f"{where}: every sample has the same fields; missing: {missing[:5]}, unknown: {unknown[:5]}")
 
 
 def _float_text(value: Any) -> str:

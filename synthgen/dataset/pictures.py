@@ -72,13 +72,29 @@ def png_size(data: bytes, where: str) -> tuple[int, int]:
 def decode_jpeg(data: bytes, where: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB. Raises DatasetError."""
     header = jpeg_header(data, where)
+    if not data.endswith(b"\xff\xd9"):
+        raise DatasetError(f"{where}: the JPEG does not end with its end mark")
     return _decode(data, "JPEG", "RGB", header.size, where)
 
 
 def decode_png(data: bytes, where: str) -> np.ndarray:
     """(H, W) uint8 as stored. Raises DatasetError."""
     size = png_size(data, where)
+    _whole_png(data, where)
     return _decode(data, "PNG", "L", size, where)
+
+
+def _whole_png(data: bytes, where: str) -> None:
+    """Raise DatasetError unless every chunk is whole with its check sum and IEND is the last byte; Pillow lets much of that pass."""
+    at, name = 8, b""
+    while name != b"IEND":
+        length = int.from_bytes(data[at : at + 4], "big")
+        name, end = data[at + 4 : at + 8], at + 12 + length
+        if end > len(data) or zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise DatasetError(f"{where}: the PNG is cut short or damaged, in chunk {name!r}")
+        at = end
+    if at != len(data):
+        raise DatasetError(f"{where}: {len(data) - at} bytes follow the end of the PNG")
 
 
 def _decode(data: bytes, kind: str, mode: str, size: tuple[int, int], where: str) -> np.ndarray:
@@ -86,9 +102,7 @@ def _decode(data: bytes, kind: str, mode: str, size: tuple[int, int], where: str
         with Image.open(io.BytesIO(data), formats=(kind,)) as image:
             if image.mode != mode or (image.height, image.width) != size:
                 found = f"{image.height} x {image.width} {image.mode}"
-                raise DatasetError(
-                    f"{where}: must be {size[0]} x {size[1]} {mode}, the decoder finds {found}"
-                )
+                raise DatasetError(f"{where}: must be {size[0]} x {size[1]} {mode}, the decoder finds {found}")
             return np.array(image, dtype=np.uint8)
     except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
         raise DatasetError(f"{where}: cannot be decoded ({error})") from error

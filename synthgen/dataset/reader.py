@@ -42,9 +42,7 @@ class Dataset:
         self._rows: list[list[SampleEntry]] = [[] for _ in self.index.shards]
         for row in self.index.samples:
             if row.shard >= len(self._rows):
-                raise DatasetError(
-                    f"{folder}: sample {row.key!r} names shard {row.shard}, there are {len(self._rows)}"
-                )
+                raise DatasetError(f"{folder}: sample {row.key!r} names shard {row.shard}, there are {len(self._rows)}")
             self._rows[row.shard].append(row)
 
     def __len__(self) -> int:
@@ -69,15 +67,13 @@ class Dataset:
         path = self.folder / self.index.shards[number].file
         rows = self._rows[number]
         try:
-            with open(path, "rb") as file:
+            with path.open("rb") as file:
                 members = read_members(file, str(path))
                 for row in rows:
                     yield _sample(row.key, [next(members, None) for _ in MEMBERS], path)
                 extra = next(members, None)
         except OSError as error:
-            raise DatasetError(
-                f"{path}: cannot be read ({error.strerror or error}); run `synthgen verify`"
-            ) from error
+            raise DatasetError(f"{path}: cannot be read ({error.strerror or error}); run `synthgen verify`") from error
         if extra is not None:
             raise DatasetError(f"{path}: member {extra.name!r} is not in the index")
 
@@ -85,16 +81,11 @@ class Dataset:
 def _sample(key: str, members: list[Any], path: Path) -> StoredSample:
     names = [member.name if member else "nothing" for member in members]
     if not is_key(key) or names != [f"{key}.{field}" for field in MEMBERS]:
-        raise DatasetError(
-            f"{path}: expected the {len(MEMBERS)} members of sample {key!r}, found: {', '.join(names)}"
-        )
+        raise DatasetError(f"{path}: expected the {len(MEMBERS)} members of sample {key!r}, found: {', '.join(names)}")
     jpg, png, conf, meta = members
     image = decode_jpeg(jpg.data, f"{path}: {jpg.name}")
     mask = decode_png(png.data, f"{path}: {png.name}")
     confidence = decode_png(conf.data, f"{path}: {conf.name}")
     if not image.shape[:2] == mask.shape == confidence.shape:
-        raise DatasetError(
-            f"{path}: sample {key!r}: image {image.shape[:2]}, mask {mask.shape} and confidence "
-            f"{confidence.shape} differ in size"
-        )
+        raise DatasetError(f"{path}: sample {key!r}: image {image.shape[:2]}, mask {mask.shape} and confidence {confidence.shape} differ in size")
     return StoredSample(key, image, mask, confidence, read_metadata(meta.data, f"{path}: {meta.name}"))

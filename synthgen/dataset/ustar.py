@@ -16,9 +16,7 @@ from synthgen.errors import DatasetError
 
 BLOCK = 512
 RECORD = 20 * BLOCK  # the whole file is padded to this, as tar and tarfile do
-MAX_MEMBER_BYTES = (
-    256 * 2**20
-)  # no image of MAX_PIXELS pixels comes near; beyond it a size field is damage or an attack
+MAX_MEMBER_BYTES = 256 * 2**20  # no sane image comes near; beyond it a size field is damage or an attack
 _OCTAL = re.compile(rb"[0-7]{11}\x00")
 
 
@@ -45,14 +43,7 @@ def member_header(name: str, size: int) -> bytes:
     encoded = name.encode("ascii")
     if not 0 < len(encoded) <= 100:
         raise ValueError(f"member name {name!r} must have 1..100 characters")
-    front = (
-        encoded.ljust(100, b"\0")
-        + b"0000644\0"
-        + b"0000000\0"
-        + b"0000000\0"
-        + b"%011o\0" % size
-        + b"%011o\0" % 0
-    )
+    front = encoded.ljust(100, b"\0") + b"0000644\0" + b"0000000\0" + b"0000000\0" + b"%011o\0" % size + b"%011o\0" % 0
     back = (b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" + b"0000000\0").ljust(356, b"\0")
     return front + b"%06o\0 " % _checksum(front + b" " * 8 + back) + back
 
@@ -73,9 +64,7 @@ def read_members(file: ByteReader, where: str) -> Iterator[Member]:
     while True:
         header = file.read(BLOCK)
         if len(header) < BLOCK:
-            raise DatasetError(
-                f"{where}: the tar ends early, at byte {offset + len(header)} without an end mark"
-            )
+            raise DatasetError(f"{where}: the tar ends early, at byte {offset + len(header)} without an end mark")
         if header == bytes(BLOCK):
             break
         name, size = _parse_header(header, f"{where}: byte {offset}")
@@ -87,9 +76,7 @@ def read_members(file: ByteReader, where: str) -> Iterator[Member]:
         yield Member(name, data, header == member_header(name, size) and not any(filler))
     rest = file.read(RECORD + 1)
     if len(rest) < BLOCK or len(rest) > RECORD or any(rest) or (offset + BLOCK + len(rest)) % RECORD:
-        raise DatasetError(
-            f"{where}: the tar does not end with two zero blocks and zeros up to a multiple of {RECORD} bytes"
-        )
+        raise DatasetError(f"{where}: the tar does not end with two zero blocks and zeros up to a multiple of {RECORD} bytes")
 
 
 def _parse_header(header: bytes, where: str) -> tuple[str, int]:
@@ -111,9 +98,7 @@ def _parse_header(header: bytes, where: str) -> tuple[str, int]:
         raise DatasetError(f"{where}: member {name!r} has no valid size")
     size = int(header[124:135], 8)
     if size > MAX_MEMBER_BYTES:
-        raise DatasetError(
-            f"{where}: member {name!r} claims {size} bytes; the most that is read is {MAX_MEMBER_BYTES}"
-        )
+        raise DatasetError(f"{where}: member {name!r} claims {size} bytes; the most that is read is {MAX_MEMBER_BYTES}")
     return name, size
 
 

@@ -21,9 +21,7 @@ from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 Decoded = TypeVar("Decoded")
 
 
-def broken_in_shard(
-    folder: Path, index: Index, number: int, rows: list[SampleEntry]
-) -> Iterator[tuple[str, str]]:
+def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEntry]) -> Iterator[tuple[str, str]]:
     """(key, what) for everything that is wrong with shard `number`; key is "" where it is about no one
     sample. Reads the file once.
     """
@@ -31,15 +29,12 @@ def broken_in_shard(
     by_key = {row.key: row for row in rows}
     found: list[str] = []
     try:
-        with open(folder / shard.file, "rb") as file:
+        with (folder / shard.file).open("rb") as file:
             hashed = _HashedFile(file)
             try:
                 for key, members in _grouped(read_members(hashed, "tar")):
                     found.append(key)
-                    yield from (
-                        (key, what)
-                        for what in _broken_in_sample(key, members, by_key.get(key), shard.split, index)
-                    )
+                    yield from ((key, what) for what in _broken_in_sample(key, members, by_key.get(key), shard.split, index))
             except DatasetError as error:
                 yield "", str(error)
             hashed.drain()
@@ -100,9 +95,7 @@ def _broken_order(found: list[str], listed: list[str]) -> Iterator[tuple[str, st
         yield "", "the samples lie in another order than in the index"
 
 
-def _broken_in_sample(
-    key: str, members: list[Member], row: SampleEntry | None, split: str, index: Index
-) -> Iterator[str]:
+def _broken_in_sample(key: str, members: list[Member], row: SampleEntry | None, split: str, index: Index) -> Iterator[str]:
     if not is_key(key):
         yield f"a key must be {KEY_FORM}"
     fields = [member.name.partition(".")[2] for member in members]
@@ -142,9 +135,7 @@ def _try(problems: list[str], read: Callable[[bytes, str], Decoded], member: Mem
         return None
 
 
-def _broken_values(
-    values: dict[str, Any], key: str, row: SampleEntry | None, split: str, index: Index
-) -> Iterator[str]:
+def _broken_values(values: dict[str, Any], key: str, row: SampleEntry | None, split: str, index: Index) -> Iterator[str]:
     names = {entry.id: entry.name for entry in index.classes}
     if values["key"] != key:
         yield f"JSON says key {values['key']!r}"

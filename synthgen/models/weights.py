@@ -37,7 +37,7 @@ def resolve(model: str) -> Path | str:
     if model.startswith(HUB_PREFIX):
         return model.removeprefix(HUB_PREFIX)
     path = Path(model).expanduser()
-    if path.exists():
+    if model and path.exists():
         return path
     if not model or model.startswith(("/", "./", "../", "~")) or model.count("/") > 1 or path.suffix in _WEIGHT_SUFFIXES:
         raise ModelError(f"{model!r}: no such file or folder; give a local path that exists, mini/<name>, or a Hub id (owner/name)")

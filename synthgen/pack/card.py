@@ -49,9 +49,7 @@ def card_text(recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCount
         configs=[
             {
                 "config_name": "default",
-                "data_files": [
-                    {"split": split.name, "path": f"{split.name}-*.tar"} for split in index.splits
-                ],
+                "data_files": [{"split": split.name, "path": f"{split.name}-*.tar"} for split in index.splits],
             }
         ],
     )
@@ -85,9 +83,7 @@ def size_category(num_samples: int) -> str:
     return next((word for limit, word in _SIZES if num_samples < limit), "100M<n<1B")
 
 
-def _facts(
-    recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCounts, license_name: str, license_link: str
-) -> dict[str, Any]:
+def _facts(recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCounts, license_name: str, license_link: str) -> dict[str, Any]:
     """What a template may use."""
     total = sum(count for row in index.samples for _, count in row.pixels)
     ignored = sum(count for row in index.samples for class_id, count in row.pixels if class_id == IGNORE)
@@ -104,10 +100,7 @@ def _facts(
         "license_link": license_link,
         "num_samples": index.num_samples,
         "splits": index.splits,
-        "num_bytes": {
-            split.name: sum(s.num_bytes for s in index.shards if s.split == split.name)
-            for split in index.splits
-        },
+        "num_bytes": {split.name: sum(s.num_bytes for s in index.shards if s.split == split.name) for split in index.splits},
         "label_space": labels.name,
         "background": labels.background,
         "about_one_class": made_for[IGNORE] < index.num_samples,
@@ -131,15 +124,11 @@ def _facts(
                 "share": _share(count, _stage(stage, made, counts)["seen"]),
             }
             for stage, made in counts.made.items()
-            for reason, count in sorted(
-                counts.rejected.get(stage, {}).items(), key=lambda item: (-item[1], item[0])
-            )
+            for reason, count in sorted(counts.rejected.get(stage, {}).items(), key=lambda item: (-item[1], item[0]))
         ],
         "models": [_model(model) for model in counts.models],
         "load_split": first.name,
-        "shard_pattern": f"{first.name}-000000.tar"
-        if first.num_shards == 1
-        else f"{first.name}-{{000000..{last}}}.tar",
+        "shard_pattern": f"{first.name}-000000.tar" if first.num_shards == 1 else f"{first.name}-{{000000..{last}}}.tar",
     }
 
 
@@ -172,9 +161,7 @@ def _render(name_or_path: str, facts: dict[str, Any]) -> str:
     path = Path(name_or_path) if "/" in name_or_path else shipped_folder("data_cards") / f"{name_or_path}.md"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in shipped_folder("data_cards").glob("*.md")))
-        raise RecipeError(
-            f"pack.card {name_or_path!r}: no file {path}; shipped templates: {known} (a path has a `/`)"
-        )
+        raise RecipeError(f"pack.card {name_or_path!r}: no file {path}; shipped templates: {known} (a path has a `/`)")
     environment = jinja2.Environment(
         autoescape=False,
         undefined=jinja2.StrictUndefined,

@@ -93,7 +93,7 @@ def _caption(sample: Sample, present: np.ndarray, labels: LabelSpace) -> str:
 
 def _legend(ids: set[int], labels: LabelSpace) -> list[tuple[str, tuple[int, int, int] | None]]:
     entries: list[tuple[str, tuple[int, int, int] | None]] = [
-        (label.name, None if label.id == labels.background else label.colour)
+        (f"{label.name} (not tinted)", None) if label.id == labels.background else (label.name, label.colour)
         for label in labels.labels
         if label.id in ids
     ]
@@ -104,9 +104,7 @@ def _legend(ids: set[int], labels: LabelSpace) -> list[tuple[str, tuple[int, int
     return entries
 
 
-def _grid(
-    cells: list[tuple[Image.Image, str]], legend: list[tuple[str, tuple[int, int, int] | None]]
-) -> Image.Image:
+def _grid(cells: list[tuple[Image.Image, str]], legend: list[tuple[str, tuple[int, int, int] | None]]) -> Image.Image:
     font = ImageFont.load_default(FONT_PX)
     line = FONT_PX + 6
     width = max((picture.width for picture, _ in cells), default=CELL_PX)
@@ -128,15 +126,11 @@ def _grid(
         draw.rectangle(box, fill=colour or _PAPER, outline=_INK)
         if name.startswith("ignore"):
             draw.line((box[0], box[3], box[2], box[1]), fill=_INK)
-        draw.text(
-            (left + FONT_PX + 5, grid_height + top), _fit(name, sheet_width - 3 * line, font), _INK, font
-        )
+        draw.text((left + FONT_PX + 5, grid_height + top), _fit(name, sheet_width - 3 * line, font), _INK, font)
     return sheet
 
 
-def _flow(
-    names: list[str], width: int, line: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> tuple[list[tuple[int, int]], int]:
+def _flow(names: list[str], width: int, line: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[list[tuple[int, int]], int]:
     """Left and top of each legend entry, set like words in a paragraph, and the height of it all."""
     places, left, top = [], GAP_PX, 0
     for name in names:

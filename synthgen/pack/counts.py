@@ -26,8 +26,7 @@ class RunCounts:
     """
 
     made: Mapping[str, int] = dataclasses.field(default_factory=dict)  # stage -> rows made
-    rejected: Mapping[str, Mapping[str, int]] = dataclasses.field(
-        default_factory=dict
-    )  # stage -> reason -> rows refused
+    # stage -> reason -> rows refused
+    rejected: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # stage -> time spent in it
     models: tuple[ModelUse, ...] = ()

@@ -24,9 +24,7 @@ CARD_FILE = "README.md"
 SHEET_FILE = "contact_sheet.png"
 
 
-def finish(
-    recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: Iterable[Sample], counts: RunCounts
-) -> Path:
+def finish(recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: Iterable[Sample], counts: RunCounts) -> Path:
     """Build the dataset folder and return it. Run again, it changes nothing; the same run gives the same
     bytes.
 
@@ -35,17 +33,13 @@ def finish(
     are not of this dataset, or if there is no shard.
     """
     if not shards:
-        raise RunError(
-            f"{run}: no sample passed the filter, nothing to pack; loosen filter.rules or make more images"
-        )
+        raise RunError(f"{run}: no sample passed the filter, nothing to pack; loosen filter.rules or make more images")
     labels = read_label_space(recipe.labels.space)
     shards = in_order(shards)
     for shard in shards:
         source = run / shard.shard
         if not source.is_file() or source.stat().st_size != shard.num_bytes:
-            raise RunError(
-                f"{source}: is missing or not of the recorded size; remove {source.parent} and run again"
-            )
+            raise RunError(f"{source}: is missing or not of the recorded size; remove {source.parent} and run again")
     index = build_index(recipe.name, labels, run, shards)
     card = card_text(recipe, labels, index, counts)
     sheet = contact_sheet(run, samples, labels)
@@ -74,9 +68,7 @@ def _refuse_foreign(dataset: Path, shards: set[str]) -> None:
             foreign.append(path.name)
     if foreign:
         shown = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if len(foreign) > 8 else "")
-        raise RunError(
-            f"{dataset}: holds files that are not of this dataset: {shown}; move them away and run again"
-        )
+        raise RunError(f"{dataset}: holds files that are not of this dataset: {shown}; move them away and run again")
 
 
 def _place(source: Path, target: Path, sha256: str) -> None:
@@ -92,25 +84,23 @@ def _place(source: Path, target: Path, sha256: str) -> None:
         if not target.samefile(source) and _sha256(target) != sha256:
             raise RunError(f"{target}: is not the shard of this run; move it away and run again")
     except OSError as error:
-        raise StorageError(
-            f"{target}: not written ({error.strerror or error}); free space or mend permissions, then rerun"
-        ) from error
+        raise StorageError(f"{target}: not written ({error.strerror or error}); free space or mend permissions, then rerun") from error
 
 
 def _copy(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with open(source, "rb") as reading, open(temporary, "wb") as writing:
+        with source.open("rb") as reading, temporary.open("wb") as writing:
             shutil.copyfileobj(reading, writing, 2**20)
             writing.flush()
             os.fsync(writing.fileno())
-        os.replace(temporary, target)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

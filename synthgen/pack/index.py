@@ -34,15 +34,10 @@ def build_index(name: str, labels: LabelSpace, run: Path, shards: Sequence[Shard
     return Index(
         name=name,
         background=labels.background,
-        classes=tuple(
-            ClassEntry(id=label.id, name=label.name, colour=label.colour) for label in labels.labels
-        ),
+        classes=tuple(ClassEntry(id=label.id, name=label.name, colour=label.colour) for label in labels.labels),
         num_samples=len(samples),
         splits=tuple(
-            SplitEntry(
-                name=split, num_samples=sum(shard.num_samples for shard in group), num_shards=len(group)
-            )
-            for split, group in splits.items()
+            SplitEntry(name=split, num_samples=sum(shard.num_samples for shard in group), num_shards=len(group)) for split, group in splits.items()
         ),
         shards=tuple(
             ShardEntry(
@@ -65,11 +60,7 @@ def _rows_of(run: Path, shard: ShardRecord, number: int) -> list[SampleEntry]:
         raw = json.loads(path.read_text(encoding="utf-8"))
         rows = [SampleEntry.model_validate_json(json.dumps({**row, "shard": number})) for row in raw]
     except (OSError, ValueError, TypeError, ValidationError) as error:
-        raise RunError(
-            f"{path}: cannot be read ({type(error).__name__}); remove the folder {path.parent} and run again"
-        ) from error
+        raise RunError(f"{path}: cannot be read ({type(error).__name__}); remove the folder {path.parent} and run again") from error
     if tuple(row.key for row in rows) != shard.parents or len(rows) != shard.num_samples:
-        raise RunError(
-            f"{path}: its keys are not those of {shard.key}.tar; remove {path.parent} and run again"
-        )
+        raise RunError(f"{path}: its keys are not those of {shard.key}.tar; remove {path.parent} and run again")
     return rows

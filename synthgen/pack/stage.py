@@ -49,9 +49,7 @@ def plan(rows: Sequence[Sample], recipe: Recipe) -> list[tuple[str, list[Sample]
     seen: set[str] = set()
     for row in ordered:
         if row.key in seen:
-            raise InputError(
-                f"sample key {row.key!r} occurs twice; keys must be unique over the whole dataset"
-            )
+            raise InputError(f"sample key {row.key!r} occurs twice; keys must be unique over the whole dataset")
         if not is_key(row.key):
             raise InputError(f"sample key {row.key!r} must be {KEY_FORM}")
         seen.add(row.key)
@@ -105,9 +103,7 @@ class Packer:
                 if picture.shape[:2] != (row.height_px, row.width_px):
                     size = f"{picture.shape[0]} x {picture.shape[1]}"
                     wanted = f"{row.height_px} x {row.width_px}"
-                    raise InputError(
-                        f"{self._run / path}: is {size} pixels, must be {wanted}; remove or replace the file"
-                    )
+                    raise InputError(f"{self._run / path}: is {size} pixels, must be {wanted}; remove or replace the file")
             self._labels.check(mask, self._run / row.mask)
             if row.class_id != IGNORE:
                 self._labels.by_id(row.class_id)

@@ -21,7 +21,7 @@ from synthgen.images import write_bytes
 from synthgen.labels import Label, LabelSpace, read_label_space
 from synthgen.models import TextEncoder
 from synthgen.prompts.bank import BLOCK, ClassBank, Entry, PromptSource, pooled_vectors
-from synthgen.prompts.coverage import GRID, Calibration, ClassCoverage, Coverage, Tally, calibrate, coverage_json
+from synthgen.prompts.coverage import GRID, Calibration, ClassCoverage, Coverage, Tally, calibrate, calibration_text, coverage_json
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, key_of
@@ -94,6 +94,11 @@ def calibrate_recipe(recipe: Recipe, num_candidates: int = 200, grid: Sequence[f
     if not vectors:
         raise InputError(f"prompts.source {recipe.prompts.source.name!r} proposes no text, so there is nothing to calibrate")
     return calibrate(vectors, encoder().id, grid)
+
+
+def calibration(recipe: Recipe) -> str:
+    """`synthgen prompts --calibrate`: what `calibrate_recipe` finds, as plain text."""
+    return calibration_text(calibrate_recipe(recipe))
 
 
 class PromptStage:

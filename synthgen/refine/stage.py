@@ -19,6 +19,7 @@ from synthgen.images import IGNORE, read_image, write_image
 from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import FeatureExtractor, MaskDecoder, ProposalRequest, Proposer, Prototypes
 from synthgen.models.cosine_maps import of_classes
+from synthgen.models.provenance import revision_of
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, RenderRecord, carry
 from synthgen.refine.ape import Filtered, adapted_prototypes, class_cosines, confidence_map, filled_fraction, filter_regions, relabel
@@ -35,14 +36,19 @@ _ROLES = {"features": "feature_extractor", "proposer": "proposer", "mask_decoder
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """Label space, wanted classes, support set (with a hash of its files) and the refine section with every option of its backends."""
+    """Label space, wanted classes, support set (with a hash of its files), the refine section with every backend option, weight revisions."""
     space = read_label_space(recipe.labels.space)
     support = recipe.support.model_dump(mode="json")
     if recipe.support.folder:
         support["folder"] = content_hash(Path(recipe.support.folder).expanduser())
     refine = recipe.refine.model_dump(mode="json")
+    revisions: list[str] = []
     for field, role in _ROLES.items():
-        refine[field] = {"name": refine[field]["name"], **check_options(role, refine[field]).model_dump(mode="json")}
+        options = check_options(role, refine[field]).model_dump(mode="json")
+        refine[field] = {"name": refine[field]["name"], **options}
+        # A decoder that is switched off does not matter, and may be missing.
+        if field != "mask_decoder" or recipe.refine.sabr.enabled:
+            revisions += [revision_of(model) for model in _models_in(options)]
     return {
         "labels": {
             "names": {str(label.id): label.name for label in space.labels},
@@ -52,7 +58,19 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "support": support,
         "refine": refine,
+        "revisions": revisions,
     }
+
+
+def _models_in(options: Any) -> Iterator[str]:
+    """The value of every `model` key, in nested parts too, in order."""
+    if isinstance(options, dict):
+        if isinstance(options.get("model"), str):
+            yield options["model"]
+        options = list(options.values())
+    if isinstance(options, list):
+        for value in options:
+            yield from _models_in(value)
 
 
 def build(recipe: Recipe, run: Path) -> RefineStage:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen.filter import rules as rule_file
+from synthgen.filter import stage
 from synthgen.filter.duplicates import nearest_kept
 from synthgen.filter.rules import RULES, first_failure
 from synthgen.filter.stage import FilterStage, split_of
-from synthgen.recipe import Rules
+from synthgen.recipe import Recipe, Rules
 from synthgen.records import Rejected, Sample, ScoredRecord
 
 GOOD = ScoredRecord(
@@ -238,3 +240,15 @@ def test_the_split_follows_from_the_key_alone_and_has_about_the_share_that_was_a
     assert len(quarter) == pytest.approx(1000, abs=120)
     assert {split_of(key, 0.0) for key in keys} == {"train"}
     assert {split_of(key, 1.0) for key in keys} == {"validation"}
+
+
+def test_settings_are_the_thresholds_and_the_split_and_nothing_that_only_changes_speed() -> None:
+    def settings_of(**sections: dict) -> dict:
+        return stage.settings(Recipe.model_validate({"name": "n", "labels": {"space": "unused"}, **sections}))
+
+    plain = settings_of()
+    assert json.loads(json.dumps(plain)) == plain
+    assert settings_of(execution={"batch_size": 3, "device": "cpu"}) == plain
+    assert settings_of(pack={"samples_per_shard": 7}) == plain
+    assert settings_of(filter={"rules": {"min_pixel_std": 9}}) != plain
+    assert settings_of(pack={"validation_fraction": 0.5}) != plain

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from synthgen.filter import score
 from synthgen.filter.score import ScoreStage, class_rank, class_text, pixel_std
 from synthgen.images import write_image
 from synthgen.labels import Label
+from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, ScoredRecord
 
 WANTED = (Label(1, "red", (255, 0, 0)), Label(2, "green", (0, 255, 0), ("lime",)), Label(3, "blue", (0, 0, 255)))
@@ -115,3 +117,22 @@ def test_pixel_std_is_that_of_the_grey_image() -> None:
 def test_a_class_is_asked_for_by_the_word_that_people_say() -> None:
     assert class_text(WANTED[1]) == "a photo of a lime"
     assert score.SINGLE_UNIT is False
+
+
+def test_settings_name_the_scorer_and_the_words_that_are_scored(tmp_path: Path) -> None:
+    def settings_of(classes: list[str], synonyms: str = "", **sections: dict) -> dict:
+        space = tmp_path / "labels.yaml"
+        space.write_text(
+            "name: colours\nbackground: 0\nlabels:\n- {id: 0, name: background, colour: [0, 0, 0]}\n"
+            f"- {{id: 1, name: red, colour: [255, 0, 0], synonyms: [{synonyms}]}}\n- {{id: 2, name: blue, colour: [0, 0, 255]}}\n"
+        )
+        return score.settings(Recipe.model_validate({"name": "n", "labels": {"space": str(space), "classes": classes}, **sections}))
+
+    every = settings_of([])
+    assert json.loads(json.dumps(every)) == every
+    assert every["classes"] == [[1, "a photo of a red"], [2, "a photo of a blue"]]
+    assert settings_of(["blue"])["classes"] == [[2, "a photo of a blue"]]
+    assert settings_of([], synonyms="crimson")["classes"][0] == [1, "a photo of a crimson"]
+    assert settings_of([], filter={"rules": {"min_pixel_std": 9}}, execution={"batch_size": 2}) == every  # no threshold asks for new scores
+    other = settings_of([], filter={"scorer": {"name": "open_clip", "model": "other/clip"}})
+    assert other["scorer"] == {"name": "open_clip", "model": "other/clip"} != every["scorer"]

@@ -19,7 +19,7 @@ from synthgen.minis.train.loop import add_arguments, schedule_of, train
 from synthgen.minis.train.scenes import scenes
 from synthgen.minis.world import streets
 
-LENGTH = 32
+LENGTH = 36
 CONTROL_LAYERS = 3
 
 

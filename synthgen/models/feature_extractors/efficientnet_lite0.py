@@ -25,8 +25,8 @@ _COARSEST = 32
 
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field((8, 16), min_length=1, description="stages whose features are put side by side")
-    input_px: int = Field(256, ge=32, le=2048, multiple_of=32, description="the longest side is resized to this")
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field((16, 32), min_length=1, description="stages whose features are put side by side")
+    input_px: int = Field(320, ge=32, le=2048, multiple_of=32, description="the longest side is resized to this")
 
 
 def build(options: Options, execution: Any) -> EfficientNetLite0:

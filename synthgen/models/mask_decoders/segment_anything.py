@@ -174,8 +174,9 @@ def _from_checkpoint(path: Path, kind: str) -> Any:
     if not kind:
         raise ModelError(f"{path}: its name does not say which SAM it is; set kind to vit_h, vit_l or vit_b")
     try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
         sam = sam_model_registry[kind]()
-        sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        sam.load_state_dict(state)
     except (OSError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path}: is not a checkpoint of SAM {kind}: {_first_line(error)}") from error
     return sam

@@ -1,0 +1,40 @@
+# make dataset | test | lint | types | bench | help
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+RECIPE ?= syn4seg-mini
+# glibc gives large blocks back to the system after each tensor; keeping them halves the time of small models on a CPU
+export MALLOC_TRIM_THRESHOLD_ ?= 1000000000
+export MALLOC_MMAP_THRESHOLD_ ?= 1000000000
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: dataset test lint types bench help
+
+dataset: $(VENV)/.installed  ## install into .venv and make the dataset of RECIPE (default: syn4seg-mini)
+	$(BIN)/synthgen run $(RECIPE)
+
+test: $(VENV)/.installed-dev  ## run the test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev  ## mypy
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev  ## measure again: all rows of benchmarks/results.csv, or ROWS="name ..."
+	$(BIN)/python -m benchmarks.run $(ROWS)
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,efficientnet]"
+	touch $(VENV)/.installed $@

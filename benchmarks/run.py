@@ -1,0 +1,91 @@
+"""`python -m benchmarks.run [NAME ...]`: measures and writes rows of benchmarks/results.csv.
+
+A name is a row or the beginning of one (`minis/`, `masks/camvid`). Without names every benchmark runs. A benchmark is a function that gives a few
+rows at once; it is listed below with the names that it gives. Rows that are not measured again stay as they are. Scratch files (judges, runs)
+go to `benchmarks/scratch/` and are used again.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import importlib
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.row import Row
+
+RESULTS = Path(__file__).parent / "results.csv"
+COLUMNS = ("name", "value", "unit", "spread", "n", "command", "device", "date")
+
+BENCHMARKS: dict[str, tuple[str, ...]] = {
+    "benchmarks.minis:autoencoder": ("minis/vae_psnr_db",),
+    "benchmarks.minis:objects": ("minis/object_obedience",),
+    "benchmarks.minis:streets": ("minis/domain_obedience", "minis/controlnet_ratio"),
+    "benchmarks.minis:decoder": ("minis/sam_box_miou",),
+    "benchmarks.minis:scorer": ("minis/clip_top1_of_64",),
+    "benchmarks.main_job:dataset": ("main/dataset_minutes", "main/kept_samples", "main/peak_rss_gb"),
+    "benchmarks.masks:drawn": tuple(f"masks/drawn/{step}_{what}" for step in ("coarse", "apf", "apr", "sabr") for what in ("miou", "boundary_f")),
+    "benchmarks.masks:camvid": ("masks/camvid/coarse_miou", "masks/camvid/final_miou"),
+    "benchmarks.use:drawn": ("use/drawn/few_miou", "use/drawn/few_plus_synthetic_miou"),
+    "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
+}
+
+
+def main(wanted: list[str]) -> None:
+    """Run the benchmarks that give any of the wanted rows."""
+    chosen = [path for path, names in BENCHMARKS.items() if not wanted or any(n.startswith(w) for n in names for w in wanted)]
+    if not chosen:
+        known = ", ".join(name for names in BENCHMARKS.values() for name in names)
+        sys.exit(f"no row begins with {' or '.join(wanted)}; there are: {known}")
+    for path in chosen:
+        module, _, function = path.partition(":")
+        print(f"# {path}", flush=True)
+        rows = list(getattr(importlib.import_module(module), function)())
+        store(rows)
+        for row in rows:
+            print(f"{row.name:36} {row.value} {row.unit} (spread {row.spread}, n {row.n})", flush=True)
+
+
+def store(rows: Iterable[Row]) -> None:
+    """Put rows in their places in results.csv: one line a name, sorted."""
+    table: dict[str, dict[str, str]] = {}
+    if RESULTS.is_file():
+        with RESULTS.open(encoding="utf-8", newline="") as file:
+            table = {line["name"]: line for line in csv.DictReader(file)}
+    for row in rows:
+        table[row.name] = {
+            "name": row.name,
+            "value": _text(row.value),
+            "unit": row.unit,
+            "spread": _text(row.spread),
+            "n": str(row.n),
+            "command": f"make bench ROWS={row.name}",
+            "device": row.device or device(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        }
+    temporary = RESULTS.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table[name] for name in sorted(table))
+    temporary.replace(RESULTS)
+
+
+def device() -> str:
+    """The machine in words."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else ():
+        if line.startswith("model name"):
+            return f"{os.cpu_count()} vCPU {line.partition(':')[2].strip()}"
+    return f"{os.cpu_count()} vCPU {platform.machine()}"
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

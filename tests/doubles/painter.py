@@ -1,0 +1,47 @@
+"""Renderer: paints the shape that the prompt names, at a place that follows from the job's seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from doubles.calls import note
+from doubles.world import COLOURS, paint
+from pydantic import BaseModel
+
+from synthgen.models import RenderJob
+
+
+class Options(BaseModel, extra="forbid"):
+    contrast: float = 1.0
+    not_finite_in: int = 0  # one in so many images is None; 0 = none
+    blank_in: int = 0  # one in so many images is uniform grey
+
+
+def build(options: Options, execution: object) -> Painter:
+    note("build renderer")
+    return Painter(options)
+
+
+class Painter:
+    id = "painter"
+    revision = "r1"
+    steps = 3
+    guidance = 1.5
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
+        note("renderer")
+        return [self._one(job) for job in jobs]
+
+    def _one(self, job: RenderJob) -> np.ndarray | None:
+        options = self._options
+        if options.not_finite_in and job.seed % options.not_finite_in == 0:
+            return None
+        if options.blank_in and job.seed // 7 % options.blank_in == 0:
+            return np.full((job.height_px, job.width_px, 3), 90, np.uint8)
+        name = next(name for name in COLOURS if name in job.prompt or (name == "disc" and "coin" in job.prompt))
+        image = paint(name, job.seed, job.height_px)[0].astype(np.float32)
+        return np.clip((image - 120) * options.contrast + 120, 0, 255).astype(np.uint8)

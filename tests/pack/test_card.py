@@ -1,0 +1,146 @@
+"""The data card: YAML that the Hub reads, and a body that says what was done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import DatasetCard
+
+from synthgen.errors import RecipeError
+from synthgen.pack.card import dataset_license, size_category
+from synthgen.pack.counts import ModelUse, RunCounts
+from synthgen.pack.finish import finish
+from synthgen.recipe import Pack
+
+MakeRun = Callable[..., Any]
+SD3 = ModelUse("renderer", "stabilityai/stable-diffusion-3.5-large", "ceddf0a")
+COUNTS = RunCounts(
+    made={"prompts": 90, "filter": 10},
+    rejected={"prompts": {"too_similar": 29, "no_class_word": 1}, "filter": {"class|rank": 5}},
+    models=(SD3, ModelUse("mask_decoder", "mini/sam", "1", "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0")),
+)
+
+
+def _card(run: Any, counts: RunCounts = COUNTS) -> Path:
+    return finish(run.recipe, run.folder, run.pack(), run.samples, counts) / "README.md"
+
+
+def _rows(text: str, heading: str) -> list[list[str]]:
+    """Cells of the table below a heading, head and rule left out."""
+    lines = text.split(f"{heading}\n", 1)[1].split("\n#", 1)[0].splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in table[2:]]
+
+
+def test_yaml_block_loads(make_run: MakeRun) -> None:
+    data = DatasetCard.load(_card(make_run(samples_per_shard=4))).data.to_dict()
+    assert data["configs"] == [
+        {
+            "config_name": "default",
+            "data_files": [{"split": "train", "path": "train-*.tar"}, {"split": "validation", "path": "validation-*.tar"}],
+        }
+    ]
+    assert data["pretty_name"] == "Shapes"
+    assert data["annotations_creators"] == ["machine-generated"]
+    assert data["task_categories"] == ["image-segmentation"] and data["task_ids"] == ["semantic-segmentation"]
+    assert data["size_categories"] == ["n<1K"]
+    assert {"synthetic", "webdataset"} <= set(data["tags"])
+
+
+def test_a_title_cannot_break_the_yaml(make_run: MakeRun) -> None:
+    run = make_run(count=3)
+    title = 'a: [b] # "c"\n---\nlicense: mit'
+    run.recipe = run.recipe.model_copy(update={"title": title})
+    data = DatasetCard.load(_card(run)).data
+    assert data.pretty_name == title and data.license == "other"
+
+
+@pytest.mark.parametrize(
+    ("pack", "models", "wanted"),
+    [
+        (Pack(), (SD3,), ("other", "stabilityai-ai-community", "https://stability.ai/community-license-agreement")),
+        (Pack(), (), ("other", "not-chosen", "")),
+        (Pack(license="cc-by-4.0"), (SD3,), ("cc-by-4.0", "", "")),
+        (Pack(license_name="ours", license_link="LICENSE.md"), (SD3,), ("other", "ours", "LICENSE.md")),
+    ],
+)
+def test_license(make_run: MakeRun, pack: Pack, models: tuple[ModelUse, ...], wanted: tuple[str, str, str]) -> None:
+    run = make_run(count=3)
+    run.recipe = run.recipe.model_copy(update={"pack": pack})
+    assert dataset_license(run.recipe, RunCounts(models=models)) == wanted
+    data = DatasetCard.load(_card(run, RunCounts(models=models))).data.to_dict()
+    assert (data["license"], data.get("license_name", ""), data.get("license_link", "")) == wanted
+
+
+def test_models_keep_their_licence_and_revision(make_run: MakeRun) -> None:
+    models = _rows(_card(make_run()).read_text(), "### Models")
+    stability = "[Stability AI Community License](https://stability.ai/community-license-agreement)"
+    assert models == [
+        ["renderer", "`stabilityai/stable-diffusion-3.5-large`", "ceddf0a", stability],
+        ["mask_decoder", "`mini/sam`", "1", "[Apache-2.0](https://www.apache.org/licenses/LICENSE-2.0)"],
+    ]
+
+
+def test_rejects_with_their_share_of_what_the_stage_saw(make_run: MakeRun) -> None:
+    assert _rows(_card(make_run()).read_text(), "### Rejected") == [
+        ["prompts", "too_similar", "29", "24.2 %"],
+        ["prompts", "no_class_word", "1", "0.8 %"],
+        ["filter", "class\\|rank", "5", "33.3 %"],
+    ]
+
+
+def test_counts_by_class(make_run: MakeRun) -> None:
+    rows = _rows(_card(make_run(count=10)).read_text(), "## Classes")
+    assert [row[:4] for row in rows] == [
+        ["0", "background", "-", "10"],
+        ["1", "disc", "4", "4"],
+        ["2", "pipe \\| bar", "3", "3"],
+        ["7", "star", "3", "3"],
+    ]
+
+
+def test_nothing_known_is_said_plainly(make_run: MakeRun) -> None:
+    text = _card(make_run(count=3), RunCounts(models=(ModelUse("renderer", "photograph"),))).read_text()
+    assert "Nothing was rejected." in text
+    assert _rows(text, "### Models") == [["renderer", "`photograph`", "not recorded", "not stated"]]
+
+
+def test_no_folder_of_the_machine_gets_in(make_run: MakeRun, tmp_path: Path) -> None:
+    dataset = _card(make_run()).parent
+    for path in dataset.iterdir():
+        data = path.read_bytes()
+        assert str(tmp_path).encode() not in data and b"/home/somebody" not in data, path.name
+
+
+@pytest.mark.filterwarnings(r"ignore:unclosed file .*\.tar:ResourceWarning")  # webdataset 1.0.2 leaves it to the collector
+@pytest.mark.parametrize("per_shard", [3, 100])
+def test_the_loading_snippet_runs(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], per_shard: int) -> None:
+    card = _card(make_run(samples_per_shard=per_shard))
+    snippet = card.read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(card.parent)
+    exec(snippet, {})
+    assert re.fullmatch(r"s[0-9a-f]{15} \(24, 32, 3\) \(24, 32\)\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("samples", "word"), [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**5, "100K<n<1M"), (10**9, "100M<n<1B")])
+def test_size_category(samples: int, word: str) -> None:
+    assert size_category(samples) == word
+
+
+def test_a_template_of_ones_own(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(count=3, card=str(tmp_path / "mine.md"))
+    (tmp_path / "mine.md").write_text("# {{ title }} & {{ num_samples }}\n")
+    assert DatasetCard.load(_card(run)).text.strip() == "# Shapes & 3"
+
+
+@pytest.mark.parametrize(("template", "message"), [("{{ nonsense }}", "nonsense"), ("{% if %}", "cannot be used"), (None, "no file .*: synthetic")])
+def test_a_broken_template_is_named(make_run: MakeRun, tmp_path: Path, template: str | None, message: str) -> None:
+    run = make_run(count=3, card=str(tmp_path / "mine.md"))
+    if template is not None:
+        (tmp_path / "mine.md").write_text(template)
+    with pytest.raises(RecipeError, match=message):
+        _card(run)

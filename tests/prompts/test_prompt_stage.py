@@ -1,0 +1,209 @@
+"""The stage: from a recipe to PromptRecords, embeddings and coverage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from synthgen.errors import InputError, LabelError
+from synthgen.images import write_image
+from synthgen.prompts import stage
+from synthgen.prompts.coverage import coverage_of
+from synthgen.recipe import Recipe
+from synthgen.records import PromptRecord, Rejected, write_rows
+
+MakeRecipe = Callable[..., Recipe]
+TWO = {"classes": ("cat", "bus")}
+
+
+def run(recipe: Recipe, folder: Path) -> tuple[list[PromptRecord], list[Rejected]]:
+    folder.mkdir(parents=True)
+    rows = list(stage.build(recipe, folder.parent).process([], folder, "00000"))
+    return [row for row in rows if isinstance(row, PromptRecord)], [row for row in rows if isinstance(row, Rejected)]
+
+
+def test_a_bank_for_each_class(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    made, refused = run(recipe_with(TWO, lambda_div=0.85, per_class=12), tmp_path / "unit")
+    assert [row.class_name for row in made] == ["cat"] * 12 + ["bus"] * 12
+    assert {row.class_id for row in made} == {8, 6}
+    assert len({row.key for row in made} | {row.key for row in refused}) == len(made) + len(refused)
+    assert refused
+    assert {(row.stage, row.reason, row.parent) for row in refused} == {("prompts", "near_duplicate", "")}
+    assert all(row.score >= 0.85 and row.detail in {m.prompt for m in made} for row in refused)
+    for name in ("cat", "bus"):
+        rows = [row for row in made if row.class_name == name]
+        assert (rows[0].order, rows[0].similarity, rows[0].nearest) == (0, -1.0, "")
+        assert [row.order for row in rows] == sorted(row.order for row in rows)
+        assert all(row.similarity < 0.85 and row.nearest in {r.key for r in rows[:i]} for i, row in enumerate(rows) if i)
+    assert {(row.source, row.embedder, row.parent, row.embedding_file) for row in made} == {
+        ("grammar", "word_bag", "", "prompts/00000/embeddings.safetensors")
+    }
+
+
+def test_recorded_similarities_are_those_of_the_embeddings(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    made, _ = run(recipe_with(TWO, lambda_div=0.85, per_class=12), tmp_path / "unit")
+    stored = load_file(tmp_path / "unit" / "embeddings.safetensors")
+    unit = {row.key: stored[f"{row.key}.pooled"] / np.linalg.norm(stored[f"{row.key}.pooled"]) for row in made}
+    for row in made:
+        if row.nearest:
+            assert unit[row.key] @ unit[row.nearest] == pytest.approx(row.similarity, abs=2e-6)
+
+
+def test_embeddings_of_accepted_prompts_and_of_the_negative(recipe_with: MakeRecipe, tmp_path: Path, word_bag: Any) -> None:
+    made, _ = run(recipe_with(TWO, render={"negative": "blurry text"}, per_class=3), tmp_path / "unit")
+    stored = load_file(tmp_path / "unit" / "embeddings.safetensors")
+    prompts = {row.key: row.prompt for row in made} | {"negative": "blurry text"}
+    assert set(stored) == {f"{key}.{part}" for key in prompts for part in ("tokens", "pooled")}
+    for key, expected in zip(prompts, word_bag.WordBag(word_bag.Options()).encode(list(prompts.values())), strict=True):
+        np.testing.assert_array_equal(stored[f"{key}.tokens"], expected.tokens)
+        np.testing.assert_array_equal(stored[f"{key}.pooled"], expected.pooled)
+        assert stored[f"{key}.tokens"].dtype == np.float32
+
+
+def test_an_encoder_without_tokens_stores_nothing(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    embedder = {"name": "prompt_doubles.word_bag", "tokens": False}
+    made, _ = run(recipe_with(TWO, embedder=embedder, per_class=3), tmp_path / "unit")
+    assert {row.embedding_file for row in made} == {""}
+    assert {row.embedder for row in made} == {"word_bag"}
+    assert [path.name for path in (tmp_path / "unit").iterdir()] == ["coverage.json"]
+
+
+def test_the_same_recipe_gives_the_same_bytes(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    recipe = recipe_with(TWO, lambda_div=0.8, per_class=8)
+    for name in ("one", "two"):
+        made, refused = run(recipe, tmp_path / name)
+        write_rows(made, PromptRecord, tmp_path / name / "manifest.parquet")
+        write_rows(refused, Rejected, tmp_path / name / "rejected.parquet")
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["coverage.json", "embeddings.safetensors", "manifest.parquet", "rejected.parquet"]
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    other, _ = run(recipe_with(TWO, seed=1, lambda_div=0.8, per_class=8), tmp_path / "three")
+    assert [row.prompt for row in other] != [row.prompt for row in made]
+
+
+def test_a_class_does_not_depend_on_the_others(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    alone, _ = run(recipe_with({"classes": ("bus",)}, per_class=10), tmp_path / "alone")
+    both, _ = run(recipe_with(TWO, per_class=10), tmp_path / "both")
+    assert [row for row in both if row.class_name == "bus"] == alone
+
+
+def test_every_class_but_the_background_by_default(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    made, _ = run(recipe_with(per_class=2), tmp_path / "unit")
+    assert [row.class_id for row in made] == [i for i in range(1, 21) for _ in range(2)]
+
+
+def test_coverage_says_why_each_class_ended(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text(
+        "\n".join(
+            ["a cat", "a cat on grass in the rain", "some kittens asleep", "a bus", "a bus by the sea"] + [f"a bus by the sea {i}" for i in range(9)]
+        )
+    )
+    source = {"name": "file", "path": str(path)}
+    made, refused = run(
+        recipe_with({"classes": ("cat", "bus", "sofa")}, source=source, per_class=3, budget_per_class=5, lambda_div=0.75), tmp_path / "unit"
+    )
+    coverage = coverage_of((tmp_path / "unit" / "coverage.json").read_text())
+    assert (coverage.source, coverage.embedder, coverage.lambda_div) == ("file", "word_bag", 0.75)
+    assert [(c.class_name, c.stopped, c.tried) for c in coverage.classes] == [("cat", "quota", 3), ("bus", "budget", 5), ("sofa", "exhausted", 0)]
+    assert sum(c.accepted for c in coverage.classes) == len(made)
+    assert sum(sum(c.refused.values()) for c in coverage.classes) == len(refused)
+
+
+def test_coverage_of_the_grammar_lists_what_is_missing(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    made, _ = run(recipe_with({"classes": ("cat",)}, per_class=4, lambda_div=0.99), tmp_path / "unit")
+    (cat,) = coverage_of((tmp_path / "unit" / "coverage.json").read_text()).classes
+    places = {"grass", "road", "sand", "sea", "room", "snow"}
+    used = {a.removeprefix("place=") for row in made for a in row.attributes if a.startswith("place=")}
+    assert set(cat.used["place"]) == used
+    assert set(cat.missing["place"]) == places - used
+
+
+def test_photographs_need_no_encoder(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for name in "cab":
+        write_image(np.zeros((8, 8, 3), np.uint8), photographs / f"{name}.png")
+    (photographs / "d.png").write_bytes(b"damaged")
+    recipe = recipe_with(source={"name": "images", "folder": str(photographs)}, embedder={"name": "no.such.encoder"}, per_class=1)
+    made, refused = run(recipe, tmp_path / "unit")
+    assert [row.photograph for row in made] == [str(photographs / f"{name}.png") for name in "abc"]
+    assert {(row.prompt, row.class_name, row.class_id, row.similarity, row.embedder, row.embedding_file) for row in made} == {
+        ("", "", 255, -1.0, "", "")
+    }
+    assert [row.reason for row in refused] == ["unreadable_image"]
+    assert not (tmp_path / "unit" / "embeddings.safetensors").exists()
+
+
+def test_scenes_about_no_class_when_the_gate_is_off(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    path = tmp_path / "scenes.txt"
+    path.write_text("an empty street\na quiet square\n")
+    made, _ = run(recipe_with(source={"name": "file", "path": str(path)}, class_gate=False), tmp_path / "unit")
+    assert [(row.prompt, row.class_name, row.class_id) for row in made] == [("an empty street", "", 255), ("a quiet square", "", 255)]
+    assert all(row.embedding_file for row in made)
+
+
+def test_a_source_with_nothing_to_say_is_an_error(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a cat\n")
+    recipe = recipe_with({"classes": ("bus",)}, source={"name": "file", "path": str(path)})
+    with pytest.raises(InputError, match="'file' proposes nothing for bus"):
+        run(recipe, tmp_path / "unit")
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"), [(("carpet",), "carpet"), (("cat", "kitten"), "named twice"), (("background",), "is the background")]
+)
+def test_wanted_classes_are_checked(recipe_with: MakeRecipe, tmp_path: Path, classes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        stage.build(recipe_with({"classes": classes}), tmp_path)
+
+
+def test_settings_notice_what_changes_the_bank_and_nothing_else(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a cat\n")
+    source = {"name": "file", "path": str(path)}
+    base = stage.settings(recipe_with(source=source))
+    assert json.loads(json.dumps(base)) == json.loads(json.dumps(stage.settings(recipe_with(source=source))))
+    changed = [
+        recipe_with(TWO, source=source),
+        recipe_with(source=source, seed=1),
+        recipe_with(source=source, lambda_div=0.5),
+        recipe_with(source=source, render={"negative": "blurry"}),
+        recipe_with(source={"name": "grammar"}),
+    ]
+    assert all(stage.settings(recipe) != base for recipe in changed)
+    path.write_text("a dog\n")
+    assert stage.settings(recipe_with(source=source)) != base
+    path.write_text("a cat\n")
+    faster = recipe_with(source=source).model_dump()
+    faster["execution"]["batch_size"] = 1
+    assert stage.settings(Recipe.model_validate(faster)) == base
+
+
+def test_calibration_of_a_recipe(recipe_with: MakeRecipe) -> None:
+    found = stage.calibrate_recipe(recipe_with(TWO), num_candidates=70, grid=(0.7, 0.9, 0.999))
+    assert found.num_candidates == {"cat": 70, "bus": 70}
+    assert found.embedder == "word_bag"
+    rates = [rate.rate for rate in found.rates]
+    assert rates == sorted(rates)
+    assert 0 < rates[0] < rates[-1] <= 1
+
+
+def test_calibration_as_text_names_the_encoder_and_a_suggestion(recipe_with: MakeRecipe) -> None:
+    text = stage.calibration(recipe_with({"classes": ("cat",)}))
+    assert "embedder word_bag, 1 classes, 200 candidates each" in text
+    assert text.count("<- suggested") == 1
+
+
+def test_calibration_needs_texts(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "a.png")
+    with pytest.raises(InputError, match="nothing to calibrate"):
+        stage.calibrate_recipe(recipe_with(source={"name": "images", "folder": str(tmp_path)}))

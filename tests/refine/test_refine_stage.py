@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from synthgen.images import IGNORE, read_mask, write_image
+from synthgen.minis.world import objects
+from synthgen.models import MaskDecoder
+from synthgen.models.mask_decoders.segment_anything import MINI, construct
+from synthgen.recipe import Recipe
+from synthgen.records import MaskRecord, Rejected, RenderRecord
+from synthgen.refine import stage
+from synthgen.refine.regions import box_window, connected_components
+
+SIZE_PX = 64
+CLASSES = ("bus", "cat")
+LABELS = """
+name: three
+background: 0
+labels:
+- {id: 0, name: background, colour: [0, 0, 0]}
+- {id: 4, name: cat, colour: [9, 0, 0]}
+- {id: 9, name: bus, colour: [0, 9, 0]}
+- {id: 2, name: boat, colour: [0, 0, 9]}
+"""
+IDS = {"bus": 9, "cat": 4}
+
+
+class TrueSam:
+    """A mask decoder that knows the drawings: it gives what is drawn inside the box."""
+
+    id = "true"
+
+    def __init__(self, truths: dict[bytes, np.ndarray]) -> None:
+        self._truths = truths
+        self.calls: list[list[int]] = []
+
+    def decode(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        self.calls.append([len(of_image) for of_image in boxes])
+        result = []
+        for image, of_image in zip(images, boxes, strict=True):
+            masks = np.zeros((len(of_image), *image.shape[:2]), bool)
+            for mask, box in zip(masks, of_image, strict=True):
+                mask[box_window(box)] = self._truths[image.tobytes()][box_window(box)] > 0
+            result.append((masks, np.full(len(of_image), 0.75, np.float32)))
+        return result
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "labels.yaml").write_text(LABELS)
+    torch.manual_seed(0)
+    (tmp_path / "sam").mkdir()
+    (tmp_path / "sam" / "config.json").write_text(json.dumps(MINI))
+    save_file(construct(MINI).state_dict(), tmp_path / "sam" / "model.safetensors")
+    (tmp_path / "run" / "render" / "00000").mkdir(parents=True)
+    return tmp_path / "run"
+
+
+def recipe(run: Path, **refine: object) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "test",
+            "labels": {"space": str(run.parent / "labels.yaml"), "classes": list(CLASSES)},
+            "support": {"shots": 3, "drawn": {"size_px": SIZE_PX}},
+            "refine": {
+                "features": {"name": "efficientnet_lite0", "input_px": 160},
+                "mask_decoder": {"name": "segment_anything", "model": str(run.parent / "sam")},
+                "background_prototypes": 4,
+                "apf": {"lambda_apf": 0.4, "min_region_px": 12},
+                "apr": {"min_cosine": 0.3, "min_margin": 0.0},
+                "sabr": {"min_band_px": 4, "min_region_px": 12, "min_agreement": 0.3},
+                **refine,
+            },
+            "execution": {"device": "cpu", "batch_size": 3},
+        }
+    )
+
+
+def row(number: int, class_name: str = "") -> RenderRecord:
+    return RenderRecord(
+        key=f"s{number}", parent=f"p{number}", class_name=class_name, class_id=IDS.get(class_name, IGNORE), prompt=f"a {class_name}",
+        attributes=(), seed=number, image=f"render/00000/s{number}.png", height_px=SIZE_PX, width_px=SIZE_PX, renderer="drawn",
+        model_revision="", steps=1, guidance=0.0, layout="",
+    )  # fmt: skip
+
+
+def drawn(run: Path, names: Sequence[str]) -> tuple[list[RenderRecord], list[np.ndarray], TrueSam]:
+    """Rows with an image each, the true masks in the label space, and the decoder that knows them."""
+    rows, truths, known = [], [], {}
+    for number, name in enumerate(names):
+        drawing = objects.draw(9000 + number, SIZE_PX, class_name=name)
+        rows.append(row(number, name))
+        truths.append(np.where(drawing.mask > 0, np.uint8(IDS[name]), np.uint8(0)))
+        known[drawing.image.tobytes()] = truths[-1]
+        write_image(drawing.image, run / rows[-1].image)
+    return rows, truths, TrueSam(known)
+
+
+def with_decoder(built: stage.RefineStage, decoder: MaskDecoder) -> stage.RefineStage:
+    built._decoder = decoder
+    return built
+
+
+def process(built: stage.RefineStage, rows: Sequence[RenderRecord], run: Path, unit: str) -> list[MaskRecord | Rejected]:
+    """What the runner does: artefacts go to the unit's folder under the stage's."""
+    folder = run / "refine" / unit
+    folder.mkdir(parents=True)
+    return list(built.process(rows, folder, unit))
+
+
+def test_every_step_is_an_artefact_and_the_last_one_is_the_best(run: Path) -> None:
+    rows, truths, sam = drawn(run, ["bus", "cat", "cat", "bus", "bus"])
+    built = with_decoder(stage.build(recipe(run), run), sam)
+    made = process(built, rows, run, "00000")
+    assert [m.key for m in made] == [r.key for r in rows]
+    assert [m.parent for m in made] == [r.parent for r in rows]
+    assert len(sam.calls) == 2, "one decoder call for a batch of 3 and one for the rest"
+    overlap: dict[str, list[float]] = {"coarse": [], "mask": []}
+    for m, truth in zip(made, truths, strict=True):
+        assert m.mask == f"refine/00000/{m.key}_mask.png"
+        masks = {name: read_mask(run / getattr(m, name)) for name in ("coarse", "filtered", "relabelled", "mask", "confidence")}
+        assert all(mask.shape == (SIZE_PX, SIZE_PX) for mask in masks.values())
+        for name in ("coarse", "filtered", "relabelled", "mask"):
+            assert set(np.unique(masks[name])) <= {0, m.class_id, IGNORE}
+        np.testing.assert_array_equal(masks["confidence"] == 0, masks["mask"] == IGNORE)
+        for name, values in overlap.items():
+            mine, true = masks[name] == m.class_id, truth == m.class_id
+            values.append((mine & true).sum() / (mine | true).sum())
+        assert m.labelled_fraction == pytest.approx((masks["mask"] != IGNORE).mean())
+        assert m.class_fraction == pytest.approx((masks["mask"] == m.class_id).mean())
+        assert m.num_regions == len(connected_components(masks["coarse"], exclude=(0,)))
+        assert 0 <= m.num_kept_regions <= m.num_regions
+        assert m.num_sam_boxes > 0
+        assert m.sam_predicted_iou == 0.75
+    assert np.mean(overlap["coarse"]) > 0.4, "real features and five shots find the object"
+    assert np.mean(overlap["mask"]) > np.mean(overlap["coarse"]) + 0.05, "a decoder that knows the truth mends the edges"
+
+
+def test_the_result_does_not_depend_on_batch_or_order(run: Path) -> None:
+    rows, _, sam = drawn(run, ["bus", "cat", "cat", "bus"])
+    built = with_decoder(stage.build(recipe(run), run), sam)
+    together = {m.key: m for m in process(built, rows, run, "00000")}
+    again = with_decoder(stage.build(recipe(run), run), sam)
+    for n, single in enumerate(reversed(rows)):
+        [m] = process(again, [single], run, f"alone{n}")
+        for name in ("coarse", "filtered", "relabelled", "mask", "confidence"):
+            assert (run / getattr(m, name)).read_bytes() == (run / getattr(together[m.key], name)).read_bytes()
+        assert m.region_similarity == together[m.key].region_similarity
+
+
+def test_an_unreadable_image_is_rejected_and_the_others_go_on(run: Path) -> None:
+    rows, _, sam = drawn(run, ["bus", "cat", "cat"])
+    (run / rows[1].image).write_bytes(b"damaged")
+    made = process(with_decoder(stage.build(recipe(run), run), sam), [*rows, row(77, "cat")], run, "00000")
+    kept = {m.key for m in made if isinstance(m, MaskRecord)}
+    refused = {m.parent: m for m in made if isinstance(m, Rejected)}
+    assert kept == {"s0", "s2"}
+    assert set(refused) == {"s1", "s77"}
+    assert {(r.stage, r.reason) for r in refused.values()} == {("refine", "unreadable_image")}
+    assert refused["s77"].detail.startswith("render/00000/s77.png: ")
+
+
+def test_a_row_without_a_class_may_hold_any_wanted_class(run: Path) -> None:
+    _, _, sam = drawn(run, ["bus"])
+    built = with_decoder(stage.build(recipe(run), run), sam)
+    assert built._candidates(4) == (4, 0)
+    assert built._candidates(IGNORE) == (9, 4, 0)
+    [made] = process(built, [row(0)], run, "00000")
+    assert set(np.unique(read_mask(run / made.mask))) <= {0, 4, 9, IGNORE}
+    assert made.class_fraction == made.labelled_fraction
+
+
+def test_a_blank_result_is_still_a_row(run: Path) -> None:
+    write_image(np.full((SIZE_PX, SIZE_PX, 3), 127, np.uint8), run / row(0).image)
+    built = stage.build(recipe(run, apf={"lambda_apf": 1.0}, apr={"min_cosine": 1.0}, sabr={"enabled": False}), run)
+    [made] = process(built, [row(0, "cat")], run, "00000")
+    assert (made.num_kept_regions, made.region_similarity) == (0, -1.0)
+    assert (made.num_sam_boxes, made.sam_predicted_iou) == (0, -1.0)
+    assert made.class_fraction == 0.0
+
+
+def test_the_whole_stage_runs_with_the_real_decoder_class(run: Path) -> None:
+    rows, _, _ = drawn(run, ["bus", "cat"])
+    made = process(stage.build(recipe(run), run), rows, run, "00000")
+    assert all(isinstance(m, MaskRecord) and 0 <= m.sam_predicted_iou <= 1 for m in made)
+
+
+def test_settings_follow_what_changes_the_masks_and_nothing_else(run: Path) -> None:
+    base = recipe(run)
+    first = stage.settings(base)
+    assert json.loads(json.dumps(first)) == first
+    assert stage.settings(base.model_copy(update={"execution": base.execution.model_copy(update={"batch_size": 1})})) == first
+    for changed in (
+        recipe(run, apf={"lambda_apf": 0.5}),
+        recipe(run, features={"name": "efficientnet_lite0", "input_px": 192}),
+        recipe(run, proposer={"name": "prototype", "min_cosine": 0.1}),
+        base.model_copy(update={"support": base.support.model_copy(update={"shots": 4})}),
+    ):
+        assert stage.settings(changed) != first
+    assert len(first["revisions"]) == 1
+    assert first["revisions"][0].startswith("local-")
+    (run.parent / "labels.yaml").write_text(LABELS.replace("name: boat", "name: ship"))
+    assert stage.settings(base) != first
+
+
+def test_settings_hash_the_files_of_a_support_folder(run: Path) -> None:
+    folder = run.parent / "support"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for number, name in enumerate(CLASSES):
+        drawing = objects.draw(number, SIZE_PX, class_name=name)
+        write_image(drawing.image, folder / "images" / f"{name}.png")
+        write_image(np.where(drawing.mask > 0, np.uint8(IDS[name]), np.uint8(0)), folder / "labels" / f"{name}.png")
+    base = recipe(run)
+    base = base.model_copy(update={"support": base.support.model_copy(update={"folder": str(folder), "drawn": None, "shots": 1})})
+    first = stage.settings(base)
+    assert str(folder) not in json.dumps(first)
+    rows, _, sam = drawn(run, ["cat"])
+    [made] = process(with_decoder(stage.build(base, run), sam), rows, run, "00000")
+    assert isinstance(made, MaskRecord)
+    write_image(np.full((SIZE_PX, SIZE_PX), 9, np.uint8), folder / "labels" / "bus.png")
+    assert stage.settings(base) != first
