@@ -75,15 +75,16 @@ def write_bytes(data: bytes, path: Path) -> None:
     """Write to a temporary name beside `path`, sync, rename. Raises StorageError in one line if the disk is full or read-only."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise StorageError(f"{path}: cannot be written ({error.strerror or error}); free the space or mend the permissions, then run the same command again") from error
+        why = error.strerror or error
+        raise StorageError(f"{path}: cannot be written ({why}); free the space or mend the permissions, then run the same command again") from error
 
 
 def _uint8(array: np.ndarray) -> np.ndarray:

@@ -82,7 +82,8 @@ class LabelSpace:
         known[[*self.ids, OUT_OF_DISTRIBUTION, IGNORE]] = True
         strange = np.flatnonzero(np.bincount(mask.ravel(), minlength=256).astype(bool) & ~known)
         if strange.size:
-            raise LabelError(f"{where}: ids {', '.join(map(str, strange))} are not in label space {self.name!r} (ids {min(self.ids)}..{max(self.ids)}, 255 = ignore)")
+            ids = ", ".join(map(str, strange))
+            raise LabelError(f"{where}: ids {ids} are not in label space {self.name!r} (ids {min(self.ids)}..{max(self.ids)}, 255 = ignore)")
 
     def colour_table(self) -> np.ndarray:
         """(256, 3) uint8: colour of each id; ignore is black, out of distribution is magenta."""

@@ -66,23 +66,30 @@ def check_claim(recipe: Recipe, run: Path, names: Collection[str] = (), redo: st
     to be run) raise: a missing support folder is told now, not after the images are made. Stages from `redo` on may have been made otherwise.
     """
     _refuse_foreign(run)
-    for name, stage in stages(run).items():
-        claimed = stage.is_claimed() and name not in _from(redo)
-        if claimed or name in names:
-            wanted = settings(recipe, name)
-            if claimed:
-                runner.claim(stage, wanted, plan=list)
+    claimed = {name: stage for name, stage in stages(run).items() if stage.is_claimed() and name not in _from(redo)}
+    asked = {*names, *claimed}
+    for name, wanted in _settings(recipe):
+        if name in claimed:
+            runner.claim(claimed[name], wanted, plan=list)
+        asked.discard(name)
+        if not asked:
+            return
 
 
 def settings(recipe: Recipe, name: str) -> dict[str, Any]:
     """The fingerprinted settings of a stage: what its own module says they are, and digests of those of the stages before it.
 
-    A stage that was moved away and made again otherwise leaves no stage after it that still seems to fit.
+    So when a stage is moved away and made again otherwise, no stage after it still seems to fit.
     """
-    names = list(MODULES)
-    before = names[: names.index(name)]
-    own = {each: importlib.import_module(MODULES[each]).settings(recipe) for each in (*before, name)}
-    return {**own[name], "stages_before": {each: runner.fingerprint(own[each]) for each in before}}
+    return next(found for each, found in _settings(recipe) if each == name)
+
+
+def _settings(recipe: Recipe) -> Iterator[tuple[str, dict[str, Any]]]:
+    before: dict[str, str] = {}
+    for name, module in MODULES.items():
+        own = importlib.import_module(module).settings(recipe)
+        yield name, {**own, "stages_before": dict(before)}
+        before[name] = runner.fingerprint(own)
 
 
 def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
@@ -112,12 +119,15 @@ def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
         if accelerate.is_launched()
         else local.run_units(work, missing_units, recipe.execution.workers)
     )
-    for unit, more_made, more_refused in finished:
-        done, made, refused = done + 1, made + more_made, refused + more_refused
-        yield Progress(name, unit.name, done, len(everything), made, refused)
+    try:
+        for unit, more_made, more_refused in finished:
+            done, made, refused = done + 1, made + more_made, refused + more_refused
+            yield Progress(name, unit.name, done, len(everything), made, refused)
+    finally:
+        _built.cache_clear()  # the next stage's models need the memory
+        _planned.cache_clear()
     if accelerate.is_launched():
         accelerate.wait_for_all()
-    _built.cache_clear()  # the next stage's models need the memory
     if name == "pack" and accelerate.rank() == 0:
         finish(recipe, run)
 
@@ -189,8 +199,8 @@ def finish(recipe: Recipe, run: Path) -> Path:
 
 def counts(recipe: Recipe, run: Path) -> Any:
     """The totals of a run so far, as the card tells them."""
-    from synthgen.pack.models_used import model_use
     from synthgen.pack.counts import RunCounts
+    from synthgen.pack.models_used import model_use
 
     begun = {name: stage for name, stage in stages(run).items() if stage.is_claimed()}
     return RunCounts(
@@ -219,7 +229,9 @@ def write_lock(recipe: Recipe, run: Path) -> None:
 
 
 def redo(run: Path, name: str) -> list[Path]:
-    """Set a stage and all that follow aside, dataset included. Returns where the old results lie now."""
+    """Set a stage and all that follow aside, dataset included. Returns where the old results lie now. Of several ranks the first does it."""
+    if accelerate.rank() > 0:
+        return []
     later = [stages(run)[each] for each in _from(name)]
     moved = [runner.set_aside(stage) for stage in reversed([*later, StageRun("dataset", run / "dataset", later[0].gives, None)])]
     return [path for path in moved if path is not None]

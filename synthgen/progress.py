@@ -82,8 +82,8 @@ def standing(run: Path) -> dict[str, Any]:
 def summary(run: Path) -> None:
     """The closing table: what was made, kept and rejected, why, how long it took, and where it lies."""
     table = Table(title=str(run), title_justify="left")
-    for column, justify in (("stage", "left"), ("units", "right"), ("made", "right"), ("rejected", "right"), ("seconds", "right"), ("reasons", "left")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for column in ("stage", "units", "made", "rejected", "seconds", "reasons"):
+        table.add_column(column, justify="left" if column in ("stage", "reasons") else "right")
     for name, at in standing(run).items():
         units = "not begun" if at["units"] is None else f"{at['done']}/{at['units']}"
         reasons = ", ".join(f"{reason} {count}" for reason, count in at["rejected"].items())
@@ -93,4 +93,5 @@ def summary(run: Path) -> None:
     dataset = run / "dataset"
     if (dataset / "index.json").is_file():
         kept = standing(run)["filter"]["made"]
-        console.print(f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen verify {dataset}`)", soft_wrap=True, highlight=False)
+        told = f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen verify {dataset}`)"
+        console.print(told, soft_wrap=True, highlight=False, markup=False)

@@ -177,7 +177,9 @@ def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Uni
     except OSError as error:
         raise StorageError(f"{stage.folder}: cannot be made ({error.strerror}); choose another place with --runs") from error
     if strangers:
-        raise RunError(f"{stage.folder}: has no {CLAIM} but holds {strangers[0]!r}, which is not ours; move it away or choose another run folder (--run)")
+        raise RunError(
+            f"{stage.folder}: has no {CLAIM} but holds {strangers[0]!r}, which is not ours; move it away or choose another run folder (--run)"
+        )
     write_text(json.dumps(body, indent=1) + "\n", path)
 
 
@@ -223,7 +225,8 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any])
             shutil.rmtree(temporary)  # another worker was first, with the same bytes
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise StorageError(f"{final}: cannot be written ({error.strerror or error}); free the space or mend the permissions, then run the same command again") from error
+        why = error.strerror or error
+        raise StorageError(f"{final}: cannot be written ({why}); free the space or mend the permissions, then run the same command again") from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -264,7 +267,8 @@ def write_text(text: str, path: Path) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise StorageError(f"{path}: cannot be written ({error.strerror}); free the space, mend the permissions or choose another place with --runs") from error
+        why = error.strerror or error
+        raise StorageError(f"{path}: cannot be written ({why}); free the space, mend the permissions or choose another place with --runs") from error
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -280,7 +284,9 @@ def _account(stage: StageRun, unit: Unit, rows: Sequence[Any], made: Sequence[An
         done.update((row.key, row.parent))
     lost = [row.key for row in rows if row.key not in done]
     if lost:
-        raise RunError(f"{stage.name} unit {unit.name}: {len(lost)} rows gave neither a result nor a reason, first {lost[0]}; this is a defect of the stage")
+        raise RunError(
+            f"{stage.name} unit {unit.name}: {len(lost)} rows gave neither a result nor a reason, first {lost[0]}; this is a defect of the stage"
+        )
     keys = collections.Counter(row.key for row in made)
     twice = [key for key, count in keys.items() if count > 1]
     if twice:

@@ -93,13 +93,13 @@ class Index(_Part):
     class_pixels: tuple[ClassPixels, ...]
     samples: tuple[SampleEntry, ...]
 
-    def label_space(self) -> LabelSpace:
-        """The classes as a label space. Raises DatasetError if ids or names repeat."""
+    def label_space(self, where: str = INDEX_FILE) -> LabelSpace:
+        """The classes as a label space. Raises DatasetError, with `where`, if they make none."""
         try:
             labels = tuple(Label(entry.id, entry.name, entry.colour) for entry in self.classes)
             return LabelSpace(self.name, labels, self.background)
         except LabelError as error:
-            raise DatasetError(f"{INDEX_FILE}: {error}") from error
+            raise DatasetError(f"{where}: {error}") from error
 
 
 def read_index(folder: Path) -> Index:

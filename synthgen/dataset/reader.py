@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from synthgen.dataset.index import Index, SampleEntry, read_index
+from synthgen.dataset.index import INDEX_FILE, Index, SampleEntry, read_index
 from synthgen.dataset.metadata import MEMBERS, is_key, read_metadata
 from synthgen.dataset.pictures import decode_jpeg, decode_png
 from synthgen.dataset.ustar import read_members
@@ -38,7 +38,7 @@ class Dataset:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.index: Index = read_index(folder)
-        self.labels = self.index.label_space()
+        self.labels = self.index.label_space(str(folder / INDEX_FILE))
         self._rows: list[list[SampleEntry]] = [[] for _ in self.index.shards]
         for row in self.index.samples:
             if row.shard >= len(self._rows):

@@ -41,9 +41,9 @@ def verify(folder: Path, workers: int = 1) -> list[Problem]:
     """
     try:
         index = read_index(folder)
-        index.label_space()
+        index.label_space(str(folder / INDEX_FILE))
     except DatasetError as error:
-        return [Problem(INDEX_FILE, "", str(error))]
+        return [Problem(INDEX_FILE, "", str(error).removeprefix(f"{folder / INDEX_FILE}: "))]
     problems = [Problem(INDEX_FILE, key, what) for key, what in _broken_in_index(index)]
     named = {shard.file for shard in index.shards}
     for path in sorted(folder.glob("*.tar")):
@@ -53,10 +53,17 @@ def verify(folder: Path, workers: int = 1) -> list[Problem]:
     for row in index.samples:
         if row.shard < len(rows):
             rows[row.shard].append(row)
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        checks = pool.map(lambda number: list(broken_in_shard(folder, index, number, rows[number])), range(len(rows)))
-        for shard, found in zip(index.shards, checks, strict=True):
-            problems += [Problem(shard.file, key, what) for key, what in found]
+
+    def check(number: int) -> list[tuple[str, str]]:
+        return list(broken_in_shard(folder, index, number, rows[number]))
+
+    if workers > 1:
+        with ThreadPoolExecutor(workers) as pool:
+            by_shard = list(pool.map(check, range(len(rows))))
+    else:
+        by_shard = [check(number) for number in range(len(rows))]
+    for shard, found in zip(index.shards, by_shard, strict=True):
+        problems += [Problem(shard.file, key, what) for key, what in found]
     return problems
 
 
@@ -75,8 +82,6 @@ def class_pixels_of(index_classes: dict[int, str], samples: tuple[SampleEntry, .
 
 def _broken_in_index(index: Index) -> Iterator[tuple[str, str]]:
     names = {entry.id: entry.name for entry in index.classes}
-    if index.background is not None and index.background not in names:
-        yield "", f"background {index.background} is not a class"
     yield from _broken_sums(index)
     if index.class_pixels != class_pixels_of(names, index.samples):
         yield "", "class_pixels is not the sum over the samples, class by class in the order of `classes`"

@@ -6,10 +6,15 @@ Workers never talk to each other: a worker takes a unit, and what it leaves behi
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from synthgen.errors import RunError
 from synthgen.runner import Unit
 
 
@@ -17,17 +22,35 @@ def run_units(work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], wo
     """Do every unit with `work(unit) -> (made, refused)`; yields (unit, made, refused) as they finish.
 
     With more than one worker `work` must be picklable; a worker loads its models at its first unit. The first error stops the handing-out and
-    is raised; units that are finished stay finished.
+    is raised; units that are finished stay finished. Raises RunError if a worker is killed from outside.
     """
     if workers <= 1 or len(units) <= 1:
         for unit in units:
             yield (unit, *work(unit))
         return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    pool = ProcessPoolExecutor(min(workers, len(units)), mp_context=context)
+    pool = ProcessPoolExecutor(min(workers, len(units)), mp_context=context, initializer=_end_with_parent)
     try:
         tasks: dict[Any, Unit] = {pool.submit(work, unit): unit for unit in units}
         for task in as_completed(tasks):
             yield (tasks[task], *task.result())
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a worker process was killed, most likely for want of memory; lower execution.workers or execution.batch_size, "
+            "then run the same command again"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next unit for ever, models in memory."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches workers too: go at once, the parent has the word for it
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -30,6 +30,21 @@ def best_per_class(maps: np.ndarray, ids: tuple[int, ...]) -> tuple[np.ndarray, 
     return np.asarray(unique), np.stack([maps[owner == k].max(axis=0) for k in unique])
 
 
+def two_best(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of maps (K, H, W), K >= 1, at each pixel: the row of the highest (H, W) uint8, its value, and the next value (-inf where K = 1).
+
+    On a tie the row that comes first. One pass over contiguous planes: several times faster than argmax along the first axis.
+    """
+    best, top = np.zeros(maps.shape[1:], np.uint8), maps[0].copy()
+    second = np.full_like(top, -np.inf)
+    for row, plane in enumerate(maps[1:], start=1):
+        higher = plane > top
+        np.maximum(second, np.where(higher, top, plane), out=second)
+        np.copyto(best, np.uint8(row), where=higher)
+        np.maximum(top, plane, out=top)
+    return best, top, second
+
+
 def of_classes(prototypes: Prototypes, candidates: tuple[int, ...]) -> Prototypes:
     """The rows that belong to `candidates`, grouped in the order of `candidates`. A candidate without a prototype is left out."""
     rows = [row for k in dict.fromkeys(candidates) for row, owner in enumerate(prototypes.ids) if owner == k]

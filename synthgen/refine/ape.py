@@ -12,7 +12,7 @@ import numpy as np
 
 from synthgen.images import IGNORE
 from synthgen.models import Prototypes
-from synthgen.models.cosine_maps import best_per_class, cosine_maps
+from synthgen.models.cosine_maps import best_per_class, cosine_maps, two_best
 from synthgen.refine.prototypes import masked_average, normalise, pixels_per_cell
 from synthgen.refine.regions import connected_components
 
@@ -67,11 +67,14 @@ def adapted_prototypes(mask: np.ndarray, features: np.ndarray, prototypes: Proto
     """
     height, width, depth = features.shape
     flat = features.reshape(-1, depth)
+    classes = tuple(dict.fromkeys(prototypes.ids))
+    group = np.full(256, -1, np.int16)
+    group[list(classes)] = np.arange(len(classes))
+    trusted = pixels_per_cell(group[mask], len(classes), (height, width))
     owners = np.asarray(prototypes.ids)
     moved = prototypes.vectors.copy()
-    for class_id in dict.fromkeys(prototypes.ids):
+    for class_id, weights in zip(classes, trusted, strict=True):
         rows = np.flatnonzero(owners == class_id)
-        weights = pixels_per_cell(np.where(mask == class_id, 0, -1), 1, (height, width))[0]
         closest = np.argmax(flat @ prototypes.vectors[rows].T, axis=1)
         own = normalise(np.stack([(weights * (closest == n)) @ flat for n in range(len(rows))]))
         seen = own.any(axis=1)
@@ -79,24 +82,36 @@ def adapted_prototypes(mask: np.ndarray, features: np.ndarray, prototypes: Proto
     return Prototypes(prototypes.ids, moved)
 
 
-def class_cosines(features: np.ndarray, prototypes: Prototypes, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) class ids and (K, H, W) float32 cosines of each pixel to its best prototype of each class."""
-    return best_per_class(cosine_maps(features, prototypes.vectors, size), prototypes.ids)
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClassCosines:
+    """How much each pixel looks like each candidate class of an image. K = 0 is possible: all other arrays are then of no use."""
+
+    class_ids: np.ndarray  # (K,) uint8
+    cosines: np.ndarray  # (K, H, W) float32, to the best prototype of the class
+    best: np.ndarray  # (H, W) uint8, row of the highest
+    top: np.ndarray  # (H, W) float32, the highest
+    second: np.ndarray  # (H, W) float32, the highest of any other class; -inf where K = 1
 
 
-def relabel(mask: np.ndarray, class_ids: np.ndarray, cosines: np.ndarray, *, min_cosine: float, min_margin: float) -> np.ndarray:
+def class_cosines(features: np.ndarray, prototypes: Prototypes, size: tuple[int, int]) -> ClassCosines:
+    """Cosines of features (h, w, D) to prototypes, upsampled to `size` (H, W)."""
+    if not prototypes.ids:
+        nothing = np.zeros((0, *size), np.float32)
+        return ClassCosines(np.zeros(0, np.uint8), nothing, np.zeros(size, np.uint8), np.zeros(size, np.float32), np.zeros(size, np.float32))
+    class_ids, cosines = best_per_class(cosine_maps(features, prototypes.vectors, size), prototypes.ids)
+    return ClassCosines(class_ids.astype(np.uint8), cosines, *two_best(cosines))
+
+
+def relabel(mask: np.ndarray, looks: ClassCosines, *, min_cosine: float, min_margin: float) -> np.ndarray:
     """APR: label a free pixel p with argmax_k cos(f(p), mu~_k) where that is sure enough, else leave it 255. Returns a new mask.
 
     Free pixels are those that are 255 in `mask` (H, W): freed by APF, or left open by the proposer. Sure enough: the best cosine reaches
-    `min_cosine` and leads the best of any other class by `min_margin`. `class_ids` (K,), `cosines` (K, H, W) as `class_cosines` gives them for
-    the adapted prototypes of the image's candidates.
+    `min_cosine` and leads the best of any other class by `min_margin`. `looks` belongs to the adapted prototypes of the image's candidates.
     """
-    if not len(class_ids):
+    if not len(looks.class_ids):
         return mask.copy()
-    best = cosines.argmax(axis=0)
-    top = np.take_along_axis(cosines, best[None], axis=0)[0]
-    sure = (mask == IGNORE) & (top >= min_cosine) & (top - _best_other(cosines, best) >= min_margin)
-    return np.where(sure, class_ids.astype(np.uint8)[best], mask)
+    sure = (mask == IGNORE) & (looks.top >= min_cosine) & (looks.top - looks.second >= min_margin)
+    return np.where(sure, looks.class_ids[looks.best], mask)
 
 
 def filled_fraction(coarse: np.ndarray, filtered: np.ndarray, relabelled: np.ndarray) -> float:
@@ -105,29 +120,21 @@ def filled_fraction(coarse: np.ndarray, filtered: np.ndarray, relabelled: np.nda
     return float((relabelled[freed] != IGNORE).mean()) if freed.any() else 1.0
 
 
-def confidence_map(mask: np.ndarray, class_ids: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+def confidence_map(mask: np.ndarray, looks: ClassCosines) -> np.ndarray:
     """(H, W) uint8, 0..255 = 0..1: how far each pixel's label leads the other candidates.
 
     sigmoid(m / CONFIDENCE_SCALE), m = cosine to the label's class minus the best cosine to another class; 128 is a tie, less means that another
     class looks likelier. At least 1 where there is a label, 0 where `mask` is 255; 255 where no other candidate exists. A label that is not
-    among `class_ids` counts as a tie.
+    among the candidates counts as a tie.
     """
-    row_of = np.full(256, -1)
-    row_of[class_ids] = np.arange(len(class_ids))
+    row_of = np.full(256, -1, np.int16)
+    row_of[looks.class_ids] = np.arange(len(looks.class_ids))
     row = row_of[mask]
     confidence = np.full(mask.shape, 128, np.uint8)
-    known = row >= 0
-    if known.any():
-        own = np.take_along_axis(cosines, np.maximum(row, 0)[None], axis=0)[0]
-        margin = own - _best_other(cosines, np.maximum(row, 0))
+    if len(looks.class_ids):
+        own = np.take_along_axis(looks.cosines, np.maximum(row, 0)[None], axis=0)[0]
+        margin = own - np.where(row == looks.best, looks.second, looks.top)
         share = 1 / (1 + np.exp(-np.clip(margin / CONFIDENCE_SCALE, -30, 30)))
-        confidence[known] = np.maximum(1, np.rint(255 * share[known])).astype(np.uint8)
+        confidence = np.where(row >= 0, np.maximum(1, np.rint(255 * share)), 128).astype(np.uint8)
     confidence[mask == IGNORE] = 0
     return confidence
-
-
-def _best_other(cosines: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """(H, W): the highest of (K, H, W) among the rows other than `row` (H, W); -inf if there is no other."""
-    others = cosines.copy()
-    np.put_along_axis(others, row[None], -np.inf, axis=0)
-    return others.max(axis=0)

@@ -38,11 +38,12 @@ def connected_components(mask: np.ndarray, exclude: Collection[int] = ()) -> Com
     index = np.zeros(mask.shape, np.int32)
     class_ids: list[int] = []
     boxes: list[tuple[int, int, int, int]] = []
-    for class_id in np.unique(mask).tolist():
+    for class_id in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist():
         if class_id == IGNORE or class_id in exclude:
             continue
-        labelled, count = ndimage.label(mask == class_id, structure=_EIGHT)
-        index[labelled > 0] = labelled[labelled > 0] + len(class_ids)
+        members = mask == class_id
+        labelled, count = ndimage.label(members, structure=_EIGHT)
+        np.add(labelled, len(class_ids), out=index, where=members)
         class_ids += [class_id] * count
         boxes += [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labelled)]
     areas = np.bincount(index.ravel(), minlength=len(class_ids) + 1)[1:]

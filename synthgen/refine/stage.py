@@ -22,7 +22,7 @@ from synthgen.models.cosine_maps import of_classes
 from synthgen.models.provenance import revision_of
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, RenderRecord, carry
-from synthgen.refine.ape import Filtered, adapted_prototypes, class_cosines, confidence_map, filled_fraction, filter_regions, relabel
+from synthgen.refine.ape import ClassCosines, Filtered, adapted_prototypes, class_cosines, confidence_map, filled_fraction, filter_regions, relabel
 from synthgen.refine.prototypes import support_prototypes
 from synthgen.refine.regions import band_radius
 from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts
@@ -100,8 +100,7 @@ class _Work:
     coarse: np.ndarray  # (H, W) uint8, like the masks below
     filtered: Filtered
     relabelled: np.ndarray
-    class_ids: np.ndarray  # (K,) the candidates
-    cosines: np.ndarray  # (K, H, W) to the image's adapted prototypes
+    looks: ClassCosines  # to the image's adapted prototypes
     prompts: BoxPrompts
 
 
@@ -173,10 +172,10 @@ class RefineStage:
             lambda_apf=apf.lambda_apf, min_region_px=apf.min_region_px, background=self._background,
         )  # fmt: skip
         adapted = adapted_prototypes(filtered.mask, request.features, of_classes(self._prototypes, request.candidates), apr.beta)
-        class_ids, cosines = class_cosines(request.features, adapted, coarse.shape[:2])
-        relabelled = relabel(filtered.mask, class_ids, cosines, min_cosine=apr.min_cosine, min_margin=apr.min_margin)
+        looks = class_cosines(request.features, adapted, (coarse.shape[0], coarse.shape[1]))
+        relabelled = relabel(filtered.mask, looks, min_cosine=apr.min_cosine, min_margin=apr.min_margin)
         prompts = box_prompts(relabelled, background=self._background, min_region_px=sabr.min_region_px, box_padding=sabr.box_padding)
-        return _Work(row, request.image, coarse, filtered, relabelled, class_ids, cosines, prompts)
+        return _Work(row, request.image, coarse, filtered, relabelled, looks, prompts)
 
     def _finish(self, work: _Work, of_sam: tuple[np.ndarray, np.ndarray] | None, folder: Path, place: str) -> MaskRecord:
         """SABR, the confidence map, the files and the row."""
@@ -196,7 +195,7 @@ class RefineStage:
             ("filtered", work.filtered.mask),
             ("relabelled", work.relabelled),
             ("mask", mask),
-            ("confidence", confidence_map(mask, work.class_ids, work.cosines)),
+            ("confidence", confidence_map(mask, work.looks)),
         ):
             write_image(array, folder / f"{key}_{name}.png")
             files[name] = f"{place}/{key}_{name}.png"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen.models import Prototypes
-from synthgen.models.cosine_maps import best_per_class, cosine_maps, of_classes, resize_bilinear
+from synthgen.models.cosine_maps import best_per_class, cosine_maps, of_classes, resize_bilinear, two_best
 
 sides = st.integers(1, 9)
 
@@ -41,3 +41,14 @@ def test_rows_of_classes_come_in_the_order_of_the_candidates() -> None:
     chosen = of_classes(prototypes, (2, 0, 9))
     assert chosen.ids == (2, 0, 0)
     assert chosen.vectors[:, 0].tolist() == [2, 1, 3]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 5), st.integers(0, 1000))
+def test_the_two_best_are_those_of_a_sort(count: int, seed: int) -> None:
+    maps = np.random.default_rng(seed).integers(0, 4, (count, 3, 4)).astype(np.float32)
+    best, top, second = two_best(maps)
+    ordered = np.sort(maps, axis=0)[::-1]
+    np.testing.assert_array_equal(best, maps.argmax(axis=0))
+    np.testing.assert_array_equal(top, ordered[0])
+    np.testing.assert_array_equal(second, ordered[1] if count > 1 else np.full((3, 4), -np.inf))

@@ -66,7 +66,7 @@ def test_masks_are_seen_and_background_is_left_alone(make_run: MakeRun) -> None:
 
 
 def test_sheet_fits_many_samples_of_any_shape(make_run: MakeRun) -> None:
-    run = make_run(count=60, size=(24, 96))
+    run = make_run(count=50, size=(24, 96))
     sheet = Image.open(io.BytesIO(contact_sheet(run.folder, run.samples, run.labels)))
     assert sheet.mode == "RGB" and sheet.width <= 1200 and sheet.height < 2000
     assert contact_sheet(run.folder, run.samples[::-1], run.labels) == contact_sheet(run.folder, run.samples, run.labels)

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from synthgen.images import IGNORE
 from synthgen.models import Prototypes
+from synthgen.models.cosine_maps import two_best
 from synthgen.refine.ape import (
+    ClassCosines,
     adapted_prototypes,
     class_cosines,
     confidence_map,
@@ -89,14 +91,14 @@ def test_apr_labels_a_free_pixel_only_where_it_is_sure(seed: int, min_cosine: fl
     rng = np.random.default_rng(seed)
     mask = rng.choice(np.array([0, 1, IGNORE], np.uint8), (5, 6))
     prototypes = Prototypes((4, 0, 0), unit(rng, 3, 4))
-    class_ids, cosines = class_cosines(unit(rng, 5, 6, 4), prototypes, (5, 6))
-    got = relabel(mask, class_ids, cosines, min_cosine=min_cosine, min_margin=min_margin)
+    looks = class_cosines(unit(rng, 5, 6, 4), prototypes, (5, 6))
+    got = relabel(mask, looks, min_cosine=min_cosine, min_margin=min_margin)
     for y in range(5):
         for x in range(6):
             if mask[y, x] != IGNORE:
                 assert got[y, x] == mask[y, x]
                 continue
-            by_class = {int(k): float(c) for k, c in zip(class_ids, cosines[:, y, x], strict=True)}
+            by_class = {int(k): float(c) for k, c in zip(looks.class_ids, looks.cosines[:, y, x], strict=True)}
             (best, top), (_, second) = sorted(by_class.items(), key=lambda item: -item[1])
             sure = top >= min_cosine and np.float32(top) - np.float32(second) >= min_margin
             assert got[y, x] == (best if sure else IGNORE)
@@ -105,16 +107,16 @@ def test_apr_labels_a_free_pixel_only_where_it_is_sure(seed: int, min_cosine: fl
 def test_the_margin_is_against_another_class_not_another_row_of_the_same() -> None:
     # Both rows of the background fit equally well; the pixel is surely background all the same.
     vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
-    class_ids, cosines = class_cosines(np.array([[[1, 0]]], np.float32), Prototypes((0, 0, 5), vectors), (1, 1))
+    looks = class_cosines(np.array([[[1, 0]]], np.float32), Prototypes((0, 0, 5), vectors), (1, 1))
     free = np.full((1, 1), IGNORE, np.uint8)
-    assert relabel(free, class_ids, cosines, min_cosine=0.5, min_margin=0.5)[0, 0] == 0
+    assert relabel(free, looks, min_cosine=0.5, min_margin=0.5)[0, 0] == 0
 
 
 def test_a_single_candidate_needs_no_margin() -> None:
-    class_ids, cosines = class_cosines(np.ones((1, 1, 1), np.float32), Prototypes((5,), np.ones((1, 1), np.float32)), (2, 2))
-    got = relabel(np.full((2, 2), IGNORE, np.uint8), class_ids, cosines, min_cosine=0.5, min_margin=0.5)
+    looks = class_cosines(np.ones((1, 1, 1), np.float32), Prototypes((5,), np.ones((1, 1), np.float32)), (2, 2))
+    got = relabel(np.full((2, 2), IGNORE, np.uint8), looks, min_cosine=0.5, min_margin=0.5)
     assert (got == 5).all()
-    assert (confidence_map(got, class_ids, cosines) == 255).all()
+    assert (confidence_map(got, looks) == 255).all()
 
 
 def test_filled_fraction_counts_what_apf_freed() -> None:
@@ -128,6 +130,13 @@ def test_filled_fraction_counts_what_apf_freed() -> None:
 def test_confidence_is_a_sigmoid_of_the_margin_and_zero_only_where_unlabelled() -> None:
     cosines = np.array([[[0.9, 0.5, 0.4, 0.9, 0.0, 0.3]], [[0.8, 0.5, 0.5, 0.1, 1.0, 0.2]]], np.float32)
     mask = np.array([[3, 3, 3, IGNORE, 3, 8]], np.uint8)
-    got = confidence_map(mask, np.array([3, 7]), cosines)[0]
+    got = confidence_map(mask, ClassCosines(np.array([3, 7], np.uint8), cosines, *two_best(cosines)))[0]
     expected = [round(255 / (1 + np.exp(-1))), 128, round(255 / (1 + np.exp(1))), 0, 1, 128]
     assert got.tolist() == expected
+
+
+def test_no_candidate_leaves_everything_as_it_is() -> None:
+    looks = class_cosines(np.ones((1, 1, 2), np.float32), Prototypes((), np.zeros((0, 2), np.float32)), (1, 2))
+    mask = np.array([[4, IGNORE]], np.uint8)
+    assert relabel(mask, looks, min_cosine=-1, min_margin=0).tolist() == [[4, IGNORE]]
+    assert confidence_map(mask, looks).tolist() == [[128, 0]]

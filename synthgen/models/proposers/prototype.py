@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from synthgen.images import IGNORE
 from synthgen.models import ProposalRequest, Prototypes, SupportShot
-from synthgen.models.cosine_maps import best_per_class, cosine_maps, of_classes
+from synthgen.models.cosine_maps import best_per_class, cosine_maps, of_classes, two_best
 
 
 class Options(BaseModel):
@@ -49,6 +49,7 @@ def nearest_class(request: ProposalRequest, features: np.ndarray, prototypes: Pr
     if not own.ids:
         return np.full(size, IGNORE, np.uint8)
     class_ids, cosines = best_per_class(cosine_maps(features, own.vectors, size), own.ids)
-    mask = class_ids.astype(np.uint8)[cosines.argmax(axis=0)]
-    mask[cosines.max(axis=0) < min_cosine] = IGNORE
+    best, top, _ = two_best(cosines)
+    mask = class_ids.astype(np.uint8)[best]
+    mask[top < min_cosine] = IGNORE
     return mask

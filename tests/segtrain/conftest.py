@@ -1,0 +1,125 @@
+"""Tiny datasets and settings for the trainer's tests; nothing here knows of synthgen."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from segtrain.config import TrainConfig, train_config
+
+Pair = tuple[np.ndarray, np.ndarray]
+CLASSES = ({"id": 0, "name": "ground", "colour": [9, 9, 9]}, {"id": 5, "name": "thing", "colour": [200, 0, 0]})
+
+
+@pytest.fixture
+def golden() -> Path:
+    return Path(__file__).parent.parent / "golden" / "shards"
+
+
+@pytest.fixture
+def pairs() -> Callable[..., list[Pair]]:
+    """`pairs(n, size)`: grey images with a bright square of id 5; image k has the grey value k."""
+
+    def make(count: int, size: tuple[int, int] = (32, 32)) -> list[Pair]:
+        made = []
+        for number in range(count):
+            image, mask = np.full((*size, 3), number, np.uint8), np.zeros(size, np.uint8)
+            mask[4:20, 6:22] = 5
+            image[mask == 5] = 220
+            made.append((image, mask))
+        return made
+
+    return make
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def write_shards() -> Callable[..., Path]:
+    """`write_shards(folder, pairs, shard_size=4, **index keys)`; the `.jpg` members are PNG data, which decodes without loss."""
+
+    def write(folder: Path, pairs: Sequence[Pair], shard_size: int = 4, **changes: Any) -> Path:
+        folder.mkdir(parents=True)
+        shards = []
+        for start in range(0, len(pairs), shard_size):
+            path = folder / f"train-{len(shards):06d}.tar"
+            with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for number, (image, mask) in enumerate(pairs[start : start + shard_size], start):
+                    for suffix, data in (("jpg", png(image)), ("png", png(mask)), ("conf.png", png(mask)), ("json", b"{}")):
+                        info = tarfile.TarInfo(f"s{number:04d}.{suffix}")
+                        info.size = len(data)
+                        tar.addfile(info, io.BytesIO(data))
+            data = path.read_bytes()
+            count = len(pairs[start : start + shard_size])
+            digest = hashlib.sha256(data).hexdigest()
+            shards.append({"file": path.name, "split": "train", "num_samples": count, "num_bytes": len(data), "sha256": digest})
+        index = {
+            "format": "synthgen-shards",
+            "version": 1,
+            "name": "toy",
+            "ignore": 255,
+            "out_of_distribution": 254,
+            "background": 0,
+            "classes": CLASSES,
+            "splits": [{"name": "train", "num_samples": len(pairs), "num_shards": len(shards)}],
+            "shards": shards,
+            **changes,
+        }
+        (folder / "index.json").write_text(json.dumps(index))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def write_folder() -> Callable[..., Path]:
+    """`write_folder(folder, pairs, label_space=True)`: images/, labels/ and, if wanted, labels.yaml."""
+
+    def write(folder: Path, pairs: Sequence[Pair], label_space: bool = True) -> Path:
+        for name in ("images", "labels"):
+            (folder / name).mkdir(parents=True)
+        for number, (image, mask) in enumerate(pairs):
+            (folder / "images" / f"f{number:04d}.png").write_bytes(png(image))
+            (folder / "labels" / f"f{number:04d}.png").write_bytes(png(mask))
+        if label_space:
+            space = {"name": "toy", "background": 0, "labels": list(CLASSES)}
+            (folder / "labels.yaml").write_text(yaml.safe_dump(space))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def settings(tmp_path: Path, golden: Path) -> Callable[..., TrainConfig]:
+    """A training of a second: the smallest network that timm has, 6 steps of 3 crops."""
+
+    def make(**changes: Any) -> TrainConfig:
+        values = {
+            "data": [str(golden)],
+            "out": tmp_path / "model",
+            "steps": 6,
+            "batch_size": 3,
+            "crop_px": 32,
+            "encoder": "tu-test_efficientnet",
+            "decoder_channels": "8,8,8,8,8",
+            "checkpoint_every": 2,
+            "log_every": 3,
+            "device": "cpu",
+        }
+        return train_config(**{**values, **changes})
+
+    return make
