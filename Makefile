@@ -36,5 +36,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,efficientnet]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $(VENV)/.installed $@

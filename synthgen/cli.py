@@ -51,7 +51,7 @@ def _start(recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo:
     # hubs ask for progress bars and print advice; one line of ours is enough
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     recipe = read_recipe(recipe_name, sets or [])
     folder = runs / (run or recipe.name)
     if redo and redo not in pipeline.MODULES:
@@ -93,10 +93,11 @@ def prompts(
     if not calibrate:
         return _verb("prompts", recipe, sets, runs, run, redo)
     with one_line_errors():
-        from synthgen.prompts.stage import calibration
+        from synthgen.prompts.coverage import calibration_text
+        from synthgen.prompts.stage import calibrate_recipe
         from synthgen.recipe import read_recipe
 
-        typer.echo(calibration(read_recipe(recipe, sets or [])))
+        typer.echo(calibration_text(calibrate_recipe(read_recipe(recipe, sets or []))))
 
 
 @app.command()

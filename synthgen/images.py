@@ -95,8 +95,8 @@ def _uint8(array: np.ndarray) -> np.ndarray:
 
 def _open(path: Path) -> Image.Image:
     try:
-        image = Image.open(path)
-        image.load()
+        with Image.open(path) as image:  # closes the file of a damaged image too
+            image.load()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -213,7 +213,7 @@ def carry(target: type, source: object, **new: object) -> typing.Any:
 def write_rows(rows: Sequence[object], record: type, path: Path) -> None:
     """Write rows of one record type as parquet, in order. The same rows give the same bytes."""
     columns = {f.name: [_plain(getattr(row, f.name)) for row in rows] for f in dataclasses.fields(record)}
-    pq.write_table(pa.Table.from_pydict(columns, schema=schema_of(record)), path, compression="zstd")
+    pq.write_table(pa.Table.from_pydict(columns, schema=schema_of(record)), path, compression="zstd", write_page_checksum=True)
 
 
 def read_rows(path: Path, record: type) -> list[typing.Any]:
@@ -221,7 +221,7 @@ def read_rows(path: Path, record: type) -> list[typing.Any]:
     # a reader that is told the schema would fill missing columns with nulls
     if not pq.read_schema(path).equals(schema_of(record)):
         raise pa.ArrowInvalid(f"columns are not those of {record.__name__}, perhaps of another version")
-    return rows_of(pq.read_table(path, schema=schema_of(record)), record)
+    return rows_of(pq.read_table(path, schema=schema_of(record), page_checksum_verification=True), record)
 
 
 def rows_of(table: pa.Table, record: type) -> list[typing.Any]:

@@ -129,14 +129,14 @@ def num_rows(path: Path) -> int:
     """Rows of a parquet file from its footer. Raises RunError for a damaged file."""
     try:
         return pq.read_metadata(path).num_rows
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(_damaged(path, error)) from error
 
 
 def _read(path: Path, record: type) -> list[Any]:
     try:
         return read_rows(path, record)
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise RunError(_damaged(path, error)) from error
 
 

@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Collection
 
 import numpy as np
-from scipy import ndimage
 
 from synthgen.images import IGNORE
 
+# scipy.ndimage is imported in the functions: planning a run imports this module, and the import takes longer than the plan.
 _EIGHT = np.ones((3, 3), dtype=bool)
 
 
@@ -35,6 +35,8 @@ def connected_components(mask: np.ndarray, exclude: Collection[int] = ()) -> Com
 
     Pixels of 255 and of the classes in `exclude` belong to none. Ordered by class id, then by first pixel in reading order.
     """
+    from scipy import ndimage
+
     index = np.zeros(mask.shape, np.int32)
     class_ids: list[int] = []
     boxes: list[tuple[int, int, int, int]] = []
@@ -69,11 +71,15 @@ def band_radius(size: tuple[int, int], band_fraction: float, min_band_px: int) -
 
 def edge_of(region: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels of a region that have a 4-neighbour outside it. The image border is no edge."""
+    from scipy import ndimage
+
     return region & ~ndimage.binary_erosion(region, border_value=1)
 
 
 def boundary_band(region: np.ndarray, radius: int) -> np.ndarray:
     """(H, W) bool: dilate(edge, radius), i.e. pixels within `radius` (Chebyshev) of the edge of a region, on both sides (SABR, step 1)."""
+    from scipy import ndimage
+
     return ndimage.maximum_filter(edge_of(region), size=2 * radius + 1, mode="constant", cval=False)
 
 

@@ -40,7 +40,7 @@ RECIPE: dict[str, Any] = {
     "seed": 5,
     "support": {"shots": 2},
     "prompts": {"embedder": {"name": "doubles.word_bag"}, "lambda_div": 0.9, "per_class": 4, "budget_per_class": 12},
-    "render": {"renderer": {"name": "doubles.painter"}, "height_px": SIZE_PX, "width_px": SIZE_PX},
+    "render": {"renderer": {"name": "doubles.painter", "not_finite_in": 7, "blank_in": 6}, "height_px": SIZE_PX, "width_px": SIZE_PX},
     "refine": {
         "features": {"name": "doubles.colour_cells"},
         "mask_decoder": {"name": "doubles.same_colour"},
@@ -101,8 +101,7 @@ def recipe_of_world(folder: Path, **changes: Any) -> dict[str, Any]:
     return raw
 
 
-def write_recipe(folder: Path, name: str = "tiny.yaml", **changes: Any) -> Path:
-    """The recipe as a file beside its world."""
-    path = folder / name
+def write_recipe(folder: Path, path: Path, **changes: Any) -> Path:
+    """The recipe over the world in `folder`, as a file."""
     path.write_text(yaml.safe_dump(recipe_of_world(folder, **changes)), encoding="utf-8")
     return path

@@ -3,10 +3,11 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segtrain.augment import augment
@@ -27,6 +28,7 @@ def equal(left: Batch, right: Batch) -> bool:
     return pictures and np.array_equal(left.sources, right.sources)
 
 
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 20), st.integers(0, 99))
 def test_an_epoch_gives_every_row_once(sizes: list[int], window: int, seed: int) -> None:
     order = epoch_order(tuple(sizes), window, (seed, 1, 0, 0))
@@ -41,6 +43,7 @@ def test_an_epoch_stays_within_its_window() -> None:
     assert orders[0][:, 0].tolist() != orders[1][:, 0].tolist()
 
 
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.floats(0.02, 1), min_size=1, max_size=5), st.integers(1, 60), st.integers(1, 16))
 def test_the_mix_stays_close_to_its_shares_over_any_stretch(weights: list[float], steps: int, batch_size: int) -> None:
     share = np.array(weights) / sum(weights)
@@ -95,10 +98,10 @@ def test_any_start_and_any_number_of_workers_give_the_same_batches(settings) -> 
 
 
 def test_the_batches_do_not_touch_the_global_random_numbers(settings) -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     all_batches(settings(steps=2))
     assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert before[1] == np.random.get_state()[1].tolist()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -117,7 +120,7 @@ def test_a_folder_takes_the_classes_of_the_first_source_that_has_some(tmp_path: 
     spaces = [open_sources(train_config(data=data, out=tmp_path / "o"))[1] for data in ([unnamed, shards], [shards, unnamed], [unnamed, named])]
     spaces.append(open_sources(train_config(data=[unnamed], classes=Path(named) / "labels.yaml", out=tmp_path / "o"))[1])
     assert all(space == spaces[0] and [c.id for c in space.classes] == [0, 5] for space in spaces)
-    with pytest.raises(DataError, match="no labels.yaml"):
+    with pytest.raises(DataError, match=r"no labels.yaml"):
         open_sources(train_config(data=[unnamed], out=tmp_path / "o"))
 
 
@@ -129,10 +132,8 @@ def test_sources_whose_classes_do_not_go_together_are_refused(tmp_path: Path, wr
         open_sources(train_config(data=[str(ours), str(theirs)], out=tmp_path / "o"))
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.integers(1, 90), st.integers(1, 90), st.sampled_from([32, 64]), st.floats(0.4, 2.5), st.floats(1, 2), st.integers(0, 1000)
-)
+@hypothesis.settings(max_examples=40, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([32, 64]), st.floats(0.4, 2.5), st.floats(1, 2), st.integers(0, 1000))
 def test_a_crop_of_any_image_has_its_size_and_its_own_ids(height: int, width: int, crop: int, low: float, factor: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.choice(np.array([0, 3, 200, 255], dtype=np.uint8), size=(height, width))
@@ -171,17 +172,17 @@ def test_flip_and_scale_happen_and_can_be_turned_off() -> None:
 
 
 def test_reading_does_not_grow_with_the_dataset(tmp_path: Path, write_shards, pairs) -> None:
-    """What stays in memory is 32 bytes a sample; the 12 MB of pictures pass through."""
+    """What stays in memory is 32 bytes a sample; the 5 MB of pictures pass through."""
     import tracemalloc
 
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
-    data = write_shards(tmp_path / "d", [(noise, np.zeros((200, 200), np.uint8))] * 100, shard_size=50)
-    config = train_config(data=[str(data)], out=tmp_path / "o", steps=50, batch_size=2, crop_px=32)
+    data = write_shards(tmp_path / "d", [(noise, np.zeros((200, 200), np.uint8))] * 40, shard_size=20)
+    config = train_config(data=[str(data)], out=tmp_path / "o", steps=20, batch_size=2, crop_px=32)
     mixture = Mixture(*open_sources(config), config)
     tracemalloc.start()
-    for step in range(50):
+    for step in range(20):
         assert isinstance(mixture[step], Batch)
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert kept < 500_000
-    assert peak < 4_000_000
+    assert kept < 300_000
+    assert peak < 1_500_000

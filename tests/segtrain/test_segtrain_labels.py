@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ def space_of(ids: list[int]) -> LabelSpace:
     return LabelSpace("toy", tuple(LabelClass(i, f"c{i}") for i in ids))
 
 
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.integers(0, 253), min_size=1, unique=True), st.randoms(use_true_random=False))
 def test_ids_with_gaps_survive_the_way_to_channels_and_back(ids: list[int], random) -> None:
     space = space_of(ids)

@@ -1,8 +1,9 @@
-"""Trains the mini CLIP (Radford et al., 2021) on images and captions of both drawn worlds; masks play no part.
+"""Trains the mini CLIP (Radford et al., 2021) on images and captions of both drawn worlds; masks and boxes play no part.
 
 The image embedding is the mean of the projected patch tokens (`pool_type: avg`), so that the same projection of a single token is a dense
-feature in the space of the texts. Some captions are shortened to "a photo of a car", the form that rules and prototypes ask for; such a
-caption is right for every image of its batch that shows the class, and so counts as a positive there (as in UniCL, Yang et al., 2022).
+feature in the space of the texts. Next to the contrast of whole captions, each image of an object is asked which classes its caption names:
+once of the pooled embedding, since filter rules ask for "a photo of a car", and once of the best patches (log-sum-exp pooling as in Pinheiro
+and Collobert, CVPR 2015), since only an object's own patches can answer that well, which ties features to places without any mask.
 """
 
 from __future__ import annotations
@@ -57,39 +58,57 @@ CONFIG: dict[str, Any] = {
     },
 }
 PAIR_PROBABILITY = 0.3
-SHARE_OF_SHORT_CAPTIONS = 0.25
+WORD_WEIGHT = 0.5  # of each of the two losses on class words, against 1 for captions
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """Image i belongs to caption j where `positive[i, j]`."""
+    """Image i belongs to caption i; image i shows class c where `named[i, c]`. Rows without any class (streets) are not asked."""
 
     images: torch.Tensor  # (N, 3, S, S) float32, normalised
-    tokens: torch.Tensor  # (N, T) int64
-    positive: torch.Tensor  # (N, N) bool, the diagonal is True
+    captions: torch.Tensor  # (N, T) int64
+    words: torch.Tensor  # (C, T) int64, one text a class
+    named: torch.Tensor  # (N, C) bool
 
 
 class Objective(torch.nn.Module):
-    """Symmetric contrastive loss with several positives a row."""
+    """Symmetric contrastive loss of captions, and cross-entropy of class words for whole images and for their best patches."""
 
     def __init__(self, model: open_clip.CLIP) -> None:
         super().__init__()
         self.model = model
+        model.visual.output_tokens = True
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        device = self.model.logit_scale.device
-        images = self.model.encode_image(batch.images.to(device), normalize=True).float()
-        texts = self.model.encode_text(batch.tokens.to(device), normalize=True).float()
+        model, device = self.model, self.model.logit_scale.device
+        pooled, tokens = model.visual(batch.images.to(device))
+        images = normalize(pooled.float(), dim=-1)
+        patches = normalize((tokens @ model.visual.proj).float(), dim=-1)
+        texts = model.encode_text(torch.cat([batch.captions, batch.words]).to(device), normalize=True).float()
+        captions, words = texts[: len(images)], texts[len(images) :]
         # beyond 100 the loss stops saying how far off a wrong caption is (CLIP, section 2.5)
-        logits = self.model.logit_scale.clamp(max=float(np.log(100))).exp() * images @ texts.T
-        positive = batch.positive.to(device)
-        loss = (contrast(logits, positive) + contrast(logits.T, positive.T)) / 2
-        best = logits.argmax(dim=1, keepdim=True)
-        return {"loss": loss, "top1": positive.gather(1, best).float().mean(), "scale": self.model.logit_scale.detach().exp()}
+        scale = model.logit_scale.clamp(max=float(np.log(100))).exp()
+        logits = scale * images @ captions.T
+        own = torch.eye(len(images), dtype=torch.bool, device=device)
+        caption_loss = (contrast(logits, own) + contrast(logits.T, own)) / 2
+        asked = batch.named.any(dim=1)
+        named = batch.named[asked].to(device)
+        of_image = scale * images[asked] @ words.T
+        of_patches = (scale * patches[asked] @ words.T).logsumexp(dim=1)
+        word_loss, patch_loss = contrast(of_image, named), contrast(of_patches, named)
+        return {
+            "loss": caption_loss + WORD_WEIGHT * (word_loss + patch_loss),
+            "caption": caption_loss.detach(),
+            "word": word_loss.detach(),
+            "patch": patch_loss.detach(),
+            "top1": (logits.argmax(dim=1) == own.int().argmax(dim=1)).float().mean(),
+            "word_top1": named.gather(1, of_image.argmax(dim=1, keepdim=True)).float().mean(),
+            "scale": scale.detach(),
+        }
 
 
 def contrast(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each row of logits (N, N) against the uniform distribution over its positives (N, N) bool."""
+    """Cross-entropy of each row of logits (N, M) against the uniform distribution over its positives (N, M) bool."""
     target = positive / positive.sum(dim=1, keepdim=True)
     return -(target * log_softmax(logits, dim=1)).sum(dim=1).mean()
 
@@ -109,9 +128,11 @@ def mirrored_words(caption: str) -> str:
 def batches(objects: Scenes, street: Scenes, tokenizer: SimpleTokenizer) -> Callable[[np.random.Generator, int], Batch]:
     """Two thirds objects, one third streets; some mirrored, some cropped a little, all with changed light."""
 
+    words = tokenizer([class_text(name) for name in CLASSES])
+
     def batch_of(rng: np.random.Generator, size: int) -> Batch:
         num_objects = size * 2 // 3
-        images, captions, shown, asked = [], [], np.zeros((size, len(CLASSES) + 1), dtype=bool), np.zeros(size, dtype=np.int64)
+        images, captions, named = [], [], np.zeros((size, len(CLASSES) + 1), dtype=bool)
         for n in range(size):
             drawn = objects if n < num_objects else street
             row = int(rng.integers(len(drawn)))
@@ -119,18 +140,17 @@ def batches(objects: Scenes, street: Scenes, tokenizer: SimpleTokenizer) -> Call
             if rng.random() < 0.5:
                 image, caption = image[:, ::-1], mirrored_words(caption)
             images.append(normalised(_cropped(augmented(image, rng), rng)[None]))
-            if drawn is objects:
-                shown[n, np.unique(drawn.masks[row])] = True
-                if rng.random() < SHARE_OF_SHORT_CAPTIONS:
-                    name = dict(drawn.attributes[row])["class"]
-                    asked[n] = CLASSES.index(name) + 1
-                    caption = f"a photo of a {SPOKEN[name]}"
             captions.append(caption)
-        shown[:, 0] = False  # background: no caption asks for it
-        positive = shown[:, asked] | np.eye(size, dtype=bool)
-        return Batch(torch.cat(images), tokenizer(captions), torch.from_numpy(positive))
+            if drawn is objects:
+                named[n, np.unique(drawn.masks[row])] = True  # what the caption names and nothing else
+        return Batch(torch.cat(images), tokenizer(captions), words, torch.from_numpy(named[:, 1:]))
 
     return batch_of
+
+
+def class_text(class_name: str) -> str:
+    """What a filter rule asks for."""
+    return f"a photo of a {SPOKEN[class_name]}"
 
 
 def _cropped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -192,6 +212,7 @@ def main(argv: list[str]) -> None:
 def measure(model: open_clip.CLIP, tokenizer: SimpleTokenizer, cache: Path, rows: int) -> dict[str, float]:
     """Shares of right answers on `rows` held-out drawings of each world: own caption among 64, class of an object among 20."""
     model.eval()
+    model.visual.output_tokens = False
     device = model.logit_scale.device
     result: dict[str, float] = {}
     embedded: dict[str, tuple[np.ndarray, np.ndarray, tuple[str, ...]]] = {}
@@ -202,7 +223,7 @@ def measure(model: open_clip.CLIP, tokenizer: SimpleTokenizer, cache: Path, rows
         embedded[world] = torch.cat(images).float().cpu().numpy(), torch.cat(texts).float().cpu().numpy(), drawn.captions
         result[f"{world}_top1_of_64"] = top1(*embedded[world], group=64)
         if world == "objects":
-            asked = normalize(model.encode_text(tokenizer([f"a photo of a {SPOKEN[c]}" for c in CLASSES]).to(device)).float(), dim=1)
+            asked = normalize(model.encode_text(tokenizer([class_text(name) for name in CLASSES]).to(device)).float(), dim=1)
             guess = (embedded[world][0] @ asked.cpu().numpy().T).argmax(axis=1)
             own = [CLASSES.index(dict(a)["class"]) for a in drawn.attributes]
             result["class_of_20"] = float(np.mean(guess == own))

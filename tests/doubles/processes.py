@@ -1,0 +1,57 @@
+"""Work for worker processes, in a module that costs nothing to import, and ways to watch processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from synthgen.errors import RunError
+from synthgen.runner import Unit
+
+TESTS = Path(__file__).resolve().parent.parent
+UNITS = [Unit(f"{number:05d}", number, number + 1) for number in range(4)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of this process, with the doubles importable."""
+    return {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1", **more}
+
+
+def work(folder: Path, unit: Unit, fails: str = "", dies: str = "") -> tuple[int, int]:
+    """Leaves a file that names its process."""
+    if unit.name == fails:
+        raise RunError(f"{unit.name} cannot be done")
+    if unit.name == dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder / unit.name).write_text(str(os.getpid()))
+    return unit.start, 1
+
+
+def endless(folder: Path, unit: Unit) -> tuple[int, int]:
+    """Leaves a file that names its process, and does not come back."""
+    work(folder, Unit(f".{unit.name}", 0, 0))
+    (folder / f".{unit.name}").rename(folder / f"{unit.name}.pid")
+    time.sleep(600)
+    return 0, 0
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a dead one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def waited(found: Callable[[], Any], seconds: float = 60) -> Any:
+    """The first true value of `found()`."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if value := found():
+            return value
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
