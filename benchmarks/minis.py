@@ -19,7 +19,7 @@ def autoencoder() -> Iterator[Row]:
     from synthgen.minis.train.vae import psnr_db
     from synthgen.models.weights import resolve
 
-    vae = AutoencoderKL.from_pretrained(resolve("mini/objects"), subfolder="vae", torch_dtype=_float32()).eval()
+    vae = AutoencoderKL.from_pretrained(resolve("mini/objects"), subfolder="vae", dtype=_float32()).eval()
     values = np.concatenate([psnr_db(vae, judges.held_out(world, 200).images[:]) for world in ("objects", "streets")])
     yield Row("minis/vae_psnr_db", float(values.mean()), "dB", float(values.std()), len(values))
 

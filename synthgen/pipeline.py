@@ -110,6 +110,8 @@ def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
         accelerate.wait_for_all()
     everything = stage.units()
     missing_units = stage.missing()
+    if accelerate.is_launched():
+        accelerate.wait_for_all()  # ranks share out the same list: nobody starts before all have seen what is missing
     made, refused = stage.num_rows(), len(stage.rejected())
     done = len(everything) - len(missing_units)
     yield Progress(name, "", done, len(everything), made, refused)
@@ -127,7 +129,8 @@ def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
         _built.cache_clear()  # the next stage's models need the memory
         _planned.cache_clear()
     if accelerate.is_launched():
-        accelerate.wait_for_all()
+        accelerate.wait_for_all(stage.is_complete)
+        yield Progress(name, "", len(everything), len(everything), stage.num_rows(), len(stage.rejected()))
     if name == "pack" and accelerate.rank() == 0:
         finish(recipe, run)
 

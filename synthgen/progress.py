@@ -13,13 +13,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from synthgen import pipeline, runner
+from synthgen.engines import accelerate
 from synthgen.errors import RunError
 
 PLAIN_EVERY_S = 5.0
 
 
 def show(news: Iterable[pipeline.Progress]) -> None:
-    """Consume the news of one stage and show it."""
+    """Consume the news of one stage and show it. Of several ranks only the first speaks."""
+    if accelerate.rank() > 0:
+        for _ in news:
+            pass
+        return
     console = Console(stderr=True)
     if console.is_terminal:
         _live(news, console)

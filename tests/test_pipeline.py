@@ -7,7 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from doubles.world import IDS, paint, write_recipe, write_world
 from synthgen import pipeline, runner
 from synthgen.dataset.reader import Dataset
 from synthgen.dataset.verify import verify
+from synthgen.engines import accelerate
 from synthgen.errors import RunError, StorageError
 from synthgen.images import write_image
 from synthgen.recipe import read_recipe
@@ -360,12 +364,46 @@ def test_a_recipe_that_keeps_nothing_is_told(tmp_path: Path, tiny: Tiny, cli: Cl
 # two ranks of accelerate
 
 
+def test_ranks_that_come_late_leave_no_gap(undisturbed: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks as threads; the second looks for its units when the first could long be at work."""
+    here, barrier = threading.local(), threading.Barrier(2, timeout=60)
+    see = runner.StageRun.missing
+
+    def late(stage: runner.StageRun) -> list[runner.Unit]:
+        time.sleep(0.2 * here.rank)
+        return see(stage)
+
+    def wait_for_all(ready: Callable[[], bool] = lambda: True) -> None:
+        until = time.monotonic() + 60
+        while not ready() and time.monotonic() < until:
+            time.sleep(0.01)
+        barrier.wait()
+
+    def one_rank(rank: int) -> None:
+        here.rank = rank
+        for name in ("prompts", "render"):
+            for _ in pipeline.run_stage(recipe, tmp_path / "run", name):
+                pass
+
+    recipe = read_recipe(str(tiny()))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(accelerate, "rank", lambda: here.rank)
+    monkeypatch.setattr(accelerate, "device", lambda: "cpu")
+    monkeypatch.setattr(accelerate, "wait_for_all", wait_for_all)
+    monkeypatch.setattr(runner.StageRun, "missing", late)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(one_rank, range(2)))
+    here.rank = 0
+    rows = {folder: pipeline.stages(folder)["render"].rows() for folder in (tmp_path / "run", undisturbed)}
+    assert rows[tmp_path / "run"] == rows[undisturbed]
+
+
 @pytest.mark.slow
 def test_two_ranks_make_the_same_dataset(undisturbed: Path, tmp_path: Path, tiny: Tiny) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617", "-m", "synthgen"]
     done = subprocess.run(
         [*launch, "run", str(tiny()), "--runs", str(tmp_path / "runs")],
-        env=environment(ACCELERATE_USE_CPU="true"), capture_output=True, text=True, timeout=300, check=False,
+        env=environment(), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert digest(tmp_path / "runs" / "tiny" / "dataset") == digest(undisturbed / "dataset")

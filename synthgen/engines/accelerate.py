@@ -6,10 +6,15 @@ every rank waits for all of them: a stage reads only what is finished.
 
 from __future__ import annotations
 
+import functools
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from synthgen.runner import Unit
+
+POLL_S = 0.5
 
 
 def is_launched() -> bool:
@@ -27,15 +32,22 @@ def run_units(work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit]) ->
         yield (unit, *work(unit))
 
 
-def wait_for_all() -> None:
-    """A barrier over the ranks."""
-    from accelerate import PartialState
-
-    PartialState().wait_for_everyone()
+def wait_for_all(ready: Callable[[], bool] = lambda: True) -> None:
+    """A barrier over the ranks, entered when `ready`: a stage may take hours, a barrier of torch gives up after minutes."""
+    while not ready():
+        time.sleep(POLL_S)
+    _state().wait_for_everyone()
 
 
 def device() -> str:
     """The device of this rank: its own GPU, or the CPU."""
+    return str(_state().device)
+
+
+@functools.cache
+def _state() -> Any:
+    import torch
     from accelerate import PartialState
 
-    return str(PartialState().device)
+    # unless it is told, accelerate takes ranks without a GPU for processes that have nothing to do with each other
+    return PartialState(cpu=not torch.cuda.is_available())

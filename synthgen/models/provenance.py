@@ -25,13 +25,13 @@ def revision_of(model: str, revision: str = "") -> str:
     if isinstance(place, Path):
         return f"local-{_digest(place)}"
     try:
-        from huggingface_hub import scan_cache_dir
+        from huggingface_hub import CacheNotFound, scan_cache_dir
 
         for repository in scan_cache_dir().repos:
             for cached in repository.revisions:
                 if repository.repo_id == place and (not revision or revision in (*cached.refs, cached.commit_hash)):
                     return cached.commit_hash
-    except (OSError, ValueError):
+    except (OSError, ValueError, CacheNotFound):  # a fresh machine has no cache yet
         pass
     return revision or "main"
 

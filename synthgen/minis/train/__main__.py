@@ -5,9 +5,28 @@ from __future__ import annotations
 import importlib
 import sys
 
+from synthgen.errors import SynthgenError
+
 MODELS = ("vae", "denoiser", "controlnet", "sam", "clip")
+USAGE = f"usage: python -m synthgen.minis.train {{{','.join(MODELS)}}} [options]   (--help after a model lists its options)"
+
+
+def main(argv: list[str]) -> int:
+    """Exit code: 0, or 2 for what the user can mend. argparse ends by itself on a wrong option."""
+    if argv[:1] in (["-h"], ["--help"]):
+        print(USAGE)
+        return 0
+    if not argv or argv[0] not in MODELS:
+        print(USAGE, file=sys.stderr)
+        print(f"error: {f'no model {argv[0]!r}' if argv else 'which model?'}", file=sys.stderr)
+        return 2
+    try:
+        importlib.import_module(f"synthgen.minis.train.{argv[0]}").main(argv[1:])
+    except SynthgenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in MODELS:
-        sys.exit(f"usage: python -m synthgen.minis.train {'|'.join(MODELS)} [--help]")
-    importlib.import_module(f"synthgen.minis.train.{sys.argv[1]}").main(sys.argv[2:])
+    sys.exit(main(sys.argv[1:]))

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 
 from synthgen.minis.train.denoiser import load_start, save
 from synthgen.minis.train.diffusion import Flow, batches, latents_of
-from synthgen.minis.train.loop import add_arguments, schedule_of, train
+from synthgen.minis.train.loop import add_arguments, check_folder, schedule_of, train
 from synthgen.minis.train.scenes import scenes
 from synthgen.minis.world import streets
 
@@ -37,6 +37,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--controlled", type=float, default=0.75, help="share of each batch that gets the label map")
     parser.add_argument("--start", type=Path, default=None, help="pipeline folder to go on from, for example the shipped one")
     arguments = parser.parse_args(argv)
+    check_folder(parser, "--vae", arguments.vae, "config.json")
+    check_folder(parser, "--start", arguments.start, "model_index.json")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     vae = AutoencoderKL.from_pretrained(arguments.vae).eval()

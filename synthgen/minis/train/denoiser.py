@@ -6,14 +6,16 @@ Needs the VAE (`--vae FOLDER`). Saves a StableDiffusion3Pipeline folder.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
 
+from synthgen.images import write_bytes
 from synthgen.minis.train.diffusion import Flow, batches, latents_of
-from synthgen.minis.train.loop import add_arguments, schedule_of, train
+from synthgen.minis.train.loop import add_arguments, check_folder, schedule_of, train
 from synthgen.minis.train.scenes import scenes
 
 LENGTH = 24  # text positions: no caption of the objects world is longer
@@ -27,6 +29,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--scenes", type=int, default=60_000)
     parser.add_argument("--start", type=Path, default=None, help="pipeline folder to go on from, for example the shipped one")
     arguments = parser.parse_args(argv)
+    check_folder(parser, "--vae", arguments.vae, "config.json")
+    check_folder(parser, "--start", arguments.start, "model_index.json")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     vae = AutoencoderKL.from_pretrained(arguments.vae).eval()
@@ -71,17 +75,23 @@ def save(flow: Flow, vae: AutoencoderKL, folder: Path) -> None:
     pipeline.save_pretrained(folder, max_shard_size="16MB")
     if flow.controlnet is not None:
         flow.controlnet.half().save_pretrained(folder / "controlnet", max_shard_size="16MB")
+    # the backends' default is 256 tokens for T5, of which this denoiser has seen none
+    write_bytes(json.dumps({"max_sequence_length": 0}).encode() + b"\n", folder / "synthgen.json")
+    for path in sorted(folder.glob("*/config.json")):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:  # where this machine keeps its VAE is nobody's business
+            write_bytes(json.dumps(config, indent=2, sort_keys=True).encode() + b"\n", path)
 
 
 def load_pipeline(folder: Path, control: bool = False) -> Any:
     """The saved pipeline in float32, for evaluation."""
     from diffusers import SD3ControlNetModel
 
-    plain = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None, torch_dtype=torch.float32)
+    plain = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None, dtype=torch.float32)
     plain.set_progress_bar_config(disable=True)
     if not control:
         return plain
-    net = SD3ControlNetModel.from_pretrained(folder / "controlnet", torch_dtype=torch.float32)
+    net = SD3ControlNetModel.from_pretrained(folder / "controlnet", dtype=torch.float32)
     pipeline = StableDiffusion3ControlNetPipeline(controlnet=net, **plain.components)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
