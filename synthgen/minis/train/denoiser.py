@@ -10,13 +10,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
 
 from synthgen.images import write_bytes
 from synthgen.minis.train.diffusion import Flow, batches, latents_of
 from synthgen.minis.train.loop import add_arguments, check_folder, schedule_of, train
+from synthgen.minis.train.model_card import tile, write_model_card
 from synthgen.minis.train.scenes import scenes
+from synthgen.minis.world import objects
 
 LENGTH = 24  # text positions: no caption of the objects world is longer
 
@@ -41,8 +44,34 @@ def main(argv: list[str]) -> None:
     world = scenes("objects", arguments.scenes, cache=arguments.cache)
     latents = latents_of(vae, world, flow.tokenizer, arguments.cache, palette=None)
     facts = train(flow, batches(latents), schedule_of(arguments), arguments.out)
-    save(flow, vae, arguments.out / "model")
+    folder = arguments.out / "model"
+    save(flow, vae, folder)
+    write_model_card(
+        folder,
+        "mini/objects: Stable Diffusion 3 in miniature, objects",
+        "Text to image at 64 px through StableDiffusion3Pipeline: 20 object classes in 6 places, by day and night, in fog and rain.",
+        f"{len(world)} scenes that the project draws (`synthgen.minis.world.objects`), captions with class, colour, facing side, place, time, weather",
+        facts,
+        {"held-out quality": "rows minis/object_obedience and minis/vae_psnr_db of benchmarks/results.csv"},
+        "It knows the words of its captions and no others, and draws cartoons, not photographs. Prompts longer than 24 tokens are cut.",
+        samples(folder),
+    )
     print(facts)
+
+
+def samples(folder: Path) -> np.ndarray:
+    """Two images of each class from held-out captions: (4 * 64, 10 * 64, 3) uint8."""
+    pipeline = load_pipeline(folder)
+    captions = [objects.draw(seed, class_name=name).caption for seed in (11, 12) for name in objects.CLASSES]
+    images: list[np.ndarray] = []
+    for start in range(0, len(captions), 10):
+        generators = [torch.Generator().manual_seed(start + n) for n in range(10)]
+        made = pipeline(
+            captions[start : start + 10], num_inference_steps=20, guidance_scale=3.0, height=64, width=64,
+            max_sequence_length=0, generator=generators, output_type="np",
+        ).images  # fmt: skip
+        images += [np.round(image * 255).astype(np.uint8) for image in made]
+    return tile(images, 10)
 
 
 def load_start(flow: Flow, folder: Path) -> None:
@@ -73,6 +102,8 @@ def save(flow: Flow, vae: AutoencoderKL, folder: Path) -> None:
     pipeline = StableDiffusion3Pipeline(**parts)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, max_shard_size="16MB")
+    # no T5: the pipeline would append 256 zero tokens that the denoiser has never seen
+    (folder / "synthgen.json").write_text('{"max_sequence_length": 0}\n', encoding="utf-8")
     if flow.controlnet is not None:
         flow.controlnet.half().save_pretrained(folder / "controlnet", max_shard_size="16MB")
     # the backends' default is 256 tokens for T5, of which this denoiser has seen none

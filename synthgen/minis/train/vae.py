@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from synthgen.minis.train.loop import add_arguments, schedule_of, train
+from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, scenes
 from synthgen.minis.world import streets
 
@@ -135,4 +136,14 @@ def finish(vae: AutoencoderKL, objects: Scenes, street: Scenes, facts: dict[str,
     """Equalise, save and print the quality on the last scenes of the training set (the benchmark uses held-out ones)."""
     equalise(vae, np.concatenate([objects.images[:512, :CROP_PX, :CROP_PX], street.images[:512, :CROP_PX, :CROP_PX]]))
     vae.save_pretrained(out / "model")
-    print(facts, "psnr objects", psnr_db(vae, objects.images[-200:]).mean(), "streets", psnr_db(vae, street.images[-200:]).mean())
+    quality = {f"PSNR, {world} (training scenes)": f"{psnr_db(vae, data.images[-200:]).mean():.1f} dB" for world, data in (("objects", objects), ("streets", street))}
+    write_model_card(
+        out / "model",
+        "mini VAE: AutoencoderKL, 4 channels, 4x smaller",
+        "Shared by mini/objects and mini/streets. Its latent channels have one common scale.",
+        f"{len(objects)} objects scenes, {len(street)} streets scenes and painted street maps, all drawn by the project",
+        facts,
+        quality,
+        "Fine lines of one pixel are softened.",
+    )
+    print(facts, quality)
