@@ -64,6 +64,7 @@ class ProposalRequest:
     features: np.ndarray  # (h, w, D) float32 of the recipe's feature extractor, L2-normalised per cell
     candidates: tuple[int, ...]
     prompt: str
+    layout: np.ndarray | None = None  # (H, W) uint8 ids, the label map that the image was rendered from
 
 
 class TextEncoder(Protocol):

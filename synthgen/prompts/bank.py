@@ -100,7 +100,8 @@ class ClassBank:
     def fill(self, candidates: Iterator[Candidate]) -> Iterator[Entry]:
         """Yield what became of each candidate, in order, until the bank is full; `stopped` then says why it ended.
 
-        Photographs are all accepted and count neither for the quota nor for the budget.
+        Photographs and layouts are all accepted and count neither for the quota nor for the budget: they are the user's own list, and two
+        label maps with one sentence are still two images.
         Raises ModelError if the encoder gives a vector that is zero or not finite.
         """
         order, tried, accepted = 0, 0, 0
@@ -112,7 +113,7 @@ class ClassBank:
             block = list(islice(candidates, size))
             for entry in self._judge(block, order, self._quota - accepted):
                 order += 1
-                is_text = not entry.candidate.photograph
+                is_text = not _is_given(entry.candidate)
                 tried += is_text
                 accepted += is_text and not entry.refusal
                 yield entry
@@ -125,13 +126,14 @@ class ClassBank:
 
     def _judge(self, block: list[Candidate], order: int, limit: int) -> Iterator[Entry]:
         early = [self._refusal(candidate) for candidate in block]
-        texts = [candidate for candidate, (reason, _) in zip(block, early, strict=True) if not reason and not candidate.photograph]
+        texts = [candidate for candidate, (reason, _) in zip(block, early, strict=True) if not reason and not _is_given(candidate)]
         judged = self._compare(texts, limit)
         for place, (candidate, (reason, detail)) in enumerate(zip(block, early, strict=True), start=order):
             if limit == 0:
                 return
-            if reason or candidate.photograph:
-                yield Entry(candidate, place, reason, detail, -1.0, None, None)
+            if reason or _is_given(candidate):
+                embedding = self._encoder().encode([candidate.prompt])[0] if candidate.layout and not reason else None
+                yield Entry(candidate, place, reason, detail, -1.0, None, embedding)
                 continue
             accepted, similarity, nearest, embedding = next(judged)
             if accepted:
@@ -165,9 +167,14 @@ class ClassBank:
                 image_size(Path(candidate.photograph))
             except InputError as error:
                 return "unreadable_image", str(error)
-        elif self._class_gate and (self._label is None or not mentions(candidate.prompt, self._label)):
+        elif self._class_gate and not candidate.layout and (self._label is None or not mentions(candidate.prompt, self._label)):
             return "class_missing", candidate.prompt
         return "", ""
+
+
+def _is_given(candidate: Candidate) -> bool:
+    """Whether the candidate stands for a file of the user's rather than for a sentence."""
+    return bool(candidate.photograph or candidate.layout)
 
 
 def pooled_vectors(texts: Sequence[Candidate], embeddings: Sequence[TextEmbedding], encoder_id: str) -> np.ndarray:

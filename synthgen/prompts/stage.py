@@ -155,7 +155,8 @@ class PromptStage:
         if entry.refusal:
             # The same text may be refused more than once, so its place is part of the key.
             rejected = key_of("r", key, entry.order)
-            return Rejected(rejected, "", STAGE, entry.refusal, entry.detail, entry.similarity if entry.nearest else 0.0)
+            detail = f"{candidate.prompt!r} is too near to {entry.detail!r}" if entry.nearest else entry.detail
+            return Rejected(rejected, "", STAGE, entry.refusal, detail, entry.similarity if entry.nearest else 0.0)
         stored = ""
         embedder = ""
         if entry.embedding is not None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from synthgen.backends import check_options, load
 from synthgen.errors import InputError
-from synthgen.images import IGNORE, read_image, write_image
+from synthgen.images import IGNORE, read_image, read_mask, write_image
 from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import FeatureExtractor, MaskDecoder, ProposalRequest, Proposer, Prototypes
 from synthgen.models.cosine_maps import of_classes
@@ -144,7 +144,7 @@ class RefineStage:
             return
         features = self._extractor.features([image for _, image in readable])
         requests = [
-            ProposalRequest(image, grid, self._candidates(row.class_id), row.prompt)
+            ProposalRequest(image, grid, self._candidates(row.class_id), row.prompt, read_mask(Path(row.layout)) if row.layout else None)
             for (row, image), grid in zip(readable, features, strict=True)
         ]
         coarse = self._proposer.propose(requests)

@@ -22,13 +22,17 @@ SINGLE_UNIT = False
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """The render section with every option of the renderer, the revision of its weights and the run seed."""
+    """The render section with every option of the renderer, the revisions of its weights and the run seed."""
     options = check_options("renderer", recipe.render.renderer.model_dump())
-    model = getattr(options, "model", "")
+    revisions = {
+        name: revision_of(getattr(options, name), getattr(options, "revision", "") if name == "model" else "")
+        for name in ("model", "controlnet")
+        if getattr(options, name, "")
+    }
     return {
         "seed": recipe.seed,
         "render": recipe.render.model_dump(mode="json") | {"renderer": {"name": recipe.render.renderer.name, **options.model_dump(mode="json")}},
-        "revision": revision_of(model, getattr(options, "revision", "")) if model else "",
+        "revisions": revisions,
         "embedder": recipe.prompts.embedder.model_dump(mode="json"),
     }
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 
-from synthgen.minis.train.denoiser import load_start, save
+from synthgen.minis.train.denoiser import load_pipeline, load_start, save
 from synthgen.minis.train.diffusion import Flow, batches, latents_of
 from synthgen.minis.train.loop import add_arguments, check_folder, schedule_of, train
+from synthgen.minis.train.model_card import tile, write_model_card
 from synthgen.minis.train.scenes import scenes
 from synthgen.minis.world import streets
 

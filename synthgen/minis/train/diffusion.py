@@ -113,6 +113,8 @@ class Flow(torch.nn.Module):
     first `controlled` share of a batch gets its residuals, so that the transformer alone stays a text-to-image model.
     """
 
+    empty: torch.Tensor
+
     def __init__(self, length: int, control_layers: int = 0, controlled: float = 0.0) -> None:
         super().__init__()
         self.tokenizer = tokenizer(length)
@@ -181,7 +183,8 @@ def latents_of(vae: AutoencoderKL, scenes: Scenes, tokens: CLIPTokenizer, cache:
         if not path.is_file():
             found = []
             for start in range(0, len(scenes.images), 128):
-                pictures = scenes.images[start : start + 128] if kind == "images" else palette[scenes.masks[start : start + 128]]
+                part = slice(start, start + 128)
+                pictures = scenes.images[part] if palette is None or kind == "images" else palette[scenes.masks[part]]
                 raw = encode(vae, pictures)
                 found.append(((raw - shift) * scale if kind == "images" else raw * scale).half())
             temporary = path.with_suffix(".tmp")

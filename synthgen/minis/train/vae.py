@@ -66,11 +66,11 @@ def batches(objects: Scenes, street: Scenes) -> Any:
         for n in range(size):
             kind = n % 8
             if kind < 4:
-                picture = objects.images[rng.integers(len(objects.images))]
+                picture = objects.images[int(rng.integers(len(objects.images)))]
             elif kind < 7:
-                picture = street.images[rng.integers(len(street.images))]
+                picture = street.images[int(rng.integers(len(street.images)))]
             else:
-                picture = palette[street.masks[rng.integers(len(street.masks))]]
+                picture = palette[street.masks[int(rng.integers(len(street.masks)))]]
             top = rng.integers(picture.shape[0] - CROP_PX + 1)
             left = rng.integers(picture.shape[1] - CROP_PX + 1)
             crop = picture[top : top + CROP_PX, left : left + CROP_PX]
@@ -136,7 +136,8 @@ def finish(vae: AutoencoderKL, objects: Scenes, street: Scenes, facts: dict[str,
     """Equalise, save and print the quality on the last scenes of the training set (the benchmark uses held-out ones)."""
     equalise(vae, np.concatenate([objects.images[:512, :CROP_PX, :CROP_PX], street.images[:512, :CROP_PX, :CROP_PX]]))
     vae.save_pretrained(out / "model")
-    quality = {f"PSNR, {world} (training scenes)": f"{psnr_db(vae, data.images[-200:]).mean():.1f} dB" for world, data in (("objects", objects), ("streets", street))}
+    worlds = {"objects": objects, "streets": street}
+    quality = {f"PSNR, {world} (training scenes)": f"{psnr_db(vae, data.images[-200:]).mean():.1f} dB" for world, data in worlds.items()}
     write_model_card(
         out / "model",
         "mini VAE: AutoencoderKL, 4 channels, 4x smaller",

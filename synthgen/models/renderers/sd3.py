@@ -108,6 +108,9 @@ class Sd3Renderer:
         step = self._pipeline.vae_scale_factor * self._pipeline.transformer.config.patch_size
         if height % step or width % step:
             raise ModelError(f"render.height_px x width_px = {height} x {width}: {self.id} makes sizes that are multiples of {step} px")
+        most = step * self._pipeline.transformer.config.pos_embed_max_size
+        if max(height, width) > most:
+            raise ModelError(f"render.height_px x width_px = {height} x {width}: {self.id} has positions for {most} px a side at the most")
         small = self._parameters * (height // step) * (width // step) < SMALL
         group = self._options.group or (GROUP if small else 1)
         pictures: list[np.ndarray | None] = []

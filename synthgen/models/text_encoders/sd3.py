@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.errors import ModelError
 from synthgen.models import TextEmbedding
 from synthgen.models.provenance import folder_facts, revision_of
 from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
@@ -64,6 +65,8 @@ class Sd3TextEncoder:
             if part is not None:
                 part.to(self._device)
         self._torch = torch
+        if options.pooled == "t5" and self._pipeline.text_encoder_3 is None:
+            raise ModelError(f"model {options.model!r}: pooled: t5 needs a T5 encoder, which {'is switched off' if not options.t5 else 'it lacks'}; use pooled: clip")
         t5 = "" if "text_encoder_3" in without_t5 else "+t5"
         self.id = f"sd3:{options.model}@{revision_of(options.model, options.revision)}:{options.pooled}{t5}:{self._length}"
 
@@ -81,7 +84,7 @@ class Sd3TextEncoder:
                 do_classifier_free_guidance=False,
                 max_sequence_length=self._length,
             )
-            if self._pooled == "t5" and self._pipeline.text_encoder_3 is not None:
+            if self._pooled == "t5":
                 pooled = states[:, -self._length :].mean(dim=1)
             return TextEmbedding(_numpy(states[0]), _numpy(pooled[0]))
 

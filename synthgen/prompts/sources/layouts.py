@@ -1,0 +1,73 @@
+"""Label maps to render from: every mask of a labelled folder, with a sentence that names what it shows (DGInStyle's prompts, the generator of FLEX-Seg).
+
+They are for a renderer with a ControlNet, and the proposer `layout` then takes the map itself as the coarse mask. One map gives one candidate for
+each domain word, so a labelled set of fair days becomes one of nights and fog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from synthgen.errors import InputError
+from synthgen.images import IGNORE, read_mask
+from synthgen.labels import Label, LabelSpace
+from synthgen.prompts.bank import Candidate
+from synthgen.sources.folder import content_hash, list_labelled
+
+
+class Options(BaseModel, extra="forbid"):
+    """Which maps and what to say of them."""
+
+    folder: str = Field(description="labelled folder: images/ and labels/ (PNG of class ids, same stem)")
+    limit: int = Field(0, ge=0, description="use this many maps, chosen by the run seed; 0 = all")
+    domains: tuple[str, ...] = Field(
+        ("on a clear day", "at night", "in fog", "in rain", "in snow"), min_length=1, description="ends of the sentence, one image each"
+    )
+    sentence: str = Field("a street with {things} {domain}", description="{things} = the classes that the map shows, {domain} = a word of `domains`")
+    min_share: float = Field(0.01, ge=0, le=1, description="a class is named if it covers at least this share of the map [DGInStyle: 1 %]")
+    unnamed: tuple[str, ...] = Field(("road", "sidewalk", "sky"), description="classes that go without saying")
+
+
+def build(options: Options, execution: Any) -> Layouts:
+    """List the folder. Raises InputError if it is missing or malformed, or if the sentence has another slot."""
+    try:
+        options.sentence.format(things="", domain="")
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(f"prompts.source.sentence {options.sentence!r}: has the slots {{things}} and {{domain}} only") from error
+    return Layouts(options, [pair.label.resolve() for pair in list_labelled(Path(options.folder).expanduser())])
+
+
+def fingerprint(options: Options) -> dict[str, str]:
+    """Hash of the folder's content."""
+    return {"layouts": content_hash(Path(options.folder).expanduser())}
+
+
+class Layouts:
+    """A prompt source that only gives label maps."""
+
+    def __init__(self, options: Options, paths: Sequence[Path]) -> None:
+        self._options = options
+        self._paths = list(paths)
+
+    def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
+        """All maps if no single class is wanted, in the order of their names; ids outside the label space raise LabelError."""
+        if wanted:
+            return
+        options = self._options
+        order = np.random.default_rng(seed).permutation(len(self._paths))[: options.limit or len(self._paths)]
+        for number in sorted(order):
+            path = self._paths[number]
+            mask = read_mask(path)
+            space.check(mask, path)
+            shares = np.bincount(mask.ravel(), minlength=256) / mask.size
+            named = [label for label in space.labels if shares[label.id] >= options.min_share and label.name not in options.unnamed]
+            words = [label.spoken for label in named]
+            things = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+            for domain in options.domains:
+                prompt = " ".join(options.sentence.format(things=things or "nothing else", domain=domain).split())
+                yield Candidate(prompt, "", IGNORE, (f"domain={domain}",), layout=str(path))
