@@ -33,7 +33,7 @@ def segmenter() -> torch.nn.Module:
     """A UNet that labels street scenes with Cityscapes ids; trained once and kept."""
     data = scenes("streets", NUM_TRAIN, cache=CACHE)
     net = smp.Unet("resnet18", encoder_weights=None, classes=len(streets.CLASSES), decoder_channels=(128, 64, 48, 32, 16))
-    return _fit(net, data, None, SCRATCH / "judge-streets-masks.pt", steps=2500)
+    return _fit(net, data, None, SCRATCH / "judge-streets-masks.pt", steps=1500)
 
 
 def predict(net: torch.nn.Module, images: np.ndarray) -> np.ndarray:

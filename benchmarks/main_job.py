@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,12 +24,30 @@ def dataset() -> Iterator[Row]:
         command = [sys.executable, "-m", "synthgen", "run", "syn4seg-mini"]
         environment = os.environ | {"PYTHONPATH": str(clone), "MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000", "OMP_WAIT_POLICY": "PASSIVE"}
         began = time.monotonic()
-        subprocess.run(command, cwd=clone, env=environment, check=True)
+        process = subprocess.Popen(command, cwd=clone, env=environment, start_new_session=True)
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, _resident_gb(process.pid))
+            time.sleep(0.5)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
         minutes = (time.monotonic() - began) / 60
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         finished = clone / "runs" / "syn4seg-mini" / "dataset"
         subprocess.run([sys.executable, "-m", "synthgen", "verify", str(finished)], cwd=clone, env=environment, check=True)
         kept = json.loads((finished / "index.json").read_text(encoding="utf-8"))["num_samples"]
     yield Row("main/dataset_minutes", minutes, "min")
     yield Row("main/kept_samples", kept, "samples")
     yield Row("main/peak_rss_gb", peak, "GB")
+
+
+def _resident_gb(session: int) -> float:
+    """Memory of all processes of a session together; pages that they share are counted for each, so this is an upper bound."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                total += int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            continue  # it has just ended
+    return total / 2**30
