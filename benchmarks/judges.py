@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def classifier(world: str, field: str, names: tuple[str, ...]) -> torch.nn.Modul
     targets = torch.tensor([names.index(dict(row)[field]) for row in data.attributes])
     widths = (3, 32, 64, 128, 128)
     layers: list[torch.nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [torch.nn.Conv2d(before, after, 3, stride=2, padding=1), torch.nn.BatchNorm2d(after), torch.nn.ReLU()]
     net = torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(128, len(names)))
     return _fit(net, data, targets, SCRATCH / f"judge-{world}-{field}.pt", steps=1500)

@@ -22,7 +22,12 @@ def dataset() -> Iterator[Row]:
         clone = Path(place) / "synthgen"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         command = [sys.executable, "-m", "synthgen", "run", "syn4seg-mini"]
-        environment = os.environ | {"PYTHONPATH": str(clone), "MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000", "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = os.environ | {
+            "PYTHONPATH": str(clone),
+            "MALLOC_TRIM_THRESHOLD_": "1000000000",
+            "MALLOC_MMAP_THRESHOLD_": "1000000000",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
         began = time.monotonic()
         process = subprocess.Popen(command, cwd=clone, env=environment, start_new_session=True)
         peak = 0.0

@@ -67,9 +67,22 @@ def refine(recipe: Recipe, run: Path, images: list[np.ndarray], class_ids: list[
         write_image(image, run / f"{number}.png")
         rows.append(
             RenderRecord(
-                key=f"s{number:05d}", parent="p", class_name="", class_id=class_id, prompt="", attributes=(), seed=0, image=f"{number}.png",
-                height_px=image.shape[0], width_px=image.shape[1], renderer="", model_revision="", steps=0, guidance=0.0, layout="",
-            )  # fmt: skip
+                key=f"s{number:05d}",
+                parent="p",
+                class_name="",
+                class_id=class_id,
+                prompt="",
+                attributes=(),
+                seed=0,
+                image=f"{number}.png",
+                height_px=image.shape[0],
+                width_px=image.shape[1],
+                renderer="",
+                model_revision="",
+                steps=0,
+                guidance=0.0,
+                layout="",
+            )
         )
     made = {row.key: row for row in stage.build(recipe, run).process(rows, run / "refine" / "0", "0") if isinstance(row, MaskRecord)}
     return [{step: read_mask(run / getattr(made[row.key], field)) for step, field in STEPS.items()} for row in rows]

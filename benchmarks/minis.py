@@ -43,7 +43,7 @@ def objects() -> Iterator[Row]:
 
 def streets() -> Iterator[Row]:
     """Domain obedience, and mIoU of a judge on generated scenes against their conditioning maps over its mIoU on drawn scenes."""
-    data = judges.held_out("streets", 200)
+    data = judges.held_out("streets", 120)
     images = _render("mini/streets", "mini/streets/controlnet", list(data.captions), data.images.shape[1:3], data.masks[:])
     _sheet(np.concatenate([data.images[:40], images[:40]]), 10, "streets_generated.png")
     names = streets_world.DOMAINS

@@ -19,7 +19,7 @@ from synthgen.minis.world.split import write_split
 
 SEEDS = (0, 1, 2)
 SHOTS = 5
-STEPS = 900
+STEPS = 500
 HELD_OUT_SEED, HELD_OUT = 3000, 400
 
 
@@ -47,7 +47,9 @@ def drawn() -> Iterator[Row]:
 def _generated(few: Path, seed: int) -> Path:
     """The default recipe's dataset with `few` as its support set."""
     settings = ("--set", f"support.folder={few}", "--set", "support.drawn=null", "--set", f"seed={seed}")
-    subprocess.run([sys.executable, "-m", "synthgen", "run", "syn4seg-mini", "--runs", str(SCRATCH / "runs"), "--run", f"use-{seed}", *settings], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "synthgen", "run", "syn4seg-mini", "--runs", str(SCRATCH / "runs"), "--run", f"use-{seed}", *settings], check=True
+    )
     return SCRATCH / "runs" / f"use-{seed}" / "dataset"
 
 

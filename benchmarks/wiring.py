@@ -1,4 +1,4 @@
-"""SD3.5-Large at full size with random weights on a GPU: rows wiring/*. Operations do not depend on the weights, so time and memory are the true ones."""
+"""SD3.5-Large at full size with random weights on a GPU: rows wiring/*. Operations do not depend on weights: time and memory are the true ones."""
 
 from __future__ import annotations
 

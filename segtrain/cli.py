@@ -16,7 +16,7 @@ from segtrain.config import TrainConfig, train_config
 from segtrain.errors import SegtrainError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-_DEFAULT = TrainConfig.model_construct()
+_DEFAULT = TrainConfig.model_construct(data=(), out=Path())
 
 
 @app.callback()

@@ -155,7 +155,9 @@ def status(
 
 
 @app.command()
-def verify(dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A finished dataset folder, for example runs/syn4seg-mini/dataset")]) -> None:
+def verify(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A finished dataset folder, for example runs/syn4seg-mini/dataset")],
+) -> None:
     """Read everything again and check it: checksums, members, ids, sizes, counts. Exit code 1 if anything is broken."""
     with one_line_errors():
         from synthgen.dataset.verify import verify as check

@@ -114,8 +114,7 @@ def read_label_space(name_or_path: str) -> LabelSpace:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         labels = tuple(
-            Label(_whole(item["id"]), str(item["name"]), _colour(item["colour"]), _words(item.get("synonyms", [])))
-            for item in raw["labels"]
+            Label(_whole(item["id"]), str(item["name"]), _colour(item["colour"]), _words(item.get("synonyms", []))) for item in raw["labels"]
         )
         background = raw.get("background")
         return LabelSpace(str(raw["name"]), labels, None if background is None else _whole(background))

@@ -70,7 +70,7 @@ def check_claim(recipe: Recipe, run: Path, names: Collection[str] = (), redo: st
     asked = {*names, *claimed}
     for name, wanted in _settings(recipe):
         if name in claimed:
-            runner.claim(claimed[name], wanted, plan=list)
+            runner.check(claimed[name], wanted)
         asked.discard(name)
         if not asked:
             return
@@ -117,9 +117,7 @@ def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
     yield Progress(name, "", done, len(everything), made, refused)
     work = Work(recipe, run, name)
     finished = (
-        accelerate.run_units(work, missing_units)
-        if accelerate.is_launched()
-        else local.run_units(work, missing_units, recipe.execution.workers)
+        accelerate.run_units(work, missing_units) if accelerate.is_launched() else local.run_units(work, missing_units, recipe.execution.workers)
     )
     try:
         for unit, more_made, more_refused in finished:

@@ -148,39 +148,47 @@ def _damaged_claim(path: Path, why: str) -> str:
     return f"{path}: is damaged ({why}); move the folder {path.parent} away and run the stage again"
 
 
-def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Unit]]) -> None:
-    """Take the stage's folder for these settings, planning its units the first time.
+def check(stage: StageRun, settings: dict[str, Any]) -> bool:
+    """Whether the stage's folder is claimed for these settings.
 
-    A folder that was claimed with other settings is refused, and the message names the first setting that differs, both values and the ways out.
+    Raises RunError if it was claimed with others: the message names the first setting that differs, both values and the ways out. A claim of
+    which nothing has come binds nobody (the support set turned out to be broken, and was mended). Raises RunError for foreign files, too.
     """
-    path = stage.folder / CLAIM
-    settings = json.loads(json.dumps(settings))  # tuples become lists, as they will be when read back
-    if path.is_file():
-        found = stage.claim()["settings"]
-        if found != settings:
-            name, before, now = _first_difference(found, settings)
-            raise RunError(
-                f"{stage.folder}: this run was made with {name} = {before!r}, the recipe now says {now!r}; "
-                f"use another run folder (--run), or --redo {stage.name} to keep the old results aside and make them again"
-            )
-        foreign = _foreign(stage)
-        if foreign:
-            raise RunError(f"{stage.folder}: {foreign} is not part of this run; move it away and run the same command again")
-        broken = next((unit for unit in stage.units() if (stage.folder / unit.name).exists() and not stage.is_done(unit)), None)
-        if broken:  # units appear whole, so somebody else has been here
-            raise RunError(f"{stage.folder / broken.name}: has no {MANIFEST}, so it is not whole; move it away and run the same command again")
+    if not stage.is_claimed():
+        return False
+    found, settings = stage.claim()["settings"], _as_read_back(settings)
+    if found != settings:
+        if not _has_begun(stage):
+            return False
+        name, before, now = _first_difference(found, settings)
+        raise RunError(
+            f"{stage.folder}: this run was made with {name} = {before!r}, the recipe now says {now!r}; "
+            f"use another run folder (--run), or --redo {stage.name} to keep the old results aside and make them again"
+        )
+    foreign = _foreign(stage)
+    if foreign:
+        raise RunError(f"{stage.folder}: {foreign} is not part of this run; move it away and run the same command again")
+    broken = next((unit for unit in stage.units() if (stage.folder / unit.name).exists() and not stage.is_done(unit)), None)
+    if broken:  # units appear whole, so somebody else has been here
+        raise RunError(f"{stage.folder / broken.name}: has no {MANIFEST}, so it is not whole; move it away and run the same command again")
+    return True
+
+
+def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Unit]]) -> None:
+    """Take the stage's folder for these settings, planning its units the first time. Raises RunError as `check` does."""
+    if check(stage, settings):
         return
-    body = {"settings": settings, "units": [dataclasses.asdict(unit) for unit in plan()]}
+    body = {"settings": _as_read_back(settings), "units": [dataclasses.asdict(unit) for unit in plan()]}
     try:
         stage.folder.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(entry.name for entry in stage.folder.iterdir() if not entry.name.startswith("."))
+        strangers = sorted(entry.name for entry in stage.folder.iterdir() if entry.name != CLAIM and not entry.name.startswith("."))
     except OSError as error:
         raise StorageError(f"{stage.folder}: cannot be made ({error.strerror}); choose another place with --runs") from error
     if strangers:
         raise RunError(
             f"{stage.folder}: has no {CLAIM} but holds {strangers[0]!r}, which is not ours; move it away or choose another run folder (--run)"
         )
-    write_text(json.dumps(body, indent=1) + "\n", path)
+    write_text(json.dumps(body, indent=1) + "\n", stage.folder / CLAIM)
 
 
 def set_aside(stage: StageRun) -> Path | None:
@@ -299,6 +307,17 @@ def _first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, 
             if before.get(key) != now.get(key):
                 return _first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
     return name, before, now
+
+
+def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(settings))  # tuples become lists
+    return found
+
+
+def _has_begun(stage: StageRun) -> bool:
+    """Whether anything has come of a claim: a unit, or scratch that may be a living process's."""
+    sweep(stage)
+    return any(entry.is_dir() for entry in stage.folder.iterdir())
 
 
 def _foreign(stage: StageRun) -> str | None:

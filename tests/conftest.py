@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -64,6 +65,23 @@ def tiny(world: Path, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
+    """A finished run of the tiny recipe that nothing has disturbed. Nobody writes into it."""
+    from doubles.runs import whole_run
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return whole_run(write_recipe(world, folder / "tiny.yaml"), folder / "run")
+
+
+@pytest.fixture
+def finished(undisturbed: Path, tmp_path: Path) -> Path:
+    """A copy of that run where `cli` puts the tiny recipe's run."""
+    folder = tmp_path / "runs" / "tiny"
+    shutil.copytree(undisturbed, folder)
+    return folder
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     """`cli("run", recipe)` in this process; runs lie in tmp_path/runs unless the arguments say otherwise."""
@@ -86,7 +104,13 @@ def process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def call(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, *map(str, arguments)], cwd=tmp_path, env=environment(**(env or {})), capture_output=True, text=True, timeout=300, check=False
+            [sys.executable, *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment(**(env or {})),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
 
     return call

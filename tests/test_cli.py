@@ -54,7 +54,10 @@ def test_unknown_recipe(cli: Cli, command: str) -> None:
     [
         ({"promts": {}}, "promts: no such setting; a recipe has: name, "),
         ({"render__heigth_px": 64}, "render.heigth_px: no such setting; render has: "),
-        ({"render__renderer": {"name": "doubles.painter", "contrst": 2}}, "renderer 'doubles.painter': contrst: Extra inputs are not permitted (got 2)"),
+        (
+            {"render__renderer": {"name": "doubles.painter", "contrst": 2}},
+            "renderer 'doubles.painter': contrst: Extra inputs are not permitted (got 2)",
+        ),
         ({"prompts__lambda_div": 2}, "prompts.lambda_div: Input should be less than or equal to 1 (got 2)"),
         ({"labels__space": "objcts"}, "label space 'objcts': no file "),
         ({"labels__classes": ["cow"]}, "class 'cow' is not in label space 'shapes'; it has: background, disc, square, bar"),
@@ -66,11 +69,12 @@ def test_unknown_recipe(cli: Cli, command: str) -> None:
 def test_bad_settings_are_told_before_any_work(cli: Cli, tiny: Tiny, tmp_path: Path, calls: Callable[[], list[str]], changes: Any, said: str) -> None:
     assert said in told(cli("run", tiny(**changes)))
     assert calls() == []
-    made = [path for path in tmp_path.rglob("*.parquet")]
-    assert made == []
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
-@pytest.mark.parametrize(("option", "said"), [("prompts.per_class", "write it as a.b=value"), ("prompts.per_clas=3", "prompts.per_clas: no such setting")])
+@pytest.mark.parametrize(
+    ("option", "said"), [("prompts.per_class", "write it as a.b=value"), ("prompts.per_clas=3", "prompts.per_clas: no such setting")]
+)
 def test_bad_set(cli: Cli, tiny: Tiny, option: str, said: str) -> None:
     assert said in told(cli("run", tiny(), "--set", option))
 
@@ -150,10 +154,9 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HOME": "{home}", "HF_TOKEN": ""}
         (
             "prompts__embedder",
             {"name": "sd3", "model": "nobody/nothing"},
-            "model 'nobody/nothing' is not in the local cache and the Hub cannot be reached; go online once, or give a local folder instead of the id",
+            "model 'nobody/nothing' is not in the local cache and the Hub cannot be reached; go online once, or give a local folder",
         ),
         ("refine__mask_decoder", {"name": "segment_anything", "model": "mini/nothing"}, "mini/nothing: no such weights in "),
-        ("filter__scorer", {"name": "open_clip", "model": "./nothing"}, "'./nothing': no such file or folder; give a local path that exists"),
     ],
 )
 def test_missing_weights(process: Callable[..., Any], tiny: Tiny, tmp_path: Path, role: str, backend: dict[str, str], said: str) -> None:
@@ -185,9 +188,8 @@ def test_read_only_run_folder(cli: Cli, tiny: Tiny, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("place", ["thesis.doc", "render/thesis.doc", "dataset/thesis.doc", "photos/1.jpg"])
-def test_foreign_file_in_a_run_folder(cli: Cli, tiny: Tiny, tmp_path: Path, place: str) -> None:
-    recipe, run = tiny(), tmp_path / "runs" / "tiny"
-    assert cli("run", recipe).exit_code == 0
+def test_foreign_file_in_a_run_folder(cli: Cli, tiny: Tiny, finished: Path, place: str) -> None:
+    recipe, run = tiny(), finished
     foreign = run / place
     foreign.parent.mkdir(exist_ok=True)
     foreign.write_text("mine")
@@ -214,9 +216,8 @@ def test_status_of_a_folder_that_is_no_run(cli: Cli, tmp_path: Path, options: tu
         assert told(cli("status", folder, *options)) == f"{folder}: is not a run folder (no recipe.lock.yaml); runs lie in runs/ by default"
 
 
-def test_damaged_manifest(cli: Cli, tiny: Tiny, tmp_path: Path) -> None:
-    recipe, run = tiny(), tmp_path / "runs" / "tiny"
-    assert cli("run", recipe).exit_code == 0
+def test_damaged_manifest(cli: Cli, tiny: Tiny, tmp_path: Path, finished: Path) -> None:
+    recipe, run = tiny(), finished
     unit = run / "refine" / "00001"
     (unit / "manifest.parquet").write_bytes((unit / "manifest.parquet").read_bytes()[:99])
     for command in (("run", recipe), ("status", run)):
@@ -254,15 +255,11 @@ def test_status_of_a_run_that_has_only_begun(cli: Cli, tiny: Tiny, tmp_path: Pat
     assert "1/1" in text and "not begun" in text
 
 
-def test_verify_finds_what_is_broken(cli: Cli, tiny: Tiny, tmp_path: Path) -> None:
-    assert cli("run", tiny()).exit_code == 0
-    dataset = tmp_path / "runs" / "tiny" / "dataset"
+def test_verify_finds_what_is_broken(cli: Cli, tmp_path: Path, finished: Path) -> None:
+    dataset = finished / "dataset"
     done = cli("verify", dataset)
     assert (done.exit_code, done.stdout) == (0, f"{dataset}: whole\n")
-    shard = tmp_path / "shard"
-    shutil.copy(dataset / "train-000000.tar", shard)  # the dataset's tars are links to those of the run
-    (dataset / "train-000000.tar").unlink()
-    data = bytearray(shard.read_bytes())
+    data = bytearray((dataset / "train-000000.tar").read_bytes())
     data[1000] ^= 1
     (dataset / "train-000000.tar").write_bytes(data)
     done = cli("verify", dataset)
@@ -283,13 +280,13 @@ def test_lists(cli: Cli) -> None:
 
 def test_a_printed_recipe_is_a_recipe(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(cli("recipes", "syn4seg-mini").stdout)
-    assert "mini/nothing" in told(cli("run", tmp_path / "mine.yaml", "--set", "prompts.embedder.model=mini/nothing", "--set", "execution.device=cpu"))
+    assert told(cli("run", tmp_path / "mine.yaml", "--set", "labels.space=nothing")).startswith("label space 'nothing': no file ")
 
 
 def test_calibrate_prints_pass_rates_and_makes_nothing(cli: Cli, tiny: Tiny, tmp_path: Path) -> None:
     done = cli("prompts", tiny(), "--calibrate")
     assert done.exit_code == 0, done.output
-    assert "disc" in done.stdout and "0.9" in done.stdout
+    assert "embedder word_bag, 3 classes" in done.stdout and "\n0.9 " in done.stdout
     assert not (tmp_path / "runs").exists()
 
 

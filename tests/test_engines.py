@@ -17,6 +17,7 @@ from synthgen.engines import accelerate, local
 from synthgen.errors import RunError
 from synthgen.runner import Unit
 
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_unit_is_done_once(tmp_path: Path, workers: int) -> None:
     done = list(local.run_units(functools.partial(work, tmp_path), UNITS, workers))
@@ -32,13 +33,13 @@ def test_one_unit_needs_no_worker(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_is_raised_as_it_is_and_what_is_done_stays(tmp_path: Path, workers: int) -> None:
-    with pytest.raises(RunError, match="^00002 cannot be done$"):
+    with pytest.raises(RunError, match=r"^00002 cannot be done$"):
         list(local.run_units(functools.partial(work, tmp_path, fails="00002"), UNITS, workers))
     assert {"00000", "00001"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_killed_worker_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="a worker process was killed, .*want of memory; lower execution.workers or execution.batch_size") as caught:
+    with pytest.raises(RunError, match=r"a worker process was killed, .*want of memory; lower execution\.workers or execution\.batch_size") as caught:
         list(local.run_units(functools.partial(work, tmp_path, dies="00001"), UNITS, 2))
     assert "\n" not in str(caught.value)
 

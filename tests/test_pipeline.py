@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 import yaml
 from doubles.processes import environment
-from doubles.world import IDS, paint, write_recipe, write_world
+from doubles.runs import whole_run
+from doubles.world import IDS, paint, write_world
 
 from synthgen import pipeline, runner
 from synthgen.dataset.reader import Dataset
@@ -45,24 +47,6 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
 
 
-def whole_run(recipe: Path, run: Path, *sets: str) -> Path:
-    """Run all stages in this process without the command line."""
-    settings = read_recipe(str(recipe), sets)
-    pipeline.check_claim(settings, run, STAGES)
-    pipeline.write_lock(settings, run)
-    for name in STAGES:
-        for _ in pipeline.run_stage(settings, run, name):
-            pass
-    return run
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
-    """A finished run that nothing has disturbed. Nobody writes into it."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return whole_run(write_recipe(world, folder / "tiny.yaml"), folder / "run")
-
-
 # what a run gives
 
 
@@ -80,7 +64,7 @@ def test_dataset_is_whole_and_every_stage_has_refused_something(undisturbed: Pat
 def test_no_row_is_lost_between_stages(undisturbed: Path) -> None:
     found = pipeline.stages(undisturbed)
     counts = pipeline.counts(read_recipe(str(undisturbed / pipeline.LOCK)), undisturbed)
-    for before, name in zip(STAGES[1:-2], STAGES[2:-1], strict=True):
+    for before, name in itertools.pairwise(STAGES[1:-1]):
         assert counts.made[name] + sum(counts.rejected[name].values()) == counts.made[before], name
         seen = {row.key for row in found[name].rows()} | {row.parent for row in found[name].rejected()}
         assert seen == {row.key for row in found[before].rows()}
@@ -106,12 +90,20 @@ def test_seed_of_every_image_follows_from_its_key(undisturbed: Path) -> None:
 # the same whatever the cut
 
 
-@pytest.mark.parametrize(
-    "change", ["unit_rows=1", "unit_rows=64", "batch_size=1", "batch_size=3", "workers=2"]
-)
+@pytest.mark.parametrize("change", ["unit_rows=1", "unit_rows=64", "batch_size=1", "batch_size=3"])
 def test_dataset_is_the_same_to_the_byte(undisturbed: Path, tiny: Tiny, tmp_path: Path, change: str) -> None:
     run = whole_run(tiny(), tmp_path / "run", f"execution.{change}")
     assert digest(run / "dataset") == digest(undisturbed / "dataset")
+
+
+def test_two_workers_leave_the_same_units(undisturbed: Path, finished: Path, tiny: Tiny) -> None:
+    recipe = read_recipe(str(tiny()), ["execution.workers=2"])
+    for name in ("render", "refine"):
+        shutil.rmtree(finished / name)
+        for _ in pipeline.run_stage(recipe, finished, name):
+            pass
+        made = [{path: found for path, found in digest(run / name).items() if not path.endswith(runner.SECONDS)} for run in (finished, undisturbed)]
+        assert made[0] == made[1]
 
 
 def test_support_folder_may_move_and_the_run_folder_too(undisturbed: Path, tmp_path: Path, calls: Calls) -> None:
@@ -130,18 +122,16 @@ def test_support_folder_may_move_and_the_run_folder_too(undisturbed: Path, tmp_p
 # resume
 
 
-def test_a_finished_run_loads_no_model_and_writes_nothing(undisturbed: Path, tmp_path: Path, tiny: Tiny, calls: Calls) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(undisturbed, run)
+def test_a_finished_run_loads_no_model_and_writes_nothing(finished: Path, tiny: Tiny, calls: Calls) -> None:
+    run = finished
     before = stamps(run)
     whole_run(tiny(), run)
     assert calls() == []
     assert stamps(run) == before
 
 
-def test_only_what_is_missing_is_done(undisturbed: Path, tmp_path: Path, tiny: Tiny, calls: Calls) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(undisturbed, run)
+def test_only_what_is_missing_is_done(undisturbed: Path, finished: Path, tiny: Tiny, calls: Calls) -> None:
+    run = finished
     shutil.rmtree(run / "render" / "00001")
     shutil.rmtree(run / "refine" / "00002")
     before = stamps(run)
@@ -163,20 +153,18 @@ def test_models_of_a_stage_are_let_go_before_the_next_are_loaded(tmp_path: Path,
     assert pipeline._built.cache_info().currsize == 0
 
 
-def test_a_stage_waits_for_the_one_before(tmp_path: Path, tiny: Tiny, undisturbed: Path) -> None:
+def test_a_stage_waits_for_the_one_before(tmp_path: Path, tiny: Tiny, finished: Path) -> None:
     recipe = read_recipe(str(tiny()))
     with pytest.raises(RunError, match="the stage 'render' has not been run; run `synthgen render` first, or `synthgen run` for all stages"):
         list(pipeline.run_stage(recipe, tmp_path / "new", "refine"))
-    run = tmp_path / "run"
-    shutil.copytree(undisturbed, run)
+    run = finished
     shutil.rmtree(run / "score" / "00000")
     with pytest.raises(RunError, match="the stage 'score' has 1 units to do; run `synthgen filter` first"):
         list(pipeline.run_stage(recipe, run, "filter"))
 
 
-def test_progress_counts_up_to_what_is_there(undisturbed: Path, tmp_path: Path, tiny: Tiny) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(undisturbed, run)
+def test_progress_counts_up_to_what_is_there(finished: Path, tiny: Tiny) -> None:
+    run = finished
     shutil.rmtree(run / "render" / "00001")
     news = list(pipeline.run_stage(read_recipe(str(tiny())), run, "render"))
     stage = pipeline.stages(run)["render"]
@@ -198,23 +186,21 @@ def test_kill_9_in_each_stage_and_the_same_command_finishes_it(undisturbed: Path
     """One run, killed in every stage in the middle of a unit, each time started again by the same command."""
     recipe, run = tiny(), tmp_path / "runs" / "tiny"
     for stage in STAGES:
-        done = killed(stage, "working", recipe, run.parent)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        ended = killed(stage, "working", recipe, run.parent)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert list((run / stage).glob(".*")), "it left something half made"
         assert not pipeline.stages(run)[stage].is_complete()
         assert not (run / "dataset").exists()
-    finished = cli("run", recipe)
-    assert finished.exit_code == 0, finished.output
+    done = cli("run", recipe)
+    assert done.exit_code == 0, done.output
     assert digest(run / "dataset") == digest(undisturbed / "dataset")
     assert verify(run / "dataset") == []
     assert not [path for path in run.rglob(".*") if path.is_dir()], "scratch is swept"
 
 
 @pytest.mark.parametrize(("stage", "moment"), [("render", "claim"), ("refine", "committing"), ("pack", "index")])
-def test_kill_9_at_awkward_moments(undisturbed: Path, tmp_path: Path, tiny: Tiny, cli: Cli, stage: str, moment: str) -> None:
-    recipe, run = tiny(), tmp_path / "runs" / "tiny"
-    run.parent.mkdir()
-    shutil.copytree(undisturbed, run)
+def test_kill_9_at_awkward_moments(undisturbed: Path, finished: Path, tiny: Tiny, cli: Cli, stage: str, moment: str) -> None:
+    recipe, run = tiny(), finished
     for later in (*STAGES[STAGES.index(stage) :], "dataset"):
         shutil.rmtree(run / later)
     assert killed(stage, moment, recipe, run.parent).returncode == -signal.SIGKILL
@@ -274,12 +260,8 @@ def test_disk_that_is_full_in_each_stage(undisturbed: Path, tmp_path: Path, tiny
         ("pack.jpeg_quality=80", "pack", "jpeg_quality = 95, the recipe now says 80"),
     ],
 )
-def test_another_recipe_in_the_same_run_folder_is_refused_by_name(
-    undisturbed: Path, tmp_path: Path, tiny: Tiny, cli: Cli, override: str, stage: str, said: str
-) -> None:
-    run = tmp_path / "runs" / "tiny"
-    run.parent.mkdir()
-    shutil.copytree(undisturbed, run)
+def test_another_recipe_in_the_same_run_folder_is_refused_by_name(finished: Path, tiny: Tiny, cli: Cli, override: str, stage: str, said: str) -> None:
+    run = finished
     before = stamps(run)
     for command in ("run", "prompts", "pack"):
         done = cli(command, tiny(), "--set", override)
@@ -291,10 +273,8 @@ def test_another_recipe_in_the_same_run_folder_is_refused_by_name(
     assert stamps(run) == before
 
 
-def test_changed_support_set_is_another_recipe(undisturbed: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
-    run = tmp_path / "runs" / "tiny"
-    run.parent.mkdir()
-    shutil.copytree(undisturbed, run)
+def test_changed_support_set_is_another_recipe(finished: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
+    run = finished
     write_world(tmp_path / "world")
     image, mask = paint("disc", 77)
     write_image(image, tmp_path / "world" / "support" / "images" / "disc_0.png")
@@ -304,20 +284,16 @@ def test_changed_support_set_is_another_recipe(undisturbed: Path, tmp_path: Path
     assert f"{run / 'refine'}: this run was made with support.folder = " in done.stderr
 
 
-def test_stage_moved_away_and_made_otherwise_does_not_feed_the_old_later_stages(undisturbed: Path, tmp_path: Path, tiny: Tiny, cli: Cli) -> None:
-    run = tmp_path / "runs" / "tiny"
-    run.parent.mkdir()
-    shutil.copytree(undisturbed, run)
+def test_stage_moved_away_and_made_otherwise_does_not_feed_the_old_later_stages(finished: Path, tmp_path: Path, tiny: Tiny, cli: Cli) -> None:
+    run = finished
     (run / "prompts").rename(tmp_path / "prompts")
     done = cli("run", tiny(), "--set", "prompts.lambda_div=0.8")
     assert done.exit_code == 2
     assert f"{run / 'render'}: this run was made with stages_before.prompts = " in done.stderr
 
 
-def test_redo_filter_with_other_thresholds(undisturbed: Path, tmp_path: Path, tiny: Tiny, cli: Cli, calls: Calls) -> None:
-    run = tmp_path / "runs" / "tiny"
-    run.parent.mkdir()
-    shutil.copytree(undisturbed, run)
+def test_redo_filter_with_other_thresholds(undisturbed: Path, finished: Path, tiny: Tiny, cli: Cli, calls: Calls) -> None:
+    run = finished
     kept = {name: stamps(run / name) for name in ("prompts", "render", "refine", "score")}
     old = {name: digest(run / name) for name in ("filter", "pack", "dataset")}
     done = cli("run", tiny(), "--redo", "filter", "--set", "filter.rules.min_class_fraction=0.1")
@@ -335,10 +311,8 @@ def test_redo_filter_with_other_thresholds(undisturbed: Path, tmp_path: Path, ti
     assert cli("run", tiny()).exit_code == 2
 
 
-def test_redo_is_not_begun_for_a_recipe_that_is_refused(undisturbed: Path, tmp_path: Path, tiny: Tiny, cli: Cli) -> None:
-    run = tmp_path / "runs" / "tiny"
-    run.parent.mkdir()
-    shutil.copytree(undisturbed, run)
+def test_redo_is_not_begun_for_a_recipe_that_is_refused(finished: Path, tiny: Tiny, cli: Cli) -> None:
+    run = finished
     before = stamps(run)
     for override in ("seed=6", "support.folder=/nowhere"):
         assert cli("run", tiny(), "--redo", "filter", "--set", override).exit_code == 2

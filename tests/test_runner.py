@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,7 @@ def stage(tmp_path: Path) -> StageRun:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder but the times, by relative path."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != runner.SECONDS
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != runner.SECONDS}
 
 
 def one_line(message: object) -> str:
@@ -185,7 +183,9 @@ def test_same_rows_same_bytes(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=12)
 @given(sizes=st.lists(st.integers(0, 4), min_size=1, max_size=5), start=st.integers(0, 12), length=st.none() | st.integers(0, 12))
-def test_rows_of_a_range_are_those_of_the_whole_list(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], start: int, length: int | None) -> None:
+def test_rows_of_a_range_are_those_of_the_whole_list(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], start: int, length: int | None
+) -> None:
     stage = StageRun("s", tmp_path_factory.mktemp("rows"), Word, None)
     runner.claim(stage, {}, lambda: [Unit(f"{number:05d}", 0, 0) for number in range(len(sizes))])
     expected: list[Word] = []
@@ -229,7 +229,7 @@ def test_flipped_bits_are_told_or_without_consequence(stage: StageRun) -> None:
 def test_manifest_of_another_record_is_damaged_not_full_of_nulls(stage: StageRun) -> None:
     runner.run_unit(stage, UNIT, Shout(), WORDS)
     write_rows([Rejected("a", "", "", "", "", 0.0)], Rejected, stage.folder / "00000" / "manifest.parquet")
-    with pytest.raises(RunError, match="is damaged .*columns are not those of Word"):
+    with pytest.raises(RunError, match=r"is damaged .*columns are not those of Word"):
         stage.rows()
 
 
@@ -267,6 +267,7 @@ def test_plan_is_made_once(stage: StageRun) -> None:
 def test_claim_with_other_settings_names_the_setting_both_values_and_the_ways_out(tmp_path: Path, before: Any, now: Any, said: str) -> None:
     stage = StageRun("shout", tmp_path / "run" / "shout", Word, None)
     runner.claim(stage, before, lambda: [UNIT])
+    runner.run_unit(stage, UNIT, Shout(), WORDS)
     runner.claim(stage, before, list)
     kept = contents(stage.folder)
     with pytest.raises(RunError) as caught:
@@ -275,6 +276,17 @@ def test_claim_with_other_settings_names_the_setting_both_values_and_the_ways_ou
     assert message.startswith(f"{stage.folder}: this run was made with {said}; ")
     assert "another run folder (--run)" in message and "--redo shout" in message
     assert contents(stage.folder) == kept
+
+
+def test_claim_of_which_nothing_has_come_binds_nobody(stage: StageRun) -> None:
+    other = [Unit("00000", 0, 2), Unit("00001", 2, 4)]
+    (stage.folder / f".00000.{socket.gethostname()}.{dead_pid()}").mkdir()
+    assert not runner.check(stage, {"loud": False})
+    runner.claim(stage, {"loud": False}, lambda: other)
+    assert stage.units() == other and stage.claim()["settings"] == {"loud": False}
+    (stage.folder / f".00000.{socket.gethostname()}.{os.getpid()}").mkdir()  # somebody is at it
+    with pytest.raises(RunError, match="this run was made with loud = False, the recipe now says True"):
+        runner.check(stage, {"loud": True})
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -305,7 +317,9 @@ def test_unit_folder_without_manifest_is_told_before_the_work(stage: StageRun) -
     assert (stage.folder / "00000" / "w0.txt").read_text() == "ONE"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"units": []}', '{"units": [{"name": "a"}], "settings": {}}', '{"units": 3, "settings": {}}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"units": []}', '{"units": [{"name": "a"}], "settings": {}}', '{"units": 3, "settings": {}}', "\xff"]
+)
 def test_damaged_claim_is_one_clear_line(stage: StageRun, text: str) -> None:
     (stage.folder / "stage.json").write_text(text, encoding="latin-1")
     for use in (stage.units, lambda: runner.claim(stage, {"loud": True}, list)):
@@ -324,16 +338,22 @@ def test_stage_not_begun(tmp_path: Path) -> None:
 # scratch and old results
 
 
+def dead_pid() -> int:
+    """The id of a process that has ended."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    return gone.pid
+
+
 def test_sweep_removes_the_scratch_of_dead_processes_only(stage: StageRun) -> None:
     runner.run_unit(stage, UNIT, Shout(), WORDS)
     finished = contents(stage.folder)
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+    gone = dead_pid()
     host = socket.gethostname()
     names = {
-        f".00001.{host}.{gone.pid}": False,
+        f".00001.{host}.{gone}": False,
         f".00002.{host}.{os.getpid()}": True,
-        f".00003.elsewhere.{gone.pid}": True,  # that machine's processes cannot be seen from here
+        f".00003.elsewhere.{gone}": True,  # that machine's processes cannot be seen from here
         f".00004.{host}.notes": True,
         ".mine": True,
     }
@@ -376,7 +396,8 @@ def test_full_disk_is_one_line_and_the_same_command_finishes(stage: StageRun, mo
         with pytest.raises(StorageError) as caught:
             runner.run_unit(stage, UNIT, Shout(), WORDS)
     assert one_line(caught.value) == (
-        f"{stage.folder / '00000'}: cannot be written (No space left on device); free the space or mend the permissions, then run the same command again"
+        f"{stage.folder / '00000'}: cannot be written (No space left on device); "
+        "free the space or mend the permissions, then run the same command again"
     )
     assert list(contents(stage.folder)) == ["stage.json"]
     assert not list(stage.folder.glob(".*"))
@@ -414,13 +435,14 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
 
 # fingerprints
 
-plain: Callable[[], st.SearchStrategy[Any]] = lambda: st.recursive(  # noqa: E731
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
 )
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.dictionaries(st.text(max_size=4), plain(), max_size=4), st.dictionaries(st.text(max_size=4), plain(), max_size=4))
+@given(st.dictionaries(st.text(max_size=4), plain, max_size=4), st.dictionaries(st.text(max_size=4), plain, max_size=4))
 def test_fingerprint_is_of_the_settings_and_not_of_their_order(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert runner.fingerprint(one) == runner.fingerprint(dict(reversed(one.items())))
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

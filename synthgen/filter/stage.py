@@ -60,9 +60,7 @@ class FilterStage:
             if failure is not None:
                 yield _rejected(row, failure)
                 continue
-            sample: Sample = carry(
-                Sample, row, split=split_of(row.key, self._validation_fraction), nearest_image_similarity=similarity
-            )
+            sample: Sample = carry(Sample, row, split=split_of(row.key, self._validation_fraction), nearest_image_similarity=similarity)
             yield sample
 
     def _duplicate(self, similarity: float) -> Verdict | None:
@@ -71,6 +69,4 @@ class FilterStage:
 
 
 def _rejected(row: ScoredRecord, failure: Verdict) -> Rejected:
-    return Rejected(
-        key=row.key, parent=row.key, stage="filter", reason=failure.name, detail=failure.detail, score=float(failure.score)
-    )
+    return Rejected(key=row.key, parent=row.key, stage="filter", reason=failure.name, detail=failure.detail, score=float(failure.score))

@@ -1,12 +1,15 @@
 """Where the weights of a model lie: a mini of the package, a local file or folder, or a repository of the Hub.
 
-    mini/sam                                the mini family that ships with the package (synthgen/minis/weights/sam)
-    ./my_model, /data/sam_vit_h_4b8939.pth  something local: used if it exists, refused if it does not
-    stabilityai/stable-diffusion-3.5-large  anything else is an id of the Hub; `hf-hub:` in front says so explicitly
+mini/sam                                the mini family that ships with the package (synthgen/minis/weights/sam)
+./my_model, /data/sam_vit_h_4b8939.pth  something local: used if it exists, refused if it does not
+stabilityai/stable-diffusion-3.5-large  anything else is an id of the Hub; `hf-hub:` in front says so explicitly
 """
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from synthgen.errors import ModelError
@@ -42,6 +45,18 @@ def resolve(model: str) -> Path | str:
     if not model or model.startswith(("/", "./", "../", "~")) or model.count("/") > 1 or path.suffix in _WEIGHT_SUFFIXES:
         raise ModelError(f"{model!r}: no such file or folder; give a local path that exists, mini/<name>, or a Hub id (owner/name)")
     return model
+
+
+@contextlib.contextmanager
+def loading(model: str) -> Iterator[None]:
+    """What a loader raises inside becomes the one line of `hub_error`."""
+    with warnings.catch_warnings():
+        # diffusers 0.42 hands the Hub's client an option that it no longer has: nothing that a user could mend
+        warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
+        try:
+            yield
+        except HUB_ERRORS as error:
+            raise hub_error(model, error) from error
 
 
 def hub_error(model: str, error: BaseException) -> ModelError:

@@ -148,10 +148,7 @@ class RefineStage:
             for (row, image), grid in zip(readable, features, strict=True)
         ]
         coarse = self._proposer.propose(requests)
-        works = [
-            self._enhance(row, request, mask)
-            for (row, _), request, mask in zip(readable, requests, coarse, strict=True)
-        ]
+        works = [self._enhance(row, request, mask) for (row, _), request, mask in zip(readable, requests, coarse, strict=True)]
         decoded: list[tuple[np.ndarray, np.ndarray]] | list[None] = [None] * len(works)
         if self._decoder is not None:
             # One call for the batch: every image is encoded once and all of its boxes are decoded together.

@@ -1,7 +1,7 @@
 """A labelled folder: `images/` and `labels/` with the same stems.
 
-    support/images/0001.jpg     any of synthgen.images.IMAGE_SUFFIXES
-    support/labels/0001.png     8-bit ids of the label space, 255 = unlabelled, same size as the image
+support/images/0001.jpg     any of synthgen.images.IMAGE_SUFFIXES
+support/labels/0001.png     8-bit ids of the label space, 255 = unlabelled, same size as the image
 """
 
 from __future__ import annotations

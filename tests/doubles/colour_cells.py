@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from doubles.calls import note
 from pydantic import BaseModel
+
+from doubles.calls import note
 
 CELL_PX = 4
 

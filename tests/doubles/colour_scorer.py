@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import BaseModel
+
 from doubles.calls import note
 from doubles.world import COLOURS
-from pydantic import BaseModel
 
 WORDS = {**COLOURS, "coin": COLOURS["disc"]}
 

@@ -1,9 +1,9 @@
-"""`python -m doubles.killed STAGE MOMENT COMMAND...`: the command line, in a process that is killed (SIGKILL) at one moment of one stage.
+"""`python -m doubles.killed STAGE MOMENT COMMAND...`: the command line, in a process that is killed (SIGKILL) at one moment of one stage:
 
-    claim       before stage.json is there
-    working     in the second unit (or the only one), after its first row
-    committing  in the same unit, when everything but the rename is done
-    index       (stage pack) when the dataset has everything but its index
+claim       before stage.json is there
+working     in the second unit (or the only one), after its first row
+committing  in the same unit, when everything but the rename is done
+index       (stage pack) when the dataset has everything but its index
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from doubles.calls import note
-from doubles.world import COLOURS, paint
 from pydantic import BaseModel
 
+from doubles.calls import note
+from doubles.world import COLOURS, paint
 from synthgen.models import RenderJob
 
 

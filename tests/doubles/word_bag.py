@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from doubles.calls import note
 from pydantic import BaseModel
 
+from doubles.calls import note
 from synthgen.models import TextEmbedding
 
 DIM = 24

@@ -47,7 +47,8 @@ def encoder(family: Path, **options: Any) -> text_encoder.Sd3TextEncoder:
 def jobs_of(prompts: Sequence[str] = PROMPTS, **changes: Any) -> list[RenderJob]:
     plain = {"negative": "", "height_px": 32, "width_px": 32, "embedding": None, "negative_embedding": None, "photograph": None, "layout": None}
     return [
-        RenderJob(**{**plain, "key": f"k{number}", "prompt": prompt, "seed": seed_of(f"k{number}"), **changes}) for number, prompt in enumerate(prompts)
+        RenderJob(**{**plain, "key": f"k{number}", "prompt": prompt, "seed": seed_of(f"k{number}"), **changes})
+        for number, prompt in enumerate(prompts)
     ]
 
 
@@ -127,28 +128,21 @@ def test_prompt_negative_prompt_and_seed_each_change_the_image(family: Path) -> 
     np.testing.assert_array_equal(*images_of(renderer(family, guidance=7.0).render([job, dataclasses.replace(job, key="other")])))
 
 
-@pytest.fixture(scope="module")
-def trained_size(tmp_path_factory: pytest.TempPathFactory) -> sd3.Sd3Renderer:
-    return renderer(write_trained_size(tmp_path_factory.mktemp("trained")), steps=4)
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_an_image_does_not_depend_on_what_is_rendered_beside_it(trained_size: sd3.Sd3Renderer, threads: int) -> None:
-    # 3 threads cut a batch at places that are no image's edge
-    jobs = jobs_of([*PROMPTS, "a dog in fog", "a chair in a room"], height_px=64, width_px=64)
-    torch.set_num_threads(1)
-    expected = images_of(trained_size.render(jobs))
-    torch.set_num_threads(threads)
+def test_an_image_does_not_depend_on_what_is_rendered_beside_it(tmp_path: Path) -> None:
+    model = renderer(write_trained_size(tmp_path), steps=2)  # the shipped shape: which kernels run follows from it
+    jobs = jobs_of(height_px=64, width_px=64)
+    expected = images_of(model.render(jobs))
+    torch.set_num_threads(3)  # would cut a batch at places that are no image's edge
     try:
-        alone = [image for job in jobs for image in images_of(trained_size.render([job]))]
-        pairs = [image for at in range(0, len(jobs), 2) for image in images_of(trained_size.render(jobs[at : at + 2]))]
-        order = [4, 1, 6, 0, 3, 5, 2]
-        mixed = images_of(trained_size.render([jobs[at] for at in order]))
+        (alone,) = images_of(model.render(jobs[3:4]))
+        pair = images_of(model.render([jobs[4], jobs[0]]))
+        order = [4, 1, 3, 0, 2]
+        mixed = images_of(model.render([jobs[at] for at in order]))
     finally:
         torch.set_num_threads(1)
-    np.testing.assert_array_equal(alone, expected)
-    np.testing.assert_array_equal(pairs, expected)
-    np.testing.assert_array_equal([mixed[order.index(at)] for at in range(len(jobs))], expected)
+    np.testing.assert_array_equal(alone, expected[3])
+    np.testing.assert_array_equal(pair, [expected[4], expected[0]])
+    np.testing.assert_array_equal(mixed, [expected[at] for at in order])
 
 
 @pytest.fixture
@@ -232,7 +226,7 @@ def test_an_image_that_is_not_finite_is_none_and_spoils_no_other(family: Path, t
 
     spoilt = shutil.copytree(family, tmp_path / "spoilt")
     weights = load_file(spoilt / "vae" / "diffusion_pytorch_model.safetensors")
-    weights["decoder.conv_out.bias"][:] = torch.inf
+    weights["decoder.conv_out.bias"][:] = torch.nan
     save_file(weights, spoilt / "vae" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     assert renderer(spoilt).render(jobs[:2]) == [None, None]
 
@@ -276,7 +270,7 @@ def test_weights_that_cannot_be_reached_give_one_line(family: Path) -> None:
 def test_a_folder_of_another_kind_gives_one_line(family: Path, tmp_path: Path) -> None:
     for model in (tmp_path, family / "vae"):
         for build in (renderer, encoder):
-            with pytest.raises(ModelError, match="cannot be loaded|lacks a file|not in the local cache|not on the Hub") as caught:
+            with pytest.raises(ModelError, match=r"cannot be loaded|lacks a file|not in the local cache|not on the Hub") as caught:
                 build(model)
             assert str(model) in str(caught.value)
             assert "\n" not in str(caught.value)

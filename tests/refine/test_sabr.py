@@ -43,9 +43,7 @@ def reference(
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):
             claims = [
-                (-float(ious[n]), n)
-                for n, _, band, window in taking_part
-                if window[y, x] and sam[n][y, x] and (band[y, x] or mask[y, x] == IGNORE)
+                (-float(ious[n]), n) for n, _, band, window in taking_part if window[y, x] and sam[n][y, x] and (band[y, x] or mask[y, x] == IGNORE)
             ]
             if claims:
                 result[y, x] = prompts.regions.class_ids[min(claims)[1]]

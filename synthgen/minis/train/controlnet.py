@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 from PIL import Image
 
@@ -51,6 +52,8 @@ def main(argv: list[str]) -> None:
     world = scenes("streets", arguments.scenes, cache=arguments.cache)
     latents = latents_of(vae, world, flow.tokenizer, arguments.cache, palette())
     facts = train(flow, batches(latents), schedule_of(arguments), arguments.out)
+    if not PartialState().is_main_process:
+        return
     folder = arguments.out / "model"
     save(flow, vae, folder)
     write_model_card(
@@ -58,7 +61,7 @@ def main(argv: list[str]) -> None:
         "mini/streets: Stable Diffusion 3 with a ControlNet in miniature, streets",
         "Label map and text to image at 96 x 64 px through StableDiffusion3ControlNetPipeline: day, night, fog, rain, snow. The map is painted in"
         " the Cityscapes colours.",
-        f"{len(world)} scenes that the project draws (`synthgen.minis.world.streets`) with exact masks; {arguments.controlled:.0%} of each batch with the map",
+        f"{len(world)} scenes drawn by the project (`synthgen.minis.world.streets`) exact masks; {arguments.controlled:.0%} of a batch with the map",
         facts,
         {"held-out quality": "rows minis/domain_obedience and minis/controlnet_ratio of benchmarks/results.csv"},
         "Small things are smeared and text alone gives no readable street. Prompts longer than 36 tokens are cut. Training goes on from these weights"

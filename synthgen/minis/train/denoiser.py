@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
 
 from synthgen.images import write_bytes
@@ -44,13 +45,15 @@ def main(argv: list[str]) -> None:
     world = scenes("objects", arguments.scenes, cache=arguments.cache)
     latents = latents_of(vae, world, flow.tokenizer, arguments.cache, palette=None)
     facts = train(flow, batches(latents), schedule_of(arguments), arguments.out)
+    if not PartialState().is_main_process:
+        return
     folder = arguments.out / "model"
     save(flow, vae, folder)
     write_model_card(
         folder,
         "mini/objects: Stable Diffusion 3 in miniature, objects",
         "Text to image at 64 px through StableDiffusion3Pipeline: 20 object classes in 6 places, by day and night, in fog and rain.",
-        f"{len(world)} scenes that the project draws (`synthgen.minis.world.objects`), captions with class, colour, facing side, place, time, weather",
+        f"{len(world)} scenes drawn by the project (`synthgen.minis.world.objects`), captions with class, colour, facing side, place, time, weather",
         facts,
         {"held-out quality": "rows minis/object_obedience and minis/vae_psnr_db of benchmarks/results.csv"},
         "It knows the words of its captions and no others, and draws cartoons, not photographs. Prompts longer than 24 tokens are cut.",

@@ -34,7 +34,7 @@ def tokenizer(length: int) -> CLIPTokenizer:
     """CLIP's tokenizer with a vocabulary cut to VOCABULARY ids, padded with the end token to `length`."""
     import open_clip
 
-    lines = gzip.open(Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz").read().decode("utf-8").split("\n")
+    lines = gzip.decompress((Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode("utf-8").split("\n")
     merges = [tuple(line.split()) for line in lines[1 : 1 + VOCABULARY - 512 - 2]]
     from open_clip.tokenizer import bytes_to_unicode
 

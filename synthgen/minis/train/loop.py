@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import DistributedDataParallelKwargs, broadcast
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,7 +102,9 @@ def train(
     """
     if schedule.threads:
         torch.set_num_threads(schedule.threads)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="bf16")
+    # a ControlNet leaves the text side of its last block without a gradient, which DDP takes for a fault unless told
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="bf16", kwargs_handlers=[unused])
     out.mkdir(parents=True, exist_ok=True)
     if start_weights is not None:
         objective.load_state_dict(start_weights)
@@ -111,13 +112,14 @@ def train(
     optimiser = torch.optim.AdamW(trainable, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay)
     model, optimiser = accelerator.prepare(objective, optimiser)
     average = {name: p.detach().clone() for name, p in objective.named_parameters() if p.requires_grad}
-    step, elapsed = 0, 0.0
+    step, samples, elapsed = 0, 0, 0.0
     checkpoint = out / "checkpoint.pt"
     if checkpoint.is_file():
-        state = torch.load(checkpoint, map_location=accelerator.device, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         objective.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
-        average, step, elapsed = state["average"], state["step"], state["elapsed"]
+        average = {name: value.to(accelerator.device) for name, value in state["average"].items()}
+        step, samples, elapsed = state["step"], state["samples"], state["elapsed"]
         accelerator.print(f"resumed at step {step}, {elapsed / 60:.1f} of {schedule.minutes:g} minutes spent")
 
     def save() -> None:
@@ -125,10 +127,17 @@ def train(
             return
         temporary = checkpoint.with_suffix(".tmp")
         torch.save(
-            {"model": objective.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step, "elapsed": elapsed},
+            {
+                "model": objective.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "average": average,
+                "step": step,
+                "samples": samples,
+                "elapsed": elapsed,
+            },
             temporary,
         )
-        os.replace(temporary, checkpoint)
+        temporary.replace(checkpoint)
 
     model.train()
     began, saved, logged = time.monotonic() - elapsed, time.monotonic(), time.monotonic()
@@ -151,6 +160,7 @@ def train(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
+        samples += schedule.batch_size * accelerator.num_processes
         decay = min(schedule.ema, (1 + step) / (10 + step))
         with torch.no_grad():
             for name, p in objective.named_parameters():
@@ -162,7 +172,7 @@ def train(
         if time.monotonic() - logged > 20:
             row = {"step": step, "minutes": round(elapsed / 60, 2), "rate": rate, **{k: round(v / count, 5) for k, v in sums.items()}}
             if accelerator.is_main_process:
-                with open(out / "log.jsonl", "a", encoding="utf-8") as log:
+                with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                     log.write(json.dumps(row) + "\n")
                 print(row, flush=True)
             sums, count, logged = {}, 0, time.monotonic()
@@ -175,4 +185,4 @@ def train(
             if name in average:
                 p.copy_(average[name])
     objective.eval()
-    return {"steps": step, "samples": step * schedule.batch_size * accelerator.num_processes, "hours": round(elapsed / 3600, 3)}
+    return {"steps": step, "samples": samples, "hours": round(elapsed / 3600, 3)}

@@ -58,9 +58,7 @@ class Objective(torch.nn.Module):
         sam, device = self.sam, self.sam.device
         inputs = torch.cat([sam.preprocess(group.images.to(device)) for group in groups])
         embeddings = sam.image_encoder(inputs).repeat_interleave(PROMPTS_PER_IMAGE, dim=0)
-        sparse, dense = encode_prompts(
-            sam, torch.cat([g.prompts for g in groups]).to(device), torch.cat([g.labels for g in groups]).to(device)
-        )
+        sparse, dense = encode_prompts(sam, torch.cat([g.prompts for g in groups]).to(device), torch.cat([g.labels for g in groups]).to(device))
         logits, predicted = decode_batch(sam.mask_decoder, embeddings, sam.prompt_encoder.get_dense_pe(), sparse, dense)
         mask_losses, ious = [], []
         for group, low in zip(groups, logits.float().split([len(g.masks) for g in groups]), strict=True):
@@ -106,9 +104,7 @@ def decode_batch(
     n, channels, height, width = source.shape
     states, source = decoder.transformer(source, image_pe.expand(n, -1, -1, -1), tokens)
     upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(n, channels, height, width))
-    kernels = torch.stack(
-        [mlp(states[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
-    )
+    kernels = torch.stack([mlp(states[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
     return torch.einsum("nkc,nchw->nkhw", kernels, upscaled), decoder.iou_prediction_head(states[:, 0])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 
 from synthgen.minis.train.loop import add_arguments, schedule_of, train
@@ -129,7 +130,8 @@ def main(argv: list[str]) -> None:
     torch.manual_seed(arguments.seed)
     vae = AutoencoderKL(**CONFIG)
     facts = train(Objective(vae, arguments.kl), batches(objects, street), schedule_of(arguments, ema=0.995), arguments.out)
-    finish(vae, objects, street, facts, arguments.out)
+    if PartialState().is_main_process:
+        finish(vae, objects, street, facts, arguments.out)
 
 
 def finish(vae: AutoencoderKL, objects: Scenes, street: Scenes, facts: dict[str, Any], out: Path) -> None:

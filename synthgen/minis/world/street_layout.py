@@ -3,6 +3,7 @@
 Frame: metres, X to the right of the camera, Y up from the ground, z away from the camera.
 A point projects to x = vanish_x + f X / z, y = horizon_y - f (Y - camera height) / z, in output pixels.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,20 +12,37 @@ import numpy as np
 
 FAR_M = 60.0
 BACKDROP_M = 34.0
-MIN_PERSON_PX = 15.0   # at a picture 64 px high
-LOOKS = 12             # uniform numbers carried by each thing, so that painters need no generator
+MIN_PERSON_PX = 15.0  # at a picture 64 px high
+LOOKS = 12  # uniform numbers carried by each thing, so that painters need no generator
 
 CAR_COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (198, 34, 36), "blue": (36, 78, 190), "white": (236, 236, 232), "yellow": (240, 196, 30),
-    "green": (34, 132, 72), "black": (40, 42, 48), "silver": (164, 170, 178), "orange": (234, 116, 26),
+    "red": (198, 34, 36),
+    "blue": (36, 78, 190),
+    "white": (236, 236, 232),
+    "yellow": (240, 196, 30),
+    "green": (34, 132, 72),
+    "black": (40, 42, 48),
+    "silver": (164, 170, 178),
+    "orange": (234, 116, 26),
 }
 BUS_COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (204, 40, 40), "yellow": (244, 190, 36), "blue": (40, 96, 196), "green": (44, 140, 84),
+    "red": (204, 40, 40),
+    "yellow": (244, 190, 36),
+    "blue": (40, 96, 196),
+    "green": (44, 140, 84),
     "white": (238, 238, 234),
 }
 FACADES: tuple[tuple[int, int, int], ...] = (
-    (182, 84, 62), (206, 130, 84), (224, 196, 142), (170, 158, 146), (206, 204, 196), (146, 94, 78),
-    (190, 172, 116), (150, 162, 170), (222, 168, 130), (134, 128, 134),
+    (182, 84, 62),
+    (206, 130, 84),
+    (224, 196, 142),
+    (170, 158, 146),
+    (206, 204, 196),
+    (146, 94, 78),
+    (190, 172, 116),
+    (150, 162, 170),
+    (222, 168, 130),
+    (134, 128, 134),
 )
 
 
@@ -69,11 +87,11 @@ class Side:
     """One side of the road; lateral positions are signed, outward from `kerb` to `front`."""
 
     sign: int
-    kind: str              # "row" houses at the walk, "yard" houses behind grass, "park" no houses
+    kind: str  # "row" houses at the walk, "yard" houses behind grass, "park" no houses
     kerb: float
     outer: float
     front: float
-    barrier: str           # "", "wall" or "fence"
+    barrier: str  # "", "wall" or "fence"
     barrier_height_m: float
     buildings: tuple[Building, ...]
     look: tuple[float, ...]
@@ -88,8 +106,8 @@ class Thing:
     z: float
     look: tuple[float, ...]
     colour: str = ""
-    view: str = ""         # vehicles: "rear", "front" or "side"
-    behind: int = 0        # -1 or 1: stands behind the barrier of that side
+    view: str = ""  # vehicles: "rear", "front" or "side"
+    behind: int = 0  # -1 or 1: stands behind the barrier of that side
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +115,8 @@ class Street:
     camera: Camera
     sides: tuple[Side, Side]
     things: tuple[Thing, ...]
-    crossing_m: float      # near edge of a zebra crossing, 0 for none
-    backdrop: str          # "buildings" or "trees"
+    crossing_m: float  # near edge of a zebra crossing, 0 for none
+    backdrop: str  # "buildings" or "trees"
     place: str
     template: int
     look: tuple[float, ...]
@@ -140,13 +158,11 @@ def _side(rng: np.random.Generator, sign: int, half: float, shift: float) -> Sid
     houses = _buildings(rng)
     kerb = sign * half - shift
     outer = kerb + sign * walk
-    return Side(sign, kind, kerb, outer, outer + sign * strip, barrier, height,
-                houses if kind != "park" else (), _look(rng))
+    return Side(sign, kind, kerb, outer, outer + sign * strip, barrier, height, houses if kind != "park" else (), _look(rng))
 
 
 def _trees(rng: np.random.Generator, camera: Camera, side: Side) -> list[Thing]:
-    most = {"row": (0.62, 0.30, 0.08, 0.0), "yard": (0.15, 0.45, 0.40, 0.0),
-            "park": (0.0, 0.2, 0.45, 0.35)}[side.kind]
+    most = {"row": (0.62, 0.30, 0.08, 0.0), "yard": (0.15, 0.45, 0.40, 0.0), "park": (0.0, 0.2, 0.45, 0.35)}[side.kind]
     count = int(_pick(rng, ("0", "1", "2", "3"), most))
     trees = []
     for _ in range(count):
@@ -166,12 +182,19 @@ def _vehicles(rng: np.random.Generator, half: float, shift: float) -> list[Thing
     own, other = half * 0.5 - shift, -half * 0.5 - shift
     crossing = rng.random() < 0.22
     if crossing:
-        slots = [(rng.uniform(-2.6, 2.6) - shift, rng.uniform(5.2, 7.6), "side"),
-                 (own, rng.uniform(11.0, 14.0), "rear"), (other, rng.uniform(10.5, 13.5), "front")]
+        slots = [
+            (rng.uniform(-2.6, 2.6) - shift, rng.uniform(5.2, 7.6), "side"),
+            (own, rng.uniform(11.0, 14.0), "rear"),
+            (other, rng.uniform(10.5, 13.5), "front"),
+        ]
     else:
-        slots = [(own, rng.uniform(4.6, 7.6), "rear"), (other, rng.uniform(4.6, 7.6), "front"),
-                 (own, rng.uniform(11.0, 14.0), "rear"), (other, rng.uniform(10.5, 13.5), "front")]
-        order = rng.permutation(4) if rng.random() < 0.5 else rng.permuted(np.array([0, 1])).tolist() + [2, 3]
+        slots = [
+            (own, rng.uniform(4.6, 7.6), "rear"),
+            (other, rng.uniform(4.6, 7.6), "front"),
+            (own, rng.uniform(11.0, 14.0), "rear"),
+            (other, rng.uniform(10.5, 13.5), "front"),
+        ]
+        order = rng.permutation(4) if rng.random() < 0.5 else [*rng.permuted(np.array([0, 1])).tolist(), 2, 3]
         slots = [slots[int(i)] for i in order]
     vehicles = []
     for x, z, view in slots[:count]:
@@ -179,13 +202,11 @@ def _vehicles(rng: np.random.Generator, half: float, shift: float) -> list[Thing
         names = tuple(CAR_COLOURS if kind == "car" else BUS_COLOURS)
         if kind != "car":
             z = z * 1.05 + (2.2 if view == "side" else 1.2)
-        vehicles.append(Thing(kind, x + rng.uniform(-0.25, 0.25), z, _look(rng),
-                              names[int(rng.integers(len(names)))], view))
+        vehicles.append(Thing(kind, x + rng.uniform(-0.25, 0.25), z, _look(rng), names[int(rng.integers(len(names)))], view))
     return vehicles
 
 
-def _beside(rng: np.random.Generator, camera: Camera, side: Side, kind: str, tallest_m: float,
-            least_px: float, widest_m: float) -> Thing:
+def _beside(rng: np.random.Generator, camera: Camera, side: Side, kind: str, tallest_m: float, least_px: float, widest_m: float) -> Thing:
     """A thing on the walk, near enough that `tallest_m` covers `least_px`, and inside the picture."""
     room = (camera.width_px - camera.vanish_x) if side.sign > 0 else camera.vanish_x
     furthest = camera.focal_px * tallest_m / (least_px * camera.height_px / 64)
@@ -211,8 +232,7 @@ def _free(camera: Camera, thing: Thing, width_m: float, taken: list[tuple[float,
     return True
 
 
-def _near_field(rng: np.random.Generator, camera: Camera, sides: tuple[Side, Side], crossing_m: float
-                ) -> list[Thing]:
+def _near_field(rng: np.random.Generator, camera: Camera, sides: tuple[Side, Side], crossing_m: float) -> list[Thing]:
     """People, two-wheelers and poles, each in picture columns of its own; what finds no room is left out."""
     found: list[Thing] = []
     taken: list[tuple[float, float]] = []
@@ -249,8 +269,7 @@ def plan(rng: np.random.Generator, size_px: tuple[int, int]) -> Street:
     """Draw the layout of one street; the same generator state and size give the same street."""
     height, width = size_px
     focal = height * 0.86 * float(np.clip(width / height / 1.5, 0.78, 1.1))
-    camera = Camera(height, width, focal, width * (0.5 + rng.uniform(-0.15, 0.15)),
-                    height * rng.uniform(0.41, 0.49), rng.uniform(1.45, 1.85))
+    camera = Camera(height, width, focal, width * (0.5 + rng.uniform(-0.15, 0.15)), height * rng.uniform(0.41, 0.49), rng.uniform(1.45, 1.85))
     half, shift = rng.uniform(2.7, 3.5), rng.uniform(-0.9, 0.9)
     sides = (_side(rng, -1, half, shift), _side(rng, 1, half, shift))
     crossing = rng.uniform(4.2, 5.6) if rng.random() < 0.35 else 0.0
@@ -258,8 +277,20 @@ def plan(rng: np.random.Generator, size_px: tuple[int, int]) -> Street:
     for side in sides:
         things += _trees(rng, camera, side)
     kinds = {side.kind for side in sides}
-    places = (("park road", "country road") if kinds == {"park"} else
-              ("city street", "city road", "street") if kinds == {"row"} else ("street", "road", "avenue"))
-    return Street(camera, sides, tuple(sorted(things, key=lambda t: -t.z)), crossing,
-                  _pick(rng, ("buildings", "trees"), (0.5, 0.5)), places[int(rng.integers(len(places)))],
-                  int(rng.integers(4)), _look(rng))
+    places = (
+        ("park road", "country road")
+        if kinds == {"park"}
+        else ("city street", "city road", "street")
+        if kinds == {"row"}
+        else ("street", "road", "avenue")
+    )
+    return Street(
+        camera,
+        sides,
+        tuple(sorted(things, key=lambda t: -t.z)),
+        crossing,
+        _pick(rng, ("buildings", "trees"), (0.5, 0.5)),
+        places[int(rng.integers(len(places)))],
+        int(rng.integers(4)),
+        _look(rng),
+    )

@@ -1,4 +1,5 @@
 """Painters of what does not count: ground, houses, barriers, trees, the far end of the street."""
+
 from __future__ import annotations
 
 from math import cos, sin
@@ -39,12 +40,11 @@ def ground(canvas: Canvas, street: Street) -> None:
     for side in street.sides:
         border = 0.0 if side.sign < 0 else float(width)
         canvas.begin(SIDEWALK if side.kind == "row" else TERRAIN, surface="ground")
-        canvas.poly(((border, edge[1]), edge, (edge[0], height), (border, height)),
-                    pavement if side.kind == "row" else grass)
+        canvas.poly(((border, edge[1]), edge, (edge[0], height), (border, height)), pavement if side.kind == "row" else grass)
         canvas.begin(SIDEWALK, surface="ground")
         _strip(canvas, camera, side.kerb, side.outer, near, FAR_M, pavement)
         for i in range(6):
-            z = 2.6 * 1.36 ** i
+            z = 2.6 * 1.36**i
             _strip(canvas, camera, side.kerb, side.outer, z, z * 1.02, dim(pavement, 0.88), inside=True)
     left, right = street.sides[0].kerb, street.sides[1].kerb
     canvas.begin(ROAD, surface="ground")
@@ -86,8 +86,7 @@ def ground(canvas: Canvas, street: Street) -> None:
             x += 0.84
 
 
-def _strip(canvas: Canvas, camera: Camera, x0: float, x1: float, z0: float, z1: float, colour: Colour,
-           inside: bool = False) -> None:
+def _strip(canvas: Canvas, camera: Camera, x0: float, x1: float, z0: float, z1: float, colour: Colour, inside: bool = False) -> None:
     canvas.poly(
         (camera.at(x0, 0, z0), camera.at(x1, 0, z0), camera.at(x1, 0, z1), camera.at(x0, 0, z1)),
         colour,
@@ -106,9 +105,7 @@ def backdrop(canvas: Canvas, street: Street) -> None:
         leaf = mix(leaf, _SNOW, 0.55)
     canvas.begin(BUILDING if houses else VEGETATION, depth_m=BACKDROP_M)
     base: Colour = (150, 146, 144) if houses else leaf
-    canvas.poly(
-        ((0, foot), (camera.width_px, foot), (camera.width_px, foot - 3.4 * k), (0, foot - 3.4 * k)), base
-    )
+    canvas.poly(((0, foot), (camera.width_px, foot), (camera.width_px, foot - 3.4 * k), (0, foot - 3.4 * k)), base)
     x, i = -2.0, 0
     while x < camera.width_px + 2:
         share = look[i % len(look)]
@@ -117,8 +114,9 @@ def backdrop(canvas: Canvas, street: Street) -> None:
             colour = mix(FACADES[(i * 3 + int(look[7] * 10)) % len(FACADES)], (150, 160, 175), 0.3)
             canvas.poly(((x, foot), (x + wide, foot), (x + wide, foot - tall), (x, foot - tall)), colour)
             if canvas.tint.snow:
-                canvas.poly(((x, foot - tall), (x + wide, foot - tall), (x + wide, foot - tall + 0.8 * k),
-                             (x, foot - tall + 0.8 * k)), _SNOW, inside=True)
+                canvas.poly(
+                    ((x, foot - tall), (x + wide, foot - tall), (x + wide, foot - tall + 0.8 * k), (x, foot - tall + 0.8 * k)), _SNOW, inside=True
+                )
             for j in range(2):
                 lit = canvas.tint.windows and (i + j) % 2 == 0
                 y = foot - tall + (1.6 + 2.6 * j) * k
@@ -184,18 +182,28 @@ def _house(canvas: Canvas, camera: Camera, side: Side, house: Building, visible:
     if house.near_m >= visible:
         canvas.begin(BUILDING, depth_m=house.near_m)
         outward = x + side.sign * 9.0
-        canvas.poly((camera.at(x, 0, near), camera.at(outward, 0, near), camera.at(outward, top, near),
-                     camera.at(x, top, near)), gable)
+        canvas.poly((camera.at(x, 0, near), camera.at(outward, 0, near), camera.at(outward, top, near), camera.at(x, top, near)), gable)
         for row in range(int(top / 2.9)):
             y = 0.9 + 2.9 * row
             for column in range(3):
                 a = x + side.sign * (0.9 + 2.6 * column)
                 lit = lamps and (row * 5 + column * 3 + int(look[2] * 100)) % 5 < 2
-                canvas.poly((camera.at(a, y, near), camera.at(a + side.sign * 1.2, y, near),
-                             camera.at(a + side.sign * 1.2, y + 1.5, near), camera.at(a, y + 1.5, near)),
-                            _LIT if lit else (88, 98, 112), inside=True, glow=lit)
-        canvas.poly((camera.at(x, top - 0.45, near), camera.at(outward, top - 0.45, near),
-                     camera.at(outward, top, near), camera.at(x, top, near)), roof, inside=True)
+                canvas.poly(
+                    (
+                        camera.at(a, y, near),
+                        camera.at(a + side.sign * 1.2, y, near),
+                        camera.at(a + side.sign * 1.2, y + 1.5, near),
+                        camera.at(a, y + 1.5, near),
+                    ),
+                    _LIT if lit else (88, 98, 112),
+                    inside=True,
+                    glow=lit,
+                )
+        canvas.poly(
+            (camera.at(x, top - 0.45, near), camera.at(outward, top - 0.45, near), camera.at(outward, top, near), camera.at(x, top, near)),
+            roof,
+            inside=True,
+        )
     canvas.begin(BUILDING, surface="facade", depth_m=x)
     pitched = look[1] < 0.5
     _wall_quad(canvas, camera, x, near, house.far_m, 0, top, face)
@@ -218,19 +226,13 @@ def _house(canvas: Canvas, camera: Camera, side: Side, house: Building, visible:
             y = row * rise
             lit = lamps and (row * 7 + column * 3 + int(look[7] * 100)) % 9 < 4
             if row == 0 and shop:
-                _wall_quad(canvas, camera, x, a - wide * 0.2, b + wide * 0.2, 0.4, rise - 0.75,
-                           _LIT if lamps else (104, 122, 138), True, lamps)
+                _wall_quad(canvas, camera, x, a - wide * 0.2, b + wide * 0.2, 0.4, rise - 0.75, _LIT if lamps else (104, 122, 138), True, lamps)
                 continue
             if b < 16.0:
-                _wall_quad(
-                    canvas, camera, x, a - 0.14, b + 0.14, y + rise * 0.26, y + rise * 0.88, frame, True
-                )
-            _wall_quad(
-                canvas, camera, x, a, b, y + rise * 0.31, y + rise * 0.82, _LIT if lit else pane, True, lit
-            )
+                _wall_quad(canvas, camera, x, a - 0.14, b + 0.14, y + rise * 0.26, y + rise * 0.88, frame, True)
+            _wall_quad(canvas, camera, x, a, b, y + rise * 0.31, y + rise * 0.82, _LIT if lit else pane, True, lit)
     if shop:
-        _wall_quad(canvas, camera, x, near, house.far_m, rise - 0.75, rise - 0.2,
-                   _AWNINGS[int(look[8] * 4) % 4], True)
+        _wall_quad(canvas, camera, x, near, house.far_m, rise - 0.75, rise - 0.2, _AWNINGS[int(look[8] * 4) % 4], True)
     _wall_quad(canvas, camera, x, near, house.far_m, top - (1.0 if pitched else 0.4), top, roof, True)
 
 
@@ -255,9 +257,7 @@ def barrier(canvas: Canvas, camera: Camera, side: Side) -> None:
                 dim(colour, 0.8),
                 True,
             )
-        _wall_quad(
-            canvas, camera, x, near, far, tall * 0.88, tall, _SNOW if snow else dim(colour, 1.15), True
-        )
+        _wall_quad(canvas, camera, x, near, far, tall * 0.88, tall, _SNOW if snow else dim(colour, 1.15), True)
         return
     colour = ((232, 230, 222), (122, 84, 56), (74, 84, 88))[int(look[0] * 3) % 3]
     gap = mix(dim(colour, 0.45), (70, 100, 60), 0.4)
@@ -286,9 +286,7 @@ def hedge(canvas: Canvas, camera: Camera, side: Side) -> None:
     x, i = start, 2
     while -8 < x < camera.width_px + 8:
         r = (1.6 + 1.2 * look[i % len(look)]) * k
-        canvas.oval(
-            x, foot - r * 0.75, r * 1.2, r * 0.95, mix(leaf, (40, 80, 44), 0.4 * look[(i + 4) % len(look)])
-        )
+        canvas.oval(x, foot - r * 0.75, r * 1.2, r * 0.95, mix(leaf, (40, 80, 44), 0.4 * look[(i + 4) % len(look)]))
         x += side.sign * r * 1.35
         i += 1
 

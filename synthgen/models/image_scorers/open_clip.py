@@ -1,7 +1,7 @@
 """Image and text embeddings of CLIP (Radford et al., 2021) through open_clip: the mini one and the released ones alike.
 
-    scorer: {name: open_clip}                                                               the mini that ships
-    scorer: {name: open_clip, model: "hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K"}        a Hub model
+scorer: {name: open_clip}                                                               the mini that ships
+scorer: {name: open_clip, model: "hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K"}        a Hub model
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from synthgen.labels import read_label_space
 from synthgen.models import RenderJob, TextEmbedding
 from synthgen.models.provenance import folder_facts, revision_of
 from synthgen.models.text_encoders import sd3 as text_encoder
-from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
+from synthgen.models.weights import loading, resolve
 
 GROUP = 4  # images of one call of a small model
 SMALL = 1e10  # denoiser parameters x image tokens: below, a call costs more than its arithmetic. mini: 5e8; SD3.5-Large at 256 px: 2e12
@@ -72,14 +72,13 @@ class Sd3Renderer:
         revision = {"revision": options.revision} if options.revision else {}
         dtype = torch_dtype(execution, self._device)
         texts = {f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}
-        try:
+        with loading(options.model):
             pipeline = StableDiffusion3Pipeline.from_pretrained(place, **texts, dtype=dtype, **revision)
-            if options.controlnet:
+        if options.controlnet:
+            with loading(options.controlnet):
                 net = SD3ControlNetModel.from_pretrained(resolve(options.controlnet), dtype=dtype)
-                _encode_without_noise(pipeline.vae)
-                pipeline = StableDiffusion3ControlNetPipeline(controlnet=net, **pipeline.components)
-        except HUB_ERRORS as error:
-            raise hub_error(options.controlnet if "pipeline" in locals() else options.model, error) from error
+            _encode_without_noise(pipeline.vae)
+            pipeline = StableDiffusion3ControlNetPipeline(controlnet=net, **pipeline.components)
         if execution.offload and self._device.type == "cuda":
             pipeline.enable_model_cpu_offload(device=self._device)
         else:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from synthgen.errors import ModelError
 from synthgen.models import TextEmbedding
 from synthgen.models.provenance import folder_facts, revision_of
-from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
+from synthgen.models.weights import loading, resolve
 
 
 class Options(BaseModel):
@@ -51,22 +51,21 @@ class Sd3TextEncoder:
         self._length = length if length >= 0 else int(folder_facts(place).get("max_sequence_length", 256))
         revision = {"revision": options.revision} if options.revision else {}
         without_t5 = {} if options.t5 and has_t5(place, revision) else {"text_encoder_3": None, "tokenizer_3": None}
-        try:
+        with loading(options.model):
             # encode_prompt asks the transformer for its width when T5 is absent: its configuration is enough
             config = SD3Transformer2DModel.load_config(place, subfolder="transformer", **revision)
-            with init_empty_weights():
+            with init_empty_weights(include_buffers=True):  # SD3.5-Large has 360 MB of positions
                 transformer = SD3Transformer2DModel.from_config(config)
             self._pipeline = StableDiffusion3Pipeline.from_pretrained(
                 place, transformer=transformer, vae=None, **without_t5, dtype=torch_dtype(execution, self._device), **revision
             )
-        except HUB_ERRORS as error:
-            raise hub_error(options.model, error) from error
         for part in (self._pipeline.text_encoder, self._pipeline.text_encoder_2, self._pipeline.text_encoder_3):
             if part is not None:
                 part.to(self._device)
         self._torch = torch
         if options.pooled == "t5" and self._pipeline.text_encoder_3 is None:
-            raise ModelError(f"model {options.model!r}: pooled: t5 needs a T5 encoder, which {'is switched off' if not options.t5 else 'it lacks'}; use pooled: clip")
+            why = "it lacks" if options.t5 else "is switched off"
+            raise ModelError(f"model {options.model!r}: pooled: t5 needs a T5 encoder, which {why}; use pooled: clip")
         t5 = "" if "text_encoder_3" in without_t5 else "+t5"
         self.id = f"sd3:{options.model}@{revision_of(options.model, options.revision)}:{options.pooled}{t5}:{self._length}"
 
@@ -93,10 +92,8 @@ def has_t5(place: Any, revision: dict[str, str]) -> bool:
     """Whether a pipeline folder or repository names a third text encoder. Raises ModelError if the model cannot be reached."""
     from diffusers import StableDiffusion3Pipeline
 
-    try:
+    with loading(str(place)):
         index = StableDiffusion3Pipeline.load_config(place, **revision)
-    except HUB_ERRORS as error:
-        raise hub_error(str(place), error) from error
     return (index.get("text_encoder_3") or [None])[0] is not None
 
 

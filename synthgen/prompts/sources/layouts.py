@@ -1,4 +1,4 @@
-"""Label maps to render from: every mask of a labelled folder, with a sentence that names what it shows (DGInStyle's prompts, the generator of FLEX-Seg).
+"""Label maps to render from: every mask of a labelled folder, with a sentence that names what it shows (DGInStyle prompts, generator of FLEX-Seg).
 
 They are for a renderer with a ControlNet, and the proposer `layout` then takes the map itself as the coarse mask. One map gives one candidate for
 each domain word, so a labelled set of fair days becomes one of nights and fog.

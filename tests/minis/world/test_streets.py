@@ -1,4 +1,5 @@
 """The drawn street world: determinism, exact masks, what occurs, what the caption says."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_persons_are_tall_enough_to_read(scenes: list[Drawing]) -> None:
             rows = np.flatnonzero(np.any(scene.instances == i, axis=1))
             heights.append(rows[-1] - rows[0] + 1)
     assert np.median(heights) >= 15
-    assert np.mean(np.array(heights) >= 13) > 0.95   # the rest is half hidden
+    assert np.mean(np.array(heights) >= 13) > 0.95  # the rest is half hidden
 
 
 def test_caption_names_the_domain_and_the_vehicles(scenes: list[Drawing]) -> None:
@@ -115,9 +116,7 @@ def test_caption_names_the_domain_and_the_vehicles(scenes: list[Drawing]) -> Non
 
 
 def test_domains_look_as_they_are_called() -> None:
-    pictures = {
-        domain: np.stack([draw(seed, domain=domain).image for seed in range(20)]) for domain in DOMAINS
-    }
+    pictures = {domain: np.stack([draw(seed, domain=domain).image for seed in range(20)]) for domain in DOMAINS}
     masks = np.stack([draw(seed).mask for seed in range(20)])
     bright = {domain: float(picture.mean()) for domain, picture in pictures.items()}
     assert bright["night"] < bright["rain"] < bright["day"] < bright["snow"]

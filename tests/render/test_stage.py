@@ -1,0 +1,233 @@
+"""The render stage: keys, seeds, what a renderer is asked for, and what becomes of what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+from doubles.mini_family import write_family
+
+from synthgen.errors import InputError
+from synthgen.images import read_image, write_image
+from synthgen.models import RenderJob, TextEmbedding
+from synthgen.prompts.store import EmbeddingWriter
+from synthgen.recipe import Recipe
+from synthgen.records import PromptRecord, Rejected, RenderRecord, seed_of
+from synthgen.render import stage
+from synthgen.render.stage import RenderStage
+
+SIZE = (24, 32)
+
+
+class Recorder:
+    """A renderer that notes its jobs and paints each seed in a colour of its own."""
+
+    id, revision, steps, guidance = "recorder", "r7", 3, 1.5
+
+    def __init__(self) -> None:
+        self.batches: list[list[RenderJob]] = []
+
+    @property
+    def jobs(self) -> list[RenderJob]:
+        return [job for batch in self.batches for job in batch]
+
+    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
+        self.batches.append(list(jobs))
+        return [None if "fails" in job.prompt else np.full((job.height_px, job.width_px, 3), job.seed % 251, np.uint8) for job in jobs]
+
+
+def recipe_of(**changes: Any) -> Recipe:
+    raw: dict[str, Any] = {
+        "name": "test",
+        "seed": 3,
+        "labels": {"space": "objects"},
+        "prompts": {"embedder": {"name": "sd3", "model": "some/model"}},
+        "render": {"renderer": {"name": "sd3", "model": "some/model"}, "height_px": SIZE[0], "width_px": SIZE[1], "negative": "blur"},
+        "execution": {"device": "cpu", "batch_size": 2},
+    }
+    for dotted, value in changes.items():
+        section, _, key = dotted.partition("__")
+        raw[section] = raw[section] | {key: value} if key else value
+    return Recipe.model_validate(raw)
+
+
+def row_of(number: int, **changes: Any) -> PromptRecord:
+    plain: dict[str, Any] = {
+        "key": f"p{number:015x}",
+        "parent": "",
+        "class_name": "car",
+        "class_id": 3,
+        "prompt": f"a car, number {number}",
+        "attributes": ("time=night",),
+        "source": "grammar",
+        "order": number,
+        "similarity": -1.0,
+        "nearest": "",
+        "embedder": "e",
+        "embedding_file": "",
+        "photograph": "",
+        "layout": "",
+    }
+    return PromptRecord(**plain | changes)
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Callable[..., tuple[list[Any], Recorder]]:
+    """`render(rows, recipe)` -> (what the stage gives, the renderer with its jobs); the run folder is tmp_path, the unit's is tmp_path/work."""
+
+    def do(rows: Sequence[PromptRecord], recipe: Recipe | None = None) -> tuple[list[Any], Recorder]:
+        recorder = Recorder()
+        (tmp_path / "work").mkdir(exist_ok=True)
+        return list(RenderStage(recipe or recipe_of(), tmp_path, recorder).process(rows, tmp_path / "work", "u-7")), recorder
+
+    return do
+
+
+def test_each_image_has_a_row_and_a_lossless_file(render: Callable[..., Any], tmp_path: Path) -> None:
+    prompts = [row_of(number) for number in range(3)]
+    rows, recorder = render(prompts, recipe_of(render__images_per_prompt=2))
+    assert all(type(row) is RenderRecord for row in rows)
+    assert [row.parent for row in rows] == [prompt.key for prompt in prompts for _ in range(2)]
+    assert len({row.key for row in rows}) == 6
+    for row, job in zip(rows, recorder.jobs, strict=True):
+        assert (row.key, row.seed) == (job.key, seed_of(job.key))
+        assert (row.prompt, row.class_name, row.class_id, row.attributes) == (job.prompt, "car", 3, ("time=night",))
+        assert (row.height_px, row.width_px) == SIZE
+        assert (row.renderer, row.model_revision, row.steps, row.guidance) == ("recorder", "r7", 3, 1.5)
+        assert row.image == f"render/u-7/{row.key}.png"
+        np.testing.assert_array_equal(read_image(tmp_path / "work" / f"{row.key}.png"), np.full((*SIZE, 3), row.seed % 251, np.uint8))
+        assert job.negative == "blur"
+
+
+def test_a_key_follows_from_prompt_layout_run_seed_and_number_alone(render: Callable[..., Any]) -> None:
+    prompts = [row_of(number) for number in range(5)]
+    keys = [row.key for row in render(prompts)[0]]
+    for batch_size in (1, 3, 100):
+        rows, recorder = render(prompts[::-1], recipe_of(execution__batch_size=batch_size))
+        assert [row.key for row in rows] == keys[::-1]
+        assert max(map(len, recorder.batches)) == min(batch_size, 5)
+    more = [row.key for row in render(prompts, recipe_of(render__images_per_prompt=2))[0]]
+    assert more[::2] == keys
+    assert not set(keys) & {row.key for row in render(prompts, recipe_of(seed=4))[0]}
+
+
+def test_what_gave_no_image_is_refused_with_its_reason(render: Callable[..., Any], tmp_path: Path) -> None:
+    bad = row_of(1, prompt="this fails")
+    photograph = row_of(2, prompt="this fails too", photograph=str(tmp_path / "photo.jpg"))
+    rows, recorder = render([row_of(0), bad, photograph, row_of(3)])
+    first, second = (row for row in rows if isinstance(row, Rejected))
+    assert [type(row) for row in rows] == [RenderRecord, Rejected, Rejected, RenderRecord]
+    assert (first.key, first.parent, first.stage, first.reason) == (recorder.jobs[1].key, bad.key, "render", "not_finite")
+    assert (second.parent, second.reason, second.detail) == (photograph.key, "unreadable_image", str(tmp_path / "photo.jpg"))
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {f"{rows[0].key}.png", f"{rows[3].key}.png"}
+
+
+def test_the_layout_reaches_the_renderer_as_ids(render: Callable[..., Any], tmp_path: Path) -> None:
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    write_image(ids, tmp_path / "layout.png")
+    (row,), recorder = render([row_of(0, layout=str(tmp_path / "layout.png"))])
+    np.testing.assert_array_equal(recorder.jobs[0].layout, ids)
+    assert row.layout == str(tmp_path / "layout.png")
+    assert row.key != render([row_of(0)])[0][0].key
+
+
+# embeddings
+
+
+def write_bank(path: Path, rows: Sequence[PromptRecord]) -> dict[str, TextEmbedding]:
+    embeddings = {
+        key: TextEmbedding(np.full((2, 3), number, np.float32), np.full(4, number, np.float32))
+        for number, key in enumerate(["negative", *(row.key for row in rows)])
+    }
+    with EmbeddingWriter(path) as writer:
+        for key, embedding in embeddings.items():
+            writer.add(key, embedding)
+    return embeddings
+
+
+def test_a_bank_of_the_same_encoder_is_used(render: Callable[..., Any], tmp_path: Path) -> None:
+    rows = [row_of(number, embedding_file="bank.safetensors") for number in range(3)]
+    bank = write_bank(tmp_path / "bank.safetensors", rows)
+    for job, row in zip(render(rows)[1].jobs, rows, strict=True):
+        for given, kept in ((job.embedding, bank[row.key]), (job.negative_embedding, bank["negative"])):
+            np.testing.assert_array_equal(given.tokens, kept.tokens)
+            np.testing.assert_array_equal(given.pooled, kept.pooled)
+
+
+@pytest.mark.parametrize(
+    "embedder",
+    [{"name": "sd3", "model": "another/model"}, {"name": "sd3", "model": "some/model", "t5": False}, {"name": "doubles.word_bag"}],
+)
+def test_a_bank_of_another_encoder_is_not(render: Callable[..., Any], tmp_path: Path, embedder: dict[str, Any]) -> None:
+    rows = [row_of(0, embedding_file="bank.safetensors")]
+    write_bank(tmp_path / "bank.safetensors", rows)
+    (job,) = render(rows, recipe_of(prompts={"embedder": embedder}))[1].jobs
+    assert job.embedding is None and job.negative_embedding is None
+
+
+def test_a_bank_that_lacks_a_prompt_gives_one_line(render: Callable[..., Any], tmp_path: Path) -> None:
+    write_bank(tmp_path / "bank.safetensors", [row_of(0)])
+    (tmp_path / "torn.safetensors").write_bytes((tmp_path / "bank.safetensors").read_bytes()[:40])
+    for file in ("bank.safetensors", "torn.safetensors", "missing.safetensors"):
+        with pytest.raises(InputError, match=rf"{file}: no embedding of p0+1 .*--redo prompts") as caught:
+            render([row_of(1, embedding_file=file)])
+        assert "\n" not in str(caught.value)
+
+
+# settings
+
+
+def test_settings_hold_what_changes_a_pixel_and_nothing_else(tmp_path: Path) -> None:
+    settings = stage.settings(recipe_of())
+    assert settings["render"]["renderer"]["guidance"] == 4.5  # a default that the recipe does not write down
+    assert settings["revisions"] == {"model": "main"}
+    same = recipe_of(execution={"device": "auto", "batch_size": 9, "unit_rows": 5, "workers": 2})
+    assert stage.settings(same) == settings
+    for change in ({"seed": 4}, {"render__height_px": 48}, {"render__renderer": {"name": "sd3", "model": "some/model", "steps": 9}}):
+        assert stage.settings(recipe_of(**change)) != settings
+
+
+def test_settings_know_the_weights_of_denoiser_and_controlnet(tmp_path: Path) -> None:
+    from synthgen.models.provenance import revision_of
+
+    for name in ("model", "net"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    recipe = recipe_of(render__renderer={"name": "sd3", "model": str(tmp_path / "model"), "controlnet": str(tmp_path / "net")})
+    before = stage.settings(recipe)["revisions"]
+    assert set(before) == {"model", "controlnet"} and all(value.startswith("local-") for value in before.values())
+    (tmp_path / "net" / "config.json").write_text('{"trained": "longer"}')
+    revision_of.cache_clear()
+    after = stage.settings(recipe)["revisions"]
+    assert after["model"] == before["model"] and after["controlnet"] != before["controlnet"]
+
+
+def test_a_machine_without_a_hub_cache_can_still_be_asked_for_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "none"))
+    recipe = recipe_of(render__renderer={"name": "sd3", "model": "never/seen-before"})
+    assert stage.settings(recipe)["revisions"] == {"model": "main"}
+
+
+# with the real backend
+
+
+def test_bytes_do_not_follow_the_batch_size(tmp_path: Path) -> None:
+    family = str(write_family(tmp_path / "family"))
+    made = []
+    for batch_size in (1, 5):
+        recipe = recipe_of(
+            prompts={"embedder": {"name": "sd3", "model": family}},
+            render__renderer={"name": "sd3", "model": family, "steps": 2},
+            execution__batch_size=batch_size,
+        )
+        folder = tmp_path / f"of-{batch_size}"
+        folder.mkdir()
+        rows = list(stage.build(recipe, tmp_path).process([row_of(number) for number in range(5)], folder, "u"))
+        made.append({row.key: (folder / f"{row.key}.png").read_bytes() for row in rows})
+        assert rows[0].renderer == f"sd3:{family}" and rows[0].model_revision.startswith("local-") and rows[0].steps == 2
+    assert made[0] == made[1]
+    assert len(set(made[0].values())) == 5
