@@ -22,6 +22,7 @@ import yaml
 from synthgen import runner
 from synthgen.engines import accelerate, local
 from synthgen.errors import RunError, StorageError
+from synthgen.models.devices import use_threads
 from synthgen.recipe import Recipe, chosen_backends
 from synthgen.runner import StageRun, Unit
 
@@ -158,10 +159,7 @@ def _built(recipe: str, run: Path, name: str) -> Any:
     settings = Recipe.model_validate_json(recipe)
     if accelerate.is_launched() and settings.execution.device == "auto":
         settings = settings.model_copy(update={"execution": settings.execution.model_copy(update={"device": accelerate.device()})})
-    if settings.execution.num_threads:
-        import torch
-
-        torch.set_num_threads(settings.execution.num_threads)
+    use_threads(settings.execution)
     return importlib.import_module(MODULES[name]).build(settings, run)
 
 

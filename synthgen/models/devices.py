@@ -33,3 +33,11 @@ def torch_dtype(execution: Any, device: torch.device) -> torch.dtype:
     if execution.dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[execution.dtype]
+
+
+def use_threads(execution: Any) -> None:
+    """Give torch `execution.num_threads` CPU threads; 0 leaves its own choice."""
+    import torch
+
+    if execution.num_threads:
+        torch.set_num_threads(execution.num_threads)

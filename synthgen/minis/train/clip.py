@@ -28,6 +28,7 @@ from torch.nn.functional import interpolate, log_softmax, normalize
 
 from synthgen.images import write_bytes
 from synthgen.minis.train.loop import add_arguments, schedule_of, train
+from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, augmented, scenes
 from synthgen.minis.world.objects import CLASSES, SPOKEN
 
@@ -204,8 +205,19 @@ def main(argv: list[str]) -> None:
     tokenizer = SimpleTokenizer(str(vocabulary), context_length=CONFIG["model_cfg"]["text_cfg"]["context_length"])
     model = build(arguments.seed)
     facts = train(Objective(model), batches(objects, street, tokenizer), schedule_of(arguments), arguments.out)
-    save(model, vocabulary, arguments.out / "model")
-    print(json.dumps(facts | measure(model, tokenizer, arguments.cache, arguments.held_out)))
+    folder = arguments.out / "model"
+    save(model, vocabulary, folder)
+    quality = measure(model, tokenizer, arguments.cache, arguments.held_out)
+    print(json.dumps(facts | quality))
+    write_model_card(
+        folder,
+        "mini/clip: CLIP in miniature",
+        f"An open_clip model for images at {IMAGE_PX} px and short sentences; its patch tokens are dense features in the space of the texts.",
+        f"{len(objects)} object and {len(street)} street scenes drawn by the project (`synthgen.minis.world`) with their captions",
+        facts,
+        {name: str(value) for name, value in quality.items()},
+        "It knows the words of the captions and no others, and drawings, not photographs.",
+    )
 
 
 @torch.no_grad()

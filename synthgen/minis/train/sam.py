@@ -25,6 +25,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from synthgen.images import write_bytes
 from synthgen.minis.train.loop import add_arguments, schedule_of, train
+from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, augmented, scenes
 from synthgen.models.mask_decoders.segment_anything import MINI, construct
 
@@ -237,8 +238,19 @@ def main(argv: list[str]) -> None:
     torch.manual_seed(arguments.seed)
     sam = construct(MINI)
     facts = train(Objective(sam), batches(objects, street), schedule_of(arguments), arguments.out)
-    save(sam, arguments.out / "model")
-    print(json.dumps(facts | measure(sam, arguments.cache, arguments.held_out)))
+    folder = arguments.out / "model"
+    save(sam, folder)
+    quality = measure(sam, arguments.cache, arguments.held_out)
+    print(json.dumps(facts | quality))
+    write_model_card(
+        folder,
+        "mini/sam: Segment Anything in miniature",
+        "segment_anything's `Sam` with a small `ImageEncoderViT` at 128 px: a mask and its expected IoU from a box or points.",
+        f"{len(objects)} object and {len(street)} street scenes drawn by the project (`synthgen.minis.world`) with exact instance masks",
+        facts,
+        {name: str(value) for name, value in quality.items()},
+        "It knows drawings, not photographs. Poles, riders and other thin or small things come out worst.",
+    )
 
 
 def measure(sam: Sam, cache: Path, rows: int) -> dict[str, Any]:
