@@ -13,11 +13,11 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from segtrain.config import TrainConfig
+from segtrain.config import LoopConfig
 from segtrain.labels import IGNORE
 
 
-def augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, config: TrainConfig) -> tuple[torch.Tensor, torch.Tensor]:
+def augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, config: LoopConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (H, W, 3) uint8 and mask (H, W) uint8 to tensors (3, crop, crop) uint8 and (crop, crop) uint8.
 
     The window is cut out first and resized then, so the cost does not grow with the image.
@@ -44,7 +44,7 @@ def augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, confi
     return pixels, ids[0]
 
 
-def _recolour(pixels: torch.Tensor, rng: np.random.Generator, config: TrainConfig) -> torch.Tensor:
+def _recolour(pixels: torch.Tensor, rng: np.random.Generator, config: LoopConfig) -> torch.Tensor:
     """Brightness, contrast and saturation by a factor of 1 +- jitter each."""
     if not config.jitter:
         return pixels

@@ -12,11 +12,17 @@ from typing import Annotated, Any
 
 import typer
 
-from segtrain.config import TrainConfig, train_config
+from segtrain.config import TrainConfig, checked, train_config
 from segtrain.errors import SegtrainError
+from segtrain.few_shot.config import BaseConfig, NovelConfig
+from segtrain.options import command_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 _DEFAULT = TrainConfig.model_construct(data=(), out=Path())
+
+
+few_shot = typer.Typer(no_args_is_help=True, help="Generalised few-shot segmentation: base classes first, then novel ones from a few shots.")
+app.add_typer(few_shot, name="few-shot")
 
 
 @app.callback()
@@ -59,7 +65,7 @@ def train(
     batch_size: Annotated[int, _setting("batch_size", rich_help_panel="Optimisation")] = _DEFAULT.batch_size,
     learning_rate: Annotated[float, _setting("learning_rate", rich_help_panel="Optimisation")] = _DEFAULT.learning_rate,
     weight_decay: Annotated[float, _setting("weight_decay", rich_help_panel="Optimisation")] = _DEFAULT.weight_decay,
-    schedule: Annotated[str, _setting("schedule", metavar="poly|cosine", rich_help_panel="Optimisation")] = _DEFAULT.schedule,
+    schedule: Annotated[str, _setting("schedule", metavar="poly|cosine|constant", rich_help_panel="Optimisation")] = _DEFAULT.schedule,
     warmup_steps: Annotated[int, _setting("warmup_steps", rich_help_panel="Optimisation")] = _DEFAULT.warmup_steps,
     seed: Annotated[int, _setting("seed", rich_help_panel="Optimisation")] = _DEFAULT.seed,
     precision: Annotated[str, _setting("precision", metavar="auto|float32|bfloat16", rich_help_panel="Optimisation")] = _DEFAULT.precision,
@@ -74,7 +80,7 @@ def train(
 
     segtrain train --data runs/demo/dataset --data photos --ratio 1 --ratio 1 --out model
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _log_to_stderr()
     with _one_line_errors():
         config = train_config(
             data=data,
@@ -118,20 +124,68 @@ def evaluate(
     model: Annotated[str, typer.Option(metavar="FOLDER", help="folder that `segtrain train` has written")],
     data: Annotated[str, typer.Option(metavar="FOLDER", help="a finished dataset or a labelled folder")],
     split: Annotated[str, typer.Option(help="split of a dataset; default: validation if there is one, else train")] = "",
-    novel: Annotated[list[str] | None, typer.Option(metavar="CLASS", help="a novel class of a few-shot model; repeat it for more")] = None,
-    convention: Annotated[str, typer.Option(metavar="diam|bam|pop", help="how few-shot work averages base and novel classes")] = "diam",
+    novel: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS", help="a novel class, where the model does not say so itself; repeat it for more")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the scores here as well")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
 ) -> None:
     """Print the IoU of each class, mIoU and boundary F of a model on labelled images.
 
-    mIoU is the mean over the classes present in ground truth or prediction; pixels with id 254 or 255 are excluded.
+    mIoU is the mean over the classes present in ground truth or prediction; pixels with id 254 or 255 are excluded. A few-shot model is also scored
+    as base, novel, mean and harmonic mIoU, in the three conventions of the field.
+
+    segtrain eval --model runs/novel --data held-out
     """
     with _one_line_errors():
         from segtrain.evaluate import evaluate as run
         from segtrain.files import write_whole
 
-        scores = run(model, data, split=split, device=device, novel=tuple(novel or ()), convention=convention)
+        scores = run(model, data, split=split, device=device, novel=tuple(novel or ()))
         typer.echo(scores.table())
         if json_file:
             write_whole(json_file, json.dumps(scores.to_json(), indent=2).encode())
+
+
+def _few_shot_base(values: dict[str, Any]) -> None:
+    _log_to_stderr()
+    with _one_line_errors():
+        config = checked(BaseConfig, values)
+        from segtrain.few_shot.base_learning import learn_base
+
+        typer.echo(learn_base(config))
+
+
+def _few_shot_novel(values: dict[str, Any]) -> None:
+    _log_to_stderr()
+    with _one_line_errors():
+        config = checked(NovelConfig, values)
+        from segtrain.few_shot.novel_learning import learn_novel
+
+        typer.echo(learn_novel(config))
+
+
+few_shot.command("base")(
+    command_of(
+        BaseConfig,
+        _few_shot_base,
+        """Stage 1: learn the base classes of a fold; a killed training is continued by the same command.
+
+        segtrain few-shot base --data drawn --folds pascal-5i --fold 0 --out runs/base
+        """,
+    )
+)
+few_shot.command("novel")(
+    command_of(
+        NovelConfig,
+        _few_shot_novel,
+        """Stage 2: learn the novel classes from a few shots and, if there is one, a synthetic set; a killed training is continued.
+
+        segtrain few-shot novel --base-model runs/base --data drawn --shots 1 --synthetic runs/made/dataset --out runs/novel
+        """,
+    )
+)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

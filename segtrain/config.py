@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from segtrain.errors import ConfigError
+
+Config = TypeVar("Config", bound=BaseModel)
 
 # Settings that change speed or reports only, never a weight: they may differ between a killed training and its continuation.
 FREE_SETTINGS = frozenset(
@@ -15,8 +18,8 @@ FREE_SETTINGS = frozenset(
 )
 
 
-class TrainConfig(BaseModel):
-    """A whole training: unknown keys are refused, values cannot be changed later."""
+class LoopConfig(BaseModel):
+    """What every training needs: data, optimisation, augmentation, execution. Unknown keys are refused, values cannot be changed later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,12 +29,6 @@ class TrainConfig(BaseModel):
         description="a finished dataset (index.json, tars; split `train`) or a labelled folder (images/, labels/, same stems); repeat it for more",
     )
     out: Path = Field(description="folder for the model; a killed training is continued there, that of another training is refused")
-    ratio: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
-        (), description="share of each --data in the mix, in the same order, e.g. 1 and 1 for half and half; default: by number of samples"
-    )
-    classes: Path | None = Field(
-        None, description="labels.yaml for labelled folders that bring none; default: the classes of the first --data that has some"
-    )
     steps: int = Field(2000, ge=1, description="optimiser steps")
     batch_size: int = Field(16, ge=2, description="crops a step")
     crop_px: int = Field(64, ge=32, multiple_of=32, description="side of the square crop; smaller images are padded and the padding ignored")
@@ -39,17 +36,12 @@ class TrainConfig(BaseModel):
     scale_max: float = Field(1.5, gt=0, le=16, description="random scale, at the most")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
     jitter: float = Field(0.25, ge=0, lt=1, description="brightness, contrast and saturation change by a factor of 1 +- this; 0 = off")
-    shuffle_window: int = Field(4096, ge=1, description="samples are shuffled over this many consecutive ones (shards are shuffled as a whole)")
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False, description="weight decay of AdamW")
-    schedule: Literal["poly", "cosine"] = Field("poly", description="how the learning rate falls to 0: (1 - step/steps)^0.9, or half a cosine")
-    warmup_steps: int = Field(0, ge=0, description="the learning rate rises linearly over this many steps first")
-    arch: str = Field("Unet", description="decoder architecture of segmentation_models_pytorch: Unet, FPN, DeepLabV3Plus, Segformer, ...")
-    encoder: str = Field("resnet18", description="encoder of segmentation_models_pytorch; timm models as tu-NAME")
-    encoder_weights: str = Field("none", description="pretrained encoder weights, e.g. imagenet (downloaded); none = random")
-    decoder_channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="comma list, coarse to fine, for Unet, UnetPlusPlus and MAnet; default 64,32,16,16,8 (small, for CPUs)"
+    schedule: Literal["poly", "cosine", "constant"] = Field(
+        "poly", description="how the learning rate falls to 0: (1 - step/steps)^0.9, or half a cosine; constant = it does not"
     )
+    warmup_steps: int = Field(0, ge=0, description="the learning rate rises linearly over this many steps first")
     seed: int = Field(0, ge=0, lt=2**31, description="the same seed and settings give the same weights on a CPU")
     validation: str | None = Field(None, description="dataset or labelled folder to score during and after training")
     validate_every: int = Field(0, ge=0, description="steps between scores; 0 = only at the end")
@@ -60,13 +52,8 @@ class TrainConfig(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto = bfloat16 autocast on CUDA, float32 elsewhere")
 
-    @field_validator("decoder_channels", mode="before")
-    @classmethod
-    def _split_commas(cls, value: Any) -> Any:
-        return [part for part in value.split(",") if part] if isinstance(value, str) else value
-
     @model_validator(mode="after")
-    def _scales_in_order(self) -> TrainConfig:
+    def _scales_in_order(self) -> LoopConfig:
         if self.scale_min > self.scale_max:
             raise ValueError(f"scale_min {self.scale_min} is above scale_max {self.scale_max}")
         return self
@@ -76,14 +63,45 @@ class TrainConfig(BaseModel):
         return self.model_dump(mode="json", exclude=set(FREE_SETTINGS))
 
 
+class TrainConfig(LoopConfig):
+    """A whole training of one network on one mix of datasets."""
+
+    ratio: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        (), description="share of each --data in the mix, in the same order, e.g. 1 and 1 for half and half; default: by number of samples"
+    )
+    classes: Path | None = Field(
+        None, description="labels.yaml for labelled folders that bring none; default: the classes of the first --data that has some"
+    )
+    shuffle_window: int = Field(4096, ge=1, description="samples are shuffled over this many consecutive ones (shards are shuffled as a whole)")
+    arch: str = Field("Unet", description="decoder architecture of segmentation_models_pytorch: Unet, FPN, DeepLabV3Plus, Segformer, ...")
+    encoder: str = Field("resnet18", description="encoder of segmentation_models_pytorch; timm models as tu-NAME")
+    encoder_weights: str = Field(
+        "none",
+        description="imagenet (downloaded), package (for tu-tf_efficientnet_lite0, from a Python package), none = random",
+    )
+    decoder_channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="comma list, coarse to fine, for Unet, UnetPlusPlus and MAnet; default 128,64,64,32,32 (small, for CPUs)"
+    )
+
+    @field_validator("decoder_channels", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
 def train_config(**values: Any) -> TrainConfig:
     """Like the class, but raises ConfigError in one line."""
+    return checked(TrainConfig, values)
+
+
+def checked(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """Settings of that kind. Raises ConfigError that names the first one that is wrong."""
     try:
-        return TrainConfig(**values)
+        return kind.model_validate(dict(values))
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"])) or "settings"
         if problem["type"] == "extra_forbidden":
-            raise ConfigError(f"{key}: no such setting; there are: {', '.join(TrainConfig.model_fields)}") from error
+            raise ConfigError(f"{key}: no such setting; there are: {', '.join(kind.model_fields)}") from error
         got = "" if problem["type"] in ("missing", "value_error") else f" (got {problem['input']!r})"
         raise ConfigError(f"{key}: {problem['msg'].removeprefix('Value error, ')}{got}") from error

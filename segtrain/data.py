@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from segtrain.augment import augment
 from segtrain.config import TrainConfig
 from segtrain.errors import ConfigError, SegtrainError
 from segtrain.labels import LabelSpace, read_label_space
-from segtrain.shards import Source, brings_label_space, open_source
+from segtrain.open_source import brings_label_space, open_source
+from segtrain.sources import Source
 
 # Tags that keep the random streams of one seed apart.
 _ORDER, _AUGMENTATION = 1, 2
@@ -33,6 +35,19 @@ class Batch:
     images: torch.Tensor
     targets: torch.Tensor
     sources: np.ndarray
+
+
+class StepData(Protocol):
+    """Item `step` is the batch of that step, or the SegtrainError that it met: one raised in a worker process would lose its one-line form."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, step: int) -> Batch | SegtrainError: ...
+
+    @property
+    def planned_counts(self) -> list[int]:
+        """Number of samples that each source gives over all steps."""
+        ...
 
 
 def open_sources(config: TrainConfig) -> tuple[list[Source], LabelSpace]:
@@ -88,7 +103,7 @@ def epoch_order(group_sizes: tuple[int, ...], window: int, key: tuple[int, ...])
 
 
 class Mixture(Dataset):
-    """Item `step` is the batch of that step, or the SegtrainError that it met: one raised in a worker process would lose its one-line form."""
+    """Batches of several sources in a fixed mix."""
 
     def __init__(self, sources: Sequence[Source], label_space: LabelSpace, config: TrainConfig) -> None:
         """Raises ConfigError if a source would give no sample at all."""
@@ -115,7 +130,6 @@ class Mixture(Dataset):
 
     @property
     def planned_counts(self) -> list[int]:
-        """Number of samples that each source gives over all steps."""
         return self._before[-1].tolist()
 
     def _batch(self, step: int) -> Batch:
@@ -137,12 +151,12 @@ class Mixture(Dataset):
         return epoch_order(self._sources[number].group_sizes, self._config.shuffle_window, (self._config.seed, _ORDER, number, epoch))
 
 
-def batches(mixture: Mixture, first_step: int, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
+def batches(data: StepData, first_step: int, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
     """The batches of the steps from `first_step` on. Raises SegtrainError."""
-    loader = DataLoader(
-        mixture,
+    loader: DataLoader[Any] = DataLoader(
+        data,  # type: ignore[arg-type]  # a map-style dataset need not be torch's class
         batch_size=None,
-        sampler=range(first_step, len(mixture)),
+        sampler=range(first_step, len(data)),
         num_workers=num_workers,
         pin_memory=pin_memory,
         # Without a generator of its own the loader would draw a number from torch's global one.

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from segtrain.errors import DataError
-from segtrain.few_shot import MEANING, FewShotScores, few_shot_scores
+from segtrain.errors import ConfigError, DataError
+from segtrain.few_shot.scores import MEANING, FewShotScores, few_shot_lines, few_shot_scores
 from segtrain.labels import IGNORE, LabelSpace
 from segtrain.model import Segmenter, load_model
-from segtrain.shards import Source, open_source
+from segtrain.open_source import open_source
+from segtrain.sources import Source
 
 CONVENTION = "mIoU over classes present in ground truth or prediction; pixels with id 254 or 255 excluded"
 BOUNDARY_CONVENTION = "boundary F: label edges of all classes together, matched within 0.75 % of the image diagonal"
@@ -48,10 +49,12 @@ class Scores:
     boundary_f: float
     num_images: int
     split: str
-    few_shot: FewShotScores | None = None
+    few_shot: tuple[FewShotScores, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "convention": CONVENTION, "boundary_convention": BOUNDARY_CONVENTION}
+        """`few_shot` has the scores of each convention under its name, with what it means."""
+        few_shot = {s.convention: {**dataclasses.asdict(s), "meaning": MEANING[s.convention]} for s in self.few_shot}
+        return {**dataclasses.asdict(self), "few_shot": few_shot, "convention": CONVENTION, "boundary_convention": BOUNDARY_CONVENTION}
 
     def table(self) -> str:
         """For people, percent."""
@@ -62,10 +65,7 @@ class Scores:
         if self.foreground_miou is not None:
             lines += [f"foreground mIoU {100 * self.foreground_miou:.2f}  (the same without the background)"]
         lines += [f"pixel accuracy {100 * self.pixel_accuracy:.2f}", f"boundary F {100 * self.boundary_f:.2f}  ({BOUNDARY_CONVENTION})"]
-        if self.few_shot:
-            s = self.few_shot
-            parts = f"base {100 * s.base:.2f}  novel {100 * s.novel:.2f}  mean {100 * s.mean:.2f}  harmonic {100 * s.harmonic:.2f}"
-            lines += [f"{parts}  ({s.convention}: {MEANING[s.convention]})"]
+        lines += few_shot_lines(self.few_shot)
         return "\n".join([*lines, f"{self.num_images} images of split {self.split}"])
 
 
@@ -76,19 +76,21 @@ def evaluate(
     split: str = "",
     device: str = "auto",
     novel: tuple[str, ...] = (),
-    convention: str = "diam",
 ) -> Scores:
     """Score a model folder on a finished dataset or a labelled folder. Raises SegtrainError.
 
-    `split` empty = `validation` if the dataset has one, else `train`. `novel` names the novel classes of a few-shot model.
+    `split` empty = `validation` if the dataset has one, else `train`. `novel` names the novel classes;
+    a model of `segtrain few-shot novel` knows its own.
     """
     segmenter = load_model(model, device)
-    scores = score(segmenter, open_validation(data, segmenter.label_space, split))
-    if not novel:
-        return scores
-    background = next((c.name for c in scores.classes if c.id == segmenter.label_space.background), None)
-    iou = {c.name: c.iou for c in scores.classes if c.iou is not None}
-    return dataclasses.replace(scores, few_shot=few_shot_scores(iou, novel, background, convention))
+    if novel:
+        space = segmenter.label_space
+        unknown = [name for name in novel if name not in {c.name for c in space.classes if c.id != space.background}]
+        if unknown:
+            known = ", ".join(c.name for c in space.classes if c.id != space.background)
+            raise ConfigError(f"novel: {unknown[0]!r} is not a class of the model; classes: {known}")
+        segmenter.novel = novel
+    return score(segmenter, open_validation(data, segmenter.label_space, split))
 
 
 def open_validation(path: str | Path, label_space: LabelSpace, split: str = "") -> Source:
@@ -99,7 +101,10 @@ def open_validation(path: str | Path, label_space: LabelSpace, split: str = "") 
 
 
 def score(segmenter: Segmenter, source: Source) -> Scores:
-    """Score a network as it stands. Memory does not grow with the dataset. Raises DataError."""
+    """Score a network as it stands, in the few-shot conventions too if it has novel classes. Memory does not grow with the dataset.
+
+    Novel classes that occur neither in ground truth nor in prediction do not count. Raises DataError.
+    """
     space = segmenter.label_space
     # torchmetrics wants two classes at the least.
     counts = MulticlassConfusionMatrix(max(2, len(space.classes)), ignore_index=IGNORE, validate_args=False)
@@ -114,7 +119,13 @@ def score(segmenter: Segmenter, source: Source) -> Scores:
             boundary += boundary_counts(guess, truth)
     if not num_images:
         raise DataError(f"{source.path}: no images to score")
-    return _scores(counts.compute().numpy(), boundary, space, num_images, source.split)
+    scores = _scores(counts.compute().numpy(), boundary, space, num_images, source.split)
+    background = next((c.name for c in scores.classes if c.id == space.background), None)
+    iou = {c.name: c.iou for c in scores.classes if c.iou is not None}
+    novel = [name for name in segmenter.novel if name in iou]
+    if not novel or set(iou) <= {*novel, background}:
+        return scores
+    return dataclasses.replace(scores, few_shot=few_shot_scores(iou, novel, background))
 
 
 def boundary_counts(guess: torch.Tensor, truth: torch.Tensor) -> np.ndarray:

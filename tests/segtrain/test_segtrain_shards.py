@@ -17,8 +17,10 @@ from PIL import Image
 
 import segtrain
 from segtrain.errors import DataError
+from segtrain.folders import FolderSource
 from segtrain.labels import label_space_of
-from segtrain.shards import FolderSource, ShardSource, open_source
+from segtrain.open_source import open_source
+from segtrain.shards import ShardSource
 
 MEMBERS = ["jpg", "png", "conf.png", "json"]
 

@@ -1,0 +1,254 @@
+"""Do made images help to learn new classes from few shots? Rows gfss/*: generalised few-shot segmentation on the drawn objects world.
+
+The protocol is PASCAL-5i's, with drawings: 4 folds of 5 novel classes, 15 base classes, 1 or 5 labelled images a novel class, every test image
+labelled with background, base and novel classes in one pass. Five trainings differ in the synthetic images of the novel classes alone:
+
+none        no synthetic images
+classname   one prompt a class, "a photo of a <class>", masks of the proposer
+hdig        diverse prompts, masks of the proposer
+ape         the same images, masks after APF and APR
+sabr        the same images, masks after SABR: the dataset as `synthgen run syn4seg-mini` packs it
+
+The filter has chosen the images of all four sets. The generator and SAM have learnt from drawings of all 20 classes (the denoiser and SAM without
+class ids), as the full-size ones have from the web's pictures; the masks come from the shots alone. A figure is the mean over folds; its spread
+is over seeds, which choose shots, images and training draws. Conventions as in segtrain; base, mean and harmonic are those of DIaM.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.row import SCRATCH, Row
+from segtrain.config import checked
+from segtrain.evaluate import evaluate
+from segtrain.few_shot.base_learning import learn_base
+from segtrain.few_shot.config import BaseConfig, NovelConfig
+from segtrain.few_shot.folds import novel_of_fold
+from segtrain.few_shot.novel_learning import learn_novel
+from segtrain.files import write_whole
+from synthgen import pipeline
+from synthgen.dataset.reader import Dataset
+from synthgen.images import write_image
+from synthgen.minis.world import objects as world
+from synthgen.minis.world.split import write_split
+
+VARIANTS = ("none", "classname", "hdig", "ape", "sabr")
+MEASURES = ("base", "novel", "mean", "harmonic")
+SHOTS = (1, 5)
+ROWS = (
+    *(f"gfss/{shots}shot/{variant}/{measure}" for shots in SHOTS for variant in VARIANTS for measure in MEASURES),
+    *(f"gfss/{shots}shot/gain/{measure}" for shots in SHOTS for measure in ("novel", "harmonic")),
+    "gfss/minutes",
+)
+MASKS = {"classname": "coarse", "hdig": "coarse", "ape": "relabelled"}
+TRAIN_SEED, HELD_OUT_SEED, SHOT_SEED = 200_000, 3_000, 5_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of it. The defaults give the rows; smaller ones show that it runs."""
+
+    place: Path = SCRATCH / "gfss"
+    folds: tuple[int, ...] = (0, 1, 2, 3)
+    shots: tuple[int, ...] = SHOTS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    train: int = 4000
+    held_out: int = 600
+    images_per_class: int = 30
+    base_steps: int = 1500
+    novel_steps: int = 400
+    # as all few-shot work does: a frozen network is only as good as what it has seen before
+    encoder: str = "tu-tf_efficientnet_lite0"
+    encoder_weights: str = "package"
+    recipe: tuple[str, ...] = ()  # further --set of the recipe
+
+
+def objects() -> Iterator[Row]:
+    """All rows. What is already measured is not measured again: remove benchmarks/scratch/gfss to begin anew.
+
+    `gfss/minutes` adds up base stages, made images and novel stages; what was lost to a kill is not in it.
+    """
+    yield from rows(Plan())
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Measure what is missing, then put it together."""
+    for name, count, seed in (("train", plan.train, TRAIN_SEED), ("held-out", plan.held_out, HELD_OUT_SEED)):
+        _whole(plan.place / name, lambda folder, count=count, seed=seed: write_split(folder, "objects", count, seed))
+    found: dict[tuple[int, str, int, int], dict[str, float]] = {}
+    seconds = 0.0
+    for fold in plan.folds:
+        seconds += _base(plan, fold)
+        for seed in plan.seeds:
+            for shots in plan.shots:
+                for variant in VARIANTS:
+                    scores = found[shots, variant, fold, seed] = _measured(plan, fold, seed, shots, variant)
+                    seconds += scores["seconds"]
+    for shots in plan.shots:
+        for variant in VARIANTS:
+            for measure in MEASURES:
+                yield _row(f"gfss/{shots}shot/{variant}/{measure}", _by_seed(plan, found, shots, variant, measure))
+        for measure in ("novel", "harmonic"):
+            gain = _by_seed(plan, found, shots, "sabr", measure) - _by_seed(plan, found, shots, "none", measure)
+            yield _row(f"gfss/{shots}shot/gain/{measure}", gain)
+    yield Row("gfss/minutes", seconds / 60, "min")
+
+
+def _by_seed(plan: Plan, found: dict[tuple[int, str, int, int], dict[str, float]], shots: int, variant: str, measure: str) -> np.ndarray:
+    """Mean over the folds, for each seed."""
+    return np.array([np.mean([found[shots, variant, fold, seed][measure] for fold in plan.folds]) for seed in plan.seeds])
+
+
+def _row(name: str, by_seed: np.ndarray) -> Row:
+    return Row(name, float(by_seed.mean()), "fraction", float(by_seed.std()), len(by_seed))
+
+
+def _base(plan: Plan, fold: int) -> float:
+    """Stage 1 of a fold; the seconds that it took."""
+    out = plan.place / f"base-fold{fold}"
+    timing = plan.place / f"base-fold{fold}.json"
+    began = time.monotonic()
+    values = {
+        "data": [str(plan.place / "train")],
+        "out": out,
+        "folds": "pascal-5i",
+        "fold": fold,
+        "encoder": plan.encoder,
+        "encoder_weights": plan.encoder_weights,
+        "steps": plan.base_steps,
+        "learning_rate": 1e-3,
+        "num_threads": 1,
+    }
+    learn_base(checked(BaseConfig, values))
+    if not timing.is_file():
+        write_whole(timing, json.dumps({"seconds": time.monotonic() - began}).encode())
+    return float(json.loads(timing.read_text(encoding="utf-8"))["seconds"])
+
+
+def _measured(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> dict[str, float]:
+    """Stage 2 with one kind of synthetic images, and its scores."""
+    name = f"{shots}shot-{variant}-fold{fold}-seed{seed}"
+    path = plan.place / "scores" / f"{name}.json"
+    if path.is_file():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    began = time.monotonic()
+    support = _support(plan, fold, seed, shots)
+    out = plan.place / "novel" / name
+    values: dict[str, Any] = {
+        "base_model": plan.place / f"base-fold{fold}",
+        "data": [str(plan.place / "train")],
+        "support": str(support),
+        "shots": shots,
+        "synthetic": [] if variant == "none" else [str(_synthetic(plan, fold, seed, shots, variant))],
+        "out": out,
+        "steps": plan.novel_steps,
+        "seed": seed,
+        "num_threads": 1,
+    }
+    learn_novel(checked(NovelConfig, values))
+    scores = evaluate(out, plan.place / "held-out")
+    diam = next(s for s in scores.few_shot if s.convention == "diam")
+    found = {measure: getattr(diam, measure) for measure in MEASURES} | {"seconds": time.monotonic() - began}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(found).encode())
+    shutil.rmtree(out)  # 120 of them would fill the disk
+    print(f"  {name}: novel {found['novel']:.3f} base {found['base']:.3f}", flush=True)
+    return found
+
+
+def _support(plan: Plan, fold: int, seed: int, shots: int) -> Path:
+    """A labelled folder with `shots` drawings of each novel class; the shot of a seed's 1-shot run is the first of its 5-shot run."""
+
+    def make(folder: Path) -> None:
+        write_split(folder, "objects", 1, 0)  # makes the folders and labels.yaml
+        for file in (*folder.glob("images/*"), *folder.glob("labels/*")):
+            file.unlink()
+        for name in novel_of_fold("pascal-5i", fold):
+            for number in range(shots):
+                scene = world.draw(SHOT_SEED + 10_000 * seed + 100 * world.CLASSES.index(name) + number, class_name=name)
+                write_image(scene.image, folder / "images" / f"{name}_{number}.png")
+                write_image(scene.mask, folder / "labels" / f"{name}_{number}.png")
+
+    return _whole(plan.place / "support" / f"fold{fold}-seed{seed}-{shots}shot", make)
+
+
+def _synthetic(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> Path:
+    """A dataset or labelled folder of made images of the novel classes."""
+    run = _run(plan, fold, seed, shots, "classname" if variant == "classname" else "hdig")
+    if variant == "sabr":
+        return run / "dataset"
+    field = MASKS[variant]
+    masks = {row.key: run / getattr(row, field) for row in pipeline.stages(run)["refine"].iter_rows()}
+
+    def make(folder: Path) -> None:
+        for name in ("images", "labels"):
+            (folder / name).mkdir(parents=True)
+        shutil.copy(plan.place / "train" / "labels.yaml", folder / "labels.yaml")
+        for sample in Dataset(run / "dataset"):
+            (folder / "images" / f"{sample.key}.jpg").write_bytes(sample.encoded[0])
+            shutil.copy(masks[sample.key], folder / "labels" / f"{sample.key}.png")
+
+    return _whole(plan.place / "masks" / f"{run.name}-{field}", make)
+
+
+def _run(plan: Plan, fold: int, seed: int, shots: int, kind: str) -> Path:
+    """`synthgen run syn4seg-mini` for the fold's novel classes with their shots as the support set."""
+    runs = plan.place / "runs"
+    run = runs / f"{kind}-fold{fold}-seed{seed}-{shots}shot"
+    if (run / "dataset" / "index.json").is_file():
+        return run
+    novel = novel_of_fold("pascal-5i", fold)
+    sets = [
+        f"labels.classes=[{', '.join(novel)}]",
+        f"support.folder={_support(plan, fold, seed, shots)}",
+        "support.drawn=null",
+        f"support.shots={shots}",
+        f"seed={seed}",
+        *plan.recipe,
+    ]
+    if kind == "classname":
+        prompts = plan.place / f"classnames-fold{fold}.txt"
+        write_whole(prompts, "".join(f"a photo of a {world.SPOKEN[name]}\n" for name in novel).encode())
+        sets += [f"prompts.source={{name: file, path: '{prompts}'}}", "prompts.per_class=1", f"render.images_per_prompt={plan.images_per_class}"]
+    else:
+        sets += [f"prompts.per_class={plan.images_per_class}"]
+    _take_renders(runs, run, shots)
+    command = [sys.executable, "-m", "synthgen", "run", "syn4seg-mini", "--runs", str(runs), "--run", run.name]
+    subprocess.run([*command, *(word for setting in sets for word in ("--set", setting))], check=True)
+    return run
+
+
+def _take_renders(runs: Path, run: Path, shots: int) -> None:
+    """Prompts and images do not depend on the shots: what the run with other shots has rendered is linked, not rendered again."""
+    for other in SHOTS:
+        sibling = runs / run.name.replace(f"-{shots}shot", f"-{other}shot")
+        if other == shots or run.exists() or not (sibling / "dataset" / "index.json").is_file():
+            continue
+
+        def link(folder: Path, sibling: Path = sibling) -> None:
+            for stage in ("prompts", "render"):
+                shutil.copytree(sibling / stage, folder / stage, copy_function=os.link)
+
+        _whole(run, link)
+
+
+def _whole(folder: Path, make: Any) -> Path:
+    """A scratch folder that is there whole or not at all."""
+    if not folder.exists():
+        temporary = folder.with_name(folder.name + ".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        make(temporary)
+        temporary.rename(folder)
+    return folder

@@ -1,0 +1,98 @@
+"""Batches of the novel stage: pairs of a novel image, real or synthetic, and a base image."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from segtrain.augment import augment
+from segtrain.data import Batch, mix
+from segtrain.errors import ConfigError, SegtrainError
+from segtrain.few_shot.config import NovelConfig
+from segtrain.few_shot.shots import Place, base_shots
+from segtrain.labels import LabelSpace
+from segtrain.sources import Source
+
+REAL, SYNTHETIC, BASE = 0, 1, 2
+"""What the numbers in `Batch.sources` mean."""
+
+# Tags that keep the random streams of one seed apart.
+_ORDER, _AUGMENTATION = 5, 6
+
+
+class Episodes:
+    """Item `step` has the novel images of its pairs first and then their base images, so a batch is 2 * batch_size images."""
+
+    def __init__(
+        self,
+        config: NovelConfig,
+        label_space: LabelSpace,
+        novel: tuple[Sequence[Source], Sequence[Place]],
+        synthetic: tuple[Sequence[Source], Sequence[Place]],
+        base: tuple[Sequence[Source], dict[int, list[Place]]],
+    ) -> None:
+        """Sources with the samples to use of them; `base` has those of each base class, and masks without novel ids.
+
+        Raises ConfigError if the synthetic images would give no sample at all.
+        """
+        self._config, self._label_space = config, label_space
+        self._sources = (novel[0], synthetic[0], base[0])
+        self._novel, self._base = (novel[1], synthetic[1]), base[1]
+        share = 1 / (1 + config.synthetic_ratio) if synthetic[1] else 1.0
+        kinds = (REAL, SYNTHETIC) if synthetic[1] else (REAL,)
+        self._mix = mix(np.array([share, 1 - share])[: len(kinds)], config.steps, config.batch_size)
+        per_step = np.stack([(self._mix == kind).sum(axis=1) for kind in (REAL, SYNTHETIC)], axis=1)
+        self._before = np.concatenate([np.zeros((1, 2), dtype=np.int64), np.cumsum(per_step, axis=0)])
+        # The very first draw is always a real one.
+        if synthetic[1] and not self._before[-1, SYNTHETIC]:
+            raise ConfigError(f"synthetic_ratio {config.synthetic_ratio}: the synthetic images give none of {self._mix.size} novel images: raise it")
+        self._epoch = functools.lru_cache(maxsize=4)(self._base_of_epoch)
+        self._order = functools.lru_cache(maxsize=8)(self._novel_order)
+
+    def __len__(self) -> int:
+        return self._config.steps
+
+    def __getitem__(self, step: int) -> Batch | SegtrainError:
+        try:
+            return self._batch(step)
+        except SegtrainError as error:
+            return error
+
+    @property
+    def planned_counts(self) -> list[int]:
+        return [*self._before[-1].tolist(), self._mix.size]
+
+    def _batch(self, step: int) -> Batch:
+        drawn = [(int(kind), place) for kind, place in zip(self._mix[step], self._novel_places(step), strict=True)]
+        pairs = self._config.batch_size
+        per_epoch = len(self._epoch(0))
+        for number in range(step * pairs, (step + 1) * pairs):
+            epoch, position = divmod(number, per_epoch)
+            drawn.append((BASE, self._epoch(epoch)[position]))
+        images, targets = [], []
+        for slot, (kind, place) in enumerate(drawn):
+            image, mask, where = self._sources[kind][place.source].read(place.row)
+            rng = np.random.default_rng((self._config.seed, _AUGMENTATION, step, slot))
+            pixels, target = augment(image, self._label_space.to_channels(mask, where), rng, self._config)
+            images.append(pixels)
+            targets.append(target)
+        return Batch(torch.stack(images), torch.stack(targets), np.array([kind for kind, _ in drawn], dtype=np.uint8))
+
+    def _novel_places(self, step: int) -> list[Place]:
+        position = self._before[step].copy()
+        places = []
+        for kind in self._mix[step]:
+            there = self._novel[kind]
+            turn, place = divmod(int(position[kind]), len(there))
+            position[kind] += 1
+            places.append(there[self._order(int(kind), turn)[place]])
+        return places
+
+    def _novel_order(self, kind: int, turn: int) -> np.ndarray:
+        return np.random.default_rng((self._config.seed, _ORDER, kind, turn)).permutation(len(self._novel[kind]))
+
+    def _base_of_epoch(self, epoch: int) -> list[Place]:
+        return base_shots(self._base, self._config.shots, self._config.seed, epoch if self._config.redraw_base else 0)
