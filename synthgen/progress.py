@@ -1,7 +1,12 @@
-"""What a person sees while a run goes on and when it is over: a live bar on a terminal, plain lines elsewhere, and a short table."""
+"""What a person sees while a run goes on and when it is over: a live bar on a terminal, plain lines elsewhere, and a short table.
+
+`watch` shows the same from another terminal or machine: it reads the run folder and nothing else.
+"""
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import sys
 import time
 from collections.abc import Iterable
@@ -9,59 +14,98 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from synthgen import pipeline, runner
-from synthgen.engines import accelerate
+from synthgen.engines import accelerate, events
 from synthgen.errors import RunError
+from synthgen.refine.class_rates import rates_text
 
 PLAIN_EVERY_S = 5.0
+WATCH_EVERY_S = 2.0
+MOST_OF_TIME = 0.1  # share of the time that a watcher spends looking: a run folder of a million units is not listed every two seconds
 
 
-def show(news: Iterable[pipeline.Progress]) -> None:
-    """Consume the news of one stage and show it. Of several ranks only the first speaks."""
+class Pace:
+    """Speed and time left of one stage, since the first look at it. Times are monotonic, so a clock that jumps changes nothing."""
+
+    def __init__(self, at: pipeline.Progress) -> None:
+        self._began, self._first = time.monotonic(), at
+
+    def text(self, at: pipeline.Progress) -> str:
+        """For example "3.1/s, 20 min left"; empty as long as nothing has come."""
+        elapsed = time.monotonic() - self._began
+        rows = at.made + at.refused - self._first.made - self._first.refused
+        units = at.done_units - self._first.done_units
+        if rows <= 0 or units <= 0 or elapsed <= 0:
+            return ""
+        left = duration((at.num_units - at.done_units) * elapsed / units)
+        return f"{rows / elapsed:.3g}/s" + (f", {left} left" if at.done_units < at.num_units else "")
+
+
+def duration(seconds: float) -> str:
+    """In the largest fitting unit: "40 s", "12 min", "3.5 h", "2.1 days"."""
+    for size, unit in ((86400, "days"), (3600, "h")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def show(news: Iterable[pipeline.Progress], run: Path | None = None) -> None:
+    """Consume the news of one stage and show it, with the GPU memory from the event log of `run`. Of several ranks only the first speaks, for all."""
     if accelerate.rank() > 0:
         for _ in news:
             pass
         return
     console = Console(stderr=True)
     if console.is_terminal:
-        _live(news, console)
+        _live(news, console, run)
     else:
-        _plain(news)
+        _plain(news, run)
 
 
-def _live(news: Iterable[pipeline.Progress], console: Console) -> None:
+def _live(news: Iterable[pipeline.Progress], console: Console, run: Path | None) -> None:
     columns = (
         TextColumn("{task.description:8}"),
         BarColumn(),
         TextColumn("{task.completed}/{task.total} units"),
         TextColumn("{task.fields[rows]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[pace]}"),
     )
     with Progress(*columns, console=console) as bars:
-        bar = None
+        bar, pace, memory, looked = None, None, "", 0.0
         for item in news:
             rows = f"{item.made} made, {item.refused} rejected"
-            if bar is None:
-                bar = bars.add_task(item.stage, total=item.num_units, rows=rows)
-            bars.update(bar, completed=item.done_units, rows=rows)
+            if bar is None or pace is None:
+                bar, pace = bars.add_task(item.stage, total=item.num_units, rows=rows, pace=""), Pace(item)
+            if run is not None and time.monotonic() - looked >= PLAIN_EVERY_S:
+                memory, looked = _memory_text(run, item.stage), time.monotonic()
+            bars.update(bar, completed=item.done_units, rows=rows, pace=pace.text(item) + memory)
 
 
-def _plain(news: Iterable[pipeline.Progress]) -> None:
+def _plain(news: Iterable[pipeline.Progress], run: Path | None) -> None:
     began, said = time.monotonic(), -PLAIN_EVERY_S
+    pace = None
     for item in news:
+        pace = pace or Pace(item)
         now = time.monotonic()
         last = item.done_units == item.num_units
         if now - said >= PLAIN_EVERY_S or last:
             said = now
+            how = ", ".join(part for part in (f"{now - began:.0f} s", pace.text(item)) if part) + (_memory_text(run, item.stage) if run else "")
             print(
-                f"{item.stage:8} {item.done_units}/{item.num_units} units, {item.made} made, {item.refused} rejected, {now - began:.0f} s",
+                f"{item.stage:8} {item.done_units}/{item.num_units} units, {item.made} made, {item.refused} rejected, {how}",
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _memory_text(run: Path, stage: str) -> str:
+    most = max((body["gpu_gb"] for body in events.read_events(run) if body["event"] == "unit" and body.get("stage") == stage), default=0.0)
+    return f", {most:.1f} GB of a GPU" if most else ""
 
 
 def standing(run: Path) -> dict[str, Any]:
@@ -84,19 +128,69 @@ def standing(run: Path) -> dict[str, Any]:
     return found
 
 
-def summary(run: Path) -> None:
-    """The closing table: what was made, kept and rejected, why, how long it took, and where it lies."""
+def incidents(run: Path) -> dict[str, int]:
+    """What went wrong and was dealt with: `retry`, `smaller_batch`, `failed_sample`, `lost_worker`, each with how often."""
+    return dict(collections.Counter(body["event"] for body in events.read_events(run) if body["event"] != "unit"))
+
+
+def watch(run: Path, every_s: float = WATCH_EVERY_S) -> None:
+    """Show where a run stands, again and again, until its dataset is whole: a live table on a terminal, a line a change elsewhere."""
+    console = Console()
+    paces: dict[str, Pace] = {}
+    with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
+        said = ""
+        while True:
+            began = time.monotonic()
+            found = standing(run)
+            texts = {name: _pace_text(name, at, paces) for name, at in found.items()}
+            if live is not None:
+                live.update(_table(run, found, texts), refresh=True)
+            else:
+                name, at = next(((name, at) for name, at in found.items() if at["done"] != at["units"]), list(found.items())[-1])
+                refused = sum(at["rejected"].values())
+                line = f"{name:8} {at['done']}/{at['units'] or '?'} units, {at['made']} made, {refused} rejected"
+                if line != said:
+                    said = line
+                    print(", ".join(part for part in (line, texts[name]) if part), flush=True)
+            if all(at["done"] == at["units"] for at in found.values()) and (run / "dataset" / "index.json").is_file():
+                return
+            time.sleep(max(every_s, (time.monotonic() - began) / MOST_OF_TIME))
+
+
+def _pace_text(name: str, at: dict[str, Any], paces: dict[str, Pace]) -> str:
+    if not at["units"]:
+        return ""
+    now = pipeline.Progress(name, "", at["done"], at["units"], at["made"], sum(at["rejected"].values()))
+    return paces.setdefault(name, Pace(now)).text(now)
+
+
+def _table(run: Path, found: dict[str, Any], paces: dict[str, str] | None = None) -> Table:
     table = Table(title=str(run), title_justify="left")
-    for column in ("stage", "units", "made", "rejected", "seconds", "reasons"):
-        table.add_column(column, justify="left" if column in ("stage", "reasons") else "right")
-    for name, at in standing(run).items():
+    for column in ("stage", "units", "made", "rejected", "seconds", *(("pace",) if paces else ()), "reasons"):
+        table.add_column(column, justify="left" if column in ("stage", "pace", "reasons") else "right")
+    for name, at in found.items():
         units = "not begun" if at["units"] is None else f"{at['done']}/{at['units']}"
         reasons = ", ".join(f"{reason} {count}" for reason, count in at["rejected"].items())
-        table.add_row(name, units, str(at["made"]), str(sum(at["rejected"].values())), f"{at['seconds']:.1f}", reasons)
+        pace = (paces[name],) if paces else ()
+        table.add_row(name, units, str(at["made"]), str(sum(at["rejected"].values())), f"{at['seconds']:.1f}", *pace, reasons)
+    return table
+
+
+def summary(run: Path) -> None:
+    """The closing table: what was made, kept and rejected, why, how long it took, and where it lies."""
+    found = standing(run)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    console.print(_table(run, found))
+    dealt_with = ", ".join(f"{event} {count}" for event, count in incidents(run).items())
+    if dealt_with:
+        console.print(f"dealt with: {dealt_with} (lines in {run / events.FOLDER})", soft_wrap=True, highlight=False, markup=False)
+    if any(runner.FAILED in at["rejected"] for at in found.values()):
+        console.print(f"samples that failed are left out; see them with `synthgen retry {run}`, try them again with --failed", soft_wrap=True)
+    refine = pipeline.stages(run)["refine"]
+    for line in rates_text(refine) if refine.is_claimed() else ():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     dataset = run / "dataset"
     if (dataset / "index.json").is_file():
-        kept = standing(run)["filter"]["made"]
+        kept = found["filter"]["made"]
         told = f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen verify {dataset}`)"
         console.print(told, soft_wrap=True, highlight=False, markup=False)

@@ -5,21 +5,24 @@
     runs/<name>/<stage>/00003/manifest.parquet    what unit 3 made; written last: its presence is the done-marker
 
 A unit is built in a hidden folder beside its place and renamed into it, so it exists whole or not at all. Units are planned by count before
-anything runs. Two workers on one unit write the same bytes and the second one's folder is dropped.
+anything runs. Two workers on one unit write the same bytes and the second one's folder is dropped; the hidden folder is also the lease by which
+a second launch sees that a unit is taken.
 """
 
 from __future__ import annotations
 
+import bisect
 import collections
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +36,9 @@ MANIFEST = "manifest.parquet"
 REJECTED = "rejected.parquet"
 CLAIM = "stage.json"
 SECONDS = "seconds.txt"
+FAILED = "failed"  # reason of a row that raised an error each time; `synthgen retry --failed` takes these again
+LEASE_S = 120.0  # scratch of another machine in which nothing has changed for so long is given up
+POLL_S = 0.2
 
 
 class Stage(Protocol):
@@ -45,12 +51,13 @@ class Stage(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unit:
-    """Rows that are done together. `start` and `stop` are positions among the rows of the stage before; `keys` name them explicitly where
-    a stage plans its own units."""
+    """Rows that are done together. `start` and `stop` are positions among the rows of the stage before; `keys` name the rows of a unit that takes
+    failed ones again, and such a unit has no positions."""
 
     name: str
     start: int
     stop: int
+    keys: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class StageRun:
 
     def units(self) -> list[Unit]:
         """The plan. Raises RunError if the stage has not been planned."""
-        return [Unit(**unit) for unit in self.claim()["units"]]
+        return [_unit(unit) for unit in self.claim()["units"]]
 
     def claim(self) -> dict[str, Any]:
         """What stage.json says. Raises RunError if it is missing or damaged."""
@@ -77,7 +84,7 @@ class StageRun:
             raise RunError(_damaged_claim(path, str(error))) from error
         try:
             for unit in claim["units"]:
-                Unit(**unit)
+                _unit(unit)
         except (KeyError, TypeError) as error:
             raise RunError(_damaged_claim(path, f"{type(error).__name__}: {error}")) from error
         if not isinstance(claim.get("settings"), dict):
@@ -99,7 +106,10 @@ class StageRun:
 
     def rows(self, start: int = 0, stop: int | None = None) -> list[Any]:
         """Made rows number start..stop over all units in plan order; only the units that hold them are read."""
-        found: list[Any] = []
+        return list(self.iter_rows(start, stop))
+
+    def iter_rows(self, start: int = 0, stop: int | None = None) -> Iterator[Any]:
+        """As `rows`, with one unit in memory at a time."""
         position = 0
         for unit in self.units():
             path = self.folder / unit.name / MANIFEST
@@ -107,22 +117,62 @@ class StageRun:
                 break
             count = num_rows(path)
             if position + count > start:
-                rows = _read(path, self.gives)
-                found += rows[max(0, start - position) : None if stop is None else max(0, stop - position)]
+                yield from _read(path, self.gives)[max(0, start - position) : None if stop is None else max(0, stop - position)]
             position += count
-        return found
 
     def num_rows(self) -> int:
         """Rows made so far, from the manifests' footers alone."""
         return sum(num_rows(self.folder / unit.name / MANIFEST) for unit in self.units() if self.is_done(unit))
 
     def rejected(self) -> list[Rejected]:
-        """What the finished units refused, in plan order."""
-        return [row for unit in self.units() if self.is_done(unit) for row in _read(self.folder / unit.name / REJECTED, Rejected)]
+        """What the finished units refused, in plan order. A failed row that a later unit has taken again counts as that one found it."""
+        done = [unit for unit in self.units() if self.is_done(unit)]
+        again = {key: unit.name for unit in done for key in unit.keys}
+        return [
+            row
+            for unit in done
+            for row in _read(self.folder / unit.name / REJECTED, Rejected)
+            if row.reason != FAILED or again.get(row.parent, unit.name) == unit.name
+        ]
+
+    def counts(self, unit: Unit) -> tuple[int, int]:
+        """Rows made and refused of one finished unit, from the footers alone."""
+        return num_rows(self.folder / unit.name / MANIFEST), num_rows(self.folder / unit.name / REJECTED)
 
     def reasons(self) -> dict[str, int]:
         """reason -> how often, most frequent first."""
         return dict(collections.Counter(row.reason for row in self.rejected()).most_common())
+
+
+class Positions:
+    """Finds rows of a complete stage by number without looking into each unit's footer again: they are counted once, at the first call.
+
+    A worker that asks for unit after unit would otherwise read all footers before it each time, quadratic in the units.
+    """
+
+    def __init__(self, stage: StageRun) -> None:
+        self._stage = stage
+        self._paths = [stage.folder / unit.name / MANIFEST for unit in stage.units()]
+        self._starts = [0, *itertools.accumulate(num_rows(path) for path in self._paths)]
+
+    def rows(self, start: int, stop: int) -> list[Any]:
+        """Rows number start..stop in plan order."""
+        found: list[Any] = []
+        first = max(0, bisect.bisect_right(self._starts, start) - 1)
+        for path, at in zip(self._paths[first:], self._starts[first:], strict=False):
+            if at >= stop:
+                break
+            found += _read(path, self._stage.gives)[max(0, start - at) : stop - at]
+        return found
+
+
+def _unit(raw: dict[str, Any]) -> Unit:
+    return Unit(**{**raw, "keys": tuple(raw["keys"])} if "keys" in raw else raw)
+
+
+def _plain(unit: Unit) -> dict[str, Any]:
+    """As stage.json has it: `keys` only where there are some, so that plans look as they always have."""
+    return {name: value for name, value in dataclasses.asdict(unit).items() if name != "keys" or value}
 
 
 def num_rows(path: Path) -> int:
@@ -175,10 +225,14 @@ def check(stage: StageRun, settings: dict[str, Any]) -> bool:
 
 
 def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Unit]]) -> None:
-    """Take the stage's folder for these settings, planning its units the first time. Raises RunError as `check` does."""
+    """Take the stage's folder for these settings, planning its units the first time. Raises RunError as `check` does.
+
+    Of two launches at once the first one's plan holds, whatever the other's unit size.
+    """
     if check(stage, settings):
         return
-    body = {"settings": _as_read_back(settings), "units": [dataclasses.asdict(unit) for unit in plan()]}
+    void = stamp(stage.folder / CLAIM)
+    body = {"settings": _as_read_back(settings), "units": [_plain(unit) for unit in plan()]}
     try:
         stage.folder.mkdir(parents=True, exist_ok=True)
         strangers = sorted(entry.name for entry in stage.folder.iterdir() if entry.name != CLAIM and not entry.name.startswith("."))
@@ -188,6 +242,17 @@ def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Uni
         raise RunError(
             f"{stage.folder}: has no {CLAIM} but holds {strangers[0]!r}, which is not ours; move it away or choose another run folder (--run)"
         )
+    text = json.dumps(body, indent=1) + "\n"
+    if void is not None and stamp(stage.folder / CLAIM) == void:
+        write_text(text, stage.folder / CLAIM)  # a claim of which nothing has come
+    elif not _write_first(text, stage.folder / CLAIM):
+        check(stage, settings)
+
+
+def extend(stage: StageRun, units: Sequence[Unit]) -> None:
+    """Append units to the plan. What is planned stays as it is, so finished units keep their rows and their places."""
+    body = stage.claim()
+    body["units"] += [_plain(unit) for unit in units]
     write_text(json.dumps(body, indent=1) + "\n", stage.folder / CLAIM)
 
 
@@ -246,8 +311,64 @@ def sweep(stage: StageRun) -> None:
     host = socket.gethostname()
     for entry in stage.folder.glob(f".*.{host}.*"):
         pid = entry.name.rpartition(".")[2]
-        if entry.is_dir() and pid.isdigit() and not _is_alive(int(pid)):
-            shutil.rmtree(entry, ignore_errors=True)
+        if pid.isdigit() and not _is_alive(int(pid)):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    entry.unlink()
+
+
+def is_taken(stage: StageRun, unit: Unit) -> bool:
+    """Whether another process has scratch of this unit: it is at work on it, or has died on a machine that cannot be seen from here."""
+    return bool(_leases(stage, [unit]))
+
+
+def wait_for_others(stage: StageRun, units: Sequence[Unit], lease_s: float = LEASE_S) -> list[Unit]:
+    """Wait for units that others have taken. Returns those whose lease has ended without a result: the holder is gone, or has left its scratch
+    unchanged for `lease_s`. Ages are this process's own monotonic time, so no clock of any machine matters.
+    """
+    seen: dict[Path, tuple[Any, float]] = {}
+    while True:
+        left = [unit for unit in units if not stage.is_done(unit)]
+        now = time.monotonic()
+        leases = _leases(stage, left)
+        for path in leases:
+            found = _signature(path)
+            if path not in seen or seen[path][0] != found:
+                seen[path] = found, now
+        held = {_unit_of(path) for path in leases if now - seen[path][1] < lease_s}
+        if not left or any(unit.name not in held for unit in left):
+            return [unit for unit in left if unit.name not in held]
+        time.sleep(POLL_S)
+
+
+def _leases(stage: StageRun, units: Collection[Unit]) -> list[Path]:
+    """Scratch of these units that is neither this process's nor a dead process's of this machine."""
+    names = {unit.name for unit in units}
+    host = socket.gethostname()
+    found = []
+    with os.scandir(stage.folder) as entries:
+        for entry in entries:
+            unit, _, holder = entry.name[1:].partition(".")
+            machine, _, pid = holder.rpartition(".")
+            if not entry.name.startswith(".") or unit not in names or not pid.isdigit():
+                continue
+            if machine != host or (int(pid) != os.getpid() and _is_alive(int(pid))):
+                found.append(stage.folder / entry.name)
+    return found
+
+
+def _unit_of(scratch: Path) -> str:
+    return scratch.name[1:].partition(".")[0]
+
+
+def _signature(scratch: Path) -> Any:
+    """Changes when a file of the scratch is made or grows."""
+    try:
+        return sorted((entry.name, entry.stat().st_size) for entry in os.scandir(scratch))
+    except OSError:
+        return None
 
 
 def seconds(stage: StageRun) -> float:
@@ -277,6 +398,32 @@ def write_text(text: str, path: Path) -> None:
             temporary.unlink()
         why = error.strerror or error
         raise StorageError(f"{path}: cannot be written ({why}); free the space, mend the permissions or choose another place with --runs") from error
+
+
+def _write_first(text: str, path: Path) -> bool:
+    """Write whole, unless the file is there: of several writers exactly one wins. Raises StorageError as `write_text` does."""
+    candidate = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    write_text(text, candidate)
+    try:
+        os.link(candidate, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links: the window between look and rename is all that is left open
+        if path.exists():
+            return False
+        write_text(text, path)
+    finally:
+        candidate.unlink(missing_ok=True)
+    return True
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Changes whenever a file is written anew; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def fingerprint(settings: dict[str, Any]) -> str:

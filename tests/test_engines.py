@@ -44,6 +44,12 @@ def test_a_killed_worker_is_one_clear_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_units_of_a_killed_worker_go_to_a_new_one(tmp_path: Path) -> None:
+    done = list(local.run_units(functools.partial(work, tmp_path, dies="00001", lives=1), UNITS, 2))
+    assert sorted(done, key=lambda item: item[0].name) == [(unit, unit.start, 1) for unit in UNITS]
+    assert len(list(tmp_path.glob(".died.*"))) == 1
+
+
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     """A worker waits for its next unit; if the parent is gone it must not wait for ever with a model in memory."""
     code = f"""

@@ -1,1 +1,1 @@
-"""Who runs which unit."""
+"""Who runs which unit, and what is done when one fails."""

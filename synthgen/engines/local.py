@@ -18,27 +18,40 @@ from synthgen.errors import RunError
 from synthgen.runner import Unit
 
 
-def run_units(work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], workers: int) -> Iterator[tuple[Unit, int, int]]:
+def run_units(work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], workers: int, retries: int = 2) -> Iterator[tuple[Unit, int, int]]:
     """Do every unit with `work(unit) -> (made, refused)`; yields (unit, made, refused) as they finish.
 
     With more than one worker `work` must be picklable; a worker loads its models at its first unit. The first error stops the handing-out and
-    is raised; units that are finished stay finished. Raises RunError if a worker is killed from outside.
+    is raised; units that are finished stay finished. If a worker is killed from outside, the units that are not finished go to new workers;
+    raises RunError after `retries` such deaths without a finished unit between them.
     """
     if workers <= 1 or len(units) <= 1:
         for unit in units:
             yield (unit, *work(unit))
         return
+    left, deaths = list(units), 0
+    while left:
+        try:
+            for unit, made, refused in _in_pool(work, left, workers):
+                left.remove(unit)
+                deaths = 0
+                yield unit, made, refused
+        except BrokenProcessPool as error:
+            deaths += 1
+            if deaths > retries:
+                raise RunError(
+                    "a worker process was killed, most likely for want of memory; lower execution.workers or execution.batch_size, "
+                    "then run the same command again"
+                ) from error
+
+
+def _in_pool(work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], workers: int) -> Iterator[tuple[Unit, int, int]]:
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     pool = ProcessPoolExecutor(min(workers, len(units)), mp_context=context, initializer=_end_with_parent)
     try:
         tasks: dict[Any, Unit] = {pool.submit(work, unit): unit for unit in units}
         for task in as_completed(tasks):
             yield (tasks[task], *task.result())
-    except BrokenProcessPool as error:
-        raise RunError(
-            "a worker process was killed, most likely for want of memory; lower execution.workers or execution.batch_size, "
-            "then run the same command again"
-        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -21,11 +21,13 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
-def work(folder: Path, unit: Unit, fails: str = "", dies: str = "") -> tuple[int, int]:
-    """Leaves a file that names its process."""
+def work(folder: Path, unit: Unit, fails: str = "", dies: str = "", lives: int = 0) -> tuple[int, int]:
+    """Leaves a file that names its process. `dies` is killed at each try, or until it has died `lives` times."""
     if unit.name == fails:
         raise RunError(f"{unit.name} cannot be done")
-    if unit.name == dies:
+    deaths = len(list(folder.glob(".died.*")))
+    if unit.name == dies and (not lives or deaths < lives):
+        (folder / f".died.{deaths}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     (folder / unit.name).write_text(str(os.getpid()))
     return unit.start, 1
