@@ -25,6 +25,7 @@ class StoredSample:
     mask: np.ndarray  # (H, W) uint8 ids, 255 = ignore, 254 = out of distribution
     confidence: np.ndarray  # (H, W) uint8, 0..255 for 0..1
     meta: dict[str, Any]  # the fields of dataset.metadata.FIELDS
+    encoded: tuple[bytes, bytes, bytes, bytes]  # the members' own bytes, in the order of dataset.metadata.MEMBERS
 
 
 class Dataset:
@@ -88,4 +89,5 @@ def _sample(key: str, members: list[Any], path: Path) -> StoredSample:
     confidence = decode_png(conf.data, f"{path}: {conf.name}")
     if not image.shape[:2] == mask.shape == confidence.shape:
         raise DatasetError(f"{path}: sample {key!r}: image {image.shape[:2]}, mask {mask.shape} and confidence {confidence.shape} differ in size")
-    return StoredSample(key, image, mask, confidence, read_metadata(meta.data, f"{path}: {meta.name}"))
+    encoded = (jpg.data, png.data, conf.data, meta.data)
+    return StoredSample(key, image, mask, confidence, read_metadata(meta.data, f"{path}: {meta.name}"), encoded)

@@ -12,6 +12,7 @@ from pathlib import Path
 from synthgen.dataset.index import INDEX_FILE, ClassPixels, Index, SampleEntry, read_index
 from synthgen.dataset.metadata import KEY_FORM, is_key
 from synthgen.dataset.verify_shard import broken_in_shard
+from synthgen.dataset.verify_side_files import broken_in_lists
 from synthgen.errors import DatasetError
 from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
@@ -49,6 +50,7 @@ def verify(folder: Path, workers: int = 1) -> list[Problem]:
     for path in sorted(folder.glob("*.tar")):
         if path.name not in named:
             problems.append(Problem(path.name, "", "is not in the index, but loaders that take *.tar would read it"))
+    problems += [Problem(file, "", what) for file, what in broken_in_lists(folder, index)]
     rows: list[list[SampleEntry]] = [[] for _ in index.shards]
     for row in index.samples:
         if row.shard < len(rows):

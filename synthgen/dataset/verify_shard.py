@@ -15,6 +15,7 @@ from synthgen.dataset.index import Index, SampleEntry
 from synthgen.dataset.metadata import KEY_FORM, MEMBERS, is_key, metadata_bytes, read_metadata
 from synthgen.dataset.pictures import decode_jpeg, decode_png, jpeg_header
 from synthgen.dataset.ustar import Member, read_members
+from synthgen.dataset.verify_side_files import broken_in_table
 from synthgen.errors import DatasetError
 from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
@@ -28,13 +29,14 @@ def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEn
     shard = index.shards[number]
     by_key = {row.key: row for row in rows}
     found: list[str] = []
+    metadata: list[dict[str, Any]] = []
     try:
         with (folder / shard.file).open("rb") as file:
             hashed = _HashedFile(file)
             try:
                 for key, members in _grouped(read_members(hashed, "tar")):
                     found.append(key)
-                    yield from ((key, what) for what in _broken_in_sample(key, members, by_key.get(key), shard.split, index))
+                    yield from ((key, what) for what in _broken_in_sample(key, members, by_key.get(key), shard.split, index, metadata))
             except DatasetError as error:
                 yield "", str(error)
             hashed.drain()
@@ -49,6 +51,8 @@ def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEn
     if hashed.sha256.hexdigest() != shard.sha256:
         yield "", f"sha256 is {hashed.sha256.hexdigest()}, the index says {shard.sha256}"
     yield from _broken_order(found, [row.key for row in rows])
+    if found == [row.key for row in rows]:
+        yield from broken_in_table(folder, shard.file, metadata, rows)
 
 
 class _HashedFile:
@@ -95,7 +99,9 @@ def _broken_order(found: list[str], listed: list[str]) -> Iterator[tuple[str, st
         yield "", "the samples lie in another order than in the index"
 
 
-def _broken_in_sample(key: str, members: list[Member], row: SampleEntry | None, split: str, index: Index) -> Iterator[str]:
+def _broken_in_sample(
+    key: str, members: list[Member], row: SampleEntry | None, split: str, index: Index, metadata: list[dict[str, Any]]
+) -> Iterator[str]:
     if not is_key(key):
         yield f"a key must be {KEY_FORM}"
     fields = [member.name.partition(".")[2] for member in members]
@@ -116,6 +122,7 @@ def _broken_in_sample(key: str, members: list[Member], row: SampleEntry | None, 
         yield f"{jpg.name}: must be JPEG 4:4:4, its sampling factors are {header.subsampling}"
     sizes = {picture.shape[:2] for picture in (image, mask, confidence) if picture is not None}
     if values is not None:
+        metadata.append(values)
         if metadata_bytes(values) != meta.data:
             yield f"{meta.name}: is not canonical (sorted keys, floats with a fraction, UTF-8)"
         sizes.add((values["height_px"], values["width_px"]))

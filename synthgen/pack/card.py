@@ -126,6 +126,16 @@ def _facts(recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCounts, 
             for stage, made in counts.made.items()
             for reason, count in sorted(counts.rejected.get(stage, {}).items(), key=lambda item: (-item[1], item[0]))
         ],
+        "mask_rates": [
+            {
+                "name": labels.by_id(rate.class_id).name,
+                "regions": rate.num_regions,
+                "kept": f"{100 * rate.kept:.0f} %",
+                "filled": f"{100 * rate.filled:.0f} %",
+                "returned": f"{100 * rate.returned:.0f} %",
+            }
+            for rate in counts.mask_rates
+        ],
         "models": [_model(model) for model in counts.models],
         "load_split": first.name,
         "shard_pattern": f"{first.name}-000000.tar" if first.num_shards == 1 else f"{first.name}-{{000000..{last}}}.tar",

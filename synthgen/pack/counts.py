@@ -18,6 +18,17 @@ class ModelUse:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class MaskRate:
+    """What APE did to one class: shares 0..1."""
+
+    class_id: int
+    num_regions: int  # that the proposer gave
+    kept: float  # of the regions, by APF
+    filled: float  # of the pixels that APF freed: labelled again by APR, with any class
+    returned: float  # of the pixels that APF freed: labelled again with the class that they were taken from
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RunCounts:
     """Totals of a run by stage, in the order in which the stages ran.
 
@@ -30,3 +41,4 @@ class RunCounts:
     rejected: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # stage -> time spent in it
     models: tuple[ModelUse, ...] = ()
+    mask_rates: tuple[MaskRate, ...] = ()  # by class id; classes of which the proposer gave a region

@@ -1,22 +1,26 @@
-"""Turns packed shards into `run/dataset/`: tars, contact sheet, card, and the index last."""
+"""Turns packed shards into `run/dataset/`: tars, contact sheet, card, the files that other tools read, and the index last."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from synthgen.dataset.index import INDEX_FILE, index_bytes
+from synthgen.dataset.index import INDEX_FILE, Index, index_bytes
+from synthgen.dataset.side_files import CROISSANT_FILE, table_bytes, table_file, table_rows, wids_bytes, wids_file
 from synthgen.errors import RunError, StorageError
 from synthgen.images import write_bytes
 from synthgen.labels import read_label_space
 from synthgen.pack.card import card_text
 from synthgen.pack.contact_sheet import contact_sheet
 from synthgen.pack.counts import RunCounts
+from synthgen.pack.croissant import croissant_bytes
 from synthgen.pack.index import build_index, in_order
+from synthgen.pack.stage import metadata_of
 from synthgen.recipe import Recipe
 from synthgen.records import Sample, ShardRecord
 
@@ -28,8 +32,8 @@ def finish(recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: It
     """Build the dataset folder and return it. Run again, it changes nothing; the same run gives the same
     bytes.
 
-    Shards are hard links to those of the pack stage, or copies where the file system has no links. Card,
-    sheet and index are made anew; no other file is touched. Raises RunError if the folder holds files that
+    Shards are hard links to those of the pack stage, or copies where the file system has no links. All
+    other files are made anew; no foreign file is touched. Raises RunError if the folder holds files that
     are not of this dataset, or if there is no shard.
     """
     if not shards:
@@ -41,6 +45,7 @@ def finish(recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: It
         if not source.is_file() or source.stat().st_size != shard.num_bytes:
             raise RunError(f"{source}: is missing or not of the recorded size; remove {source.parent} and run again")
     index = build_index(recipe.name, labels, run, shards)
+    samples = list(samples)
     card = card_text(recipe, labels, index, counts)
     sheet = contact_sheet(run, samples, labels)
 
@@ -49,17 +54,33 @@ def finish(recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: It
         dataset.mkdir(exist_ok=True)
     except OSError as error:
         raise StorageError(f"{dataset}: cannot be made ({error.strerror or error})") from error
-    _refuse_foreign(dataset, {f"{shard.key}.tar" for shard in shards})
+    lists = {wids_file(split.name): wids_bytes(index, split.name) for split in index.splits}
+    _refuse_foreign(dataset, {*lists, *(name for shard in index.shards for name in (shard.file, table_file(shard.file)))})
     for shard in shards:
         _place(run / shard.shard, dataset / f"{shard.key}.tar", shard.sha256)
     _write(sheet, dataset / SHEET_FILE)
     _write(card.encode(), dataset / CARD_FILE)
+    for name, data in lists.items():
+        _write(data, dataset / name)
+    tables = _write_tables(dataset, index, {sample.key: sample for sample in samples})
+    _write(croissant_bytes(recipe, index, counts, tables), dataset / CROISSANT_FILE)
     _write(index_bytes(index), dataset / INDEX_FILE)
     return dataset
 
 
-def _refuse_foreign(dataset: Path, shards: set[str]) -> None:
-    own = {*shards, CARD_FILE, SHEET_FILE, INDEX_FILE}
+def _write_tables(dataset: Path, index: Index, by_key: Mapping[str, Sample]) -> dict[str, tuple[str, int]]:
+    """One table a shard; one is in memory at a time. Returns sha256 and size of each by file name."""
+    written = {}
+    for number, entries in itertools.groupby(index.samples, lambda row: row.shard):
+        shard, rows = index.shards[number].file, list(entries)
+        data = table_bytes(table_rows(shard, [metadata_of(by_key[row.key]) for row in rows], rows))
+        _write(data, dataset / table_file(shard))
+        written[table_file(shard)] = (hashlib.sha256(data).hexdigest(), len(data))
+    return written
+
+
+def _refuse_foreign(dataset: Path, names: set[str]) -> None:
+    own = {*names, CARD_FILE, SHEET_FILE, CROISSANT_FILE, INDEX_FILE}
     unfinished = re.compile(r"\.(?P<name>.+)\.\d+\.tmp")  # what a kill in the middle of a write leaves
     foreign = []
     for path in sorted(dataset.iterdir()):

@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard
 
 from synthgen.errors import RecipeError
 from synthgen.pack.card import dataset_license, size_category
-from synthgen.pack.counts import ModelUse, RunCounts
+from synthgen.pack.counts import MaskRate, ModelUse, RunCounts
 from synthgen.pack.finish import finish
 from synthgen.recipe import Pack
 
@@ -103,9 +103,17 @@ def test_counts_by_class(make_run: MakeRun) -> None:
     ]
 
 
+def test_what_was_kept_of_the_masks_is_told_by_class(make_run: MakeRun) -> None:
+    counts = RunCounts(mask_rates=(MaskRate(1, 12, 0.75, 0.5, 0.25), MaskRate(2, 3, 0.0, 1.0, 0.0)))
+    assert _rows(_card(make_run(count=3), counts).read_text(), "### Masks by class") == [
+        ["disc", "12", "75 %", "50 %", "25 %"],
+        ["pipe \\| bar", "3", "0 %", "100 %", "0 %"],
+    ]
+
+
 def test_nothing_known_is_said_plainly(make_run: MakeRun) -> None:
     text = _card(make_run(count=3), RunCounts(models=(ModelUse("renderer", "photograph"),))).read_text()
-    assert "Nothing was rejected." in text
+    assert "Nothing was rejected." in text and "Masks by class" not in text
     assert _rows(text, "### Models") == [["renderer", "`photograph`", "not recorded", "not stated"]]
 
 

@@ -38,9 +38,13 @@ def test_a_finished_dataset_is_sound(make_run: MakeRun) -> None:
     assert sorted(_contents(dataset)) == [
         "README.md",
         "contact_sheet.png",
+        "croissant.json",
         "index.json",
-        *(f"train-{number:06d}.tar" for number in range(3)),
+        *(f"train-{number:06d}.{kind}" for number in range(3) for kind in ("parquet", "tar")),
+        "validation-000000.parquet",
         "validation-000000.tar",
+        "wids-train.json",
+        "wids-validation.json",
     ]
 
 

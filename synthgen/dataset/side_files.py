@@ -1,0 +1,92 @@
+"""The files beside the shards that other tools read: a table of each shard, and the list of shards that `wids` opens.
+
+Both say again what shards and index say; `verify` compares them. A dataset without them is whole too.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthgen.dataset.index import Index, SampleEntry
+from synthgen.dataset.metadata import FIELDS, MAX_JSON_BYTES
+from synthgen.errors import DatasetError
+
+CROISSANT_FILE = "croissant.json"
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), tuple[str, ...]: pa.list_(pa.string())}
+_PIXELS = pa.list_(pa.struct([pa.field("id", pa.int64(), nullable=False), pa.field("pixels", pa.int64(), nullable=False)]))
+TABLE_SCHEMA = pa.schema(
+    [
+        *(pa.field(name, _ARROW[kind], nullable=False) for name, kind in FIELDS.items()),
+        pa.field("shard", pa.string(), nullable=False),  # file name of the tar
+        pa.field("row", pa.int64(), nullable=False),  # place of the sample in it, from 0
+        pa.field("class_pixels", _PIXELS, nullable=False),  # the ids that occur in the mask, 255 too
+    ]
+)
+
+
+def table_file(shard: str) -> str:
+    """`train-000000.parquet` for `train-000000.tar`."""
+    return f"{Path(shard).stem}.parquet"
+
+
+def wids_file(split: str) -> str:
+    """wids knows no splits: one list each."""
+    return f"wids-{split}.json"
+
+
+def table_rows(shard: str, metadata: Sequence[Mapping[str, Any]], entries: Sequence[SampleEntry]) -> list[dict[str, Any]]:
+    """The rows of one shard's table: what each sample's JSON says, and where the sample lies."""
+    return [
+        {
+            **{name: list(values[name]) if isinstance(values[name], tuple) else values[name] for name in FIELDS},
+            "shard": shard,
+            "row": number,
+            "class_pixels": [{"id": class_id, "pixels": count} for class_id, count in entry.pixels],
+        }
+        for number, (values, entry) in enumerate(zip(metadata, entries, strict=True))
+    ]
+
+
+def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Parquet of the rows. The same rows give the same bytes with the same pyarrow."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=TABLE_SCHEMA), buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def read_table(path: Path, num_rows: int) -> list[dict[str, Any]]:
+    """The rows of a shard's table. Raises DatasetError for a damaged file, one with other columns or another number of rows, and one that claims
+    more bytes than that many JSON members may have: nothing is unpacked before."""
+    try:
+        facts = pq.read_metadata(path)
+        if not facts.schema.to_arrow_schema().equals(TABLE_SCHEMA):
+            raise DatasetError("its columns are not those of a shard's table")
+        if facts.num_rows != num_rows:
+            raise DatasetError(f"has {facts.num_rows} rows, the shard {num_rows} samples")
+        if sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups)) > MAX_JSON_BYTES * (num_rows + 1):
+            raise DatasetError("claims to unpack to more than its samples can hold")
+        rows: list[dict[str, Any]] = pq.read_table(path, page_checksum_verification=True).to_pylist()
+        return rows
+    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError) as error:
+        raise DatasetError(f"cannot be read as parquet ({' '.join(str(error).split())})") from error
+
+
+def wids_bytes(index: Index, split: str) -> bytes:
+    """The list of one split's shards for `wids.ShardListDataset`; the tars are looked for beside it.
+
+    It has no md5sum: wids does not ask for it, and index.json and croissant.json have the sha256.
+    """
+    shards = [
+        {"url": shard.file, "nsamples": shard.num_samples, "filesize": shard.num_bytes, "sha256": shard.sha256}
+        for shard in index.shards
+        if shard.split == split
+    ]
+    document = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": f"{index.name}-{split}", "shardlist": shards}
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,67 @@
+"""What is broken in the files beside the shards; those that are not there are not missed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from synthgen.dataset.index import Index, SampleEntry
+from synthgen.dataset.side_files import CROISSANT_FILE, read_table, table_file, table_rows, wids_bytes, wids_file
+from synthgen.errors import DatasetError
+
+
+def broken_in_lists(folder: Path, index: Index) -> Iterator[tuple[str, str]]:
+    """(file, what) for the wids lists and the Croissant document."""
+    for split in sorted({entry.name for entry in index.splits}):
+        path = folder / wids_file(split)
+        try:
+            if path.exists() and path.read_bytes() != wids_bytes(index, split):
+                yield path.name, "is not the list of shards that the index gives"
+        except OSError as error:
+            yield path.name, f"cannot be read ({error.strerror or error})"
+    named = {table_file(shard.file) for shard in index.shards}
+    for path in sorted(folder.glob("*.parquet")):
+        if path.name not in named:
+            yield path.name, "is the table of no shard, but readers that take *.parquet would read it"
+    path = folder / CROISSANT_FILE
+    if path.exists():
+        yield from ((path.name, what) for what in _broken_in_croissant(path, folder, index))
+
+
+def broken_in_table(folder: Path, shard: str, metadata: Sequence[Mapping[str, Any]], rows: Sequence[SampleEntry]) -> Iterator[tuple[str, str]]:
+    """(key, what) for the table of one shard, against the JSON of its samples as they were read."""
+    path = folder / table_file(shard)
+    if not path.exists() or len(metadata) != len(rows):  # samples that could not be read are told already
+        return
+    try:
+        found = read_table(path, len(rows))
+    except DatasetError as error:
+        yield "", f"{path.name}: {error}"
+        return
+    for here, wanted in zip(found, table_rows(shard, metadata, rows), strict=True):
+        differ = [name for name, value in wanted.items() if here[name] != value]
+        if differ:
+            yield wanted["key"], f"{path.name}: {', '.join(differ)} differ from the sample's JSON and the index"
+
+
+def _broken_in_croissant(path: Path, folder: Path, index: Index) -> Iterator[str]:
+    wanted = {shard.file: shard.sha256 for shard in index.shards}
+    for shard in index.shards:
+        table = folder / table_file(shard.file)
+        try:
+            if table.exists():
+                wanted[table.name] = hashlib.sha256(table.read_bytes()).hexdigest()
+        except OSError as error:
+            yield f"{table.name} cannot be read ({error.strerror or error})"
+    try:
+        files = json.loads(path.read_bytes())["distribution"]
+        found = {entry["contentUrl"]: entry["sha256"] for entry in files if "sha256" in entry}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        yield f"cannot be read ({type(error).__name__})"
+        return
+    for name in sorted(wanted.keys() | found.keys(), key=str):
+        if wanted.get(name) != found.get(name):
+            yield f"sha256 of {name} is {found.get(name, 'not given')}, must be {wanted.get(name, 'left out: it is no file of this dataset')}"

@@ -1,0 +1,42 @@
+"""A plain labelled folder a split: `{split}/images/`, `{split}/labels/`, `{split}/confidence/`, `{split}/metadata.jsonl`, and `labels.yaml`.
+
+It is what synthgen takes for a support set and segtrain for held-out data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import yaml
+
+from synthgen.dataset.reader import Dataset, StoredSample
+from synthgen.export.catalogue import Exported, Rows
+
+LOSS = ""
+USE = "labels/KEY.png has the ids, 255 = ignore; as a support set: --set support.folder=OUT/train --set labels.space=OUT/labels.yaml"
+
+
+def build(dataset: Dataset) -> Folder:
+    return Folder(dataset)
+
+
+class Folder:
+    def __init__(self, dataset: Dataset) -> None:
+        self._splits = [entry.name for entry in dataset.index.splits]
+        self._space = dataset.labels
+
+    def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
+        image, label, confidence, _ = sample.encoded
+        files = {
+            f"{split}/images/{sample.key}.jpg": image,
+            f"{split}/labels/{sample.key}.png": label,
+            f"{split}/confidence/{sample.key}.png": confidence,
+        }
+        return Exported(files, ((split, {"file_name": f"images/{sample.key}.jpg", **sample.meta}),))
+
+    def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:
+        for split in self._splits:
+            yield f"{split}/metadata.jsonl", (text + "\n" for text in rows(split))
+        labels = [{"id": label.id, "name": label.name, "colour": list(label.colour)} for label in self._space.labels]
+        space = {"name": self._space.name, "background": self._space.background, "labels": labels}
+        yield "labels.yaml", [yaml.safe_dump(space, sort_keys=False, allow_unicode=True)]

@@ -1,0 +1,54 @@
+"""PASCAL VOC: `JPEGImages/`, `SegmentationClass/`, `ImageSets/Segmentation/{train,val}.txt`, `labelmap.txt`.
+
+The masks are palette PNGs whose indices are our ids.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from PIL import Image
+
+from synthgen.dataset.reader import Dataset, StoredSample
+from synthgen.export.catalogue import Exported, Rows
+from synthgen.export.label_ids import split_word
+from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
+
+LOSS = ""
+USE = "np.asarray(Image.open('SegmentationClass/KEY.png')) has the ids, 255 = void; torchvision's VOCSegmentation wants it under VOCdevkit/VOC2012"
+VOID_COLOUR = (224, 224, 192)  # of VOC's own palette
+
+
+def build(dataset: Dataset) -> Voc:
+    return Voc(dataset)
+
+
+class Voc:
+    def __init__(self, dataset: Dataset) -> None:
+        self._splits = [entry.name for entry in dataset.index.splits]
+        self._labels = dataset.labels.labels
+        table = dataset.labels.colour_table()
+        table[IGNORE] = VOID_COLOUR
+        self._palette = table.tobytes()
+
+    def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
+        files = {f"JPEGImages/{sample.key}.jpg": sample.encoded[0], f"SegmentationClass/{sample.key}.png": self._png(sample.mask)}
+        return Exported(files, ((split, sample.key),))
+
+    def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:
+        for split in self._splits:
+            yield f"ImageSets/Segmentation/{split_word(split)}.txt", (key.strip('"') + "\n" for key in rows(split))
+        # datumaro and CVAT read the masks by colour and refuse one that is not listed
+        more = (("out_of_distribution", OUT_OF_DISTRIBUTION), ("ignored", IGNORE))
+        named = [(label.name, label.colour) for label in self._labels] + [(name, tuple(self._palette[3 * i : 3 * i + 3])) for name, i in more]
+        lines = [f"{name}:{','.join(map(str, colour))}::\n" for name, colour in named]
+        yield "labelmap.txt", ["# label:color_rgb:parts:actions\n", *lines]
+
+    def _png(self, mask: np.ndarray) -> bytes:
+        picture = Image.frombytes("P", (mask.shape[1], mask.shape[0]), mask.tobytes())
+        picture.putpalette(self._palette)
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG")
+        return buffer.getvalue()

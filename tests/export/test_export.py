@@ -1,0 +1,226 @@
+"""Exports: the masks are carried, a kill costs one shard at the most, nobody's folder is written to, memory stays flat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.drawn_dataset import drawn_dataset
+from synthgen.dataset.reader import Dataset
+from synthgen.errors import DatasetError, InputError, LabelError, StorageError
+from synthgen.export.catalogue import available, find
+from synthgen.export.folder import ExportFolder
+from synthgen.export.run import dataset_folder, export
+from synthgen.images import read_image, read_mask
+from synthgen.labels import read_label_space
+from synthgen.sources.folder import list_labelled, read_labelled
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "shards"
+FORMATS = [name for name in available() if name != "cityscapes"]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_what_the_command_line_names_is_what_there_is(cli: Any) -> None:
+    named = "coco, coco-panoptic, voc, cityscapes, mmseg, detectron2, yolo-seg, fiftyone, folder, dali-index"
+    assert available() == sorted(named.split(", "))
+    shown = cli("export", "--help").output.replace("-\n", "-")
+    assert all(name.split("-")[0] in shown for name in available())
+    for name in available():
+        assert isinstance(find(name).LOSS, str) and find(name).USE
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_finished_export_is_left_alone_and_a_repeated_one_has_the_same_bytes(name: str, tmp_path: Path) -> None:
+    report = export(GOLDEN, name, tmp_path / "a")
+    assert (report.num_samples, report.num_new) == (12, 12)
+    assert not (tmp_path / "a" / ".unfinished").exists()
+    facts = json.loads((tmp_path / "a" / "export.json").read_text())
+    assert facts["num_samples"] == 12 and facts["format"] == name
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+    assert export(GOLDEN, name, tmp_path / "a").num_new == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+    export(GOLDEN, name, tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_kill_at_any_sample_loses_its_shard_only(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(GOLDEN, name, tmp_path / "whole")
+    shard_samples = Dataset.shard_samples
+    for killed_at in (0, 2, 5, 11):
+        out = tmp_path / f"killed{killed_at}"
+        count = 0
+
+        def dying(self: Dataset, number: int, killed_at: int = killed_at) -> Any:
+            nonlocal count
+            for sample in shard_samples(self, number):
+                if count == killed_at:
+                    raise KeyboardInterrupt
+                count += 1
+                yield sample
+
+        monkeypatch.setattr(Dataset, "shard_samples", dying)
+        with pytest.raises(KeyboardInterrupt):
+            export(GOLDEN, name, out)
+        monkeypatch.undo()
+        assert not (out / "export.json").exists()
+        assert export(GOLDEN, name, out).num_new == 12 - killed_at // 4 * 4
+        assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_kill_between_the_last_two_steps(tmp_path: Path) -> None:
+    export(GOLDEN, "voc", tmp_path / "out")
+    (tmp_path / "out" / ".unfinished").mkdir()
+    assert export(GOLDEN, "voc", tmp_path / "out").num_new == 0
+    assert not (tmp_path / "out" / ".unfinished").exists()
+
+
+@pytest.mark.parametrize("there", ["a file", "a folder", "the place is a file", "another format", "another dataset", "a strange export.json"])
+def test_foreign_folders_are_refused_and_not_touched(tmp_path: Path, there: str) -> None:
+    out = tmp_path / "out"
+    if there == "the place is a file":
+        out.write_text("mine")
+    elif there == "another format":
+        export(GOLDEN, "voc", out)
+    elif there == "another dataset":
+        export(drawn_dataset(tmp_path / "run", count=3), "coco", out)
+    else:
+        out.mkdir()
+        (out / {"a file": "thesis.tex", "a folder": "images", "a strange export.json": "export.json"}[there]).write_text("{}")
+    before = contents(tmp_path)
+    with pytest.raises(StorageError, match="choose a new folder"):
+        export(GOLDEN, "coco", out)
+    assert contents(tmp_path) == before
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert export(GOLDEN, "folder", tmp_path / "out").num_new == 12
+
+
+def test_a_path_out_of_the_folder_is_a_bug(tmp_path: Path) -> None:
+    folder = ExportFolder(tmp_path / "out", {"format": "x", "dataset": "y", "index_sha256": "z"})
+    folder.open()
+    for path in ("../x", "/etc/x", "a/../../x"):
+        with pytest.raises(ValueError, match="leads out"):
+            folder.put(path, [b""])
+
+
+def test_a_run_folder_will_do(tmp_path: Path) -> None:
+    dataset = drawn_dataset(tmp_path / "run", count=3)
+    assert dataset_folder(tmp_path / "run") == dataset == dataset_folder(dataset)
+    with pytest.raises(DatasetError, match="no finished dataset here"):
+        export(tmp_path, "coco", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_formats(tmp_path: Path) -> None:
+    for name in ("cocco", "../coco", "no.such.module"):
+        with pytest.raises(InputError, match="coco-panoptic"):
+            export(GOLDEN, name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_cityscapes_wants_its_own_classes(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match="box, disc: no class of Cityscapes"):
+        export(GOLDEN, "cityscapes", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    dataset = drawn_dataset(tmp_path / "run", "streets", 3)
+    export(dataset, "cityscapes", tmp_path / "out")
+    keys = dict(line.split(",") for line in (tmp_path / "out/keys.csv").read_text().splitlines()[1:])
+    samples = {sample.key: sample for sample in Dataset(dataset)}
+    assert sorted(keys.values()) == sorted(samples)
+    ids = np.zeros(256, dtype=np.uint8)
+    for label in read_label_space("cityscapes").labels:
+        ids[label.id] = find("cityscapes").LABELS[label.name][0]
+    for place, key in keys.items():
+        wanted = samples[key].mask
+        np.testing.assert_array_equal(read_image(tmp_path / f"out/leftImg8bit/{place}_leftImg8bit.png"), samples[key].image)
+        np.testing.assert_array_equal(read_mask(tmp_path / f"out/gtFine/{place}_gtFine_labelIds.png"), ids[wanted])
+        np.testing.assert_array_equal(read_mask(tmp_path / f"out/gtFine/{place}_gtFine_labelTrainIds.png"), np.where(wanted >= 254, 255, wanted))
+
+
+def test_the_plain_folder_is_a_support_folder(tmp_path: Path) -> None:
+    export(GOLDEN, "folder", tmp_path / "out")
+    space = read_label_space(str(tmp_path / "out" / "labels.yaml"))
+    assert space.labels == Dataset(GOLDEN).labels.labels
+    samples = {sample.key: sample for sample in Dataset(GOLDEN)}
+    for split, count in (("train", 8), ("validation", 4)):
+        pairs = list_labelled(tmp_path / "out" / split)
+        assert len(pairs) == count
+        for pair in pairs:
+            image, mask = read_labelled(pair, space)
+            np.testing.assert_array_equal(image, samples[pair.stem].image)
+            np.testing.assert_array_equal(mask, samples[pair.stem].mask)
+        lines = (tmp_path / "out" / split / "metadata.jsonl").read_text().splitlines()
+        assert [json.loads(line)["key"] for line in lines] == [pair.stem for pair in pairs]
+
+
+def test_mmseg_config_is_python_that_fits_the_files(tmp_path: Path) -> None:
+    export(GOLDEN, "mmseg", tmp_path / "out")
+    values: dict[str, Any] = {}
+    exec((tmp_path / "out" / "dataset_config.py").read_text(), values)  # it is a file that we have just written
+    assert values["label_ids"] == (0, 3, 7) and values["metainfo"]["classes"] == ("ground", "box", "disc")
+    for word, split in (("train", "train"), ("val", "validation")):
+        prefix = values[f"{word}_dataset"]["data_prefix"]
+        stems = (tmp_path / "out" / "splits" / f"{word}.txt").read_text().split()
+        wanted = {sample.key: sample.mask for sample in Dataset(GOLDEN).samples(split)}
+        assert stems == list(wanted)
+        for stem in stems:
+            mask = read_mask(tmp_path / "out" / prefix["seg_map_path"] / f"{stem}.png")
+            ids = np.array([0, 3, 7, *[0] * 252, 255])
+            np.testing.assert_array_equal(ids[mask], np.where(wanted[stem] == 254, 255, wanted[stem]))
+
+
+def test_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
+    """What is held over the number of samples is the index; pictures and rows come and go."""
+
+    def peak(count: int) -> int:
+        dataset = drawn_dataset(tmp_path / f"run{count}", count=count)
+        tracemalloc.start()
+        export(dataset, "coco", tmp_path / f"out{count}")
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(3)  # whatever is loaded once
+    assert peak(48) - peak(6) < 42 * 4000  # index rows and some slack; a picture alone has 7 kB, an annotation row 1 kB
+
+
+def test_the_command_says_what_is_lost_and_how_to_open_it(cli: Any, tmp_path: Path) -> None:
+    done = cli("export", GOLDEN, "--to", "yolo-seg", "--out", tmp_path / "out")
+    assert done.exit_code == 0 and "12 samples as yolo-seg" in done.output and "not carried: 255" in done.output and "open: yolo" in done.output
+    assert json.loads(cli("export", GOLDEN, "--to", "yolo-seg", "--out", tmp_path / "out", "--json").output)["num_new"] == 0
+    refused = cli("export", GOLDEN, "--to", "voc", "--out", tmp_path / "out")
+    assert refused.exit_code == 2 and "holds another export (format 'yolo-seg', not 'voc')" in refused.stderr
+
+
+def test_a_damaged_shard_stops_the_export_with_one_line(tmp_path: Path) -> None:
+    dataset = drawn_dataset(tmp_path / "run", count=6)
+    path = dataset / "validation-000000.tar"
+    path.write_bytes(path.read_bytes()[:4000])
+    with pytest.raises(DatasetError, match=r"validation-000000\.tar"):
+        export(dataset, "coco", tmp_path / "out")
+    assert not (tmp_path / "out" / "export.json").exists()
+
+
+def test_a_format_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "keys.py").write_text(
+        "from synthgen.export.catalogue import Exported\nLOSS, USE = 'the masks', 'cat keys.txt'\n"
+        "class Keys:\n    def sample(self, number, split, sample):\n        return Exported({}, (('keys', sample.key),))\n"
+        "    def closing(self, rows):\n        yield 'keys.txt', rows('keys')\n"
+        "def build(dataset):\n    return Keys()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    export(GOLDEN, "mine.keys", tmp_path / "out")
+    assert (tmp_path / "out" / "keys.txt").read_text().count("s0000") == 12
