@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from synthgen.labels import LabelSpace
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LabelledFile:
-    """An image file and its label file."""
+    """An image file and its label file. `decode` reads a label file of another dataset; None for masks of the label space itself."""
 
     stem: str
     image: Path
     label: Path
+    decode: Callable[[Path, LabelSpace], np.ndarray] | None = None
 
 
 def list_labelled(folder: Path) -> list[LabelledFile]:
@@ -54,7 +56,7 @@ def read_labelled(pair: LabelledFile, space: LabelSpace) -> tuple[np.ndarray, np
 
 def read_label(pair: LabelledFile, space: LabelSpace) -> np.ndarray:
     """The mask (H, W) uint8 alone; checks it as `read_labelled` does, from the image's header."""
-    mask = read_mask(pair.label)
+    mask = read_mask(pair.label) if pair.decode is None else pair.decode(pair.label, space)
     height, width = image_size(pair.image)
     if mask.shape != (height, width):
         raise InputError(
@@ -71,6 +73,15 @@ def content_hash(folder: Path) -> str:
         for path in (pair.image, pair.label):
             digest.update(f"{path.parent.name}/{path.name}\0".encode())
             digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+    return digest.hexdigest()
+
+
+def names_hash(pairs: Sequence[LabelledFile], folder: Path) -> str:
+    """32 hex digits over the names and sizes in bytes of all pairs: no file is read."""
+    digest = hashlib.blake2b(digest_size=16)
+    for pair in pairs:
+        for path in (pair.image, pair.label):
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
     return digest.hexdigest()
 
 

@@ -1,0 +1,213 @@
+"""Puts the page together and writes it: one file, no network, nothing of it trusted.
+
+Prompts and file names come from anywhere. Texts go through jinja's escaping, the script's data through its JSON filter (no `<` survives), the
+script writes texts as text only, and the page forbids itself every connection.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from synthgen.dataset.index import INDEX_FILE, read_index
+from synthgen.errors import StorageError
+from synthgen.images import write_bytes
+from synthgen.recipe import chosen_backends
+from synthgen.report.gallery import STEPS, Gallery, attribute_values, gallery
+from synthgen.report.lineage import Step, lineage
+from synthgen.report.prompt_map import PromptMap, duplicate_pair, prompt_map
+from synthgen.report.run_rows import KEPT, Row, RunRows, read_run
+from synthgen.report.scores import SCORES, histogram
+
+MARK = "<!-- synthgen report -->"
+"""The second line of every report: what bears it may be replaced by a newer one."""
+NUM_SHOWN = 480
+EXAMPLES = 6
+_HERE = Path(__file__).resolve().parent
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """What came of it."""
+
+    path: Path
+    num_bytes: int
+    num_shown: int
+    num_images: int
+
+
+def write_report(run: Path, out: Path | None = None, num_shown: int = NUM_SHOWN) -> Written:
+    """Write the report of a run, finished or not; default place `<run>.report.html` beside it, since a run folder holds nothing foreign.
+
+    Raises RunError if the folder is no run, StorageError if `out` is a file that is no report or cannot be written.
+    """
+    path = out or run.resolve().with_name(f"{run.resolve().name}.report.html")
+    if path.is_dir() or (path.exists() and not _is_report(path)):
+        raise StorageError(f"{path}: exists and is no report of synthgen; choose another name with --out")
+    found = read_run(run)
+    pictures = gallery(found, num_shown)
+    data = page(found, pictures).encode("utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path.parent}: cannot be made ({error.strerror or error}); choose another place with --out") from error
+    write_bytes(data, path)
+    return Written(path, len(data), len(pictures.cards), pictures.num_images)
+
+
+def page(found: RunRows, pictures: Gallery) -> str:
+    """The HTML. Raises RunError for damaged embeddings, InputError for damaged pictures of the sample whose lineage is told."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(duration=duration, figure=figure)
+    prompts = found.stage("prompts")
+    bank = prompt_map(found.run, found.prompts, prompts.rejected) if prompts else None
+    rules = found.recipe.filter.rules
+    facts = {
+        "mark": MARK,
+        "version": metadata.version("synthgen-seg"),
+        "found": found,
+        "recipe": found.recipe,
+        "space": found.space,
+        "backends": chosen_backends(found.recipe),
+        "funnel": funnel(found),
+        "gallery": pictures,
+        "domains": attribute_values(pictures.cards),
+        "classes": class_pixels(found),
+        "bank": bank,
+        "refusals": refusals(found, pictures),
+        "histograms": [made for score in SCORES if (made := histogram(score, found.images, rules))],
+        "steps": _told(found, pictures),
+        "data": _data(found, pictures, bank),
+    }
+    return environment.get_template("page.html").render(facts)
+
+
+def duration(seconds: float) -> str:
+    """As a person says it: 4.2 s, 3 min 20 s, 5 h 02 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def figure(value: float) -> str:
+    """Three digits, never an exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1e-3 else f"{value:.1g}" if value >= 1e-4 else f"{value:.6f}"
+
+
+def funnel(found: RunRows) -> list[dict[str, Any]]:
+    """What goes into each stage that has begun and what comes out."""
+    names = {"prompts": "prompts", "render": "images", "refine": "labelled", "score": "scored", "filter": "kept", "pack": "shards"}
+    return [
+        {
+            "name": names[stage.name],
+            "made": stage.made,
+            "refused": len(stage.rejected),
+            "whole": stage.done_units == stage.num_units,
+        }
+        for stage in found.stages
+        if stage.name != "score"
+    ]
+
+
+def class_pixels(found: RunRows) -> list[dict[str, Any]]:
+    """Pixels and samples of each class of the finished dataset, in the order of the label space; empty while there is none."""
+    dataset = found.run / "dataset"
+    if not (dataset / INDEX_FILE).is_file():
+        return []
+    entries = {entry.id: entry for entry in read_index(dataset).class_pixels}
+    asked = collections.Counter(row["class_id"] for row in found.images if row["outcome"] == KEPT)
+    tried = collections.Counter(row["class_id"] for row in found.images)
+    total = sum(entry.pixels for entry in entries.values()) or 1
+    largest = max((entry.pixels for entry in entries.values() if entry.id != found.space.background), default=1) or 1
+    listed = []
+    for label in found.space.labels:
+        entry = entries.get(label.id)
+        pixels = entry.pixels if entry else 0
+        listed.append(
+            {
+                "label": label,
+                "is_background": label.id == found.space.background,
+                "pixels": pixels,
+                "samples": entry.samples if entry else 0,
+                "share": pixels / total,
+                "bar": min(1.0, pixels / largest),
+                "kept": asked[label.id],
+                "tried": tried[label.id],
+            }
+        )
+    return listed
+
+
+def refusals(found: RunRows, pictures: Gallery) -> list[dict[str, Any]]:
+    """Reasons by stage, most frequent first, each with a few examples: pairs of prompts, or indices of cards, or details."""
+    listed = []
+    for stage in found.stages:
+        reasons = collections.Counter(row.reason for row in stage.rejected)
+        for reason, count in reasons.most_common():
+            rows = sorted((row for row in stage.rejected if row.reason == reason), key=lambda row: row.key)
+            cards = [number for number, card in enumerate(pictures.cards) if (card["stage"], card["outcome"]) == (stage.name, reason)]
+            pairs = [(pair, row.score) for row in rows if (pair := duplicate_pair(row.detail))]
+            listed.append(
+                {
+                    "stage": stage.name,
+                    "reason": reason,
+                    "count": count,
+                    "share": count / (stage.made + len(stage.rejected)),
+                    "cards": cards[:EXAMPLES],
+                    "pairs": pairs[:EXAMPLES],
+                    "details": [] if cards or pairs else [row.detail for row in rows[:EXAMPLES]],
+                }
+            )
+    return listed
+
+
+def _told(found: RunRows, pictures: Gallery) -> list[Step]:
+    """Lineage of the sample that went furthest: a kept one whose mask the steps have changed, if there is one."""
+    shown = {card["key"]: card for card in pictures.cards}
+    rows = [row for row in found.images if row["key"] in shown]
+    best = max(rows, key=lambda row: _interest(row, shown[row["key"]]), default=None)
+    return lineage(found, best) if best else []
+
+
+def _interest(row: Row, card: dict[str, Any]) -> tuple[bool, int, float, str]:
+    changed = sum(isinstance(mask, str) for mask in card["masks"])
+    return row["shard"] != "", changed, row.get("text_image_score") or 0.0, str(row["key"])
+
+
+def _data(found: RunRows, pictures: Gallery, bank: PromptMap | None) -> dict[str, Any]:
+    rules = found.recipe.filter.rules
+    return {
+        "cards": pictures.cards,
+        "steps": [word for _, word in STEPS],
+        "classes": [{"id": label.id, "name": label.name, "colour": list(label.colour)} for label in found.space.labels],
+        "background": found.space.background,
+        "scores": [
+            {"key": score.key, "title": score.title, "explained": score.explained, "least": bounds[0], "most": bounds[1]}
+            for score in SCORES
+            for bounds in [score.thresholds(rules)]
+        ],
+        "points": []
+        if bank is None
+        else [[round(p.x, 4), round(p.y, 4), p.prompt, p.class_name, list(p.attributes), p.near, round(p.similarity, 4)] for p in bank.points],
+    }
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return MARK.encode() in file.read(200)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror or error}); choose another name with --out") from error

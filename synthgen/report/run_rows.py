@@ -1,0 +1,150 @@
+"""Reads from a run folder what the report tells: every image with all that the stages say of it, what was refused, and how long it took.
+
+Only the columns that are told are read: a scorer's embeddings are most of a score manifest and none of the report. A run may be unfinished.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from pydantic import ValidationError
+
+from synthgen import pipeline, runner
+from synthgen.errors import RunError
+from synthgen.labels import LabelSpace, read_label_space
+from synthgen.recipe import Recipe
+from synthgen.records import Rejected
+from synthgen.runner import StageRun
+
+Row = dict[str, Any]
+KEPT = "kept"
+PENDING = "not judged yet"
+
+COLUMNS = {
+    "prompts": (
+        "key", "class_name", "class_id", "prompt", "attributes", "source", "order", "similarity", "nearest",
+        "embedder", "embedding_file", "photograph",
+    ),
+    "render": (
+        "key", "parent", "class_name", "class_id", "prompt", "attributes", "seed", "image", "height_px", "width_px",
+        "renderer", "model_revision", "steps", "guidance", "layout",
+    ),
+    "refine": (
+        "key", "coarse", "filtered", "relabelled", "mask", "confidence", "num_regions", "num_kept_regions", "region_similarity",
+        "filled_fraction", "labelled_fraction", "class_fraction", "num_sam_boxes", "sam_predicted_iou",
+    ),
+    "score": ("key", "text_image_score", "class_rank", "pixel_std"),
+    "filter": ("key", "split", "nearest_image_similarity"),
+    "pack": ("key", "parents", "split", "num_samples", "num_bytes", "sha256"),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StageFacts:
+    """How one stage went. `unit_seconds` has one entry for each finished unit, in plan order."""
+
+    name: str
+    num_units: int
+    done_units: int
+    made: int
+    rejected: tuple[Rejected, ...]
+    unit_seconds: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Working time added up over units: with several workers more than the clock showed."""
+        return sum(self.unit_seconds)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunRows:
+    """A run as the report sees it. `images` is in the order of rendering; each has `outcome`: KEPT, PENDING or the reason of its refusal."""
+
+    run: Path
+    recipe: Recipe
+    lock_text: str
+    space: LabelSpace
+    stages: tuple[StageFacts, ...]  # those that have begun
+    prompts: list[Row]
+    images: list[Row]
+    shards: list[Row]
+
+    def stage(self, name: str) -> StageFacts | None:
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+
+def read_run(run: Path) -> RunRows:
+    """Raises RunError if the folder is no run or a manifest is damaged, LabelError if its label space is gone."""
+    lock = run / pipeline.LOCK
+    try:
+        text = lock.read_text(encoding="utf-8")
+        recipe = Recipe.model_validate(yaml.safe_load(text))
+    except FileNotFoundError as error:
+        raise RunError(f"{run}: is not a run folder (no {pipeline.LOCK}); runs lie in runs/ by default") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise RunError(f"{lock}: cannot be read ({' '.join(str(error).split())[:160]}); run the recipe again to write it anew") from error
+    begun = {name: stage for name, stage in pipeline.stages(run).items() if stage.is_claimed()}
+    rows = {name: _rows(begun[name], columns) if name in begun else [] for name, columns in COLUMNS.items()}
+    facts = tuple(_facts(stage) for stage in begun.values())
+    return RunRows(
+        run=run,
+        recipe=recipe,
+        lock_text=text,
+        space=read_label_space(recipe.labels.space),
+        stages=facts,
+        prompts=rows["prompts"],
+        images=_joined(rows, facts),
+        shards=rows["pack"],
+    )
+
+
+def _facts(stage: StageRun) -> StageFacts:
+    units = stage.units()
+    done = [unit for unit in units if stage.is_done(unit)]
+    times = tuple(_seconds(stage.folder / unit.name / runner.SECONDS) for unit in done)
+    return StageFacts(stage.name, len(units), len(done), stage.num_rows(), tuple(stage.rejected()), times)
+
+
+def _seconds(path: Path) -> float:
+    try:
+        return float(path.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: is damaged ({error}); move the unit folder {path.parent} away and run the same command again") from error
+
+
+def _rows(stage: StageRun, columns: tuple[str, ...]) -> list[Row]:
+    found: list[Row] = []
+    for unit in stage.units():
+        if not stage.is_done(unit):
+            continue
+        path = stage.folder / unit.name / runner.MANIFEST
+        try:
+            found += pq.read_table(path, columns=list(columns), page_checksum_verification=True).select(columns).to_pylist()
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            why = " ".join(str(error).split())[:120]
+            raise RunError(f"{path}: is damaged ({why}); move the unit folder {path.parent} away and run the same command again") from error
+    return found
+
+
+def _joined(rows: dict[str, list[Row]], facts: tuple[StageFacts, ...]) -> list[Row]:
+    """Every rendered image with the columns of all later stages that know its key."""
+    images = {row["key"]: {**row, "outcome": PENDING, "stage": "", "detail": "", "score": 0.0, "shard": "", "place": -1} for row in rows["render"]}
+    for name in ("refine", "score", "filter"):
+        for row in rows[name]:
+            if row["key"] in images:
+                images[row["key"]].update(row, **({"outcome": KEPT} if name == "filter" else {}))
+    for stage in facts:
+        for refusal in stage.rejected:
+            image = images.get(refusal.key) or images.get(refusal.parent)
+            if image is not None and stage.name != "prompts":
+                image.update(outcome=refusal.reason, stage=stage.name, detail=refusal.detail, score=refusal.score)
+    for shard in rows["pack"]:
+        for place, key in enumerate(shard["parents"]):
+            if key in images:
+                images[key].update(shard=f"{shard['key']}.tar", place=place)
+    return list(images.values())

@@ -1,0 +1,89 @@
+"""What is known about public labelled datasets: a YAML file of this folder for each, and nothing about them in code.
+
+    title, licence, download      what it is, under which terms, what to download from where and how it must lie
+    space, splits                 the shipped label space that it fills, and the splits that have labels
+    roots                         where inside the given folder the layout may begin, tried in order
+    layouts                       where images and labels lie, tried in order; `{split}` is the split, any other `{field}` one path part
+    classes                       tables: stored value -> class name of the label space; values under `ignored` become 255
+
+Class names meet the recipe's label space by name or synonym, so a source serves any space that shares classes with it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synthgen.errors import InputError, did_you_mean
+
+_FOLDER = Path(__file__).resolve().parent
+FOLDER = "folder"
+"""The project's own layout, images/ and labels/: the only source without a YAML file."""
+
+Encoding = Literal["ids", "first_channel_16bit", "colours", "sbd_mat", "coco_panoptic", "coco_instances"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Layout(_Part):
+    """One way in which a dataset lies on disk."""
+
+    images: str = Field(description="template of the image path; an ending `.*` stands for any image suffix")
+    labels: str = Field(description="template of the label path")
+    encoding: Encoding = "ids"
+    classes: str = Field("", description="which table of `classes`; empty for datasets that bring their own")
+    splits: dict[str, str] = Field({}, description="split -> the word for it in this layout, where it is another; only these splits lie in it")
+    listed: str = Field("", description="template of a file with the split's stems, one a line or in a .mat; empty = all labels that are there")
+
+
+class ClassTable(_Part):
+    """Stored values of a label file. A value that is neither in `names` nor in `ignored` is an error; 255 is ignored anyway."""
+
+    names: dict[int | str, str]
+    ignored: tuple[int | str, ...] = ()
+
+
+class Source(_Part):
+    """One dataset."""
+
+    name: str
+    title: str
+    licence: str
+    download: str
+    space: str
+    splits: tuple[str, ...] = Field(min_length=1)
+    roots: tuple[str, ...] = ("",)
+    layouts: tuple[Layout, ...] = Field(min_length=1)
+    classes: dict[str, ClassTable] = {}
+    aliases: dict[str, str] = Field({}, description="class name -> the word to try in a label space that lacks it")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Source:
+        for layout in self.layouts:
+            if layout.classes and layout.classes not in self.classes:
+                raise ValueError(f"layout {layout.labels!r} asks for the class table {layout.classes!r}, which is not there")
+            if not set(layout.splits) <= set(self.splits):
+                raise ValueError(f"layout {layout.labels!r} names splits that the source does not have")
+        return self
+
+
+def source_names() -> list[str]:
+    """Names of the public datasets that are known, sorted. The folder is the list."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def read_source(name: str) -> Source:
+    """Raises InputError that lists the known ones if there is none of that name."""
+    path = _FOLDER / f"{name}.yaml"
+    if name not in source_names():
+        known = [FOLDER, *source_names()]
+        raise InputError(f"source {name!r} is not known; there are: {', '.join(known)} (see `synthgen sources`){did_you_mean(name, known)}")
+    try:
+        return Source.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a description of a source ({' '.join(str(error).split())[:160]})") from error

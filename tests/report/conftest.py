@@ -1,0 +1,97 @@
+"""Run folders made of rows alone: as many as one likes, over a handful of pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from doubles.world import COLOURS, IDS, SIZE_PX, paint, recipe_of_world, write_world
+
+from synthgen import pipeline
+from synthgen.images import write_image
+from synthgen.models import TextEmbedding
+from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
+from synthgen.recipe import Recipe
+from synthgen.records import MaskRecord, PromptRecord, Rejected, RenderRecord, Sample, ScoredRecord, ShardRecord, carry, key_of, seed_of, write_rows
+
+RECORDS = {"prompts": PromptRecord, "render": RenderRecord, "refine": MaskRecord, "score": ScoredRecord, "filter": Sample, "pack": ShardRecord}
+
+
+def write_stage(run: Path, name: str, rows: list[Any], rejected: list[Rejected]) -> None:
+    """One finished unit."""
+    unit = run / name / "00000"
+    unit.mkdir(parents=True, exist_ok=True)
+    claim = {"settings": {}, "units": [{"name": "00000", "start": 0, "stop": len(rows)}]}
+    (run / name / "stage.json").write_text(json.dumps(claim))
+    write_rows(rows, RECORDS[name], unit / "manifest.parquet")
+    write_rows(rejected, Rejected, unit / "rejected.parquet")
+    (unit / "seconds.txt").write_text("12.5\n")
+
+
+@pytest.fixture(scope="session")
+def rows_run() -> Callable[..., Path]:
+    """`rows_run(folder, count, size_px=..., prompt=lambda i: ...)`: a finished run of `count` images, a tenth of them refused.
+
+    All images share one picture of noise (the worst for compression) and its masks.
+    """
+
+    def make(folder: Path, count: int, size_px: int = SIZE_PX, prompt: Callable[[int], str] | None = None) -> Path:
+        write_world(folder / "world")
+        recipe = Recipe.model_validate(recipe_of_world(folder / "world"))
+        run = folder / "run"
+        unit = run / "render" / "00000"
+        unit.mkdir(parents=True)
+        pipeline.write_lock(recipe, run)
+        rng = np.random.default_rng(0)
+        write_image(rng.integers(0, 256, (size_px, size_px, 3), dtype=np.uint8), unit / "image.png")
+        for number, name in enumerate(("coarse", "filtered", "relabelled", "mask", "confidence")):
+            write_image(paint("disc", number, size_px)[1], unit / f"{name}.png")
+        where = {name: f"render/00000/{name}.png" for name in ("image", "coarse", "filtered", "relabelled", "mask", "confidence")}
+        prompts, masks, scored, kept, refused = [], [], [], [], []
+        (run / "prompts" / "00000").mkdir(parents=True)
+        with EmbeddingWriter(run / "prompts" / "00000" / EMBEDDINGS) as writer:
+            for i in range(count):
+                name = list(COLOURS)[i % 3]
+                text = prompt(i) if prompt else f"a photo of a small {name} on sand {i}"
+                row = PromptRecord(
+                    key_of("p", text, i), "", name, IDS[name], text, (f"place=p{i % 5}", "size=small"), "grammar", i, 0.5, "", "double",
+                    f"prompts/00000/{EMBEDDINGS}",
+                    "", "",
+                )  # fmt: skip
+                prompts.append(row)
+                writer.add(row.key, TextEmbedding(np.zeros((1, 1), np.float32), rng.normal(size=64).astype(np.float32)))
+        for i, row in enumerate(prompts):
+            key = key_of("s", row.key)
+            rendered = RenderRecord(
+                key, row.key, row.class_name, row.class_id, row.prompt, row.attributes, seed_of(key), where["image"], size_px, size_px,
+                "double", "r1", 20, 3.0, "",
+            )  # fmt: skip
+            mask: MaskRecord = carry(
+                MaskRecord, rendered, **{k: where[k] for k in where if k != "image"}, num_regions=3, num_kept_regions=2, region_similarity=0.5,
+                filled_fraction=0.75, labelled_fraction=1.0, class_fraction=0.2, num_sam_boxes=1, sam_predicted_iou=0.9,
+            )  # fmt: skip
+            score = float(rng.random())
+            masks.append(mask)
+            scored.append(carry(ScoredRecord, mask, text_image_score=score, class_rank=i % 4, pixel_std=30.0, image_embedding=(1.0, 0.0)))
+            if i % 10 == 9:
+                refused.append(Rejected(key, key, "filter", "class_absent", f"{score:.4g} < 0.02", score))
+            else:
+                kept.append(carry(Sample, scored[-1], split="train", nearest_image_similarity=0.3))
+        near = [
+            Rejected(f"r{i}", "", "prompts", "near_duplicate", f"{'again ' + row.prompt!r} is too near to {row.prompt!r}", 0.97)
+            for i, row in enumerate(prompts[: count // 10])
+        ]
+        write_stage(run, "prompts", prompts, near)
+        write_stage(run, "render", [carry(RenderRecord, row) for row in masks], [])
+        write_stage(run, "refine", masks, [])
+        write_stage(run, "score", scored, [])
+        write_stage(run, "filter", kept, refused)
+        keys = tuple(row.key for row in kept)
+        write_stage(run, "pack", [ShardRecord("train-000000", keys, "train", "pack/00000/train-000000.tar", len(keys), 1, "0" * 64)], [])
+        return run
+
+    return make
