@@ -37,7 +37,7 @@ def torch_dtype(execution: Any, device: torch.device) -> torch.dtype:
 
 def use_threads(execution: Any) -> None:
     """Give torch `execution.num_threads` CPU threads; 0 leaves its own choice."""
-    import torch
-
     if execution.num_threads:
+        import torch
+
         torch.set_num_threads(execution.num_threads)

@@ -1,9 +1,11 @@
 """The prompt bank of one class (Syn4Seg, HDIG).
 
-    loop: take a candidate; refuse it if it does not name the class, or if its text embedding is too close to an accepted one
+    loop: take a candidate; refuse it if it does not name the class, if it means something else, or if its text embedding is too close to an
+          accepted one; tell the source, if it listens
     until the quota is reached, the budget is spent or the source has nothing left
 
-Candidates are embedded in blocks of a fixed size; neither that size nor what is wanted of other classes changes what is accepted.
+Candidates are embedded in blocks of a fixed size; neither that size nor what is wanted of other classes changes what is accepted. An agent's
+blocks are its own rounds, since what it proposes next follows from what became of the last ones.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,8 +22,9 @@ from synthgen.errors import InputError, ModelError
 from synthgen.images import IGNORE, image_size
 from synthgen.labels import Label, LabelSpace
 from synthgen.models import TextEmbedding, TextEncoder
-from synthgen.prompts.dedup import GreedyBank
-from synthgen.prompts.words import mentions
+from synthgen.prompts.dedup import GreedyBank, normalised
+from synthgen.prompts.indexed import IndexedBank
+from synthgen.prompts.words import article, mentions
 from synthgen.records import key_of
 
 BLOCK = 32  # candidates embedded at once: a real encoder gives about 5 MB of tokens for each
@@ -58,15 +61,30 @@ class PromptSource(Protocol):
         ...
 
 
+@runtime_checkable
+class Agent(Protocol):
+    """What the iterator that `candidates` gives may also be: one that hears what became of its candidates before it proposes others."""
+
+    stopped: str  # why it has no more, in a snake_case word; "" = it has only come to an end
+
+    def next_round(self, limit: int) -> Sequence[Candidate]:
+        """At most `limit` candidates of one round; none = it has ended."""
+        ...
+
+    def hear(self, entries: Sequence[Entry]) -> None:
+        """What became of the candidates of the last round, in order; fewer than were given if the bank was full before."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
     """What became of one candidate."""
 
     candidate: Candidate
     order: int  # position among the candidates of its bank, from 0
-    refusal: str  # "" if accepted; near_duplicate, class_missing, repeated or unreadable_image
+    refusal: str  # "" if accepted; near_duplicate, class_missing, off_class, repeated or unreadable_image
     detail: str
-    similarity: float  # cosine to `nearest`; -1 where there is none
+    similarity: float  # cosine to `nearest`, for off_class to the sentence that names the class alone; -1 where there is none
     nearest: Candidate | None  # the most similar one accepted before it
     embedding: TextEmbedding | None  # None for refused ones and for photographs
 
@@ -83,16 +101,21 @@ class ClassBank:
         quota: int,
         budget: int,
         class_gate: bool,
+        min_class_similarity: float = -1.0,
+        indexed: bool = False,
     ) -> None:
         self.class_name = label.name if label else ""
         self.class_id = label.id if label else IGNORE
-        self.stopped = ""  # "quota", "budget" or "exhausted" once `fill` has ended
+        self.stopped = ""  # "quota", "budget", "exhausted" or an agent's own word once `fill` has ended
         self._label = label
         self._encoder = encoder  # called when the first text is there: photographs need no encoder
         self._lambda_div = lambda_div
         self._quota = quota
         self._budget = budget
         self._class_gate = class_gate
+        self._min_class_similarity = min_class_similarity
+        self._anchor: np.ndarray | None = None  # (P, 1) unit embedding of the sentence that names the class alone
+        self._new_greedy = IndexedBank if indexed else GreedyBank
         self._seen: set[str] = set()
         self._greedy: GreedyBank | None = None
         self._judged: list[Candidate] = []  # in the order of the greedy bank's indices
@@ -105,23 +128,29 @@ class ClassBank:
         Raises ModelError if the encoder gives a vector that is zero or not finite.
         """
         order, tried, accepted = 0, 0, 0
+        agent = candidates if isinstance(candidates, Agent) else None
         while True:
             size = min(BLOCK, self._budget - tried)
             if size == 0:
                 self.stopped = "budget"
                 return
-            block = list(islice(candidates, size))
+            block = list(agent.next_round(size) if agent else islice(candidates, size))
+            entries = []
             for entry in self._judge(block, order, self._quota - accepted):
                 order += 1
                 is_text = not _is_given(entry.candidate)
                 tried += is_text
                 accepted += is_text and not entry.refusal
+                if agent:
+                    entries.append(dataclasses.replace(entry, embedding=None))  # 5 MB each: only the receiver may keep them
                 yield entry
+            if agent and block:
+                agent.hear(entries)
             if accepted == self._quota:
                 self.stopped = "quota"
                 return
-            if len(block) < size:
-                self.stopped = "exhausted"
+            if not block if agent else len(block) < size:
+                self.stopped = (agent.stopped if agent else "") or "exhausted"
                 return
 
     def _judge(self, block: list[Candidate], order: int, limit: int) -> Iterator[Entry]:
@@ -135,26 +164,44 @@ class ClassBank:
                 embedding = self._encoder().encode([candidate.prompt])[0] if candidate.layout and not reason else None
                 yield Entry(candidate, place, reason, detail, -1.0, None, embedding)
                 continue
-            accepted, similarity, nearest, embedding = next(judged)
-            if accepted:
+            refusal, similarity, nearest, embedding = next(judged)
+            if not refusal:
                 limit -= 1
                 yield Entry(candidate, place, "", "", similarity, nearest, embedding)
             else:
-                yield Entry(candidate, place, "near_duplicate", nearest.prompt if nearest else "", similarity, nearest, None)
+                yield Entry(candidate, place, refusal, nearest.prompt if nearest else candidate.prompt, similarity, nearest, None)
 
-    def _compare(self, texts: list[Candidate], limit: int) -> Iterator[tuple[bool, float, Candidate | None, TextEmbedding]]:
-        """(accepted, similarity, nearest, embedding) of each text up to the `limit`-th acceptance."""
+    def _compare(self, texts: list[Candidate], limit: int) -> Iterator[tuple[str, float, Candidate | None, TextEmbedding]]:
+        """(refusal, similarity, nearest, embedding) of each text up to the `limit`-th acceptance."""
         if not texts:
             return
         embeddings = self._encoder().encode([candidate.prompt for candidate in texts])
         pooled = pooled_vectors(texts, embeddings, self._encoder().id)
+        to_class = self._class_similarity(pooled)
+        meant = np.flatnonzero(to_class >= self._min_class_similarity)
         if self._greedy is None:
-            self._greedy = GreedyBank(pooled.shape[1], self._lambda_div)
-        verdicts = self._greedy.offer(pooled, limit)
-        self._judged.extend(texts[: len(verdicts.accepted)])
-        for i, accepted in enumerate(verdicts.accepted):
-            nearest = self._judged[verdicts.nearest[i]] if verdicts.nearest[i] >= 0 else None
-            yield bool(accepted), float(verdicts.similarity[i]), nearest, embeddings[i]
+            self._greedy = self._new_greedy(pooled.shape[1], self._lambda_div)
+        verdicts = self._greedy.offer(pooled[meant], limit)
+        judged = meant[: len(verdicts.accepted)]
+        self._judged.extend(texts[i] for i in judged)
+        is_full = int(verdicts.accepted.sum()) == limit
+        place = {int(i): n for n, i in enumerate(judged)}
+        for i in range(int(judged[-1]) + 1 if is_full else len(texts)):
+            if i not in place:
+                yield "off_class", float(to_class[i]), None, embeddings[i]
+                continue
+            n = place[i]
+            nearest = self._judged[verdicts.nearest[n]] if verdicts.nearest[n] >= 0 else None
+            yield "" if verdicts.accepted[n] else "near_duplicate", float(verdicts.similarity[n]), nearest, embeddings[i]
+
+    def _class_similarity(self, pooled: np.ndarray) -> np.ndarray:
+        """(N,) cosines, rounded as the greedy comparison rounds, to "a photo of a <class>"; all 1 where the floor is off or there is no class."""
+        if self._label is None or self._min_class_similarity <= -1:
+            return np.ones(len(pooled))
+        if self._anchor is None:
+            spoken = self._label.spoken
+            self._anchor = normalised(self._encoder().encode([f"a photo of {article(spoken)} {spoken}"])[0].pooled[None]).T
+        return np.round((normalised(pooled) @ self._anchor)[:, 0], 6)
 
     def _refusal(self, candidate: Candidate) -> tuple[str, str]:
         """(reason, detail) for what needs no embedding; ("", "") to go on."""

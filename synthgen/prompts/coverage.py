@@ -30,6 +30,8 @@ class ClassCoverage:
     refused: dict[str, int]  # reason -> number
     used: dict[str, dict[str, int]]  # attribute -> value -> number of accepted prompts
     missing: dict[str, list[str]]  # attribute -> values that no accepted prompt has
+    replies: int = 0  # of a language model, bad ones included
+    bad_replies: int = 0  # of them, those without a caption
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,7 +94,9 @@ class Tally:
             if not entry.refusal:
                 self._used.setdefault(name, Counter())[value] += 1
 
-    def coverage(self, class_name: str, class_id: int, stopped: str, possible: Mapping[str, Iterable[str]]) -> ClassCoverage:
+    def coverage(
+        self, class_name: str, class_id: int, stopped: str, possible: Mapping[str, Iterable[str]], replies: int = 0, bad_replies: int = 0
+    ) -> ClassCoverage:
         """`possible` are the values that the source could give; those of refused candidates count as possible too."""
         names = sorted({*self._known, *possible})
         used = {name: dict(sorted(self._used.get(name, Counter()).items())) for name in names}
@@ -108,6 +112,8 @@ class Tally:
             refused=dict(sorted(self._refused.items())),
             used=used,
             missing={name: values for name, values in missing.items() if values},
+            replies=replies,
+            bad_replies=bad_replies,
         )
 
 
@@ -134,7 +140,7 @@ def coverage_text(coverage: Coverage) -> str:
             str(item.accepted),
             str(item.tried),
             f"{item.pass_rate:.0%}",
-            item.stopped,
+            item.stopped + (f" ({item.bad_replies} of {item.replies} replies bad)" if item.bad_replies else ""),
             f"{item.mean_similarity:.3f}" if item.mean_similarity > -1 else "-",
             ", ".join(f"{name}={value}" for name, values in item.missing.items() for value in values) or "-",
         ]

@@ -1,13 +1,16 @@
 """`synthgen prompts`: fills the prompt bank of every wanted class, and writes the text embeddings of what it accepts.
 
 Artefacts of a unit: `embeddings.safetensors` (`{key}.tokens`, `{key}.pooled`, and the negative prompt under the key `negative`), unless the
-encoder only pools or nothing was embedded; and `coverage.json`.
+encoder only pools or nothing was embedded; `coverage.json`; and `replies.jsonl` if a language model was asked. Until the unit is whole its replies
+are kept beside it, so that an interrupted run does not ask again.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,8 +23,11 @@ from synthgen.errors import InputError, LabelError
 from synthgen.images import write_bytes
 from synthgen.labels import Label, LabelSpace, read_label_space
 from synthgen.models import TextEncoder
+from synthgen.models.devices import use_threads
+from synthgen.models.sharing import shares_text
 from synthgen.prompts.bank import BLOCK, ClassBank, Entry, PromptSource, pooled_vectors
 from synthgen.prompts.coverage import GRID, Calibration, ClassCoverage, Coverage, Tally, calibrate, calibration_text, coverage_json
+from synthgen.prompts.replies import Replies
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, key_of
@@ -31,6 +37,8 @@ SINGLE_UNIT = True
 STAGE = "prompts"
 NEGATIVE = "negative"
 COVERAGE = "coverage.json"
+REPLIES = "replies.jsonl"
+_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -38,6 +46,21 @@ class ListsAttributes(Protocol):
     """What a source may also have: the attribute values that it could give for a class."""
 
     def attribute_values(self, label: Label) -> dict[str, tuple[str, ...]]: ...
+
+
+@runtime_checkable
+class KeepsReplies(Protocol):
+    """What a source may also have: answers that cost something to get and may not come the same again."""
+
+    replies: Replies
+
+
+@runtime_checkable
+class CountsReplies(Protocol):
+    """What the iterator of such a source has."""
+
+    asked: int
+    bad_replies: int
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
@@ -57,6 +80,9 @@ def build(recipe: Recipe, run: Path) -> PromptStage:
     """Read the label space and the source. The text encoder is loaded when the first text is to be embedded."""
     space = read_label_space(recipe.labels.space)
     source: PromptSource = load("prompt_source", recipe.prompts.source.model_dump(), recipe.execution)
+    if isinstance(source, KeepsReplies):
+        (run / STAGE).mkdir(parents=True, exist_ok=True)
+        source.replies.keep_in(run / STAGE / f".{REPLIES}")
     return PromptStage(recipe, space, wanted_classes(recipe, space), source, _encoder_of(recipe))
 
 
@@ -76,6 +102,7 @@ def calibrate_recipe(recipe: Recipe, num_candidates: int = 200, grid: Sequence[f
 
     Raises InputError if the source proposes no text to embed.
     """
+    use_threads(recipe.execution)
     space = read_label_space(recipe.labels.space)
     source: PromptSource = load("prompt_source", recipe.prompts.source.model_dump(), recipe.execution)
     encoder = _encoder_of(recipe)
@@ -110,6 +137,7 @@ class PromptStage:
         self._wanted = wanted
         self._source = source
         self._encoder = encoder
+        self._said_unshared = False
 
     def process(self, rows: Sequence[object], folder: Path, unit: str) -> list[PromptRecord | Rejected]:
         """Fill the banks class after class; what is about no single class comes last. There are no input rows.
@@ -126,7 +154,8 @@ class PromptStage:
                     tally.add(entry)
                     made.append(self._row(entry, unit, writer))
                 possible = self._source.attribute_values(label) if label and isinstance(self._source, ListsAttributes) else {}
-                coverage = tally.coverage(bank.class_name, bank.class_id, bank.stopped, possible)
+                replies = (candidates.asked, candidates.bad_replies) if isinstance(candidates, CountsReplies) else ()
+                coverage = tally.coverage(bank.class_name, bank.class_id, bank.stopped, possible, *replies)
                 if label or coverage.tried:
                     banks.append(coverage)
             if not writer.empty:
@@ -135,8 +164,26 @@ class PromptStage:
             names = ", ".join(label.name for label in self._wanted)
             name = self._recipe.prompts.source.name
             raise InputError(f"prompts.source {name!r} proposes nothing for {names}; see labels.classes and the source's input")
+        self._tell_shortage(banks)
         self._write_coverage(banks, made, folder)
+        if isinstance(self._source, KeepsReplies):
+            write_bytes(self._source.replies.used_text().encode(), folder / REPLIES)
         return made
+
+    def _tell_shortage(self, banks: Sequence[ClassCoverage]) -> None:
+        """Raises InputError if every candidate was refused; says in one line which classes have fewer prompts than were asked for."""
+        if not any(bank.accepted for bank in banks):
+            reasons: Counter[str] = Counter()
+            for bank in banks:
+                reasons.update(bank.refused)
+            told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+            raise InputError(f"prompts: every candidate was refused ({told}); loosen prompts.class_gate or prompts.min_class_similarity")
+        wanted = self._recipe.prompts.per_class
+        short = [f"{bank.class_name} {bank.accepted} ({bank.stopped})" for bank in banks if bank.class_name and bank.accepted < wanted]
+        if short:
+            _log.warning(
+                "prompts: fewer than %d for %s; `synthgen prompts --calibrate` says which lambda_div passes how many", wanted, ", ".join(short)
+            )
 
     def _bank(self, label: Label | None) -> ClassBank:
         prompts = self._recipe.prompts
@@ -147,6 +194,8 @@ class PromptStage:
             quota=prompts.per_class,
             budget=prompts.budget_per_class,
             class_gate=prompts.class_gate,
+            min_class_similarity=prompts.min_class_similarity,
+            indexed=prompts.dedup == "indexed",
         )
 
     def _row(self, entry: Entry, unit: str, writer: EmbeddingWriter) -> PromptRecord | Rejected:
@@ -156,11 +205,16 @@ class PromptStage:
             # The same text may be refused more than once, so its place is part of the key.
             rejected = key_of("r", key, entry.order)
             detail = f"{candidate.prompt!r} is too near to {entry.detail!r}" if entry.nearest else entry.detail
-            return Rejected(rejected, "", STAGE, entry.refusal, detail, entry.similarity if entry.nearest else 0.0)
+            has_score = entry.nearest or entry.refusal == "off_class"
+            return Rejected(rejected, "", STAGE, entry.refusal, detail, entry.similarity if has_score else 0.0)
         stored = ""
         embedder = ""
         if entry.embedding is not None:
             embedder = self._encoder().id
+            if not self._said_unshared and not shares_text(self._recipe):
+                self._said_unshared = True
+                name = self._recipe.render.renderer.name
+                _log.warning("prompts: %s only compares prompts; the renderer %r encodes each prompt itself", embedder, name)
             if entry.embedding.tokens.size:
                 writer.add(key, entry.embedding)
                 stored = f"{STAGE}/{unit}/{EMBEDDINGS}"

@@ -28,6 +28,9 @@ class Filtered:
     num_regions: int
     num_kept: int
     similarity: float  # area-weighted mean of s(r) over kept regions; -1 if none was kept
+    class_ids: np.ndarray  # (num_regions,) int64, like the next two: class of each region
+    scores: np.ndarray  # float32, s(r); -inf for a class without a prototype
+    kept: np.ndarray  # bool
 
 
 def filter_regions(
@@ -47,7 +50,7 @@ def filter_regions(
     """
     regions = connected_components(mask, exclude=() if background is None else (background,))
     if not len(regions):
-        return Filtered(mask.copy(), 0, 0, -1.0)
+        return Filtered(mask.copy(), 0, 0, -1.0, regions.class_ids, np.zeros(0, np.float32), np.zeros(0, bool))
     means = masked_average(features, regions.index - 1, len(regions))
     cosines = means @ prototypes.vectors.T
     same_class = regions.class_ids[:, None] == np.asarray(prototypes.ids)[None, :]
@@ -56,7 +59,8 @@ def filter_regions(
     freed = np.concatenate([[False], ~keep])[regions.index]
     areas = regions.areas_px[keep]
     similarity = float(np.average(scores[keep], weights=areas)) if keep.any() else -1.0
-    return Filtered(np.where(freed, np.uint8(IGNORE), mask), len(regions), int(keep.sum()), similarity)
+    filtered = np.where(freed, np.uint8(IGNORE), mask)
+    return Filtered(filtered, len(regions), int(keep.sum()), similarity, regions.class_ids, scores, keep)
 
 
 def adapted_prototypes(mask: np.ndarray, features: np.ndarray, prototypes: Prototypes, beta: float) -> Prototypes:

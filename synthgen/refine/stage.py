@@ -1,7 +1,8 @@
 """`refine`: images to masks. Coarse proposal, APF, APR (Syn4Seg: APE), then SABR; every step's mask stays an artefact of its own.
 
 Of each row five 8-bit L PNGs are written: {key}_coarse.png (the proposer), {key}_filtered.png (after APF), {key}_relabelled.png (after APR),
-{key}_mask.png (after SABR) and {key}_confidence.png. A mask in which nothing was found is still a row: filtering is for the stage after this one.
+{key}_mask.png (after SABR) and {key}_confidence.png; of each unit one {key}_class_rates.json: what APF kept and APR filled, class by class. A mask
+in which nothing was found is still a row: filtering is for the stage after this one.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from synthgen.models.provenance import revision_of
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, RenderRecord, carry
 from synthgen.refine.ape import ClassCosines, Filtered, adapted_prototypes, class_cosines, confidence_map, filled_fraction, filter_regions, relabel
+from synthgen.refine.class_rates import Rates, add_rates, count_image, write_rates
 from synthgen.refine.prototypes import support_prototypes
 from synthgen.refine.regions import band_radius
 from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts
 from synthgen.refine.support import support_shots, wanted_classes
-from synthgen.sources.folder import content_hash
+from synthgen.sources.listing import source_hash
 
 GIVES = MaskRecord
 SINGLE_UNIT = False
@@ -40,7 +42,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     space = read_label_space(recipe.labels.space)
     support = recipe.support.model_dump(mode="json")
     if recipe.support.folder:
-        support["folder"] = content_hash(Path(recipe.support.folder).expanduser())
+        support["folder"] = source_hash(recipe.support.source, Path(recipe.support.folder).expanduser(), recipe.support.split)
     refine = recipe.refine.model_dump(mode="json")
     revisions: list[str] = []
     for field, role in _ROLES.items():
@@ -118,7 +120,7 @@ class RefineStage:
         decoder: MaskDecoder | None,
     ) -> None:
         self._settings = recipe.refine
-        self._batch_size = recipe.execution.batch_size
+        self.batch_size = recipe.execution.batch_size
         self._run = run
         self._background = space.background
         self._wanted = wanted_classes(recipe, space)
@@ -129,10 +131,13 @@ class RefineStage:
 
     def process(self, rows: Sequence[RenderRecord], folder: Path, unit: str) -> Iterator[MaskRecord | Rejected]:
         """One MaskRecord for each row, or a Rejected `unreadable_image`."""
-        for start in range(0, len(rows), self._batch_size):
-            yield from self._batch(rows[start : start + self._batch_size], folder, f"refine/{unit}")
+        rates: list[Rates] = []
+        for start in range(0, len(rows), self.batch_size):
+            yield from self._batch(rows[start : start + self.batch_size], folder, f"refine/{unit}", rates)
+        if rows:
+            write_rates(add_rates(rates), folder, rows[0].key)
 
-    def _batch(self, rows: Sequence[RenderRecord], folder: Path, place: str) -> Iterator[MaskRecord | Rejected]:
+    def _batch(self, rows: Sequence[RenderRecord], folder: Path, place: str, rates: list[Rates]) -> Iterator[MaskRecord | Rejected]:
         readable: list[tuple[RenderRecord, np.ndarray]] = []
         for row in rows:
             try:
@@ -154,6 +159,7 @@ class RefineStage:
             # One call for the batch: every image is encoded once and all of its boxes are decoded together.
             decoded = self._decoder.decode([work.image for work in works], [work.prompts.boxes for work in works])
         for work, of_sam in zip(works, decoded, strict=True):
+            rates.append(count_image(work.coarse, work.filtered, work.relabelled))
             yield self._finish(work, of_sam, folder, place)
 
     def _candidates(self, class_id: int) -> tuple[int, ...]:

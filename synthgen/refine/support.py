@@ -18,6 +18,7 @@ from synthgen.labels import LabelSpace
 from synthgen.models import SupportShot
 from synthgen.recipe import DrawnSupport, Recipe
 from synthgen.sources.folder import LabelledFile, list_labelled, read_label, read_labelled
+from synthgen.sources.listing import list_source
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +44,22 @@ def support_shots(recipe: Recipe, space: LabelSpace) -> list[SupportShot]:
     """
     wanted = wanted_classes(recipe, space)
     if recipe.support.folder:
-        return folder_shots(Path(recipe.support.folder).expanduser(), space, wanted, recipe.support.shots, recipe.seed)
+        folder = Path(recipe.support.folder).expanduser()
+        pairs = list_source(recipe.support.source, folder, recipe.support.split)
+        if 0 < recipe.support.limit < len(pairs):
+            pairs = [pairs[n] for n in sorted(np.random.default_rng(recipe.seed).permutation(len(pairs))[: recipe.support.limit])]
+        return folder_shots(folder, space, wanted, recipe.support.shots, recipe.seed, pairs)
     return drawn_shots(recipe.support.drawn or DrawnSupport.model_validate({}), space, wanted, recipe.support.shots)
 
 
-def folder_shots(folder: Path, space: LabelSpace, wanted: Sequence[int], shots: int, seed: int) -> list[SupportShot]:
+def folder_shots(
+    folder: Path, space: LabelSpace, wanted: Sequence[int], shots: int, seed: int, pairs: Sequence[LabelledFile] | None = None
+) -> list[SupportShot]:
     """Of the images that hold enough of a class, `shots` in an order drawn from (seed, class id).
 
     Two classes may get the same image; their shots then share its arrays.
     """
-    pairs = list_labelled(folder)
+    pairs = list_labelled(folder) if pairs is None else pairs
     holding: dict[int, list[LabelledFile]] = {k: [] for k in wanted}
     for pair in pairs:
         mask = read_label(pair, space)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +126,90 @@ def test_photographs_are_all_taken_without_an_encoder(make: Any, tmp_path: Path)
 def test_a_broken_embedding_is_an_error_that_names_the_prompt(make: Any) -> None:
     with pytest.raises(ModelError, match="'a purple car' is zero or not finite"):
         list(make(broken="purple")[0].fill(cars("a red car", "a purple car")))
+
+
+def test_a_prompt_about_something_else_is_off_class(make: Any, word_bag: Any) -> None:
+    encoder = word_bag.WordBag(word_bag.Options())
+    prompts = ["a photo of a car", "a photo of a red car by night", "one taxi rank sign between nine tall grey office towers"]
+    anchor, *vectors = (e.pooled / np.linalg.norm(e.pooled) for e in encoder.encode(["a photo of a car", *prompts]))
+    cosines = [float(vector @ anchor) for vector in vectors]
+    assert cosines[0] > cosines[1] > 0.5 > cosines[2]
+    entries = list(make(lambda_div=1.0, min_class_similarity=0.5)[0].fill(cars(*prompts)))
+    assert [entry.refusal for entry in entries] == ["", "", "off_class"]
+    assert entries[2].similarity == pytest.approx(cosines[2], abs=1e-5)
+    assert (entries[2].nearest, entries[2].embedding, entries[2].detail) == (None, None, prompts[2])
+    assert [entry.refusal for entry in make(lambda_div=1.0)[0].fill(cars(*prompts))] == ["", "", ""], "off by default"
+
+
+def test_what_is_off_class_is_nobodys_neighbour_and_counts_for_the_budget(make: Any) -> None:
+    off = "one taxi rank sign between nine tall grey office towers"
+    filled, _ = make(lambda_div=0.9, min_class_similarity=0.5, quota=2, budget=4)
+    entries = list(filled.fill(cars(off, off + " again", "a photo of a car", "a photo of a red car in snow", "a car", "a taxi")))
+    assert [entry.refusal for entry in entries] == ["off_class", "off_class", "", ""]
+    assert entries[2].similarity == -1.0, "the first accepted one has no neighbour"
+    assert filled.stopped == "quota"
+
+
+@pytest.mark.parametrize("block", [1, 3, 1000])
+def test_the_floor_does_not_depend_on_blocks(make: Any, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    prompts = [f"a photo of a car {'far ' * (i % 5)}thing{i % 7} {'lost among many other grey things' if i % 3 == 0 else ''}" for i in range(20)]
+    limits = {"quota": 5, "budget": 18, "lambda_div": 0.87, "min_class_similarity": 0.7}
+    expected = [(e.candidate, e.refusal, e.similarity) for e in make(**limits)[0].fill(cars(*prompts))]
+    assert {refusal for _, refusal, _ in expected} == {"", "near_duplicate", "off_class"}
+    monkeypatch.setattr(bank, "BLOCK", block)
+    assert [(e.candidate, e.refusal, e.similarity) for e in make(**limits)[0].fill(cars(*prompts))] == expected
+
+
+class Listener:
+    """An agent that gives its prompts in rounds and notes what it hears."""
+
+    def __init__(self, *rounds: list[str]) -> None:
+        self.stopped = ""
+        self.rounds = [list(cars(*prompts)) for prompts in rounds]
+        self.limits: list[int] = []
+        self.heard: list[list[tuple[str, str]]] = []
+
+    def __iter__(self) -> Listener:
+        return self
+
+    def __next__(self) -> Candidate:
+        raise AssertionError("an agent is asked for rounds")
+
+    def next_round(self, limit: int) -> list[Candidate]:
+        self.limits.append(limit)
+        return self.rounds.pop(0)[:limit] if self.rounds else []
+
+    def hear(self, entries: Sequence[Entry]) -> None:
+        self.heard.append([(entry.candidate.prompt, entry.refusal) for entry in entries])
+        assert all(entry.embedding is None for entry in entries)
+
+
+def test_an_agent_hears_what_became_of_each_round_before_the_next(make: Any) -> None:
+    agent = Listener(["a red car on sand", "a red car on snow"], ["a dog"], ["one taxi by night"])
+    filled, _ = make(lambda_div=0.7, quota=9, budget=40)
+    entries = list(filled.fill(agent))
+    assert agent.heard == [
+        [("a red car on sand", ""), ("a red car on snow", "near_duplicate")],
+        [("a dog", "class_missing")],
+        [("one taxi by night", "")],
+    ]
+    assert [entry.order for entry in entries] == [0, 1, 2, 3]
+    assert agent.limits == [32, 32, 32, 32]
+    assert all(entry.embedding is not None for entry in entries if not entry.refusal)
+    assert filled.stopped == "exhausted"
+
+
+def test_an_agents_own_word_for_why_it_ended(make: Any) -> None:
+    agent = Listener(["a car"])
+    agent.stopped = "saturated"
+    filled, _ = make()
+    assert len(list(filled.fill(agent))) == 1
+    assert filled.stopped == "saturated"
+
+
+def test_an_agent_is_never_asked_for_more_than_the_budget(make: Any) -> None:
+    agent = Listener(["a car", "a dog"], ["a cat", "a cow", "a hen"], ["a taxi"])
+    filled, _ = make(quota=9, budget=4)
+    assert len(list(filled.fill(agent))) == 4
+    assert agent.limits == [4, 2]
+    assert filled.stopped == "budget"

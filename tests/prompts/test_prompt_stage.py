@@ -207,3 +207,50 @@ def test_calibration_needs_texts(recipe_with: MakeRecipe, tmp_path: Path) -> Non
     write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "a.png")
     with pytest.raises(InputError, match="nothing to calibrate"):
         stage.calibrate_recipe(recipe_with(source={"name": "images", "folder": str(tmp_path)}))
+
+
+def test_says_once_in_one_line_that_the_renderer_encodes_again(
+    recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(recipe_with(TWO, render={"renderer": {"name": "sd3"}}, per_class=3), tmp_path / "apart")
+    assert [record.getMessage() for record in caplog.records] == [
+        "prompts: word_bag only compares prompts; the renderer 'sd3' encodes each prompt itself"
+    ]
+    caplog.clear()
+    monkeypatch.setattr(stage, "shares_text", lambda recipe: True)
+    run(recipe_with(TWO, per_class=3), tmp_path / "together")
+    assert caplog.records == []
+
+
+def test_what_is_off_class_is_rejected_with_its_cosine(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a photo of a cat\nin an old empty house there is a very small carved wooden cat\n")
+    recipe = recipe_with({"classes": ("cat",)}, source={"name": "file", "path": str(path)}, min_class_similarity=0.6)
+    made, refused = run(recipe, tmp_path / "unit")
+    assert [row.prompt for row in made] == ["a photo of a cat"]
+    ((reason, score, detail),) = [(row.reason, row.score, row.detail) for row in refused]
+    assert (reason, detail) == ("off_class", "in an old empty house there is a very small carved wooden cat")
+    assert 0 < score < 0.6
+    (cat,) = coverage_of((tmp_path / "unit" / "coverage.json").read_text()).classes
+    assert cat.refused == {"off_class": 1}
+
+
+def test_an_indexed_bank_of_ordinary_size_is_the_exact_one(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    exact = run(recipe_with(TWO, per_class=12, lambda_div=0.85), tmp_path / "exact")
+    assert run(recipe_with(TWO, per_class=12, lambda_div=0.85, dedup="indexed"), tmp_path / "indexed") == exact
+
+
+def test_a_bank_that_stays_short_is_told_in_one_line(recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(recipe_with(TWO, render={"renderer": {"name": "sd3"}}, per_class=9, lambda_div=0.3, budget_per_class=20), tmp_path / "unit")
+    (line,) = [record.getMessage() for record in caplog.records if "fewer" in record.getMessage()]
+    assert line.startswith("prompts: fewer than 9 for cat 1 (budget), bus 1 (budget); `synthgen prompts --calibrate`")
+
+
+def test_a_bank_in_which_everything_was_refused_is_an_error_with_the_reasons(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(
+        "".join(json.dumps({"prompt": p, "class_name": "cat"}) + "\n" for p in ("a dog", "a hen", "far from here sat one small odd kitten"))
+    )
+    recipe = recipe_with({"classes": ("cat",)}, source={"name": "file", "path": str(path)}, min_class_similarity=0.95)
+    with pytest.raises(InputError, match=r"every candidate was refused \(class_missing 2, off_class 1\).*min_class_similarity"):
+        run(recipe, tmp_path / "unit")

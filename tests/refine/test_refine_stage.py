@@ -16,6 +16,7 @@ from synthgen.models.mask_decoders.segment_anything import MINI, construct
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, RenderRecord
 from synthgen.refine import stage
+from synthgen.refine.class_rates import read_rates
 from synthgen.refine.regions import box_window, connected_components
 
 SIZE_PX = 64
@@ -190,6 +191,39 @@ def test_the_whole_stage_runs_with_the_real_decoder_class(run: Path) -> None:
     rows, _, _ = drawn(run, ["bus", "cat"])
     made = process(stage.build(recipe(run), run), rows, run, "00000")
     assert all(isinstance(m, MaskRecord) and 0 <= m.sam_predicted_iou <= 1 for m in made)
+
+
+def test_an_image_is_encoded_once_and_all_of_its_boxes_are_decoded_together(run: Path) -> None:
+    rows, _, _ = drawn(run, ["bus", "cat", "cat", "bus"])
+    built = stage.build(recipe(run), run)
+    asked: dict[str, list[int]] = {"features": [], "encoded": [], "decoded": []}
+    extract = built._extractor.features
+    built._extractor.features = lambda images: asked["features"].append(len(images)) or extract(images)
+    sam = built._decoder._predictor.model
+    sam.image_encoder.register_forward_pre_hook(lambda _, args: asked["encoded"].append(len(args[0])))
+    sam.mask_decoder.register_forward_pre_hook(
+        lambda _, args, named: asked["decoded"].append(len(named["sparse_prompt_embeddings"])), with_kwargs=True
+    )
+    made = process(built, rows, run, "00000")
+    assert asked["features"] == [3, 1]
+    boxes = [m.num_sam_boxes for m in made if m.num_sam_boxes]
+    assert len(boxes) > 1
+    assert asked["encoded"] == [1] * len(boxes)
+    assert asked["decoded"] == boxes
+
+
+def test_what_the_steps_did_to_each_class_is_counted_beside_the_masks(run: Path) -> None:
+    rows, _, sam = drawn(run, ["bus", "cat", "cat", "bus", "bus"])
+    built = with_decoder(stage.build(recipe(run), run), sam)
+    made = process(built, rows, run, "00000")
+    rates = read_rates([run / "refine" / "00000"])
+    for class_id in IDS.values():
+        own = [m for m in made if m.class_id == class_id]
+        assert (rates[class_id].num_regions, rates[class_id].num_kept) == (sum(m.num_regions for m in own), sum(m.num_kept_regions for m in own))
+    for row in rows:  # as a unit is tried again after an error: row by row into one folder
+        (run / "refine" / "again").mkdir(exist_ok=True)
+        assert list(built.process([row], run / "refine" / "again", "again"))
+    assert read_rates([run / "refine" / "again"]) == rates
 
 
 def test_settings_follow_what_changes_the_masks_and_nothing_else(run: Path) -> None:

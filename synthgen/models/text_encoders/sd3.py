@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -73,6 +74,24 @@ class Sd3TextEncoder:
         """tokens (77 + T5 tokens, joint attention width) and pooled vectors, float32."""
         return [self._encode(prompt) for prompt in prompts]
 
+    def positions(self, prompt: str, words: Sequence[str]) -> list[int]:
+        """Rows of `tokens` that belong to any of the words (plurals with -s, -es too) in a prompt; [] if none is there, or the prompt is cut before.
+
+        CLIP's tokens come first, T5's after them.
+        """
+        spans = [found.span() for word in words for found in re.finditer(rf"(?<!\w){re.escape(word)}(?:e?s)?(?!\w)", prompt, re.IGNORECASE)]
+        clip = self._pipeline.tokenizer
+        parts = [(clip, clip.model_max_length, 0)]
+        if self._pipeline.tokenizer_3 is not None:
+            parts.append((self._pipeline.tokenizer_3, self._length, clip.model_max_length))
+        rows = []
+        for tokenizer, length, first in parts:
+            if length:
+                offsets = tokenizer(prompt, truncation=True, max_length=length, return_offsets_mapping=True)["offset_mapping"]
+                # special tokens have empty offsets
+                rows += [first + n for n, (a, b) in enumerate(offsets) if any(max(a, start) < min(b, stop) for start, stop in spans)]
+        return rows
+
     def _encode(self, prompt: str) -> TextEmbedding:
         with self._torch.inference_mode():
             states, _, pooled, _ = self._pipeline.encode_prompt(
@@ -84,7 +103,9 @@ class Sd3TextEncoder:
                 max_sequence_length=self._length,
             )
             if self._pooled == "t5":
-                pooled = states[:, -self._length :].mean(dim=1)
+                # the rest of T5's states are of padding, of which a short prompt has more
+                words = len(self._pipeline.tokenizer_3(prompt, truncation=True, max_length=self._length)["input_ids"])
+                pooled = states[:, -self._length :][:, :words].mean(dim=1)
             return TextEmbedding(_numpy(states[0]), _numpy(pooled[0]))
 
 

@@ -65,6 +65,11 @@ def fingerprint(options: Options) -> dict[str, str]:
     return {"grammar": hashlib.sha256(_path(options.vocabulary).read_bytes()).hexdigest()}
 
 
+def read_vocabulary(options: Options) -> Vocabulary:
+    """The grammar file itself. Raises as `build` does."""
+    return _read(_path(options.vocabulary))
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

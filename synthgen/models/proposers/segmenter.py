@@ -1,0 +1,147 @@
+"""Coarse masks from a trained segmenter: Syn4Seg's own choice, where the generalised few-shot network that saw the support set labels the images.
+
+`model` is a folder that `segtrain` saved: `config.json` is that of segmentation_models_pytorch, with the label space and the channel statistics under
+`_segtrain`; `model.safetensors` holds the weights. Few-shot networks (`_segtrain.pop`) have POP's classifier on top. Classes are matched by name, so
+the ids of the two label spaces may differ.
+
+The network that proposes masks here should not be the one that learns from them later: what it gets wrong would come back as truth. The run's
+summary and the data card tell what APF kept and what APR gave back, class by class.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from synthgen.errors import LabelError, ModelError
+from synthgen.images import IGNORE
+from synthgen.labels import LabelSpace, read_label_space
+from synthgen.models import ProposalRequest, Prototypes, SupportShot
+from synthgen.models.devices import torch_device, torch_dtype
+from synthgen.models.weights import resolve
+
+FORMAT_VERSION = 1
+STRIDE_PX = 32  # no encoder of segmentation_models_pytorch shrinks its input by more
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str = Field(description="a folder that `segtrain train` made (config.json, model.safetensors)")
+    space: str = Field(description="label space that the masks are in: the same as labels.space; the segmenter's classes are found in it by name")
+    min_probability: float = Field(0.0, ge=0, le=1, description="a pixel whose likeliest candidate is below this stays 255; 0 = off [ours]")
+    longest_side_px: int = Field(0, ge=0, le=4096, description="of the image that the network sees; 0 = the image's own size")
+
+
+def build(options: Options, execution: Any) -> SegmenterProposer:
+    place = resolve(options.model)
+    if not isinstance(place, Path) or not (place / "config.json").is_file():
+        raise ModelError(f"proposer `segmenter`: {options.model!r} is no folder with a config.json; give one that `segtrain train` has finished")
+    network, own = load_segmenter(place)
+    ids = channel_ids(own["label_space"], read_label_space(options.space), place)
+    return SegmenterProposer(network, ids, (own["mean"], own["std"]), options, execution)
+
+
+class SegmenterProposer:
+    """Each pixel takes the candidate whose channel is highest; candidates that the segmenter was not trained on are never proposed."""
+
+    def __init__(self, network: Any, ids: np.ndarray, statistics: tuple[Sequence[float], Sequence[float]], options: Options, execution: Any) -> None:
+        """`ids` (number of channels,) uint8: ids of the recipe's label space, 255 = not in it; `statistics`: mean and std for pixels in 0..1."""
+        import torch
+
+        self._torch = torch
+        self._device = torch_device(execution)
+        self._dtype = torch_dtype(execution, self._device)
+        self._network = network.to(self._device)
+        self._ids = ids
+        self._mean, self._std = (torch.tensor(values, device=self._device).view(1, 3, 1, 1) * 255 for values in statistics)
+        self._options = options
+
+    def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
+        """Nothing to learn: the segmenter has been trained."""
+
+    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
+        # One by one: rounding may follow the batch's size, and batch_size must not change a pixel.
+        return [self._propose(request) for request in requests]
+
+    def _propose(self, request: ProposalRequest) -> np.ndarray:
+        channels = [int(n) for k in dict.fromkeys(request.candidates) for n in np.flatnonzero(self._ids == k)]
+        if not channels:
+            return np.full(request.image.shape[:2], IGNORE, np.uint8)
+        probabilities = self._probabilities(request.image)[channels]
+        best = probabilities.argmax(axis=0)
+        mask = self._ids[channels][best]
+        mask[probabilities.max(axis=0) < self._options.min_probability] = IGNORE
+        return mask
+
+    def _probabilities(self, image: np.ndarray) -> np.ndarray:
+        """(channels, H, W) float32. Sides that are no multiple of 32 are padded by repeating the edge, as segtrain does."""
+        torch, functional = self._torch, self._torch.nn.functional
+        height, width = image.shape[:2]
+        pixels = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float()
+        if self._options.longest_side_px:
+            factor = self._options.longest_side_px / max(height, width)
+            size = [max(1, round(side * factor)) for side in (height, width)]
+            pixels = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
+        rows, columns = pixels.shape[2:]
+        with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+            padded = functional.pad(pixels, (0, -columns % STRIDE_PX, 0, -rows % STRIDE_PX), mode="replicate")
+            logits = self._network((padded - self._mean) / self._std).float()[..., :rows, :columns]
+            if (rows, columns) != (height, width):
+                logits = functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
+            found: np.ndarray = logits.softmax(dim=1)[0].cpu().numpy()
+        return found
+
+
+def load_segmenter(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """(the network in float32, frozen, in evaluation mode; its `_segtrain` part with label_space, mean and std).
+
+    Raises ModelError for a folder that is not one of segtrain's, or whose weights are damaged.
+    """
+    import segmentation_models_pytorch as smp
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / "config.json"
+    try:
+        arguments = json.loads(path.read_text(encoding="utf-8"))
+        own = arguments.pop("_segtrain")
+        version = own["version"]
+        statistics = [float(value) for name in ("mean", "std") for value in own[name]]
+        pop = own.get("pop") and (int(own["pop"]["num_base"]), int(own["pop"]["num_novel"]))
+        own["label_space"]["labels"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: is no config that segtrain wrote ({type(error).__name__}: {error}); train one with `segtrain train`") from error
+    if version != FORMAT_VERSION or len(statistics) != 6:
+        raise ModelError(f"{path}: version {version!r} of segtrain's model format; this synthgen reads version {FORMAT_VERSION}")
+    try:
+        network = smp.create_model(arguments.pop("_model_class"), **{**arguments, "encoder_weights": None})
+        if pop:
+            from synthgen.models.pop import PopNetwork
+
+            network = PopNetwork(network, *pop)
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise ModelError(f"{folder}: config.json and model.safetensors do not give a segmenter: {text}") from error
+    return network.float().eval().requires_grad_(False), own
+
+
+def channel_ids(theirs: dict[str, Any], space: LabelSpace, where: Path) -> np.ndarray:
+    """(number of channels,) uint8: the id in `space` of each channel's class, by name or synonym; 255 for a class that `space` does not have.
+
+    Backgrounds belong together whatever they are called. Raises LabelError if no foreground class is in both.
+    """
+    ids = []
+    for label in theirs["labels"]:
+        if label["id"] == theirs.get("background") and space.background is not None:
+            ids.append(space.background)
+            continue
+        ids.append(next((ours.id for ours in space.labels if label["name"] == ours.name or label["name"] in ours.synonyms), IGNORE))
+    if not set(ids) - {space.background, IGNORE}:
+        raise LabelError(f"{where}: its label space {theirs.get('name')!r} shares no class with {space.name!r}; train it on labels of that space")
+    return np.array(ids, np.uint8)

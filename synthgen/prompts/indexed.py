@@ -1,0 +1,151 @@
+"""Greedy near-duplicate removal with an inverted file, for banks whose matrix product takes too long.
+
+The exact comparison costs (candidates x accepted x dim) multiplications: minutes at 100 000 prompts, most of an hour at a million. Here accepted
+vectors are sorted into cells around k-means centres, and a candidate is compared with the cells whose centres are nearest to it (IVF; Sivic and
+Zisserman 2003). The vectors accepted last, up to `FLUSH`, are in no cell yet and are compared exactly.
+
+What is accepted may then have a near neighbour in a cell that was not looked at: benchmarks/dedup.py measures how often. What is refused has
+one for certain. Up to FLUSH accepted prompts the answer is the exact one, and the cut into blocks never changes it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from synthgen.prompts.dedup import _UNITS, GreedyBank, Verdicts, _joined, normalised
+
+FLUSH = 4096  # accepted vectors that are compared exactly before they go into cells
+PROBES = 32  # cells that a candidate is compared with [ours: see the rows dedup/100k_384/ours_ivf_*]
+_SEARCHED = 4096  # candidates that are looked up in the cells at once: enough of them meet in each cell for a matrix product
+_CELLS = 2.0  # cells = this x sqrt(vectors)
+_TRAINED_ON = 32  # vectors a cell for k-means
+_ROUNDS = 8  # of k-means
+_REGROWN = 4  # train again when there are so many times more vectors
+
+
+class IndexedBank(GreedyBank):
+    """A GreedyBank whose older members lie in cells."""
+
+    def __init__(self, dim: int, lambda_div: float, *, flush: int = FLUSH, probes: int = PROBES) -> None:
+        super().__init__(dim, lambda_div)
+        self._flush = flush
+        self._cells = Cells(dim, probes)
+        self._found: tuple[np.ndarray, np.ndarray] = (np.empty(0), np.empty(0, np.int64))  # in the cells, of the rows being judged
+
+    @property
+    def num_accepted(self) -> int:
+        return self._held + len(self._cells)
+
+    def offer(self, block: np.ndarray, limit: int | None = None) -> Verdicts:
+        """As GreedyBank.offer; the answer may accept what has a near neighbour in a cell that was not looked at."""
+        self._check(block)
+        left = len(block) if limit is None else limit
+        parts = []
+        position = 0
+        while position < len(block) and left > 0:
+            rows = normalised(block[position : position + _SEARCHED])
+            similarity, nearest = self._cells.search(rows)
+            done = 0
+            # A flush changes the cells, so what follows it is looked up again.
+            while done < len(rows) and left > 0 and self._held < self._flush:
+                few = slice(done, done + 256)
+                self._found = similarity[few], nearest[few]
+                part = self._judge(rows[few], min(left, self._flush - self._held))
+                done += len(part.accepted)
+                left -= int(part.accepted.sum())
+                parts.append(part)
+            position += done
+            if self._held == self._flush:
+                self._cells.add(self._high[: self._flush], self._low[: self._flush], self._order[: self._flush])
+                self._held = 0
+        return _joined(parts)
+
+    def _is_empty(self) -> bool:
+        return super()._is_empty() and not len(self._cells)
+
+    def _nearest_accepted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        similarity, nearest = super()._nearest_accepted(rows)
+        in_cells, which = self._found
+        # What lies in cells was accepted earlier, so it wins among equals.
+        closer = (which >= 0) & ((in_cells >= similarity) | (nearest < 0))
+        similarity[closer], nearest[closer] = in_cells[closer], which[closer]
+        return similarity, nearest
+
+
+class Cells:
+    """Vectors sorted by the nearest of their k-means centres."""
+
+    def __init__(self, dim: int, probes: int) -> None:
+        self._probes = probes
+        self._centres = np.empty((0, dim), dtype=np.float32)
+        self._high = np.empty((0, dim), dtype=np.float32)
+        self._low = np.empty((0, dim), dtype=np.float32)
+        self._order = np.empty(0, dtype=np.int64)
+        self._starts = np.zeros(1, dtype=np.int64)  # cell c holds the vectors _starts[c].._starts[c + 1]
+        self._trained_on = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def add(self, high: np.ndarray, low: np.ndarray, order: np.ndarray) -> None:
+        """Take in unit vectors high + low (N, dim) with their candidate indices; trains the centres when there are many more than before."""
+        high, low, order = np.concatenate([self._high, high]), np.concatenate([self._low, low]), np.concatenate([self._order, order])
+        if len(order) >= _REGROWN * self._trained_on:
+            self._centres = k_means(high, max(1, round(_CELLS * len(order) ** 0.5)))
+            self._trained_on = len(order)
+        cell = _nearest_centre(high, self._centres)
+        by_cell = np.lexsort((order, cell))
+        self._high, self._low, self._order = high[by_cell], low[by_cell], order[by_cell]
+        self._starts = np.searchsorted(cell[by_cell], np.arange(len(self._centres) + 1))
+
+    def search(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(similarity in millionths, candidate index) of the best vector in the probed cells for each unit row (N, dim); index -1 for none."""
+        similarity = np.full(len(rows), -_UNITS)
+        nearest = np.full(len(rows), -1, dtype=np.int64)
+        if not len(self):
+            return similarity, nearest
+        rows32 = rows.astype(np.float32)
+        probes = min(self._probes, len(self._centres))
+        probed = np.argpartition(-(rows32 @ self._centres.T), probes - 1, axis=1)[:, :probes]
+        row = np.repeat(np.arange(len(rows)), probes)[np.argsort(probed, axis=None, kind="stable")]
+        edges = np.searchsorted(np.sort(probed, axis=None), np.arange(len(self._centres) + 1))
+        best = np.full(len(rows), -np.inf, dtype=np.float32)
+        where = np.full(len(rows), -1, dtype=np.int64)
+        for cell in range(len(self._centres)):
+            asking = row[edges[cell] : edges[cell + 1]]
+            start, stop = self._starts[cell], self._starts[cell + 1]
+            if not len(asking) or start == stop:
+                continue
+            product = rows32[asking] @ self._high[start:stop].T
+            column = product.argmax(axis=1)
+            found = product[np.arange(len(asking)), column]
+            closer = found > best[asking]
+            best[asking[closer]] = found[closer]
+            where[asking[closer]] = start + column[closer]
+        hit = np.flatnonzero(where >= 0)
+        for few in np.array_split(hit, -(-len(hit) // 1024) or 1):
+            exact = self._high[where[few]].astype(np.float64) + self._low[where[few]]
+            similarity[few] = np.rint(np.einsum("ij,ij->i", rows[few] * _UNITS, exact))
+            nearest[few] = self._order[where[few]]
+        return similarity, nearest
+
+
+def k_means(vectors: np.ndarray, num_cells: int) -> np.ndarray:
+    """(num_cells, dim) unit float32 centres by spherical k-means on at most 32 vectors a cell; fixed seed. At most len(vectors) cells."""
+    rng = np.random.default_rng(0)
+    num_cells = min(num_cells, len(vectors))
+    sample = vectors[np.sort(rng.permutation(len(vectors))[: _TRAINED_ON * num_cells])]
+    centres = sample[np.sort(rng.permutation(len(sample))[:num_cells])].astype(np.float32)
+    for _ in range(_ROUNDS):
+        cell = _nearest_centre(sample, centres)
+        by_cell = np.argsort(cell, kind="stable")
+        used, starts = np.unique(cell[by_cell], return_index=True)
+        sums = np.add.reduceat(sample[by_cell], starts, axis=0)
+        lengths = np.linalg.norm(sums, axis=1)
+        good = lengths > 0  # a cell that nobody is in keeps its centre
+        centres[used[good]] = sums[good] / lengths[good, None]
+    return centres
+
+
+def _nearest_centre(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    return np.concatenate([(vectors[i : i + 4096] @ centres.T).argmax(axis=1) for i in range(0, len(vectors), 4096)])
