@@ -11,11 +11,10 @@ import torch
 
 from benchmarks.row import SCRATCH
 from synthgen.minis.train.scenes import Scenes, scenes
-from synthgen.minis.world import objects, streets
+from synthgen.minis.world import streets
 
 CACHE = SCRATCH / "scenes"
 NUM_TRAIN = 8_000
-MINUTES = 5.0
 
 
 def classifier(world: str, field: str, names: tuple[str, ...]) -> torch.nn.Module:
@@ -87,7 +86,3 @@ def _fit(net: torch.nn.Module, data: Scenes, targets: torch.Tensor | None, path:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(net.state_dict(), path)
     return net.eval()
-
-
-OBJECT_CLASSES = objects.CLASSES
-STREET_DOMAINS = streets.DOMAINS

@@ -1,67 +1,163 @@
-"""Quality of the masks on images with known truth: rows masks/*. An unlabelled pixel (255) of a mask counts as missed."""
+"""Quality of the masks on images with known truth: rows masks/*. An unlabelled pixel (255) of a mask counts as missed.
+
+Every proposer's coarse masks go through the same APF, APR and SABR, with the settings of the recipe. `dense_clip` and `attention` are given no word
+but the class name; `segmenter` is a network that segtrain learns from the support set alone (kept in benchmarks/scratch/). On photographs
+`dense_clip` and `attention` stand on minis that have seen drawings only: those rows tell how far they are from a use on photographs, not how good
+the methods are with SD3.5 or CLIP ViT-L.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.row import Row
+from benchmarks.row import SCRATCH, Row
+from segtrain.config import train_config
+from segtrain.train import train
 from synthgen.images import read_image, read_mask, write_image
 from synthgen.labels import IGNORE, LabelSpace, read_label_space
 from synthgen.minis.world import objects as objects_world
+from synthgen.minis.world.drawing import Drawing
+from synthgen.models.proposers.attention import AttentionProposer
+from synthgen.models.proposers.dense_clip import DenseClipProposer
 from synthgen.recipe import Recipe, read_recipe
 from synthgen.records import MaskRecord, RenderRecord
+from synthgen.refine import stage
+from synthgen.refine.support import support_shots
+from synthgen.shipped import shipped_folder
 
 STEPS = {"coarse": "coarse", "apf": "filtered", "apr": "relabelled", "sabr": "mask"}
+SUPPORT_SEEDS = (7, 8, 9)
 TOLERANCE_PX = 1  # of the boundary F measure at 64 px
+CAMVID_TOLERANCE_PX = 4  # 0.75 % of the diagonal of 480 x 360 (Csurka et al. 2013)
 CAMVID = Path(os.environ.get("SYNTHGEN_CAMVID", Path(__file__).parents[2] / "shared" / "data" / "camvid"))
+Masks = dict[str, np.ndarray]  # step -> (H, W) uint8
+Answers = dict[str, dict[Any, Any]]  # what models have answered, by kind and question
 
 
 def drawn() -> Iterator[Row]:
     """The default recipe's refinement on 200 held-out drawings, ten of each class, with its own drawn support set; 3 support seeds."""
-    scenes = [objects_world.draw(5000 + n, class_name=objects_world.CLASSES[n % 20]) for n in range(200)]
-    found: dict[str, list[float]] = {}
-    for seed in (7, 8, 9):
-        recipe = read_recipe("syn4seg-mini", [f"support.drawn.seed={seed}"])
-        space = read_label_space(recipe.labels.space)
-        with tempfile.TemporaryDirectory() as place:
-            names = [dict(scene.attributes)["class"] for scene in scenes]
-            masks = refine(recipe, Path(place), [s.image for s in scenes], [space.by_name(name).id for name in names])
-        truth = [scene.mask for scene in scenes]
-        for step in STEPS:
-            found.setdefault(f"{step}_miou", []).append(miou([m[step] for m in masks], truth, space))
-            pairs = [(m[step] == space.by_name(name).id, t == space.by_name(name).id) for m, name, t in zip(masks, names, truth, strict=True)]
-            found.setdefault(f"{step}_boundary_f", []).append(float(np.mean([boundary_f(a, b, TOLERANCE_PX) for a, b in pairs])))
-    for name, values in found.items():
-        yield Row(f"masks/drawn/{name}", float(np.mean(values)), "fraction", float(np.std(values)), len(values) * len(scenes))
+    for row in _drawn("prototype", ()):
+        yield row
+        yield Row(row.name.replace("/prototype/", "/"), row.value, row.unit, row.spread, row.n)
+
+
+def drawn_dense_clip() -> Iterator[Row]:
+    """As `drawn`, with coarse masks from mini/clip and class names."""
+    return _drawn("dense_clip", ("refine.proposer={name: dense_clip, space: objects, model: mini/clip}",))
+
+
+def drawn_attention() -> Iterator[Row]:
+    """As `drawn`, with coarse masks from the joint attention of mini/objects."""
+    return _drawn("attention", ("refine.proposer={name: attention, space: objects, model: mini/objects}",))
+
+
+def drawn_segmenter() -> Iterator[Row]:
+    """As `drawn`, with coarse masks from a UNet that has learnt from the support set alone: 500 steps a support seed."""
+    return _drawn("segmenter", ())
 
 
 def camvid() -> Iterator[Row]:
-    """The recipe label-photos on the 101 CamVid val photographs, support of 10 images spread over the train split, real ImageNet features."""
+    """The recipe label-photos on the 101 CamVid val photographs, support of 10 images a class of the train split, real ImageNet features.
+
+    `final` is what the recipe gives; the rows by step have SABR switched on, which the recipe has not.
+    """
+    yield from _camvid("prototype", ())
+
+
+def camvid_dense_clip() -> Iterator[Row]:
+    """As `camvid`, with coarse masks from mini/clip and class names."""
+    return _camvid("dense_clip", ("refine.proposer={name: dense_clip, space: camvid, model: mini/clip}",))
+
+
+def camvid_attention() -> Iterator[Row]:
+    """As `camvid`, with coarse masks from the joint attention of mini/objects, one forward a class."""
+    return _camvid("attention", ("refine.proposer={name: attention, space: camvid, model: mini/objects}",))
+
+
+def camvid_segmenter() -> Iterator[Row]:
+    """As `camvid`, with coarse masks from a UNet that has learnt from the support set alone: 500 steps on crops of 256 px."""
+    return _camvid("segmenter", ())
+
+
+def _drawn(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
+    scenes = drawn_scenes(10)
+    found: dict[str, list[float]] = {}
+    answers: Answers = {}
+    for seed in SUPPORT_SEEDS:
+        recipe = read_recipe("syn4seg-mini", [f"support.drawn.seed={seed}", *settings])
+        if proposer == "segmenter":
+            model = learn_from_support(recipe, f"masks-segmenter-drawn-{seed}", crop_px=64, batch_size=16)
+            recipe = read_recipe(
+                "syn4seg-mini", [f"support.drawn.seed={seed}", f"refine.proposer={{name: segmenter, space: objects, model: {model}}}"]
+            )
+        with tempfile.TemporaryDirectory() as place:
+            built = remembering(stage.build(recipe, Path(place)), answers)
+            masks = refine(built, Path(place), [s.image for s in scenes], class_ids_of(scenes))
+        for name, value in drawn_scores(masks, scenes).items():
+            found.setdefault(name, []).append(value)
+    for name, values in found.items():
+        yield Row(f"masks/drawn/{proposer}/{name}", float(np.mean(values)), "fraction", float(np.std(values)), len(values) * len(scenes))
+
+
+def drawn_scenes(per_class: int) -> list[Drawing]:
+    """Held-out drawings, class by class in turn."""
+    return [objects_world.draw(5000 + n, class_name=objects_world.CLASSES[n % 20]) for n in range(20 * per_class)]
+
+
+def class_ids_of(scenes: Sequence[Drawing]) -> list[int]:
+    """The class that each drawing is about."""
+    return [1 + objects_world.CLASSES.index(dict(scene.attributes)["class"]) for scene in scenes]
+
+
+def drawn_scores(masks: Sequence[Masks], scenes: Sequence[Drawing]) -> dict[str, float]:
+    """`<step>_miou` over all classes and the background, `<step>_boundary_f` of the wanted class, averaged over images."""
+    space = read_label_space("objects")
+    truth = [scene.mask for scene in scenes]
+    scores = {}
+    for step in STEPS:
+        scores[f"{step}_miou"] = miou([m[step] for m in masks], truth, space)
+        pairs = [(m[step] == k, t == k) for m, k, t in zip(masks, class_ids_of(scenes), truth, strict=True)]
+        scores[f"{step}_boundary_f"] = float(np.mean([boundary_f(a, b, TOLERANCE_PX) for a, b in pairs]))
+    return scores
+
+
+def _camvid(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
     if not CAMVID.is_dir():
         print(f"  not run: no CamVid in {CAMVID}; set SYNTHGEN_CAMVID to the folder that holds train/ and val/")
         return
-    recipe = read_recipe("label-photos", [f"support.folder={CAMVID}/train", f"prompts.source.folder={CAMVID}/val/images"])
+    base = [f"support.folder={CAMVID}/train", f"prompts.source.folder={CAMVID}/val/images", *settings]
+    default = read_recipe("label-photos", base)
+    if proposer == "segmenter":
+        model = learn_from_support(default, "masks-segmenter-camvid", crop_px=256, batch_size=8)
+        base.append(f"refine.proposer={{name: segmenter, space: camvid, model: {model}}}")
+    recipe = read_recipe("label-photos", [*base, "refine.sabr.enabled=true"])
     space = read_label_space(recipe.labels.space)
     files = sorted((CAMVID / "val" / "images").iterdir())
     with tempfile.TemporaryDirectory() as place:
-        masks = refine(recipe, Path(place), [read_image(file) for file in files], [IGNORE] * len(files))
+        masks = refine(stage.build(recipe, Path(place)), Path(place), [read_image(file) for file in files], [IGNORE] * len(files))
     truth = [read_mask(CAMVID / "val" / "labels" / f"{file.stem}.png") for file in files]
     truth = [np.where(np.isin(t, space.ids), t, IGNORE).astype(np.uint8) for t in truth]
-    for name, step in (("coarse", "coarse"), ("final", "sabr")):
-        yield Row(f"masks/camvid/{name}_miou", miou([m[step] for m in masks], truth, space), "fraction", "", len(files))
+    overlap = {step: miou([m[step] for m in masks], truth, space) for step in STEPS}
+    for step in STEPS:
+        yield Row(f"masks/camvid/{proposer}/{step}_miou", overlap[step], "fraction", "", len(files))
+        each = [scene_boundary_f(m[step], t, space, CAMVID_TOLERANCE_PX) for m, t in zip(masks, truth, strict=True)]
+        yield Row(f"masks/camvid/{proposer}/{step}_boundary_f", float(np.mean(each)), "fraction", float(np.std(each)), len(files))
+    if proposer == "prototype":
+        yield Row("masks/camvid/coarse_miou", overlap["coarse"], "fraction", "", len(files))
+        yield Row("masks/camvid/final_miou", overlap["sabr" if default.refine.sabr.enabled else "apr"], "fraction", "", len(files))
 
 
-def refine(recipe: Recipe, run: Path, images: list[np.ndarray], class_ids: list[int]) -> list[dict[str, np.ndarray]]:
-    """Each image's mask after every step, by the pipeline's own stage. `class_ids` 255 = any class."""
-    from synthgen.refine import stage
-
-    (run / "refine" / "0").mkdir(parents=True)
+def refine(built: stage.RefineStage, run: Path, images: Sequence[np.ndarray], class_ids: Sequence[int]) -> list[Masks]:
+    """Each image's mask after every step, by the pipeline's own stage, built for the run folder `run`. `class_ids` 255 = any class."""
+    (run / "refine" / "0").mkdir(parents=True, exist_ok=True)
     rows = []
     for number, (image, class_id) in enumerate(zip(images, class_ids, strict=True)):
         write_image(image, run / f"{number}.png")
@@ -84,11 +180,58 @@ def refine(recipe: Recipe, run: Path, images: list[np.ndarray], class_ids: list[
                 layout="",
             )
         )
-    made = {row.key: row for row in stage.build(recipe, run).process(rows, run / "refine" / "0", "0") if isinstance(row, MaskRecord)}
+    made = {row.key: row for row in built.process(rows, run / "refine" / "0", "0") if isinstance(row, MaskRecord)}
     return [{step: read_mask(run / getattr(made[row.key], field)) for step, field in STEPS.items()} for row in rows]
 
 
-def miou(predicted: list[np.ndarray], truth: list[np.ndarray], space: LabelSpace) -> float:
+def remembering(built: stage.RefineStage, answers: Answers) -> stage.RefineStage:
+    """A stage whose models answer the same question only once, also for other support sets and settings.
+
+    `answers` is shared between stages of one proposer. Features and masks from boxes follow from the image alone, coarse masks too unless the
+    proposer learns from the support set.
+    """
+    features, propose = answers.setdefault("features", {}), answers.setdefault("coarse", {})
+    built._extractor.features = _remembered(built._extractor.features, lambda image: image.tobytes(), features)
+    if isinstance(built._proposer, AttentionProposer | DenseClipProposer):
+        built._proposer.propose = _remembered(built._proposer.propose, lambda r: (r.image.tobytes(), r.candidates, r.prompt), propose)
+    if built._decoder is not None:
+        boxes = answers.setdefault("boxes", {})
+        built._decoder.decode = _remembered(built._decoder.decode, lambda image, of_image: (image.tobytes(), of_image.tobytes()), boxes)
+    return built
+
+
+def _remembered(function: Callable[..., list[Any]], key: Callable[..., Any], answers: dict[Any, Any]) -> Callable[..., list[Any]]:
+    """A function of lists (lists in, list out, each item by itself) that asks only for what is not in `answers` yet."""
+
+    def asked(*lists: Sequence[Any]) -> list[Any]:
+        items = list(zip(*lists, strict=True))
+        keys = [key(*item) for item in items]
+        new = [n for n, k in enumerate(keys) if k not in answers]
+        if new:
+            given = function(*([items[n][part] for n in new] for part in range(len(lists))))
+            answers.update((keys[n], answer) for n, answer in zip(new, given, strict=True))
+        return [answers[k] for k in keys]
+
+    return asked
+
+
+def learn_from_support(recipe: Recipe, name: str, crop_px: int, batch_size: int) -> Path:
+    """A folder of segtrain's with a small UNet, learnt in 500 steps from the recipe's support shots; made once and kept."""
+    folder, out = SCRATCH / f"{name}-support", SCRATCH / name
+    if not folder.is_dir():
+        making = folder.with_name(f".{folder.name}.{os.getpid()}")
+        for part in ("images", "labels"):
+            (making / part).mkdir(parents=True)
+        for number, shot in enumerate(support_shots(recipe, read_label_space(recipe.labels.space))):
+            write_image(shot.image, making / "images" / f"{number:04d}.png")
+            write_image(shot.mask, making / "labels" / f"{number:04d}.png")
+        shutil.copy(shipped_folder("prompts") / recipe.labels.space / "labels.yaml", making)
+        making.rename(folder)
+    train(train_config(data=(str(folder),), out=out, steps=500, crop_px=crop_px, batch_size=batch_size, seed=0, num_threads=1))
+    return out
+
+
+def miou(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], space: LabelSpace) -> float:
     """Mean IoU over the classes that occur in the truth, background included; pixels whose truth is 255 do not count."""
     both = np.zeros(256, dtype=np.int64)
     either = np.zeros(256, dtype=np.int64)
@@ -102,9 +245,18 @@ def miou(predicted: list[np.ndarray], truth: list[np.ndarray], space: LabelSpace
     return float(np.mean([both[i] / either[i] for i in present]))
 
 
-def boundary_f(predicted: np.ndarray, truth: np.ndarray, tolerance_px: int) -> float:
+def scene_boundary_f(predicted: np.ndarray, truth: np.ndarray, space: LabelSpace, tolerance_px: int) -> float:
+    """Mean over the classes that the truth shows; boundaries where the truth is 255 do not count."""
+    valid = truth != IGNORE
+    present = [k for k in space.ids if (truth == k).any()]
+    return float(np.mean([boundary_f(predicted == k, truth == k, tolerance_px, valid) for k in present]))
+
+
+def boundary_f(predicted: np.ndarray, truth: np.ndarray, tolerance_px: int, valid: np.ndarray | None = None) -> float:
     """F measure of two masks' boundaries: a boundary pixel is right if the other boundary is within the tolerance (Csurka et al. 2013)."""
     ours, theirs = (mask & ~ndimage.binary_erosion(mask, border_value=1) for mask in (predicted, truth))
+    if valid is not None:
+        ours, theirs = ours & valid, theirs & valid
     if not ours.any() or not theirs.any():
         return float(ours.any() == theirs.any())
     reach = np.ones((2 * tolerance_px + 1,) * 2, dtype=bool)

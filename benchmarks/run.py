@@ -16,10 +16,16 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from benchmarks import dedup, prompts
 from benchmarks.row import Row
 
 RESULTS = Path(__file__).parent / "results.csv"
 COLUMNS = ("name", "value", "unit", "spread", "n", "command", "device", "date")
+
+
+def _masks(kind: str) -> tuple[str, ...]:
+    return tuple(f"masks/{kind}/{step}_{what}" for step in ("coarse", "apf", "apr", "sabr") for what in ("miou", "boundary_f"))
+
 
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.minis:autoencoder": ("minis/vae_psnr_db",),
@@ -28,9 +34,25 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.minis:decoder": ("minis/sam_box_miou",),
     "benchmarks.minis:scorer": ("minis/clip_top1_of_64",),
     "benchmarks.main_job:dataset": ("main/dataset_minutes", "main/kept_samples", "main/peak_rss_gb"),
-    "benchmarks.masks:drawn": tuple(f"masks/drawn/{step}_{what}" for step in ("coarse", "apf", "apr", "sabr") for what in ("miou", "boundary_f")),
-    "benchmarks.masks:camvid": ("masks/camvid/coarse_miou", "masks/camvid/final_miou"),
+    "benchmarks.masks:drawn": (*_masks("drawn"), *_masks("drawn/prototype")),
+    **{f"benchmarks.masks:drawn_{name}": _masks(f"drawn/{name}") for name in ("dense_clip", "attention", "segmenter")},
+    "benchmarks.masks:camvid": ("masks/camvid/coarse_miou", "masks/camvid/final_miou", *_masks("camvid/prototype")),
+    **{f"benchmarks.masks:camvid_{name}": _masks(f"camvid/{name}") for name in ("dense_clip", "attention", "segmenter")},
+    "benchmarks.refine:sam_speedup": ("refine/sam_speedup",),
     "benchmarks.use:drawn": ("use/drawn/few_miou", "use/drawn/few_plus_synthetic_miou"),
+    "benchmarks.fewshot:objects": tuple(
+        f"gfss/{k}shot/{v}/{m}" for k in (1, 5) for v in ("none", "classname", "hdig", "ape", "sabr") for m in ("base", "novel", "mean", "harmonic")
+    )
+    + tuple(f"gfss/{k}shot/gain/{m}" for k in (1, 5) for m in ("novel", "harmonic"))
+    + ("gfss/minutes",),
+    "benchmarks.prompts:coverage": tuple(f"prompts/{b}/{m}" for b in prompts.BANKS for m in prompts.MEASURES),
+    **{f"benchmarks.dedup:{function}": dedup.names(*what) for function, what in dedup.FUNCTIONS.items()},
+    "benchmarks.fuzz:rows": ("verify/fuzz_cases", "verify/fuzz_found"),
+    "benchmarks.engine:kills": ("engine/kills", "engine/kills_identical"),
+    "benchmarks.engine:memory": tuple(f"engine/rss_mb_{stage}_{n}" for n in (1000, 10000, 100000) for stage in ("refine", "filter", "pack")),
+    "benchmarks.scale:costs": ("scale/commit_ms", "scale/plan_ms", "scale/missing_ms", "scale/footers_ms", "scale/rows_ms", "scale/listing_ms"),
+    "benchmarks.scale:dedup": ("scale/dedup_s_2000", "scale/dedup_s_4000", "scale/dedup_s_8000"),
+    "benchmarks.scale:tails": tuple(f"scale/tail_{who}_{w}x{u}" for w in (1, 8, 1000) for u in (8, 64) for who in ("rank", "queue")),
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
 

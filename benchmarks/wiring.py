@@ -14,6 +14,36 @@ from benchmarks.row import Row
 STEPS = 28
 SIZE_PX = 1024
 
+# The published config.json of stabilityai/stable-diffusion-3.5-large; tests/wiring runs the same with fewer layers.
+SD35_LARGE = {
+    "sample_size": 128,
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 16,
+    "num_layers": 38,
+    "attention_head_dim": 64,
+    "num_attention_heads": 38,
+    "joint_attention_dim": 4096,
+    "caption_projection_dim": 2432,
+    "pooled_projection_dim": 2048,
+    "pos_embed_max_size": 192,
+    "qk_norm": "rms_norm",
+}
+SD35_VAE = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 16,
+    "sample_size": 1024,
+    "scaling_factor": 1.5305,
+    "shift_factor": 0.0609,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+}
+
 
 def full_size() -> Iterator[Row]:
     """Seconds per image and peak memory of the backend `sd3` at 1024 px, 28 steps, guidance, batch 1."""
@@ -50,15 +80,8 @@ def _save_random(folder: Path) -> None:
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device("cuda"):
-            transformer = SD3Transformer2DModel(
-                sample_size=128, patch_size=2, in_channels=16, out_channels=16, num_layers=38, attention_head_dim=64, num_attention_heads=38,
-                joint_attention_dim=4096, caption_projection_dim=2432, pooled_projection_dim=2048, pos_embed_max_size=192, qk_norm="rms_norm",
-            )  # fmt: skip
-            vae = AutoencoderKL(
-                in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=16, sample_size=1024,
-                scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False,
-            )  # fmt: skip
+            transformer = SD3Transformer2DModel(**SD35_LARGE)
+            vae = AutoencoderKL(**SD35_VAE)
     finally:
         torch.set_default_dtype(torch.float32)
     none = {f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}

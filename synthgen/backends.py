@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synthgen.errors import RecipeError
+from synthgen.errors import RecipeError, did_you_mean
 
 ROLES = {
     "prompt_source": "synthgen.prompts.sources",
@@ -40,7 +40,8 @@ def find(role: str, name: str) -> ModuleType:
         raise RecipeError(f"{role} {name!r} is no module name; there are: {', '.join(available(role))} (a name with a dot is a module of your own)")
     path = f"{ROLES[role]}.{name}" if shipped else name
     if shipped and name not in available(role):
-        raise RecipeError(f"{role} {name!r} is not known; there are: {', '.join(available(role))} (a name with a dot is a module of your own)")
+        near = did_you_mean(name, available(role))
+        raise RecipeError(f"{role} {name!r} is not known; there are: {', '.join(available(role))} (a name with a dot is a module of your own){near}")
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
@@ -62,8 +63,9 @@ def check_options(role: str, config: dict[str, Any]) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        known = ", ".join(find(role, name).Options.model_fields)
-        raise RecipeError(f"{role} {name!r}: {key}: {first['msg']} (got {first.get('input')!r}); its keys are: {known}") from error
+        known = find(role, name).Options.model_fields
+        near = did_you_mean(key, known) if first["type"] == "extra_forbidden" else ""
+        raise RecipeError(f"{role} {name!r}: {key}: {first['msg']} (got {first.get('input')!r}); its keys are: {', '.join(known)}{near}") from error
 
 
 def load(role: str, config: dict[str, Any], execution: Any) -> Any:

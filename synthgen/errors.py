@@ -12,6 +12,9 @@ SynthgenError                shown as one line, exit code 2; anything else is a 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class SynthgenError(Exception):
     """Names the value, the place and the way out, in one line."""
@@ -43,3 +46,9 @@ class StorageError(SynthgenError):
 
 class DatasetError(SynthgenError):
     """A finished dataset that is broken."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'classes'?` for a word that is nearly a known one, else an empty text."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from synthgen.errors import LabelError
+from synthgen.errors import LabelError, did_you_mean
 from synthgen.shipped import shipped_folder
 
 IGNORE = 255
@@ -68,7 +68,8 @@ class LabelSpace:
         for label in self.labels:
             if name == label.name or name in label.synonyms:
                 return label
-        raise LabelError(f"class {name!r} is not in label space {self.name!r}; it has: {', '.join(label.name for label in self.labels)}")
+        known = [label.name for label in self.labels]
+        raise LabelError(f"class {name!r} is not in label space {self.name!r}; it has: {', '.join(known)}{did_you_mean(name, known)}")
 
     def by_id(self, class_id: int) -> Label:
         for label in self.labels:

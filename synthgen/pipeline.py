@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import os
 import platform
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from typing import Any
 import yaml
 
 from synthgen import runner
-from synthgen.engines import accelerate, local
+from synthgen.engines import accelerate, events, local, ray, retry
 from synthgen.errors import RunError, StorageError
 from synthgen.models.devices import use_threads
 from synthgen.recipe import Recipe, chosen_backends
-from synthgen.runner import StageRun, Unit
+from synthgen.records import Rejected
+from synthgen.runner import FAILED, StageRun, Unit
 
 MODULES = {
     "prompts": "synthgen.prompts.stage",
@@ -35,7 +38,9 @@ MODULES = {
     "pack": "synthgen.pack.stage",
 }
 VERBS = {"prompts": ("prompts",), "render": ("render",), "refine": ("refine",), "filter": ("score", "filter"), "pack": ("pack",)}
+BY_ROW = ("render", "refine", "score")  # each row gives its own results, whatever the rows beside it
 LOCK = "recipe.lock.yaml"
+LEFT = (-1, -1)  # instead of counts: another process has taken the unit
 VERSIONED = ("torch", "diffusers", "transformers", "accelerate", "open_clip_torch", "segment-anything", "numpy", "pillow", "pyarrow", "scipy")
 
 
@@ -93,10 +98,11 @@ def _settings(recipe: Recipe) -> Iterator[tuple[str, dict[str, Any]]]:
         before[name] = runner.fingerprint(own)
 
 
-def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
-    """Do what is missing of one stage. If nothing is, no model is loaded.
+def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterator[Progress]:
+    """Do what is missing of one stage. If nothing is, no model is loaded. `log` writes finished units to the run's event log, too.
 
-    Raises RunError if the stage before is not complete, or if the folder belongs to other settings.
+    Several launches may work on one run folder: what one of them has taken the others leave. Under `accelerate launch` rank 0 tells of all
+    ranks, the others of their own share. Raises RunError if the stage before is not complete, or if the folder belongs to other settings.
     """
     stage = stages(run)[name]
     if stage.reads is not None and not stage.reads.is_complete():
@@ -107,6 +113,7 @@ def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
     if accelerate.rank() == 0:
         runner.claim(stage, settings(recipe, name), functools.partial(plan, recipe, stage))
         runner.sweep(stage)
+        _plan_rows_made_since(recipe, stage)
     if accelerate.is_launched():
         accelerate.wait_for_all()
     everything = stage.units()
@@ -116,42 +123,122 @@ def run_stage(recipe: Recipe, run: Path, name: str) -> Iterator[Progress]:
     made, refused = stage.num_rows(), len(stage.rejected())
     done = len(everything) - len(missing_units)
     yield Progress(name, "", done, len(everything), made, refused)
-    work = Work(recipe, run, name)
-    finished = (
-        accelerate.run_units(work, missing_units) if accelerate.is_launched() else local.run_units(work, missing_units, recipe.execution.workers)
-    )
+    owner = runner.fingerprint(stage.claim()["settings"]) if missing_units else ""
+    work = Work(recipe, run, name, owner, log)
+    ranks = _Ranks(stage, missing_units, made, refused)
     try:
-        for unit, more_made, more_refused in finished:
-            done, made, refused = done + 1, made + more_made, refused + more_refused
-            yield Progress(name, unit.name, done, len(everything), made, refused)
+        while missing_units:
+            left = []
+            for unit, more_made, more_refused in _units_by_engine(recipe, work, missing_units):
+                if (more_made, more_refused) == LEFT:
+                    left.append(unit)
+                    continue
+                done, made, refused = done + 1, made + more_made, refused + more_refused
+                if accelerate.is_launched() and accelerate.rank() == 0:
+                    yield Progress(name, unit.name, *ranks.now())
+                else:
+                    yield Progress(name, unit.name, done, len(everything), made, refused)
+            missing_units = left
+            work.again, work.forced = True, frozenset(unit.name for unit in runner.wait_for_others(stage, left))
     finally:
         _built.cache_clear()  # the next stage's models need the memory
         _planned.cache_clear()
+        _positions.cache_clear()
     if accelerate.is_launched():
-        accelerate.wait_for_all(stage.is_complete)
+        while accelerate.rank() == 0 and not ranks.all_done():
+            yield Progress(name, "", *ranks.now())
+            time.sleep(accelerate.POLL_S)
+        accelerate.wait_for_all(ranks.all_done)
         yield Progress(name, "", len(everything), len(everything), stage.num_rows(), len(stage.rejected()))
     if name == "pack" and accelerate.rank() == 0:
         finish(recipe, run)
 
 
-class Work:
-    """Does one unit of a stage in whatever process it finds itself. Models are loaded at the first unit."""
+def _units_by_engine(recipe: Recipe, work: Work, units: list[Unit]) -> Iterator[tuple[Unit, int, int]]:
+    execution = recipe.execution
+    if accelerate.is_launched():
+        return local.run_units(work, units, 1) if work.again else accelerate.run_units(work, units)
+    if execution.engine == "ray":
+        return ray.run_units(work, units, execution.ray, execution.device, execution.retries)
+    return local.run_units(work, units, execution.workers, execution.retries)
 
-    def __init__(self, recipe: Recipe, run: Path, name: str) -> None:
-        self.recipe, self.run, self.name = recipe, run, name
+
+class _Ranks:
+    """Counts what all ranks have finished since this one looked first. A folder is listed once a second at most, a footer is read once."""
+
+    EVERY_S = 1.0
+
+    def __init__(self, stage: StageRun, missing: list[Unit], made: int, refused: int) -> None:
+        self._stage = stage
+        self._missing = {unit.name: unit for unit in missing}
+        self._num_units = len(stage.units())
+        self._made, self._refused = made, refused
+        self._looked = -self.EVERY_S
+
+    def now(self) -> tuple[int, int, int, int]:
+        """Units done, units, rows made, rows refused."""
+        if time.monotonic() - self._looked >= self.EVERY_S:
+            with os.scandir(self._stage.folder) as entries:
+                for name in [entry.name for entry in entries if entry.name in self._missing]:
+                    made, refused = self._stage.counts(self._missing.pop(name))
+                    self._made, self._refused = self._made + made, self._refused + refused
+            self._looked = time.monotonic()
+        return self._num_units - len(self._missing), self._num_units, self._made, self._refused
+
+    def all_done(self) -> bool:
+        """Whether every unit of the stage is there."""
+        return self.now()[0] == self._num_units
+
+
+class Work:
+    """Does one unit of a stage in whatever process it finds itself. Models are loaded at the first unit.
+
+    `owner` is the fingerprint of the settings that the stage was claimed for. Units in `forced` are done whoever has scratch of them; `again` says
+    that units are those which others had taken at first.
+    """
+
+    def __init__(self, recipe: Recipe, run: Path, name: str, owner: str, log: bool) -> None:
+        self.recipe, self.run, self.name = recipe, run.absolute(), name
+        self.owner, self.log = owner, log
+        self.again = False
+        self.forced: frozenset[str] = frozenset()
 
     def __call__(self, unit: Unit) -> tuple[int, int]:
+        """Rows made and refused, or LEFT."""
         stage = stages(self.run)[self.name]
+        if stage.is_done(unit):  # another launch, or a worker that was lost after it
+            return stage.counts(unit)
+        if unit.name not in self.forced and runner.is_taken(stage, unit):
+            return LEFT
+        began = time.monotonic()
         processor = _built(self.recipe.model_dump_json(), self.run, self.name)
-        return runner.run_unit(stage, unit, processor, self._rows(stage, unit))
+        made, refused = retry.attempt(
+            stage,
+            unit,
+            _Owned(processor, stage, self.owner),
+            self._rows(stage, unit),
+            retries=self.recipe.execution.retries,
+            by_row=self.name in BY_ROW,
+            tell=self._tell,
+        )
+        if self.log:
+            seconds = round(time.monotonic() - began, 3)
+            self._tell("unit", unit=unit.name, made=made, refused=refused, seconds=seconds, gpu_gb=events.gpu_memory_gb())
+        return made, refused
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        events.write_event(self.run, event, stage=self.name, **facts)
 
     def _rows(self, stage: StageRun, unit: Unit) -> list[Any]:
         if stage.reads is None:
             return []
+        if unit.keys:
+            wanted = set(unit.keys)
+            return [row for row in stage.reads.iter_rows() if row.key in wanted]
         module = importlib.import_module(MODULES[self.name])
         if hasattr(module, "plan"):
             return _planned(self.recipe.model_dump_json(), self.run, self.name)[unit.name]
-        return stage.reads.rows(unit.start, unit.stop)
+        return _positions(self.run, self.name).rows(unit.start, unit.stop)
 
 
 @functools.lru_cache(maxsize=1)
@@ -168,6 +255,88 @@ def _planned(recipe: str, run: Path, name: str) -> dict[str, list[Any]]:
     reads = stages(run)[name].reads
     assert reads is not None
     return dict(importlib.import_module(MODULES[name]).plan(reads.rows(), Recipe.model_validate_json(recipe)))
+
+
+class _Owned:
+    """A stage that commits nothing to a folder which another launch has meanwhile claimed for other settings.
+
+    Looked at when the unit's scratch is there (from then on nobody takes the claim for void) and again before the commit.
+    """
+
+    def __init__(self, processor: Any, stage: StageRun, owner: str) -> None:
+        self._processor, self._stage, self._owner = processor, stage, owner
+
+    @property
+    def batch_size(self) -> int:
+        return getattr(self._processor, "batch_size", 1)
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._processor.batch_size = size
+
+    def process(self, rows: Sequence[Any], folder: Path, unit: str) -> Iterator[Any]:
+        """As the stage does. Raises RunError if the claim is lost."""
+        self._check()
+        yield from self._processor.process(rows, folder, unit)
+        self._check()
+
+    def _check(self) -> None:
+        if _owner_of(self._stage, runner.stamp(self._stage.folder / runner.CLAIM)) != self._owner:
+            raise RunError(f"{self._stage.folder}: another launch has taken this run folder for another recipe; use another run folder (--run)")
+
+
+@functools.lru_cache(maxsize=1)
+def _owner_of(stage: StageRun, stamp: Any) -> str:
+    """`stamp` changes with the file, so it is read only if it is another one."""
+    return runner.fingerprint(stage.claim()["settings"])
+
+
+@functools.lru_cache(maxsize=1)
+def _positions(run: Path, name: str) -> runner.Positions:
+    reads = stages(run)[name].reads
+    assert reads is not None
+    return runner.Positions(reads)
+
+
+def failed(run: Path) -> dict[str, list[Rejected]]:
+    """stage -> the rows that raised an error each time, if any."""
+    found = {name: [row for row in stages(run)[name].rejected() if row.reason == FAILED] for name in BY_ROW if stages(run)[name].is_claimed()}
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def retry_failed(recipe: Recipe, run: Path) -> list[Path]:
+    """Plan the failed rows again, as units behind those that are there, and set aside the stages that must see all rows if they are begun.
+
+    Running the stages then does these rows alone, and the dataset is the one of a run in which nothing failed. Returns where old results lie
+    now. Of several ranks the first does it. Raises RunError, before anything is changed, if the recipe is not the run's.
+    """
+    if accelerate.rank() > 0:
+        return []
+    check_claim(recipe, run)
+    again = failed(run)
+    whole = next(name for name, stage in stages(run).items() if name not in BY_ROW and stage.reads is not None)
+    aside = redo(run, whole) if again else []  # first: a kill before the next lines must not leave them seemingly up to date
+    for name, rows in again.items():
+        stage = stages(run)[name]
+        number = sum(1 for unit in stage.units() if unit.keys)
+        keys = sorted({row.parent for row in rows})
+        size = recipe.execution.unit_rows
+        groups = [tuple(keys[start : start + size]) for start in range(0, len(keys), size)]
+        runner.extend(stage, [Unit(f"retry-{number + place:05d}", 0, 0, group) for place, group in enumerate(groups)])
+    return aside
+
+
+def _plan_rows_made_since(recipe: Recipe, stage: StageRun) -> None:
+    """Append units for rows that the stage before has made since this one was planned (by `retry_failed`)."""
+    if stage.name not in BY_ROW or stage.reads is None:
+        return
+    units = stage.units()
+    planned, total = max(unit.stop for unit in units), stage.reads.num_rows()
+    if planned < total:
+        size = recipe.execution.unit_rows
+        number = sum(1 for unit in units if not unit.keys)
+        starts = range(planned, total, size)
+        runner.extend(stage, [Unit(f"{number + place:05d}", start, min(total, start + size)) for place, start in enumerate(starts)])
 
 
 def plan(recipe: Recipe, stage: StageRun) -> list[Unit]:
@@ -198,8 +367,9 @@ def finish(recipe: Recipe, run: Path) -> Path:
 
 def counts(recipe: Recipe, run: Path) -> Any:
     """The totals of a run so far, as the card tells them."""
-    from synthgen.pack.counts import RunCounts
+    from synthgen.pack.counts import MaskRate, RunCounts
     from synthgen.pack.models_used import model_use
+    from synthgen.refine.class_rates import rates_of
 
     begun = {name: stage for name, stage in stages(run).items() if stage.is_claimed()}
     return RunCounts(
@@ -207,6 +377,11 @@ def counts(recipe: Recipe, run: Path) -> Any:
         rejected={name: stage.reasons() for name, stage in begun.items()},
         seconds={name: runner.seconds(stage) for name, stage in begun.items()},
         models=tuple(model_use(role, config) for role, config in chosen_backends(recipe).items() if role != "prompt_source"),
+        mask_rates=tuple(
+            MaskRate(k, found.num_regions, found.keep_rate, found.fill_rate, found.return_rate) for k, found in rates_of(begun["refine"]).items()
+        )
+        if "refine" in begun
+        else (),
     )
 
 
@@ -251,7 +426,7 @@ def _locked(path: Path) -> Any:
 
 def _refuse_foreign(run: Path) -> None:
     """Raise RunError if a run folder holds what no run has written: it may be somebody's folder, taken by mistake."""
-    ours = {*MODULES, "dataset", LOCK}
+    ours = {*MODULES, "dataset", LOCK, events.FOLDER}
     try:
         names = sorted(entry.name for entry in run.iterdir())
     except FileNotFoundError:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from synthgen.backends import check_options
-from synthgen.errors import RecipeError
+from synthgen.errors import RecipeError, did_you_mean
 from synthgen.shipped import shipped_folder
 
 Cosine = Annotated[float, Field(ge=-1, le=1)]
@@ -53,7 +53,10 @@ class DrawnSupport(Section):
 class Support(Section):
     """The few labelled images. Either a folder or drawn ones."""
 
-    folder: str = Field("", description="folder with images/ and labels/ (PNG of class ids, same stem); empty = drawn")
+    folder: str = Field("", description="folder with images/ and labels/ (PNG of class ids, same stem), or of `source`; empty = drawn")
+    source: str = Field("folder", description="what the folder holds: folder, or a public dataset of `synthgen sources`")
+    split: str = Field("", description="split of a public dataset; empty = its first")
+    limit: int = Field(0, ge=0, description="look for shots in this many of its images, chosen by the run seed; 0 = all (slow with 25,000)")
     shots: int = Field(5, ge=1, description="labelled images per class")
     drawn: DrawnSupport | None = Field(None, description="draw the support set from the built-in world")
 
@@ -67,6 +70,8 @@ class Prompts(Section):
     per_class: int = Field(100, ge=1, description="N_t, accepted prompts per class [guess: 100]")
     budget_per_class: int = Field(2000, ge=1, description="candidates to try per class before giving up [guess]")
     class_gate: bool = Field(True, description="refuse a prompt that names neither the class nor a synonym [guess]")
+    min_class_similarity: Cosine = Field(-1.0, description="refuse a prompt whose cosine to `a photo of a <class>` is below this; -1 = off [guess]")
+    dedup: Literal["exact", "indexed"] = Field("exact", description="compare with all accepted prompts, or beyond 4096 of them by an index [ours]")
 
 
 class Render(Section):
@@ -147,11 +152,25 @@ class Pack(Section):
     license: str = Field("other", description="licence id of the dataset card (Hub identifiers)")
     license_name: str = Field("", description="name of the licence if `license` is `other`")
     license_link: str = Field("", description="where it can be read")
+    creator: str = Field("", description="who publishes the dataset, for croissant.json; left out if empty")
+    url: str = Field("", description="where it is published, for croissant.json; left out if empty")
+    date_published: str = Field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$", description="2026-11-21, for croissant.json; left out if empty")
+
+
+class Ray(Section):
+    """Of the engine `ray`."""
+
+    address: str = Field("", description="a running cluster (auto, or host:port); empty = a Ray of this machine for this run")
+    workers: int = Field(0, ge=0, description="worker actors, and so what an autoscaler is asked for; 0 = as many as the cluster has room for")
+    gpus_per_worker: float = Field(-1, ge=-1, description="GPUs of one worker, 0.5 = two share one; -1 = 1 if the cluster has any, else 0")
 
 
 class Execution(Section):
     """What changes speed only, never a pixel: not part of the fingerprint."""
 
+    engine: Literal["local", "ray"] = Field("local", description="who hands out units; under `accelerate launch` its ranks do")
+    ray: Ray = Ray()
+    retries: int = Field(2, ge=0, le=100, description="tries more for a unit, worker or sample that fails; then the sample is rejected as `failed`")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto = bfloat16 on a GPU, float32 on CPU")
     batch_size: int = Field(8, ge=1)
@@ -234,7 +253,9 @@ def recipe_path(name_or_path: str) -> Path:
         raise RecipeError(f"recipe {name_or_path!r}: no such file; shipped recipes go by bare name: {', '.join(shipped_recipes())}")
     path = shipped_folder("pipelines") / f"{name_or_path}.yaml"
     if not path.is_file():
-        raise RecipeError(f"recipe {name_or_path!r} is not shipped; there are: {', '.join(shipped_recipes())} (a path has a `/` or ends in .yaml)")
+        known = shipped_recipes()
+        near = did_you_mean(name_or_path, known)
+        raise RecipeError(f"recipe {name_or_path!r} is not shipped; there are: {', '.join(known)} (a path has a `/` or ends in .yaml){near}")
     return path
 
 
@@ -269,7 +290,8 @@ def _first_problem(error: ValidationError) -> str:
         for part in problem["loc"][:-1]:
             kinds = typing.get_args(section.model_fields[part].annotation)  # `Section | None`
             section = next((kind for kind in kinds if hasattr(kind, "model_fields")), section.model_fields[part].annotation)
-        return f"{key}: no such setting; {'.'.join(map(str, problem['loc'][:-1])) or 'a recipe'} has: {', '.join(section.model_fields)}"
+        near = did_you_mean(str(problem["loc"][-1]), section.model_fields)
+        return f"{key}: no such setting; {'.'.join(map(str, problem['loc'][:-1])) or 'a recipe'} has: {', '.join(section.model_fields)}{near}"
     if problem["type"] == "missing":
         return f"{key}: is missing"
     return f"{key}: {problem['msg']} (got {problem['input']!r})"

@@ -24,9 +24,9 @@ FLOORS = (
     ("labels", "images", "backends", "runner"),
     ("recipe", "engines"),
     ("models", "sources", "dataset", "minis.world"),
-    ("prompts", "render", "refine", "filter", "pack", "minis.train"),
+    ("prompts", "render", "refine", "filter", "pack", "export", "minis.train"),
     ("pipeline",),
-    ("progress",),
+    ("progress", "report", "doctor", "starter"),
     ("cli",),
     ("__main__",),
 )

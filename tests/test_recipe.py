@@ -227,13 +227,16 @@ def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) ->
     stages = {name: pipeline.settings(before, name) for name in pipeline.MODULES}
     unnoticed = []
     for place, value in flat(before.model_dump(mode="json")):
-        if place in told_only or place.startswith("execution.") or place.endswith((".name", ".vocabulary", ".space", "support.folder", ".drawn")):
+        if place in told_only or place.startswith("execution.") or place.endswith(_NAMES):
             continue  # paths and names of backends cannot be changed at will
         after = read_recipe(path, [f"{place}={json.dumps(changed(value))}"])
         assert after != before, place
         if all(pipeline.settings(after, name) == stages[name] for name in pipeline.MODULES):
             unnoticed.append(place)
     assert unnoticed == []
+
+
+_NAMES = (".name", ".vocabulary", ".space", "support.folder", "support.source", "support.split", ".drawn")
 
 
 def changed(value: Any) -> Any:

@@ -49,6 +49,8 @@ def test_wheel_holds_all_that_ships_and_nothing_else(wheel: Path) -> None:
     assert {f"synthgen/_shipped/{name}" for name in data} == {name for name in names if name.startswith("synthgen/_shipped/")}
     code = {str(path.relative_to(ROOT)) for package in ("synthgen", "segtrain") for path in (ROOT / package).rglob("*.py")}
     assert code <= names
+    beside_code = {str(path.relative_to(ROOT)) for part in ("sources", "report") for path in (ROOT / "synthgen" / part).glob("*.[hcjy]*")}
+    assert {Path(name).name for name in beside_code} >= {"cityscapes.yaml", "page.html", "page.css", "page.js"} and beside_code <= names
     weights = {str(path.relative_to(ROOT)) for path in (ROOT / "synthgen" / "minis" / "weights").rglob("*") if path.is_file()}
     assert weights <= names
     assert {name.split("/")[0] for name in names} == {"synthgen", "segtrain", next(n for n in names if n.endswith("/METADATA")).split("/")[0]}

@@ -59,14 +59,14 @@ class ScoreStage:
     def __init__(self, run: Path, scorer: ImageScorer, wanted: Sequence[Label], batch_size: int) -> None:
         self._run = run
         self._scorer = scorer
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._index = {label.id: index for index, label in enumerate(wanted)}
         self._class_vectors = scorer.embed_texts([class_text(label) for label in wanted])
 
     def process(self, rows: Sequence[MaskRecord], folder: Path, unit: str) -> Iterator[ScoredRecord | Rejected]:
         """One ScoredRecord for each row, or a Rejected `blank_or_unreadable`."""
-        for start in range(0, len(rows), self._batch_size):
-            yield from self._batch(rows[start : start + self._batch_size])
+        for start in range(0, len(rows), self.batch_size):
+            yield from self._batch(rows[start : start + self.batch_size])
 
     def _batch(self, rows: Sequence[MaskRecord]) -> Iterator[ScoredRecord | Rejected]:
         readable: list[tuple[MaskRecord, np.ndarray]] = []

@@ -14,6 +14,7 @@ from synthgen.errors import InputError
 from synthgen.images import read_mask, write_image
 from synthgen.models import RenderJob, TextEmbedding
 from synthgen.models.provenance import revision_of
+from synthgen.models.sharing import shares_text
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, RenderRecord, carry, key_of, seed_of
 
@@ -46,21 +47,16 @@ class RenderStage:
     """Batches jobs and writes one lossless PNG an image."""
 
     def __init__(self, recipe: Recipe, run: Path, renderer: Any) -> None:
+        self.batch_size = recipe.execution.batch_size
         self._recipe = recipe
         self._run = run
         self._renderer = renderer
-        # a bank made with another encoder (or another model's) is of no use to this renderer's attention
-        mine = recipe.render.renderer.model_dump()
-        bank = recipe.prompts.embedder.model_dump()
-        self._shares_text = mine["name"] == bank["name"] and all(
-            getattr(check_options("renderer", mine), field, None) == getattr(check_options("text_encoder", bank), field, None)
-            for field in ("model", "revision", "t5", "max_sequence_length")
-        )
+        self._shares_text = shares_text(recipe)
 
     def process(self, rows: Sequence[PromptRecord], folder: Path, unit: str) -> Iterator[RenderRecord | Rejected]:
         """One row or Rejected for every prompt and number."""
         jobs = ((row, self._job(row, number)) for row in rows for number in range(self._recipe.render.images_per_prompt))
-        for batch in _batches(jobs, self._recipe.execution.batch_size):
+        for batch in _batches(jobs, self.batch_size):
             pictures = self._renderer.render([job for _, job in batch])
             for (row, job), picture in zip(batch, pictures, strict=True):
                 if picture is None:

@@ -1,0 +1,261 @@
+"""What the documents name exists: files, functions, recipe keys, commands and their options, links; and the worked example runs."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import itertools
+import re
+import shlex
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+from typer.main import get_command
+
+import segtrain.cli
+import synthgen.cli
+from synthgen.backends import ROLES, available, find
+from synthgen.pipeline import stages
+from synthgen.recipe import Backend, Recipe, chosen_backends, read_recipe, shipped_recipes
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+PAGES = ("README.md", "CHANGELOG.md", *(page for page in DOCS if page != "docs/LOG.md"))  # a log may name what is gone
+COMMANDS = {"synthgen": get_command(synthgen.cli.app), "segtrain": get_command(segtrain.cli.app)}
+TAKE_A_RECIPE = ("prompts", "render", "refine", "filter", "pack", "run", "recipes")
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`([^`]+)`")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_PLACE = re.compile(r"(?:synthgen|segtrain|tests|docs|benchmarks|prompts|pipelines|data_cards)/[\w./-]*(?::[\w.]+)?")
+_KEY = re.compile(rf"(?:{'|'.join(Recipe.model_fields)})(?:\.[a-z0-9_]+)+")
+
+
+@functools.cache
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def fences(page: str, language: str) -> list[str]:
+    return [body for kind, body in _FENCE.findall(text_of(page)) if kind == language]
+
+
+def spans(page: str) -> list[str]:
+    return [" ".join(span.split()) for span in _SPAN.findall(_FENCE.sub("", text_of(page)))]
+
+
+def found(pattern: re.Pattern[str]) -> list[Any]:
+    """(page, span) of every code span that is such a thing as a whole."""
+    return [
+        pytest.param(page, span, id=f"{Path(page).stem}-{span}") for page in PAGES for span in dict.fromkeys(spans(page)) if pattern.fullmatch(span)
+    ]
+
+
+# places
+
+
+def names_in(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name, node
+        elif isinstance(node, ast.Assign):
+            yield from ((target.id, node) for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id, node
+
+
+def why_missing(place: str) -> str:
+    """What is wrong with `file` or `file:name` or `file:Class.name`; "" if it is there."""
+    path, _, dotted = place.partition(":")
+    if not (ROOT / path).exists():
+        return f"no file {path}"
+    node: Any = ast.parse((ROOT / path).read_text(encoding="utf-8")) if dotted else None
+    for name in filter(None, dotted.split(".")):
+        inside = dict(names_in(getattr(node, "body", [])))
+        if name not in inside:
+            return f"{path} has no {dotted}"
+        node = inside[name]
+    return ""
+
+
+@pytest.mark.parametrize(("page", "place"), found(_PLACE))
+def test_a_place_that_a_document_names_exists(page: str, place: str) -> None:
+    assert not why_missing(place), f"{page}: {why_missing(place)}"
+
+
+def test_a_place_that_does_not_exist_is_noticed() -> None:
+    assert not why_missing("synthgen/prompts/dedup.py:GreedyBank.offer")
+    for wrong in ("synthgen/nothing.py", "synthgen/prompts/dedup.py:nothing", "synthgen/prompts/dedup.py:GreedyBank.nothing"):
+        assert why_missing(wrong)
+
+
+def test_every_row_of_the_map_of_what_is_built_names_a_place() -> None:
+    built = text_of("docs/PAPER_MAP.md").partition("## Not built yet")[0]
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in built.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    assert len(rows) > 30
+    for row in rows:
+        assert len(row) == 5, row
+        if "where in the code" not in row[2]:
+            assert any(_PLACE.fullmatch(span) for span in _SPAN.findall(row[2])), row
+            assert row[4], row
+
+
+# recipe keys
+
+ROLE_OF = {
+    "prompts.source": "prompt_source",
+    "prompts.embedder": "text_encoder",
+    "render.renderer": "renderer",
+    "refine.features": "feature_extractor",
+    "refine.proposer": "proposer",
+    "refine.mask_decoder": "mask_decoder",
+    "filter.scorer": "image_scorer",
+}
+
+
+def is_recipe_key(key: str) -> bool:
+    """Whether the recipe has the key; below a backend, whether any shipped backend of that role has the option."""
+    section: Any = Recipe
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if section is Backend:
+            options = [find(role, name).Options for role in [ROLE_OF[".".join(parts[:depth])]] for name in available(role)]
+            return len(parts) == depth + 1 and (part == "name" or any(part in each.model_fields for each in options))
+        if not (isinstance(section, type) and issubclass(section, BaseModel)) or part not in section.model_fields:
+            return False
+        kind = section.model_fields[part].annotation
+        section = next((each for each in typing.get_args(kind) if isinstance(each, type) and issubclass(each, BaseModel)), kind)
+    return True
+
+
+@pytest.mark.parametrize(("page", "key"), found(_KEY))
+def test_a_recipe_key_that_a_document_names_exists(page: str, key: str) -> None:
+    assert key.endswith(".yaml") or is_recipe_key(key), f"{page}: no recipe key {key}"
+
+
+def test_a_recipe_key_that_does_not_exist_is_noticed() -> None:
+    assert set(ROLE_OF.values()) == set(ROLES) == set(chosen_backends(read_recipe("syn4seg-mini")))
+    for right in ("refine.sabr.band_fraction", "support.drawn.size_px", "render.renderer.guidance", "refine.proposer.name"):
+        assert is_recipe_key(right)
+    for wrong in ("refine.sabr.width", "refine.sabr.enabled.more", "render.renderer.guidence", "render.renderer.steps.more"):
+        assert not is_recipe_key(wrong)
+
+
+# commands
+
+
+def command_lines(page: str) -> Iterator[list[str]]:
+    """Tokens of every line of a shell block, and of every code span that is a command."""
+    lines = [line for block in fences(page, "sh") for line in block.splitlines()]
+    lines += [span for span in spans(page) if span.split(" ")[0] in (*COMMANDS, "make", "python", "accelerate") and " " in span]
+    for line in lines:
+        tokens = shlex.split(line, comments=True)
+        while tokens and re.fullmatch(r"[A-Z_]+=.*", tokens[0]):
+            tokens.pop(0)
+        if tokens:
+            yield tokens
+
+
+def why_no_command(tokens: list[str]) -> str:
+    """What is wrong with a command line; "" if every word that can be checked is right."""
+    if tokens[0] == "accelerate":
+        tokens = tokens[tokens.index("-m") + 1 :]
+    if tokens[0] == "make":
+        missing = [word for word in tokens[1:] if "=" not in word and not re.search(rf"^{word}:", text_of("Makefile"), re.MULTILINE)]
+        return f"make has no target {missing[0]}" if missing else ""
+    if tokens[0] == "python":
+        place = ROOT / tokens[tokens.index("-m") + 1].replace(".", "/")
+        return "" if place.with_suffix(".py").is_file() or (place / "__main__.py").is_file() else f"no module {place.name}"
+    if tokens[0] not in COMMANDS:
+        return ""  # the shell's own
+    command: Any = COMMANDS[tokens[0]]
+    rest = tokens[1:]
+    while rest and hasattr(command, "commands"):
+        if rest[0] not in command.commands:
+            return f"{command.name or tokens[0]} has no command {rest[0]}"
+        command = command.commands[rest.pop(0)]
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    unknown = [word for word in rest if word.startswith("-") and word.split("=")[0] not in options]
+    if unknown:
+        return f"{command.name} has no option {unknown[0]}"
+    for option, value in itertools.pairwise(rest):
+        if option == "--set" and not is_recipe_key(value.split("=")[0]):
+            return f"no recipe key {value}"
+    if command.name in TAKE_A_RECIPE and rest and re.fullmatch(r"[a-z0-9][a-z0-9-]*", rest[0]) and rest[0] not in shipped_recipes():
+        return f"no shipped recipe {rest[0]}"
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_document_exists_with_its_options(page: str) -> None:
+    problems = [f"{shlex.join(tokens)}: {why}" for tokens in command_lines(page) if (why := why_no_command(tokens))]
+    assert not problems, "\n".join(problems)
+
+
+def test_a_command_that_does_not_exist_is_noticed() -> None:
+    assert any(tokens[:2] == ["synthgen", "run"] for tokens in command_lines("README.md"))
+    assert not why_no_command(["synthgen", "run", "syn4seg", "--set", "support.shots=1", "--redo", "filter"])
+    for wrong in (
+        "synthgen bake syn4seg",
+        "synthgen run syn4seg --quickly",
+        "synthgen run syn5seg",
+        "synthgen run syn4seg --set suport.shots=1",
+        "segtrain train --date x",
+        "segtrain few-shot old",
+        "make datasets",
+        "python -m synthgen.nothing",
+    ):
+        assert why_no_command(wrong.split()), wrong
+
+
+# links
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/LOG.md"])
+def test_relative_links_lead_somewhere(page: str) -> None:
+    for link in _LINK.findall(_FENCE.sub("", text_of(page))):
+        if re.match(r"[a-z]+:|#", link):
+            continue
+        assert ((ROOT / page).parent / link.partition("#")[0]).exists(), f"{page}: {link}"
+
+
+# the worked example
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The example's file where the page says that it lies; gives the settings that the page names it by."""
+    [source] = fences("docs/ADD_A_BACKEND.md", "python")
+    [settings] = fences("docs/ADD_A_BACKEND.md", "yaml")
+    file = tmp_path / "my_backends" / "places.py"
+    assert f"Save it as `{file.relative_to(tmp_path)}`" in text_of("docs/ADD_A_BACKEND.md")
+    file.parent.mkdir()
+    file.write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield yaml.safe_load(settings)["prompts"]["source"]
+    for name in ("my_backends.places", "my_backends"):
+        sys.modules.pop(name, None)
+
+
+def test_the_worked_example_runs(example: dict[str, Any], tiny: Callable[..., Path], cli: Callable[..., Any], tmp_path: Path) -> None:
+    result = cli("prompts", tiny(prompts__source=example, prompts__lambda_div=1.0))
+    assert result.exit_code == 0, result.output
+    rows = stages(tmp_path / "runs" / "tiny")["prompts"].rows()
+    for class_name, spoken in (("disc", "a coin"), ("square", "a square"), ("bar", "a bar")):
+        prompts = {row.prompt: row.attributes for row in rows if row.class_name == class_name}
+        assert prompts == {f"a photo of {spoken} {place}": (f"place={place}",) for place in example["places"]}
+
+
+def test_a_misspelt_option_of_the_worked_example_is_refused_in_one_line(
+    example: dict[str, Any], tiny: Callable[..., Path], cli: Callable[..., Any]
+) -> None:
+    result = cli("prompts", tiny(prompts__source={**example, "place": ["here"]}))
+    assert result.exit_code == 2
+    assert "place: Extra inputs are not permitted" in result.output and "its keys are: places" in result.output
+    assert len(result.output.strip().splitlines()) == 1
