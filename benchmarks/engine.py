@@ -56,7 +56,7 @@ def kills() -> Iterator[Row]:
 
 
 def harness(place: Path, number: int, seed: int = 0, engines: Collection[str] = tuple(SHARES)) -> Toll:
-    """Kill `number` times; Ray's share goes to the others where it is not installed."""
+    """Kill `number` times; Ray's share goes to the others where it is not installed. A run that ended otherwise stays at its place."""
     from doubles.world import write_recipe, write_world
 
     write_world(place / "world")
@@ -76,8 +76,10 @@ def harness(place: Path, number: int, seed: int = 0, engines: Collection[str] = 
             while launch(recipe, run, engine, min(wanted - toll.of(engine), before + KILLS_A_RUN - toll.of(engine)), rng, toll):
                 pass
             toll.runs += 1
-            toll.identical += _digest(run / "dataset") == whole
-            shutil.rmtree(run)
+            same = _digest(run / "dataset") == whole
+            toll.identical += same
+            if same:
+                shutil.rmtree(run)
             print(f"{engine}: {toll.of(engine)} kills, {toll.runs} runs, {toll.identical} identical", flush=True)
     return toll
 
@@ -89,8 +91,9 @@ def _one_process(recipe: Path, run: Path, engine: str, wanted: int, rng: random.
         child = _forked(lambda: _command(recipe, run), mortal)
         if by_time:
             time.sleep(rng.uniform(0, 1.5))
-            if os.waitpid(child, os.WNOHANG)[0]:
-                return False
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return _died(status)
             os.kill(child, signal.SIGKILL)
             toll.kills[f"{engine}/{_stage_now(run)}"] += 1
         return _died(os.waitpid(child, 0)[1])

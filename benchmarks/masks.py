@@ -133,7 +133,7 @@ def _camvid(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
     if not CAMVID.is_dir():
         print(f"  not run: no CamVid in {CAMVID}; set SYNTHGEN_CAMVID to the folder that holds train/ and val/")
         return
-    base = [f"support.folder={CAMVID}/train", f"prompts.source.folder={CAMVID}/val/images", *settings]
+    base = [f"support.folder={CAMVID}", "support.source=camvid", "support.split=train", f"prompts.source.folder={CAMVID}/val/images", *settings]
     default = read_recipe("label-photos", base)
     if proposer == "segmenter":
         model = learn_from_support(default, "masks-segmenter-camvid", crop_px=256, batch_size=8)

@@ -38,10 +38,10 @@ MEANING = {
 
 
 def table() -> str:
-    """The rows as Markdown, in the order of MEANING, others last."""
+    """The rows that MEANING explains, as Markdown in its order."""
     with RESULTS.open(encoding="utf-8", newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
-    names = [name for name in MEANING if name in rows] + [name for name in rows if name not in MEANING]
+    names = [name for name in MEANING if name in rows]
     lines = ["| row | what | value | spread (n) |", "|---|---|---|---|"]
     for name in names:
         row = rows[name]

@@ -6,15 +6,14 @@ images: several webdataset decoders turn palette indices into colours and so des
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from synthgen.errors import InputError, StorageError
+from synthgen.errors import InputError
+from synthgen.files import write_bytes
 
 IGNORE = 255
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -69,22 +68,6 @@ def jpeg_bytes(image: np.ndarray, quality: int = 95) -> bytes:
 def write_image(array: np.ndarray, path: Path) -> None:
     """Write a PNG (image or mask) whole or not at all."""
     write_bytes(png_bytes(array), path)
-
-
-def write_bytes(data: bytes, path: Path) -> None:
-    """Write to a temporary name beside `path`, sync, rename. Raises StorageError in one line if the disk is full or read-only."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        why = error.strerror or error
-        raise StorageError(f"{path}: cannot be written ({why}); free the space or mend the permissions, then run the same command again") from error
 
 
 def _uint8(array: np.ndarray) -> np.ndarray:

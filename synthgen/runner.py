@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthgen.errors import RunError, StorageError
+from synthgen.files import is_alive, write_bytes
 from synthgen.records import Rejected, read_rows, write_rows
 
 MANIFEST = "manifest.parquet"
@@ -311,7 +312,7 @@ def sweep(stage: StageRun) -> None:
     host = socket.gethostname()
     for entry in stage.folder.glob(f".*.{host}.*"):
         pid = entry.name.rpartition(".")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdigit() and not is_alive(int(pid)):
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
@@ -354,7 +355,7 @@ def _leases(stage: StageRun, units: Collection[Unit]) -> list[Path]:
             machine, _, pid = holder.rpartition(".")
             if not entry.name.startswith(".") or unit not in names or not pid.isdigit():
                 continue
-            if machine != host or (int(pid) != os.getpid() and _is_alive(int(pid))):
+            if machine != host or (int(pid) != os.getpid() and is_alive(int(pid))):
                 found.append(stage.folder / entry.name)
     return found
 
@@ -384,20 +385,13 @@ def _seconds(path: Path) -> float:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write whole or not at all. Raises StorageError in one line."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write whole or not at all, making the folder. Raises StorageError in one line."""
+    way_out = "free the space, mend the permissions or choose another place with --runs"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        why = error.strerror or error
-        raise StorageError(f"{path}: cannot be written ({why}); free the space, mend the permissions or choose another place with --runs") from error
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error}); {way_out}") from error
+    write_bytes(text.encode(), path, way_out)
 
 
 def _write_first(text: str, path: Path) -> bool:
@@ -471,16 +465,6 @@ def _foreign(stage: StageRun) -> str | None:
     ours = {CLAIM, *(unit.name for unit in stage.units())}
     strangers = sorted(entry.name for entry in stage.folder.iterdir() if entry.name not in ours and not entry.name.startswith("."))
     return strangers[0] if strangers else None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _sync(folder: Path) -> None:

@@ -16,7 +16,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from synthgen.errors import InputError, StorageError
-from synthgen.images import image_size, jpeg_bytes, png_bytes, read_image, read_mask, write_bytes, write_image
+from synthgen.files import write_bytes
+from synthgen.images import image_size, jpeg_bytes, png_bytes, read_image, read_mask, write_image
 
 sides = st.integers(1, 9)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from synthgen.dataset.index import INDEX_FILE, Index, index_bytes
 from synthgen.dataset.side_files import CROISSANT_FILE, table_bytes, table_file, table_rows, wids_bytes, wids_file
 from synthgen.errors import RunError, StorageError
-from synthgen.images import write_bytes
+from synthgen.files import sweep_unfinished, temporary_beside, unfinished_name, write_bytes
 from synthgen.labels import read_label_space
 from synthgen.pack.card import card_text
 from synthgen.pack.contact_sheet import contact_sheet
@@ -55,7 +54,9 @@ def finish(recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: It
     except OSError as error:
         raise StorageError(f"{dataset}: cannot be made ({error.strerror or error})") from error
     lists = {wids_file(split.name): wids_bytes(index, split.name) for split in index.splits}
-    _refuse_foreign(dataset, {*lists, *(name for shard in index.shards for name in (shard.file, table_file(shard.file)))})
+    own = {*lists, *(name for shard in index.shards for name in (shard.file, table_file(shard.file)))}
+    own |= {CARD_FILE, SHEET_FILE, CROISSANT_FILE, INDEX_FILE}
+    _refuse_foreign(dataset, own)
     for shard in shards:
         _place(run / shard.shard, dataset / f"{shard.key}.tar", shard.sha256)
     _write(sheet, dataset / SHEET_FILE)
@@ -65,6 +66,7 @@ def finish(recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: It
     tables = _write_tables(dataset, index, {sample.key: sample for sample in samples})
     _write(croissant_bytes(recipe, index, counts, tables), dataset / CROISSANT_FILE)
     _write(index_bytes(index), dataset / INDEX_FILE)
+    sweep_unfinished(dataset, own)
     return dataset
 
 
@@ -79,14 +81,8 @@ def _write_tables(dataset: Path, index: Index, by_key: Mapping[str, Sample]) -> 
     return written
 
 
-def _refuse_foreign(dataset: Path, names: set[str]) -> None:
-    own = {*names, CARD_FILE, SHEET_FILE, CROISSANT_FILE, INDEX_FILE}
-    unfinished = re.compile(r"\.(?P<name>.+)\.\d+\.tmp")  # what a kill in the middle of a write leaves
-    foreign = []
-    for path in sorted(dataset.iterdir()):
-        leftover = unfinished.fullmatch(path.name)
-        if path.name not in own and not (leftover and leftover["name"] in own):
-            foreign.append(path.name)
+def _refuse_foreign(dataset: Path, own: set[str]) -> None:
+    foreign = sorted(path.name for path in dataset.iterdir() if (unfinished_name(path.name) or path.name) not in own)
     if foreign:
         shown = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if len(foreign) > 8 else "")
         raise RunError(f"{dataset}: holds files that are not of this dataset: {shown}; move them away and run again")
@@ -109,7 +105,7 @@ def _place(source: Path, target: Path, sha256: str) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(target)
     try:
         with source.open("rb") as reading, temporary.open("wb") as writing:
             shutil.copyfileobj(reading, writing, 2**20)

@@ -18,7 +18,8 @@ import numpy as np
 from synthgen.dataset.index import SPLIT_FORM, VERSION
 from synthgen.dataset.metadata import FIELDS, KEY_FORM, is_key
 from synthgen.errors import InputError
-from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask, write_bytes
+from synthgen.files import write_bytes
+from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask
 from synthgen.labels import IGNORE, LabelSpace, read_label_space
 from synthgen.pack.index import ROWS_FILE
 from synthgen.pack.tar import PackedSample, write_shard

@@ -12,6 +12,7 @@ from typing import Any
 from synthgen.dataset.metadata import KEY_FORM, MEMBERS, is_key, metadata_bytes
 from synthgen.dataset.ustar import BLOCK, RECORD, member_header, padding
 from synthgen.errors import InputError, StorageError
+from synthgen.files import temporary_beside
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def write_shard(path: Path, samples: Iterable[PackedSample]) -> WrittenShard:
     Raises InputError for a key that loaders would split or renumber, for keys that do not ascend, and for
     metadata that is no flat JSON; StorageError if the disk is full or read-only.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     digest, num_bytes, num_samples, last = hashlib.sha256(), 0, 0, ""
     try:
         with temporary.open("wb") as file:

@@ -20,7 +20,7 @@ import numpy as np
 
 from synthgen.backends import check_options, find, load
 from synthgen.errors import InputError, LabelError
-from synthgen.images import write_bytes
+from synthgen.files import write_bytes
 from synthgen.labels import Label, LabelSpace, read_label_space
 from synthgen.models import TextEncoder
 from synthgen.models.devices import use_threads

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from synthgen.errors import StorageError
+from synthgen.files import temporary_beside
 from synthgen.models import TextEmbedding
 
 EMBEDDINGS = "embeddings.safetensors"
@@ -72,7 +73,7 @@ class EmbeddingWriter:
     def _publish(self) -> None:
         header = json.dumps(self._header, separators=(",", ":")).encode()
         header += b" " * (-len(header) % 8)  # tensors start at a multiple of 8
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        temporary = temporary_beside(self._path)
         try:
             # The header comes first and knows every offset, hence the copy.
             with temporary.open("wb") as whole, self._body.open("rb") as body:

@@ -16,7 +16,7 @@ import jinja2
 
 from synthgen.dataset.index import INDEX_FILE, read_index
 from synthgen.errors import StorageError
-from synthgen.images import write_bytes
+from synthgen.files import write_bytes
 from synthgen.recipe import chosen_backends
 from synthgen.report.gallery import STEPS, Gallery, attribute_values, gallery
 from synthgen.report.lineage import Step, lineage

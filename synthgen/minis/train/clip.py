@@ -26,7 +26,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from torch.nn.functional import interpolate, log_softmax, normalize
 
-from synthgen.images import write_bytes
+from synthgen.files import write_bytes
 from synthgen.minis.train.loop import add_arguments, schedule_of, train
 from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, augmented, scenes

@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
 
-from synthgen.images import write_bytes
+from synthgen.files import write_bytes
 from synthgen.minis.train.diffusion import Flow, batches, latents_of
 from synthgen.minis.train.loop import add_arguments, check_folder, schedule_of, train
 from synthgen.minis.train.model_card import tile, write_model_card

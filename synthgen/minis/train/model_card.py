@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from huggingface_hub import ModelCard, ModelCardData
 
-from synthgen.images import write_bytes, write_image
+from synthgen.files import write_bytes
+from synthgen.images import write_image
 
 GRID = "samples.png"
 

@@ -23,7 +23,7 @@ from segment_anything.modeling.mask_decoder import MaskDecoder
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from synthgen.images import write_bytes
+from synthgen.files import write_bytes
 from synthgen.minis.train.loop import add_arguments, schedule_of, train
 from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, augmented, scenes

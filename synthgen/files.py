@@ -1,0 +1,65 @@
+"""Files that exist whole or not at all: written under a hidden name beside their place, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+from collections.abc import Collection
+from pathlib import Path
+
+from synthgen.errors import StorageError
+
+_UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
+
+
+def temporary_beside(path: Path) -> Path:
+    """The hidden name for what this process is writing to `path`; tells its owner, so that `sweep_unfinished` knows what is left over."""
+    return path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.tmp")
+
+
+def host_name() -> str:
+    """This machine's name, without the dots of a domain."""
+    return socket.gethostname().partition(".")[0] or "localhost"
+
+
+def write_bytes(data: bytes, path: Path, way_out: str = "free the space or mend the permissions, then run the same command again") -> None:
+    """Write whole or not at all. Raises StorageError in one line, with the way out, if the disk is full or read-only."""
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error}); {way_out}") from error
+
+
+def unfinished_name(name: str) -> str | None:
+    """Of which file this is an unfinished one; None if it is none."""
+    found = _UNFINISHED.fullmatch(name)
+    return found["name"] if found else None
+
+
+def sweep_unfinished(folder: Path, names: Collection[str]) -> None:
+    """Remove what dead processes of this machine have left half-written of the named files. Living processes and other machines keep theirs."""
+    for path in folder.iterdir():
+        found = _UNFINISHED.fullmatch(path.name)
+        if found and found["name"] in names and found["host"] == host_name() and not is_alive(int(found["pid"])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
