@@ -47,6 +47,7 @@ class NovelConfig(LoopConfig):
     )
     synthetic: tuple[str, ...] = Field((), description="dataset or labelled folder of made images of the novel classes; repeat it for more")
     synthetic_ratio: float = Field(1.0, gt=0, allow_inf_nan=False, description="synthetic images for each real novel one [guess: 1]")
+    learn_decoder: bool = Field(False, description="adapt the decoder's weights as well [code: no; ours: for many synthetic images]")
     redraw_base: bool = Field(True, description="draw other base images for each epoch [code: yes]")
     relabel_base: bool = Field(
         True, description="background of base images takes the label of the novel classes where the present network says so [code: yes]"

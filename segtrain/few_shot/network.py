@@ -32,6 +32,7 @@ class PopNetwork(nn.Module):
             )
         self.encoder, self.decoder, self.upsampling = network.encoder, network.decoder, upsampling
         self.num_base, self.num_novel = num_base, num_novel
+        self.decoder_learns = False
         self.base_prototypes = nn.Parameter(nn.init.orthogonal_(torch.empty(num_base, width)))
         self.classifier = nn.Sequential(
             nn.Conv2d(width, width, 1, bias=False), nn.ReLU(), nn.Conv2d(width, width, 1, bias=False), nn.ReLU(), nn.Conv2d(width, 1, 1, bias=False)
@@ -49,6 +50,11 @@ class PopNetwork(nn.Module):
         learnt |= {name.replace("classifier", "novel_classifier", 1): value for name, value in learnt.items() if name.startswith("classifier.")}
         self.load_state_dict({**self.state_dict(), **learnt})
 
+    def let_decoder_learn(self) -> None:
+        """In the novel stage, too. Not POP: its features stay fixed; with some hundred synthetic images there is enough to adapt them."""
+        self.decoder_learns = True
+        self.decoder.requires_grad_(True)
+
     def train(self, mode: bool = True) -> PopNetwork:
         """In the novel stage what is frozen keeps its batch statistics, too."""
         super().train(mode)
@@ -63,8 +69,11 @@ class PopNetwork(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """(B, D, h, w): what the decoder gives."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.num_novel):
-            return self.decoder(self.encoder(images))
+        learns = torch.is_grad_enabled()
+        with torch.set_grad_enabled(learns and not self.num_novel):
+            stages = self.encoder(images)
+        with torch.set_grad_enabled(learns and (self.decoder_learns or not self.num_novel)):
+            return self.decoder(stages)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """(B, D, h, w) to logits (B, 1 + base + novel, h, w), in float32."""
@@ -95,7 +104,7 @@ class PopNetwork(nn.Module):
         return cosines[pairs].abs().mean() if pairs.any() else cosines.new_zeros(())
 
     def _frozen_parts(self) -> tuple[nn.Module, ...]:
-        return self.encoder, self.decoder, self.classifier
+        return (self.encoder, self.classifier) if self.decoder_learns else (self.encoder, self.decoder, self.classifier)
 
 
 def _scores_of_parts(classifier: nn.Module, directions: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:

@@ -153,6 +153,8 @@ def _build(
         torch.manual_seed(config.seed)
         network = PopNetwork(create_network(arguments), len(base_space.classes) - 1, len(novel))
     network.begin_novel(base.network)
+    if config.learn_decoder:
+        network.let_decoder_learn()
     segmenter = Segmenter(network, arguments, space, device, novel)
     if config.novel_start == "support":
         start_from_support(segmenter, [shots[0][place.source].read(place.row) for place in shots[1]])

@@ -77,6 +77,18 @@ def test_the_novel_stage_takes_over_the_base_stage_and_leaves_it_as_it_is() -> N
     assert changed == learnt, "batch statistics must not move either"
 
 
+@pytest.mark.parametrize("decoder_learns", [False, True])
+def test_what_learns_in_the_novel_stage(decoder_learns: bool) -> None:
+    pop = network(2, 1)
+    if decoder_learns:
+        pop.let_decoder_learn()
+    pop.train()(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    learning = {name.partition(".")[0] for name, parameter in pop.named_parameters() if parameter.grad is not None}
+    assert learning == {"novel_prototypes", "novel_classifier"} | ({"decoder"} if decoder_learns else set())
+    assert not any(part.training for part in pop.encoder.modules())
+    assert any(part.training for part in pop.decoder.modules()) == decoder_learns
+
+
 def test_base_scores_do_not_depend_on_the_novel_classes() -> None:
     base, pop = network(3).eval(), network(3, 2, seed=1).eval()
     pop.begin_novel(base)
