@@ -251,7 +251,7 @@ EMBEDDING = 512  # of CLIP ViT-B
 
 
 def memory() -> Iterator[Row]:
-    """Peak resident memory of the process of one stage over synthetic rows that share a few small images."""
+    """Peak resident memory of the process of one stage over synthetic rows that share a few small images. `pack` makes the dataset folder, too."""
     for size in SIZES:
         for stage in ("refine", "filter", "pack"):
             with tempfile.TemporaryDirectory() as place:

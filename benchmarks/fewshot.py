@@ -13,9 +13,9 @@ The proposer is the network of `none`, as in the paper: the few-shot network lab
 has chosen the images of all four sets. The generator and SAM have learnt from drawings of all 20 classes (the denoiser and SAM without class ids), as
 the full-size ones have from the web's pictures; the masks come from base images and shots alone.
 
-All trainings adapt the decoder, which POP leaves fixed: with fixed features even true images with true masks add little (docs/LOG.md). A figure is the
-mean over folds; its spread is over seeds, which choose shots, images and training draws. Conventions as in segtrain; base, mean and harmonic are those
-of DIaM.
+All trainings adapt the decoder, which POP leaves fixed: with fixed features even true images with true masks add little (docs/LOG.md). A figure is
+the mean over folds; its spread is over seeds, which choose shots, images and training draws. Conventions as in segtrain; base, mean and harmonic are
+those of DIaM.
 """
 
 from __future__ import annotations
@@ -155,6 +155,7 @@ def _measured(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> dic
         "support": str(support),
         "shots": shots,
         "synthetic": [] if variant == "none" else [str(_synthetic(plan, fold, seed, shots, variant))],
+        "synthetic_ratio": 1 / shots,  # a class's synthetic images together weigh as much as one shot
         "out": out,
         "steps": plan.novel_steps,
         "learning_rate": 2e-3,

@@ -67,7 +67,7 @@ def drawn_segmenter() -> Iterator[Row]:
 def camvid() -> Iterator[Row]:
     """The recipe label-photos on the 101 CamVid val photographs, support of 10 images a class of the train split, real ImageNet features.
 
-    `final` is what the recipe gives; the rows by step have SABR switched on, which the recipe has not.
+    `final` is what the recipe gives.
     """
     yield from _camvid("prototype", ())
 
@@ -138,7 +138,7 @@ def _camvid(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
     if proposer == "segmenter":
         model = learn_from_support(default, "masks-segmenter-camvid", crop_px=256, batch_size=8)
         base.append(f"refine.proposer={{name: segmenter, space: camvid, model: {model}}}")
-    recipe = read_recipe("label-photos", [*base, "refine.sabr.enabled=true"])
+    recipe = read_recipe("label-photos", base)
     space = read_label_space(recipe.labels.space)
     files = sorted((CAMVID / "val" / "images").iterdir())
     with tempfile.TemporaryDirectory() as place:

@@ -1,4 +1,4 @@
-"""What a prompt bank covers at equal budget, read off its sentences: rows prompts/*.
+"""What a prompt bank covers at equal budget, read off its sentences: rows prompts/* (benchmarks/prompt_images.py: what it does to the images).
 
 classname   "a photo of a <class>", as often as the budget has room for it
 templates   a list as CLOUDS has it: templates filled at random, classes, openings, times and weathers as often as in its published 100 prompts
@@ -24,7 +24,7 @@ from synthgen.backends import load
 from synthgen.labels import Label, LabelSpace, read_label_space
 from synthgen.models import TextEncoder
 from synthgen.models.text_encoders import sentence
-from synthgen.prompts.bank import ClassBank
+from synthgen.prompts.bank import ClassBank, Entry
 from synthgen.prompts.words import article, mentions
 from synthgen.recipe import Execution
 
@@ -80,23 +80,32 @@ def templates(space: LabelSpace, count: int, seed: int) -> list[str]:
 
 def _sentence(label: Label, rng: np.random.Generator) -> str:
     def one_of(choices: dict[str, int]) -> str:
-        shares = np.array(list(choices.values()), dtype=float)
-        return list(choices)[int(rng.choice(len(shares), p=shares / shares.sum()))]
+        return list(choices)[int(rng.choice(len(choices), p=shares_of(choices)))]
 
     spoken = "street" if label.name == "road" else label.spoken
     place, doing = WHERE[int(rng.integers(len(WHERE)))], DOING[int(rng.integers(len(DOING)))]
     return " ".join(f"{one_of(OPENINGS)} {article(spoken)} {spoken} {place} {doing} {one_of(WHEN)}".split())
 
 
+def shares_of(counts: dict[str, int]) -> np.ndarray:
+    """Probabilities, in the order of the keys."""
+    shares = np.array(list(counts.values()), dtype=float)
+    return shares / shares.sum()
+
+
 def hdig(space: LabelSpace, encoder: TextEncoder, seed: int) -> list[str]:
     """The bank of each class, as the stage fills it."""
-    source = load("prompt_source", {"name": "grammar", "vocabulary": "cityscapes"}, None)
-    prompts = []
+    return [entry.candidate.prompt for entry in bank_of(space, "cityscapes", encoder, LAMBDA_DIV, PER_CLASS, 400, seed)]
+
+
+def bank_of(space: LabelSpace, vocabulary: str, encoder: TextEncoder, lambda_div: float, quota: int, budget: int, seed: int) -> list[Entry]:
+    """What a shipped grammar gives and the bank accepts, class by class."""
+    source = load("prompt_source", {"name": "grammar", "vocabulary": vocabulary}, None)
+    accepted: list[Entry] = []
     for label in space.foreground:
-        bank = ClassBank(label, lambda: encoder, lambda_div=LAMBDA_DIV, quota=PER_CLASS, budget=400, class_gate=True)
-        entries = list(bank.fill(source.candidates(space, (label,), seed)))
-        prompts += [entry.candidate.prompt for entry in entries if not entry.refusal]
-    return prompts
+        bank = ClassBank(label, lambda: encoder, lambda_div=lambda_div, quota=quota, budget=budget, class_gate=True)
+        accepted += [entry for entry in bank.fill(source.candidates(space, (label,), seed)) if not entry.refusal]
+    return accepted
 
 
 def measures(prompts: list[str], space: LabelSpace, encoder: TextEncoder) -> dict[str, float]:

@@ -13,13 +13,15 @@ import importlib
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import dedup, prompts
+from benchmarks import dedup, prompt_images, prompts, render
 from benchmarks.row import Row
 
 RESULTS = Path(__file__).parent / "results.csv"
+TIMES = Path(__file__).parent / "times.csv"  # wall time of each benchmark's last run
 COLUMNS = ("name", "value", "unit", "spread", "n", "command", "device", "date")
 
 
@@ -46,13 +48,20 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     + tuple(f"gfss/{k}shot/gain/{m}" for k in (1, 5) for m in ("novel", "harmonic"))
     + ("gfss/minutes",),
     "benchmarks.prompts:coverage": tuple(f"prompts/{b}/{m}" for b in prompts.BANKS for m in prompts.MEASURES),
+    "benchmarks.prompt_images:images": tuple(f"prompts/{b}/{m}" for b in prompts.BANKS for m in prompt_images.MEASURES),
     **{f"benchmarks.dedup:{function}": dedup.names(*what) for function, what in dedup.FUNCTIONS.items()},
     "benchmarks.fuzz:rows": ("verify/fuzz_cases", "verify/fuzz_found"),
     "benchmarks.engine:kills": ("engine/kills", "engine/kills_identical"),
     "benchmarks.engine:memory": tuple(f"engine/rss_mb_{stage}_{n}" for n in (1000, 10000, 100000) for stage in ("refine", "filter", "pack")),
-    "benchmarks.scale:costs": ("scale/commit_ms", "scale/plan_ms", "scale/missing_ms", "scale/footers_ms", "scale/rows_ms", "scale/listing_ms"),
+    "benchmarks.scale:costs": tuple(
+        f"scale/{what}" for what in ("commit_ms", "plan_ms", "missing_ms", "footers_ms", "rows_ms", "listing_ms", "manifest_bytes", "plan_bytes")
+    ),
     "benchmarks.scale:dedup": ("scale/dedup_s_2000", "scale/dedup_s_4000", "scale/dedup_s_8000"),
     "benchmarks.scale:tails": tuple(f"scale/tail_{who}_{w}x{u}" for w in (1, 8, 1000) for u in (8, 64) for who in ("rank", "queue")),
+    "benchmarks.render:overhead": ("engine/overhead_cpu",),
+    "benchmarks.render:throughput": tuple(f"engine/{v}{s}_images_s_cpu" for s in ("", "_controlnet") for v in render.VARIANTS),
+    "benchmarks.render:quality": tuple(f"engine/cache{s}_{what}" for s in ("", "_text") for what in ("psnr_db", "agreement", "runs")),
+    "benchmarks.render:gpu": render.gpu_names(),
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
 
@@ -66,8 +75,11 @@ def main(wanted: list[str]) -> None:
     for path in chosen:
         module, _, function = path.partition(":")
         print(f"# {path}", flush=True)
+        began = time.monotonic()
         rows = list(getattr(importlib.import_module(module), function)())
         store(rows)
+        if rows:
+            store_time(path, time.monotonic() - began)
         for row in rows:
             print(f"{row.name:36} {row.value} {row.unit} (spread {row.spread}, n {row.n})", flush=True)
 
@@ -95,6 +107,22 @@ def store(rows: Iterable[Row]) -> None:
         writer.writeheader()
         writer.writerows(table[name] for name in sorted(table))
     temporary.replace(RESULTS)
+
+
+def store_time(benchmark: str, seconds: float) -> None:
+    """Put the wall time of a benchmark in its place in times.csv."""
+    table: dict[str, dict[str, str]] = {}
+    if TIMES.is_file():
+        with TIMES.open(encoding="utf-8", newline="") as file:
+            table = {line["benchmark"]: line for line in csv.DictReader(file)}
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    table[benchmark] = {"benchmark": benchmark, "minutes": f"{seconds / 60:.2f}", "device": device(), "date": date}
+    temporary = TIMES.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ("benchmark", "minutes", "device", "date"), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table[name] for name in sorted(table))
+    temporary.replace(TIMES)
 
 
 def device() -> str:

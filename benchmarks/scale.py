@@ -22,7 +22,7 @@ from benchmarks.row import Row
 from synthgen import runner
 from synthgen.filter.duplicates import nearest_kept
 from synthgen.records import RenderRecord
-from synthgen.runner import Positions, StageRun, Unit
+from synthgen.runner import StageRun, Unit
 
 UNIT_S = 64 * 7.0  # 64 images of SD3.5-Large at 1024 px, 7 s each
 SPREAD = 0.1  # of unit times, lognormal: prompts are alike, disks are not
@@ -53,8 +53,8 @@ def costs(num_units: int = 400, rows: int = 64) -> Iterator[Row]:
         yield Row("scale/commit_ms", commit / num_units, "ms a unit of 64 rows", n=num_units)
         yield Row("scale/plan_ms", _cpu_ms(stage.units) / num_units, "ms a unit, reading stage.json", n=num_units)
         yield Row("scale/missing_ms", _cpu_ms(stage.missing) / num_units, "ms a unit, looking what is done", n=num_units)
-        yield Row("scale/footers_ms", _cpu_ms(lambda: Positions(stage)) / num_units, "ms a unit, counting rows once a worker", n=num_units)
-        positions = Positions(stage)
+        yield Row("scale/footers_ms", _cpu_ms(lambda: stage.stored()) / num_units, "ms a unit, counting rows once a worker", n=num_units)
+        positions = stage.stored()
         yield Row(
             "scale/rows_ms",
             _cpu_ms(lambda: [positions.rows(unit.start, unit.stop) for unit in units]) / num_units,

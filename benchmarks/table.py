@@ -1,11 +1,12 @@
-"""`python -m benchmarks.table`: writes the rows of results.csv into the README, between its two markers."""
+"""`python -m benchmarks.table`: writes the rows of results.csv into the README, between its two markers, and into docs/results/syn4seg.md."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
-from benchmarks.run import RESULTS
+from benchmarks.run import RESULTS, TIMES
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN = "<!-- results: written by `python -m benchmarks.table` -->\n"
@@ -37,16 +38,56 @@ MEANING = {
 }
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """A line of results.csv, as it stands there."""
+
+    value: str
+    unit: str
+    spread: str
+    n: str
+    device: str
+    date: str
+
+    @property
+    def number(self) -> float | None:
+        """None where the value says why nothing was measured."""
+        try:
+            return float(self.value)
+        except ValueError:
+            return None
+
+    @property
+    def shown(self) -> str:
+        """Value ± spread; a spread of less than a ten thousandth of the value is none."""
+        number = self.number
+        if number is None or not self.spread or float(self.spread) <= 1e-4 * abs(number):
+            return self.value
+        return f"{self.value} ± {float(self.spread):.2g}"
+
+
+def results() -> dict[str, Line]:
+    """Every row of results.csv by its name."""
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        return {row["name"]: Line(*(row[field.name] for field in dataclasses.fields(Line))) for row in csv.DictReader(file)}
+
+
+def times() -> dict[str, str]:
+    """benchmark -> how long its last run took, in words."""
+    if not TIMES.is_file():
+        return {}
+    with TIMES.open(encoding="utf-8", newline="") as file:
+        return {row["benchmark"]: f"{float(row['minutes']):.3g} min" for row in csv.DictReader(file)}
+
+
 def table() -> str:
     """The rows that MEANING explains, as Markdown in its order."""
-    with RESULTS.open(encoding="utf-8", newline="") as file:
-        rows = {row["name"]: row for row in csv.DictReader(file)}
-    names = [name for name in MEANING if name in rows]
+    rows = results()
     lines = ["| row | what | value | spread (n) |", "|---|---|---|---|"]
-    for name in names:
+    for name in (name for name in MEANING if name in rows):
         row = rows[name]
-        spread = f"{row['spread']} ({row['n']})" if row["spread"] else f"({row['n']})"
-        lines.append(f"| `{name}` | {MEANING.get(name, '')} | {row['value']} {row['unit']} | {spread} |")
+        spread = f"{row.spread} ({row.n})" if row.spread else f"({row.n})"
+        lines.append(f"| `{name}` | {MEANING[name]} | {row.value} {row.unit} | {spread} |")
     return "\n".join(lines) + "\n"
 
 
@@ -57,4 +98,7 @@ def with_table(text: str) -> str:
 
 
 if __name__ == "__main__":
+    from benchmarks import claims_syn4seg
+
     README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    claims_syn4seg.main(["--tables-only"])

@@ -6,11 +6,12 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from synthgen.errors import StorageError
 
+_WAY_OUT = "free the space or mend the permissions, then run the same command again"
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 
 
@@ -24,12 +25,18 @@ def host_name() -> str:
     return socket.gethostname().partition(".")[0] or "localhost"
 
 
-def write_bytes(data: bytes, path: Path, way_out: str = "free the space or mend the permissions, then run the same command again") -> None:
+def write_bytes(data: bytes, path: Path, way_out: str = _WAY_OUT) -> None:
     """Write whole or not at all. Raises StorageError in one line, with the way out, if the disk is full or read-only."""
+    write_chunks((data,), path, way_out)
+
+
+def write_chunks(chunks: Iterable[bytes], path: Path, way_out: str = _WAY_OUT) -> None:
+    """As `write_bytes`, of what need not fit into memory."""
     temporary = temporary_beside(path)
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -37,6 +44,9 @@ def write_bytes(data: bytes, path: Path, way_out: str = "free the space or mend 
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise StorageError(f"{path}: cannot be written ({error.strerror or error}); {way_out}") from error
+    except BaseException:  # what the chunks are made of is broken, or Ctrl-C
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def unfinished_name(name: str) -> str | None:

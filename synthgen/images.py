@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from synthgen import storage
 from synthgen.errors import InputError
 from synthgen.files import write_bytes
 
@@ -44,6 +45,7 @@ def read_mask(path: Path) -> np.ndarray:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(H, W) from the file's header alone. Raises InputError for what is no image."""
+    storage.fetch(path)
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -77,6 +79,7 @@ def _uint8(array: np.ndarray) -> np.ndarray:
 
 
 def _open(path: Path) -> Image.Image:
+    storage.fetch(path)
     try:
         with Image.open(path) as image:  # closes the file of a damaged image too
             image.load()

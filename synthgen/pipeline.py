@@ -21,12 +21,13 @@ from typing import Any
 
 import yaml
 
-from synthgen import runner
+from synthgen import runner, storage
 from synthgen.engines import accelerate, events, local, ray, retry
 from synthgen.errors import RunError, StorageError
 from synthgen.models.devices import use_threads
 from synthgen.recipe import Recipe, chosen_backends
 from synthgen.records import Rejected
+from synthgen.rows import StoredRows, give_memory_back
 from synthgen.runner import FAILED, StageRun, Unit
 
 MODULES = {
@@ -104,6 +105,7 @@ def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterat
     Several launches may work on one run folder: what one of them has taken the others leave. Under `accelerate launch` rank 0 tells of all
     ranks, the others of their own share. Raises RunError if the stage before is not complete, or if the folder belongs to other settings.
     """
+    give_memory_back()
     stage = stages(run)[name]
     if stage.reads is not None and not stage.reads.is_complete():
         missing = len(stage.reads.missing()) if stage.reads.is_claimed() else None
@@ -116,11 +118,12 @@ def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterat
         _plan_rows_made_since(recipe, stage)
     if accelerate.is_launched():
         accelerate.wait_for_all()
+    storage.refresh(stage.folder / runner.CLAIM)  # the first rank may have planned it on another machine
     everything = stage.units()
     missing_units = stage.missing()
     if accelerate.is_launched():
         accelerate.wait_for_all()  # ranks share out the same list: nobody starts before all have seen what is missing
-    made, refused = stage.num_rows(), len(stage.rejected())
+    made, refused = stage.num_rows(), stage.num_rejected()
     done = len(everything) - len(missing_units)
     yield Progress(name, "", done, len(everything), made, refused)
     owner = runner.fingerprint(stage.claim()["settings"]) if missing_units else ""
@@ -143,13 +146,15 @@ def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterat
     finally:
         _built.cache_clear()  # the next stage's models need the memory
         _planned.cache_clear()
-        _positions.cache_clear()
+        _stored.cache_clear()
+        _publish_events(run)
+    storage.fetch_units(stage.folder, [unit.name for unit in everything])  # what others have done
     if accelerate.is_launched():
         while accelerate.rank() == 0 and not ranks.all_done():
             yield Progress(name, "", *ranks.now())
             time.sleep(accelerate.POLL_S)
         accelerate.wait_for_all(ranks.all_done)
-        yield Progress(name, "", len(everything), len(everything), stage.num_rows(), len(stage.rejected()))
+        yield Progress(name, "", len(everything), len(everything), stage.num_rows(), stage.num_rejected())
     if name == "pack" and accelerate.rank() == 0:
         finish(recipe, run)
 
@@ -178,6 +183,7 @@ class _Ranks:
     def now(self) -> tuple[int, int, int, int]:
         """Units done, units, rows made, rows refused."""
         if time.monotonic() - self._looked >= self.EVERY_S:
+            storage.fetch_units(self._stage.folder, self._missing)
             with os.scandir(self._stage.folder) as entries:
                 for name in [entry.name for entry in entries if entry.name in self._missing]:
                     made, refused = self._stage.counts(self._missing.pop(name))
@@ -200,12 +206,18 @@ class Work:
     def __init__(self, recipe: Recipe, run: Path, name: str, owner: str, log: bool) -> None:
         self.recipe, self.run, self.name = recipe, run.absolute(), name
         self.owner, self.log = owner, log
+        self.url = storage.url_for(run)
         self.again = False
         self.forced: frozenset[str] = frozenset()
 
     def __call__(self, unit: Unit) -> tuple[int, int]:
         """Rows made and refused, or LEFT."""
+        give_memory_back()
         stage = stages(self.run)[self.name]
+        if self.url:
+            storage.attach(self.run, self.url)
+            stage.is_claimed()  # brings the claim to a worker on another machine
+        storage.fetch_units(stage.folder, [unit.name])
         if stage.is_done(unit):  # another launch, or a worker that was lost after it
             return stage.counts(unit)
         if unit.name not in self.forced and runner.is_taken(stage, unit):
@@ -229,16 +241,18 @@ class Work:
     def _tell(self, event: str, **facts: Any) -> None:
         events.write_event(self.run, event, stage=self.name, **facts)
 
-    def _rows(self, stage: StageRun, unit: Unit) -> list[Any]:
+    def _rows(self, stage: StageRun, unit: Unit) -> Any:
+        """A sequence; for a stage that must see all rows StoredRows."""
         if stage.reads is None:
             return []
         if unit.keys:
             wanted = set(unit.keys)
-            return [row for row in stage.reads.iter_rows() if row.key in wanted]
+            return [row for row in _read_by(self.run, self.name).iter_rows() if row.key in wanted]
         module = importlib.import_module(MODULES[self.name])
         if hasattr(module, "plan"):
-            return _planned(self.recipe.model_dump_json(), self.run, self.name)[unit.name]
-        return _positions(self.run, self.name).rows(unit.start, unit.stop)
+            return list(_planned(self.recipe.model_dump_json(), self.run, self.name)[unit.name])
+        stored = _stored(self.run, self.name)
+        return stored if module.SINGLE_UNIT else stored.rows(unit.start, unit.stop)
 
 
 @functools.lru_cache(maxsize=1)
@@ -251,10 +265,8 @@ def _built(recipe: str, run: Path, name: str) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _planned(recipe: str, run: Path, name: str) -> dict[str, list[Any]]:
-    reads = stages(run)[name].reads
-    assert reads is not None
-    return dict(importlib.import_module(MODULES[name]).plan(reads.rows(), Recipe.model_validate_json(recipe)))
+def _planned(recipe: str, run: Path, name: str) -> dict[str, Sequence[Any]]:
+    return dict(importlib.import_module(MODULES[name]).plan(_read_by(run, name).stored(), Recipe.model_validate_json(recipe)))
 
 
 class _Owned:
@@ -281,6 +293,7 @@ class _Owned:
         self._check()
 
     def _check(self) -> None:
+        storage.refresh(self._stage.folder / runner.CLAIM)
         if _owner_of(self._stage, runner.stamp(self._stage.folder / runner.CLAIM)) != self._owner:
             raise RunError(f"{self._stage.folder}: another launch has taken this run folder for another recipe; use another run folder (--run)")
 
@@ -292,10 +305,18 @@ def _owner_of(stage: StageRun, stamp: Any) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _positions(run: Path, name: str) -> runner.Positions:
+def _stored(run: Path, name: str) -> StoredRows:
+    """Footers are read once a worker: for each unit anew they would be quadratic in the units."""
+    return _read_by(run, name).stored()
+
+
+def _read_by(run: Path, name: str) -> StageRun:
+    """The stage before; of a run folder on an object store, with what this worker's copy lacks."""
     reads = stages(run)[name].reads
     assert reads is not None
-    return runner.Positions(reads)
+    if storage.store_of(run) is not None:
+        reads.is_complete()
+    return reads
 
 
 def failed(run: Path) -> dict[str, list[Rejected]]:
@@ -347,7 +368,7 @@ def plan(recipe: Recipe, stage: StageRun) -> list[Unit]:
     if hasattr(module, "plan"):
         units = []
         position = 0
-        for name, rows in module.plan(stage.reads.rows(), recipe):
+        for name, rows in module.plan(stage.reads.stored(), recipe):
             units.append(Unit(name, position, position + len(rows)))
             position += len(rows)
         return units
@@ -362,7 +383,7 @@ def finish(recipe: Recipe, run: Path) -> Path:
     from synthgen.pack.finish import finish as finish_dataset
 
     found = stages(run)
-    return finish_dataset(recipe, run, found["pack"].rows(), found["filter"].rows(), counts(recipe, run))
+    return finish_dataset(recipe, run, found["pack"].stored(), found["filter"].stored(), counts(recipe, run))
 
 
 def counts(recipe: Recipe, run: Path) -> Any:
@@ -376,7 +397,7 @@ def counts(recipe: Recipe, run: Path) -> Any:
         made={name: stage.num_rows() for name, stage in begun.items()},
         rejected={name: stage.reasons() for name, stage in begun.items()},
         seconds={name: runner.seconds(stage) for name, stage in begun.items()},
-        models=tuple(model_use(role, config) for role, config in chosen_backends(recipe).items() if role != "prompt_source"),
+        models=tuple(use for role, config in chosen_backends(recipe).items() if role != "prompt_source" and (use := model_use(role, config))),
         mask_rates=tuple(
             MaskRate(k, found.num_regions, found.keep_rate, found.fill_rate, found.return_rate) for k, found in rates_of(begun["refine"]).items()
         )
@@ -389,6 +410,7 @@ def write_lock(recipe: Recipe, run: Path) -> None:
     """The whole recipe as run, defaults filled in, with the versions that made it. Written again only if the recipe is another one: `check_claim`
     has passed it, so it tells the finished stages too."""
     path = run / LOCK
+    storage.refresh(path)
     if _locked(path) == recipe.model_dump(mode="json"):
         return
     versions = {"python": platform.python_version()}
@@ -400,6 +422,14 @@ def write_lock(recipe: Recipe, run: Path) -> None:
     body = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     notes = "".join(f"# {package} {version}\n" for package, version in versions.items())
     runner.write_text(f"# The recipe as it was run. `synthgen run {LOCK}` repeats it.\n{notes}{body}", path)
+    storage.publish(path)
+
+
+def _publish_events(run: Path) -> None:
+    """The logs of this process and its workers, to a run folder on an object store: at the end of each stage, since objects cannot be appended to."""
+    if storage.store_of(run) is not None and (run / events.FOLDER).is_dir():
+        for path in (run / events.FOLDER).iterdir():
+            storage.publish(path)
 
 
 def redo(run: Path, name: str) -> list[Path]:
@@ -428,7 +458,7 @@ def _refuse_foreign(run: Path) -> None:
     """Raise RunError if a run folder holds what no run has written: it may be somebody's folder, taken by mistake."""
     ours = {*MODULES, "dataset", LOCK, events.FOLDER}
     try:
-        names = sorted(entry.name for entry in run.iterdir())
+        names = storage.names(run)
     except FileNotFoundError:
         return
     except OSError as error:

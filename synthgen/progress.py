@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from synthgen import pipeline, runner
+from synthgen import pipeline, runner, storage
 from synthgen.engines import accelerate, events
 from synthgen.errors import RunError
 from synthgen.refine.class_rates import rates_text
@@ -152,7 +152,7 @@ def watch(run: Path, every_s: float = WATCH_EVERY_S) -> None:
                 if line != said:
                     said = line
                     print(", ".join(part for part in (line, texts[name]) if part), flush=True)
-            if all(at["done"] == at["units"] for at in found.values()) and (run / "dataset" / "index.json").is_file():
+            if all(at["done"] == at["units"] for at in found.values()) and storage.size_of(run / "dataset" / "index.json") is not None:
                 return
             time.sleep(max(every_s, (time.monotonic() - began) / MOST_OF_TIME))
 
@@ -165,7 +165,7 @@ def _pace_text(name: str, at: dict[str, Any], paces: dict[str, Pace]) -> str:
 
 
 def _table(run: Path, found: dict[str, Any], paces: dict[str, str] | None = None) -> Table:
-    table = Table(title=str(run), title_justify="left")
+    table = Table(title=storage.shown(run), title_justify="left")
     for column in ("stage", "units", "made", "rejected", "seconds", *(("pace",) if paces else ()), "reasons"):
         table.add_column(column, justify="left" if column in ("stage", "pace", "reasons") else "right")
     for name, at in found.items():
@@ -183,14 +183,15 @@ def summary(run: Path) -> None:
     console.print(_table(run, found))
     dealt_with = ", ".join(f"{event} {count}" for event, count in incidents(run).items())
     if dealt_with:
-        console.print(f"dealt with: {dealt_with} (lines in {run / events.FOLDER})", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"dealt with: {dealt_with} (lines in {storage.shown(run / events.FOLDER)})", soft_wrap=True, highlight=False, markup=False)
     if any(runner.FAILED in at["rejected"] for at in found.values()):
-        console.print(f"samples that failed are left out; see them with `synthgen retry {run}`, try them again with --failed", soft_wrap=True)
+        how = f"see them with `synthgen retry {storage.shown(run)}`, try them again with --failed"
+        console.print(f"samples that failed are left out; {how}", soft_wrap=True)
     refine = pipeline.stages(run)["refine"]
     for line in rates_text(refine) if refine.is_claimed() else ():
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     dataset = run / "dataset"
-    if (dataset / "index.json").is_file():
+    if storage.size_of(dataset / "index.json") is not None:
         kept = found["filter"]["made"]
         told = f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen verify {dataset}`)"
-        console.print(told, soft_wrap=True, highlight=False, markup=False)
+        console.print(storage.shown(told), soft_wrap=True, highlight=False, markup=False)

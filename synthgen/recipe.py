@@ -142,12 +142,26 @@ class Filter(Section):
     rules: Rules = Rules()
 
 
+class C2pa(Section):
+    """Who signs the images, for `pack.mark: c2pa`."""
+
+    certificate: str = Field("", description="PEM file: the signer's certificate, then those that it hangs on")
+    private_key: str = Field("", description="PEM file (PKCS 8) of its key; only the path is ever written anywhere")
+    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field("es256", description="that of the key")
+
+
 class Pack(Section):
     """Shards, index, card."""
 
     samples_per_shard: int = Field(1000, ge=1, description="planned by count; about 1 GB a shard is what loaders like")
     validation_fraction: Fraction = Field(0.0, description="share of samples that goes to the split `validation`, chosen by key")
     jpeg_quality: int = Field(95, ge=50, le=100)
+    mark: Literal["none", "iptc", "c2pa"] = Field(
+        "iptc",
+        description="say in each rendered JPEG that a model made it: iptc = IPTC trainedAlgorithmicMedia in XMP, always the same bytes; "
+        "c2pa = that and a signed manifest, other bytes each time; photographs are never marked",
+    )
+    c2pa: C2pa = C2pa()
     card: str = Field("synthetic", description="template of data_cards/, or a path with a `/`")
     license: str = Field("other", description="licence id of the dataset card (Hub identifiers)")
     license_name: str = Field("", description="name of the licence if `license` is `other`")
@@ -166,7 +180,7 @@ class Ray(Section):
 
 
 class Execution(Section):
-    """What changes speed only, never a pixel: not part of the fingerprint."""
+    """What changes speed and memory, and pixels by no more than rounding: not part of the fingerprint, save `quantise`, which replaces weights."""
 
     engine: Literal["local", "ray"] = Field("local", description="who hands out units; under `accelerate launch` its ranks do")
     ray: Ray = Ray()
@@ -177,7 +191,22 @@ class Execution(Section):
     unit_rows: int = Field(64, ge=1, description="rows of one unit of work, the most that a kill can lose")
     workers: int = Field(1, ge=1, description="processes of the local engine")
     num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 = leave as is")
-    offload: bool = Field(False, description="move model parts to the GPU only while they work (diffusers' model offload)")
+    offload: Literal["none", "model", "sequential"] = Field(
+        "none", description="move parts of the renderer to the GPU only while they work: whole models, or layer by layer (slow, smallest)"
+    )
+    quantise: Literal["none", "fp8", "bnb-int8", "bnb-nf4", "torchao-int8", "torchao-fp8"] = Field(
+        "none", description="weights of the renderer's denoiser; fp8 stores 8 bits and computes in dtype, the others need their package"
+    )
+    attention: Literal["auto", "flash", "flash3", "sage", "xformers", "flex", "cudnn", "efficient", "math"] = Field(
+        "auto", description="the denoiser's attention kernel; auto = torch's choice, the others as diffusers' dispatcher has them"
+    )
+    compile: bool = Field(False, description="torch.compile of the denoiser's blocks: takes a minute at the first image")
+    channels_last: bool = Field(False, description="memory format of the image decoder, the part with convolutions")
+
+    @field_validator("offload", mode="before")
+    @classmethod
+    def _offload_as_yes_or_no(cls, value: Any) -> Any:
+        return {True: "model", False: "none"}[value] if isinstance(value, bool) else value
 
 
 class Recipe(Section):

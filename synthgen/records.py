@@ -58,6 +58,7 @@ class RenderRecord:
     steps: int
     guidance: float
     layout: str  # the label map that it was rendered from; "" for none
+    denoiser_runs: int = 0  # how often the denoiser's blocks ran for it, over steps and guidance branches; a step cache makes it fewer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -212,7 +213,7 @@ def carry(target: type, source: object, **new: object) -> typing.Any:
 
 def write_rows(rows: Sequence[object], record: type, path: Path) -> None:
     """Write rows of one record type as parquet, in order. The same rows give the same bytes."""
-    columns = {f.name: [_plain(getattr(row, f.name)) for row in rows] for f in dataclasses.fields(record)}
+    columns = {f.name: [plain_value(getattr(row, f.name)) for row in rows] for f in dataclasses.fields(record)}
     pq.write_table(pa.Table.from_pydict(columns, schema=schema_of(record)), path, compression="zstd", write_page_checksum=True)
 
 
@@ -231,7 +232,8 @@ def rows_of(table: pa.Table, record: type) -> list[typing.Any]:
     return [record(*(tuple(v) if isinstance(v, list) else v for v in values)) for values in zip(*columns, strict=True)]
 
 
-def _plain(value: object) -> object:
+def plain_value(value: object) -> object:
+    """As arrow takes it: tuples become lists."""
     return list(value) if isinstance(value, tuple) else value
 
 

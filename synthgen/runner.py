@@ -11,7 +11,7 @@ a second launch sees that a unit is taken.
 
 from __future__ import annotations
 
-import bisect
+import array
 import collections
 import contextlib
 import dataclasses
@@ -26,12 +26,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
+import pyarrow.compute as pc
 
+from synthgen import storage
 from synthgen.errors import RunError, StorageError
 from synthgen.files import is_alive, write_bytes
-from synthgen.records import Rejected, read_rows, write_rows
+from synthgen.records import Rejected
+from synthgen.rows import RowWriter, StoredRows, damaged, group_sizes
 
 MANIFEST = "manifest.parquet"
 REJECTED = "rejected.parquet"
@@ -45,7 +47,7 @@ POLL_S = 0.2
 class Stage(Protocol):
     """One step of the pipeline with its models loaded."""
 
-    def process(self, rows: Sequence[Any], folder: Path, unit: str) -> Iterable[Any]:
+    def process(self, rows: Any, folder: Path, unit: str) -> Iterable[Any]:
         """Made rows or Rejected, in any order; artefacts go to `folder`."""
         ...
 
@@ -93,6 +95,7 @@ class StageRun:
         return claim
 
     def is_claimed(self) -> bool:
+        storage.refresh(self.folder / CLAIM)
         return (self.folder / CLAIM).is_file()
 
     def is_done(self, unit: Unit) -> bool:
@@ -100,7 +103,9 @@ class StageRun:
 
     def missing(self) -> list[Unit]:
         """Units without a manifest, in order."""
-        return [unit for unit in self.units() if not self.is_done(unit)]
+        units = self.units()
+        storage.fetch_units(self.folder, [unit.name for unit in units])
+        return [unit for unit in units if not self.is_done(unit)]
 
     def is_complete(self) -> bool:
         return self.is_claimed() and not self.missing()
@@ -110,16 +115,23 @@ class StageRun:
         return list(self.iter_rows(start, stop))
 
     def iter_rows(self, start: int = 0, stop: int | None = None) -> Iterator[Any]:
-        """As `rows`, with one unit in memory at a time."""
+        """As `rows`, with some rows in memory at a time."""
         position = 0
         for unit in self.units():
             path = self.folder / unit.name / MANIFEST
             if stop is not None and position >= stop:
                 break
             count = num_rows(path)
-            if position + count > start:
-                yield from _read(path, self.gives)[max(0, start - position) : None if stop is None else max(0, stop - position)]
+            first, last = max(0, start - position), count if stop is None else min(count, stop - position)
+            if first == 0 and last == count:
+                yield from StoredRows([path], self.gives)
+            elif first < last:
+                yield from StoredRows([path], self.gives).rows(first, last)
             position += count
+
+    def stored(self) -> StoredRows:
+        """All rows of a complete stage, read as they are asked for; the footers are read now."""
+        return StoredRows([self.folder / unit.name / MANIFEST for unit in self.units()], self.gives)
 
     def num_rows(self) -> int:
         """Rows made so far, from the manifests' footers alone."""
@@ -132,39 +144,34 @@ class StageRun:
         return [
             row
             for unit in done
-            for row in _read(self.folder / unit.name / REJECTED, Rejected)
+            for row in StoredRows([self.folder / unit.name / REJECTED], Rejected)
             if row.reason != FAILED or again.get(row.parent, unit.name) == unit.name
         ]
+
+    def num_rejected(self) -> int:
+        """How many rows `rejected` has."""
+        return sum(self.reasons().values())
 
     def counts(self, unit: Unit) -> tuple[int, int]:
         """Rows made and refused of one finished unit, from the footers alone."""
         return num_rows(self.folder / unit.name / MANIFEST), num_rows(self.folder / unit.name / REJECTED)
 
     def reasons(self) -> dict[str, int]:
-        """reason -> how often, most frequent first."""
-        return dict(collections.Counter(row.reason for row in self.rejected()).most_common())
-
-
-class Positions:
-    """Finds rows of a complete stage by number without looking into each unit's footer again: they are counted once, at the first call.
-
-    A worker that asks for unit after unit would otherwise read all footers before it each time, quadratic in the units.
-    """
-
-    def __init__(self, stage: StageRun) -> None:
-        self._stage = stage
-        self._paths = [stage.folder / unit.name / MANIFEST for unit in stage.units()]
-        self._starts = [0, *itertools.accumulate(num_rows(path) for path in self._paths)]
-
-    def rows(self, start: int, stop: int) -> list[Any]:
-        """Rows number start..stop in plan order."""
-        found: list[Any] = []
-        first = max(0, bisect.bisect_right(self._starts, start) - 1)
-        for path, at in zip(self._paths[first:], self._starts[first:], strict=False):
-            if at >= stop:
-                break
-            found += _read(path, self._stage.gives)[max(0, start - at) : stop - at]
-        return found
+        """reason -> how often, most frequent first. Two columns are read of a file that has rows, no file is held."""
+        done = [unit for unit in self.units() if self.is_done(unit)]
+        again = {key: unit.name for unit in done for key in unit.keys}
+        found: collections.Counter[str] = collections.Counter()
+        for unit in done:
+            path = self.folder / unit.name / REJECTED
+            if not num_rows(path):
+                continue
+            for table in StoredRows([path], Rejected).tables(["reason", "parent"]):
+                # in order of first occurrence, which is the order of equally frequent ones
+                found.update({item["values"]: item["counts"] for item in pc.value_counts(table.column("reason")).to_pylist()})
+                if again:
+                    failed = table.filter(pc.equal(table.column("reason"), FAILED)).column("parent").to_pylist()
+                    found[FAILED] -= sum(again.get(parent, unit.name) != unit.name for parent in failed)
+        return {reason: count for reason, count in found.most_common() if count}
 
 
 def _unit(raw: dict[str, Any]) -> Unit:
@@ -178,21 +185,7 @@ def _plain(unit: Unit) -> dict[str, Any]:
 
 def num_rows(path: Path) -> int:
     """Rows of a parquet file from its footer. Raises RunError for a damaged file."""
-    try:
-        return pq.read_metadata(path).num_rows
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise RunError(_damaged(path, error)) from error
-
-
-def _read(path: Path, record: type) -> list[Any]:
-    try:
-        return read_rows(path, record)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise RunError(_damaged(path, error)) from error
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    return f"{path}: is damaged ({' '.join(str(error).split())[:120]}); move the unit folder {path.parent} away and run the same command again"
+    return sum(group_sizes(path))
 
 
 def _damaged_claim(path: Path, why: str) -> str:
@@ -236,9 +229,12 @@ def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Uni
     body = {"settings": _as_read_back(settings), "units": [_plain(unit) for unit in plan()]}
     try:
         stage.folder.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(entry.name for entry in stage.folder.iterdir() if entry.name != CLAIM and not entry.name.startswith("."))
+        strangers = [name for name in storage.names(stage.folder) if name != CLAIM and not name.startswith(".")]
     except OSError as error:
         raise StorageError(f"{stage.folder}: cannot be made ({error.strerror}); choose another place with --runs") from error
+    if strangers and stage.is_claimed():  # another launch has been faster, and has units already
+        check(stage, settings)
+        return
     if strangers:
         raise RunError(
             f"{stage.folder}: has no {CLAIM} but holds {strangers[0]!r}, which is not ours; move it away or choose another run folder (--run)"
@@ -246,7 +242,8 @@ def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Uni
     text = json.dumps(body, indent=1) + "\n"
     if void is not None and stamp(stage.folder / CLAIM) == void:
         write_text(text, stage.folder / CLAIM)  # a claim of which nothing has come
-    elif not _write_first(text, stage.folder / CLAIM):
+        storage.publish(stage.folder / CLAIM)
+    elif not _write_first(text, stage.folder / CLAIM) or not storage.publish_first(stage.folder / CLAIM):
         check(stage, settings)
 
 
@@ -255,23 +252,26 @@ def extend(stage: StageRun, units: Sequence[Unit]) -> None:
     body = stage.claim()
     body["units"] += [_plain(unit) for unit in units]
     write_text(json.dumps(body, indent=1) + "\n", stage.folder / CLAIM)
+    storage.publish(stage.folder / CLAIM)
 
 
 def set_aside(stage: StageRun) -> Path | None:
     """Rename a stage's folder to `<stage>.old-<n>`: nothing is deleted. None if there is no such folder."""
-    if not stage.folder.exists():
+    taken = storage.names(stage.folder.parent) if stage.folder.parent.exists() else []
+    if stage.folder.name not in taken:
         return None
-    number = 1
-    while (target := stage.folder.with_name(f"{stage.folder.name}.old-{number}")).exists():
-        number += 1
+    number = next(number for number in itertools.count(1) if f"{stage.folder.name}.old-{number}" not in taken)
+    target = stage.folder.with_name(f"{stage.folder.name}.old-{number}")
     try:
-        stage.folder.rename(target)
+        storage.move(stage.folder, target, CLAIM)
+        if stage.folder.exists():
+            stage.folder.rename(target)
     except OSError as error:
         raise StorageError(f"{stage.folder}: cannot be set aside as {target.name} ({error.strerror}); mend the permissions") from error
     return target
 
 
-def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any]) -> tuple[int, int]:
+def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any] | StoredRows) -> tuple[int, int]:
     """Do one unit and commit it. Returns how many rows were made and how many refused.
 
     Raises RunError, leaving nothing behind, if an input row has neither a made row nor a Rejected: nothing is ever lost without a reason.
@@ -282,15 +282,15 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any])
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # our own, from an earlier try of this process
         temporary.mkdir()
-        made: list[Any] = []
-        refused: list[Rejected] = []
-        for row in processor.process(rows, temporary, unit.name):
-            (refused if isinstance(row, Rejected) else made).append(row)
-        _account(stage, unit, rows, made, refused)
-        write_rows(refused, Rejected, temporary / REJECTED)
+        account = _Account()
+        with RowWriter(stage.gives, temporary / MANIFEST) as made, RowWriter(Rejected, temporary / REJECTED) as refused:
+            for row in processor.process(rows, temporary, unit.name):
+                account.add(row)
+                (refused if isinstance(row, Rejected) else made).add(row)
+        account.check(stage, unit, rows, temporary / MANIFEST)
         (temporary / SECONDS).write_text(f"{time.monotonic() - began:.3f}\n", encoding="utf-8")
-        write_rows(made, stage.gives, temporary / MANIFEST)
         _sync(temporary)
+        storage.publish_unit(temporary, final)
         try:
             temporary.rename(final)
         except OSError:
@@ -304,7 +304,7 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any])
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return len(made), len(refused)
+    return made.num_rows, refused.num_rows
 
 
 def sweep(stage: StageRun) -> None:
@@ -381,7 +381,7 @@ def _seconds(path: Path) -> float:
     try:
         return float(path.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
-        raise RunError(_damaged(path, error)) from error
+        raise RunError(damaged(path, error)) from error
 
 
 def write_text(text: str, path: Path) -> None:
@@ -425,21 +425,43 @@ def fingerprint(settings: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def _account(stage: StageRun, unit: Unit, rows: Sequence[Any], made: Sequence[Any], refused: Sequence[Rejected]) -> None:
-    done: set[str] = set()
-    for row in made:
-        done.update(getattr(row, "parents", ()) or (row.key, row.parent))
-    for row in refused:
-        done.update((row.key, row.parent))
-    lost = [row.key for row in rows if row.key not in done]
-    if lost:
-        raise RunError(
-            f"{stage.name} unit {unit.name}: {len(lost)} rows gave neither a result nor a reason, first {lost[0]}; this is a defect of the stage"
-        )
-    keys = collections.Counter(row.key for row in made)
-    twice = [key for key, count in keys.items() if count > 1]
-    if twice:
-        raise RunError(f"{stage.name} unit {unit.name}: key {twice[0]} was made twice; this is a defect of the stage")
+class _Account:
+    """Which rows have been answered. 8 bytes a key (Python's own 64-bit hash), so that a unit may have a million rows."""
+
+    def __init__(self) -> None:
+        self._made, self._answered = array.array("q"), array.array("q")
+
+    def add(self, row: Any) -> None:
+        if not isinstance(row, Rejected):
+            self._made.append(hash(row.key))
+        self._answered.extend(map(hash, getattr(row, "parents", ()) or (row.key, row.parent)))
+
+    def check(self, stage: StageRun, unit: Unit, rows: Sequence[Any] | StoredRows, manifest: Path) -> None:
+        """Raises RunError if a row has no answer, or if a key was made twice."""
+        answered, lost, first = np.unique(np.frombuffer(self._answered, np.int64)), 0, ""
+        for keys in _keys(rows):
+            missing = np.flatnonzero(~np.isin(np.fromiter(map(hash, keys), np.int64, len(keys)), answered))
+            first = keys[missing[0]] if len(missing) and not lost else first
+            lost += len(missing)
+        if lost:
+            raise RunError(
+                f"{stage.name} unit {unit.name}: {lost} rows gave neither a result nor a reason, first {first}; this is a defect of the stage"
+            )
+        made = np.sort(np.frombuffer(self._made, np.int64))
+        if (made[1:] == made[:-1]).any():  # two keys may have one hash, so look at the keys
+            seen: set[str] = set()
+            for key in (key for keys in _keys(StoredRows([manifest], stage.gives)) for key in keys):
+                if key in seen:
+                    raise RunError(f"{stage.name} unit {unit.name}: key {key} was made twice; this is a defect of the stage")
+                seen.add(key)
+
+
+def _keys(rows: Sequence[Any] | StoredRows) -> Iterator[list[str]]:
+    if not isinstance(rows, StoredRows):
+        yield [row.key for row in rows]
+        return
+    for table in rows.tables(["key"]):
+        yield table.column("key").to_pylist()
 
 
 def _first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any]:
@@ -458,13 +480,14 @@ def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:
 def _has_begun(stage: StageRun) -> bool:
     """Whether anything has come of a claim: a unit, or scratch that may be a living process's."""
     sweep(stage)
-    return any(entry.is_dir() for entry in stage.folder.iterdir())
+    # a hidden file is what an interrupted unit keeps for the next try (a language model's replies): nothing has come of it yet
+    names = (name for name in storage.names(stage.folder) if name != CLAIM and not name.startswith("."))
+    return any(entry.is_dir() for entry in stage.folder.iterdir()) or any(names)
 
 
 def _foreign(stage: StageRun) -> str | None:
     ours = {CLAIM, *(unit.name for unit in stage.units())}
-    strangers = sorted(entry.name for entry in stage.folder.iterdir() if entry.name not in ours and not entry.name.startswith("."))
-    return strangers[0] if strangers else None
+    return next((name for name in storage.names(stage.folder) if name not in ours and not name.startswith(".")), None)
 
 
 def _sync(folder: Path) -> None:

@@ -141,6 +141,7 @@ filter:
 pack:
   samples_per_shard: {100 if is_mini else 1000}
   validation_fraction: 0.0  # share that goes to the split `validation`
+  mark: iptc  # each image says in its XMP that a model made it; none = nothing, c2pa = signed as well
 execution:  # speed only: changes no pixel on a CPU
   batch_size: {8 if is_mini else 4}
   unit_rows: {32 if is_mini else 64}  # the most that a kill can lose

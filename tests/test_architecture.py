@@ -21,12 +21,16 @@ HEAVY = ("torch", "torchvision", "diffusers", "transformers", "accelerate", "ope
 # Imports go down only. Parts of one floor stand side by side and never import each other; within a part anything goes.
 FLOORS = (
     ("errors", "records", "shipped"),
+    ("files", "rows"),
+    ("storage",),
     ("labels", "images", "backends", "runner"),
     ("recipe", "engines"),
     ("models", "sources", "dataset", "minis.world"),
     ("prompts", "render", "refine", "filter", "pack", "export", "minis.train"),
     ("pipeline",),
     ("progress", "report", "doctor", "starter"),
+    ("dry_run",),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )

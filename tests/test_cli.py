@@ -80,7 +80,8 @@ def test_bad_set(cli: Cli, tiny: Tiny, option: str, said: str) -> None:
 
 
 def test_unknown_stage_to_redo(cli: Cli, tiny: Tiny) -> None:
-    assert told(cli("run", tiny(), "--redo", "scores")) == f"--redo 'scores': there is no such stage; there are: {', '.join(MODULES)}"
+    said = f"--redo 'scores': there is no such stage; there are: {', '.join(MODULES)}; did you mean 'score'?"
+    assert told(cli("run", tiny(), "--redo", "scores")) == said
 
 
 # support sets that cannot be used; prompts and images are made by then, and stay

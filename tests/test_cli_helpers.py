@@ -185,7 +185,15 @@ def test_did_you_mean(cli: Cli, tiny: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"), [("synthgen do", ["doctor"]), ("synthgen run syn4seg-", ["syn4seg-mini"]), ("synthgen sources vo", ["voc"])]
+    ("words", "expected"),
+    [
+        ("synthgen do", ["doctor"]),
+        ("synthgen run syn4seg-", ["syn4seg-mini"]),
+        ("synthgen sources vo", ["voc"]),
+        ("synthgen export runs/x --to coco-", ["coco-panoptic"]),
+        ("synthgen run syn4seg --redo fi", ["filter"]),
+        ("synthgen doctor syn4seg-", ["syn4seg-mini"]),
+    ],
 )
 def test_shell_completion(words: str, expected: list[str]) -> None:
     env = {**os.environ, "_SYNTHGEN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}

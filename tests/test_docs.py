@@ -150,9 +150,14 @@ def test_a_recipe_key_that_does_not_exist_is_noticed() -> None:
 # commands
 
 
+def shell_lines(page: str) -> list[str]:
+    """Lines of every shell block; one that ends in a backslash goes on in the next."""
+    return [line for block in fences(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+
+
 def command_lines(page: str) -> Iterator[list[str]]:
     """Tokens of every line of a shell block, and of every code span that is a command."""
-    lines = [line for block in fences(page, "sh") for line in block.splitlines()]
+    lines = shell_lines(page)
     lines += [span for span in spans(page) if span.split(" ")[0] in (*COMMANDS, "make", "python", "accelerate") and " " in span]
     for line in lines:
         tokens = shlex.split(line, comments=True)
@@ -196,6 +201,16 @@ def why_no_command(tokens: list[str]) -> str:
 def test_every_command_of_a_document_exists_with_its_options(page: str) -> None:
     problems = [f"{shlex.join(tokens)}: {why}" for tokens in command_lines(page) if (why := why_no_command(tokens))]
     assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("name", COMMANDS["synthgen"].commands)  # type: ignore[attr-defined]
+def test_every_command_shows_examples_that_are_right(name: str) -> None:
+    first, *lines = COMMANDS["synthgen"].commands[name].epilog.replace("\\[", "[").splitlines()  # type: ignore[attr-defined]
+    assert first == "Examples:" and lines
+    for line in lines:
+        tokens = shlex.split(line.partition(" | ")[0].partition(" > ")[0], comments=True)
+        assert tokens[:2] == ["synthgen", name] and not why_no_command(tokens), f"{line}: {why_no_command(tokens)}"
+        assert len(line.strip()) <= 78, f"{line}: would be broken on a terminal of 80 columns"
 
 
 def test_a_command_that_does_not_exist_is_noticed() -> None:

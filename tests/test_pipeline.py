@@ -237,7 +237,7 @@ def test_disk_that_is_full_in_each_stage(undisturbed: Path, tmp_path: Path, tiny
     run = tmp_path / "run"
     for name in STAGES:
         with monkeypatch.context() as patch:
-            patch.setattr(runner, "write_rows", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            patch.setattr(runner, "RowWriter", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
             with pytest.raises(StorageError, match=rf"run/{name}/.*: cannot be written \(No space left on device\)"):
                 list(pipeline.run_stage(recipe, run, name))
         for _ in pipeline.run_stage(recipe, run, name):

@@ -389,7 +389,7 @@ def no_space(*args: object, **kwargs: object) -> Any:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("call", ["write_rows", "_sync", "Path.rename", "Path.mkdir", "Path.write_text"])
+@pytest.mark.parametrize("call", ["RowWriter", "_sync", "Path.rename", "Path.mkdir", "Path.write_text"])
 def test_full_disk_is_one_line_and_the_same_command_finishes(stage: StageRun, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(*((Path, call.removeprefix("Path.")) if call.startswith("Path.") else (runner, call)), no_space)

@@ -5,6 +5,7 @@ dataset is whole.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -121,13 +122,20 @@ def read_index(folder: Path) -> Index:
 
 def index_bytes(index: Index) -> bytes:
     """The JSON text, one sample, shard or class a line. The same index gives the same bytes."""
-    lines = []
+    return b"".join(index_chunks(index, index.samples))
+
+
+def index_chunks(index: Index, samples: Iterable[SampleEntry]) -> Iterator[bytes]:
+    """The same text in pieces, with these samples instead of the index's own: they need not fit into memory."""
     for name in Index.model_fields:
-        value = getattr(index, name)
-        rows = isinstance(value, tuple) and name != "members"
-        if rows and value:
-            text = "[\n" + ",\n".join(f"    {row.model_dump_json()}" for row in value) + "\n  ]"
+        yield (b"{\n" if name == "format" else b",\n") + f'  "{name}": '.encode()
+        value = samples if name == "samples" else getattr(index, name)
+        if name == "samples" or (isinstance(value, tuple) and name != "members"):
+            mark = b"[\n"
+            for row in value:
+                yield mark + f"    {row.model_dump_json()}".encode()
+                mark = b",\n"
+            yield b"[]" if mark == b"[\n" else b"\n  ]"
         else:
-            text = json.dumps(value, ensure_ascii=False)
-        lines.append(f'  "{name}": {text}')
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+            yield json.dumps(value, ensure_ascii=False).encode()
+    yield b"\n}\n"

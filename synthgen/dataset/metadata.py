@@ -98,7 +98,10 @@ def _str_text(value: Any) -> str:
 def _list_text(value: Any) -> str:
     if not isinstance(value, (list, tuple)):
         raise TypeError("needs a list of texts")
-    return "[" + ", ".join(_str_text(item) for item in value) + "]"
+    if "" in value:
+        raise TypeError("needs texts that are not empty")
+    # `[]` in the first samples would make it a column of nulls for Hugging Face `datasets`, and a text in a later one an error
+    return "[" + ", ".join(_str_text(item) for item in value or ("",)) + "]"
 
 
 _TEXT_OF: dict[Any, Callable[[Any], str]] = {
@@ -122,7 +125,7 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
     texts = [value] if kind is str else value
     if not isinstance(texts, list) or not all(isinstance(text, str) and _is_unicode(text) for text in texts):
         raise DatasetError(f"{where} must be {'a text' if kind is str else 'a list of texts'}, not {shown}")
-    return value if kind is str else tuple(texts)
+    return value if kind is str else tuple(texts) if texts != [""] else ()
 
 
 def _is_unicode(text: str) -> bool:

@@ -136,7 +136,7 @@ def _explain(stage: StageRun, unit: Unit, error: Exception) -> None:
     """Raise a clear line instead where a user can do something."""
     if is_out_of_memory(error):
         raise ModelError(
-            f"{stage.name} unit {unit.name}: out of GPU memory with one image at a time; make smaller images, set execution.offload=true or a "
+            f"{stage.name} unit {unit.name}: out of GPU memory with one image at a time; make smaller images, set execution.offload=model or a "
             "smaller dtype, or use a larger GPU"
         ) from error
 

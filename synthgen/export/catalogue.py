@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from synthgen.dataset.reader import StoredSample
-from synthgen.errors import InputError
+from synthgen.errors import InputError, did_you_mean
 from synthgen.export import formats
 
 
@@ -50,7 +50,7 @@ def find(name: str) -> ModuleType:
     """The module of a format. Raises InputError that lists the known names if there is none."""
     ways = f"there are: {', '.join(available())} (a name with a dot is a module of your own)"
     if (name not in available()) if "." not in name else not all(part.isidentifier() for part in name.split(".")):
-        raise InputError(f"export format {name!r} is not known; {ways}")
+        raise InputError(f"export format {name!r} is not known; {ways}{did_you_mean(name, available())}")
     try:
         module = importlib.import_module(name if "." in name else f"{formats.__name__}.{name.replace('-', '_')}")
     except ModuleNotFoundError as error:

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthgen.filter.duplicates import nearest_kept
+from synthgen.filter.by_key import ByKey
+from synthgen.filter.duplicates import Kept
 from synthgen.filter.rules import Verdict, first_failure, near_duplicate_image
 from synthgen.recipe import Recipe, Rules
 from synthgen.records import Rejected, Sample, ScoredRecord, carry
+from synthgen.rows import StoredRows
 
 GIVES = Sample
 SINGLE_UNIT = True
@@ -43,25 +45,26 @@ class FilterStage:
         self._rules = rules
         self._validation_fraction = validation_fraction
 
-    def process(self, rows: Sequence[ScoredRecord], folder: Path, unit: str) -> Iterator[Sample | Rejected]:
+    def process(self, rows: Sequence[ScoredRecord] | StoredRows, folder: Path, unit: str) -> Iterator[Sample | Rejected]:
         """A Sample or a Rejected for each row. The reason is the name of the first rule that refuses it."""
-        ordered = sorted(rows, key=lambda row: row.key)
-        candidates: list[ScoredRecord] = []
-        for row in ordered:
-            failure = first_failure(row, self._rules)
-            if failure is None:
-                candidates.append(row)
-            else:
-                yield _rejected(row, failure)
-        # Only kept images count as seen: a refused one must not take others with it.
-        similarities = nearest_kept([row.image_embedding for row in candidates], lambda _, similarity: self._duplicate(similarity) is None)
-        for row, similarity in zip(candidates, similarities, strict=True):
-            failure = self._duplicate(similarity)
-            if failure is not None:
-                yield _rejected(row, failure)
-                continue
-            sample: Sample = carry(Sample, row, split=split_of(row.key, self._validation_fraction), nearest_image_similarity=similarity)
-            yield sample
+        with ByKey(rows, folder) as blocks, Kept(folder) as kept:
+            for block, _ in blocks:
+                for row in block:
+                    failure = first_failure(row, self._rules)
+                    if failure is not None:
+                        yield _rejected(row, failure)
+            for block, vectors in blocks:
+                candidates = [number for number, row in enumerate(block) if first_failure(row, self._rules) is None]
+                # Only kept images count as seen: a refused one must not take others with it.
+                similarities = kept.check(vectors[candidates], lambda _, similarity: self._duplicate(similarity) is None)
+                for number, similarity in zip(candidates, similarities, strict=True):
+                    row, failure = block[number], self._duplicate(similarity)
+                    if failure is not None:
+                        yield _rejected(row, failure)
+                        continue
+                    split = split_of(row.key, self._validation_fraction)
+                    sample: Sample = carry(Sample, row, split=split, nearest_image_similarity=similarity)
+                    yield sample
 
     def _duplicate(self, similarity: float) -> Verdict | None:
         verdict = near_duplicate_image(similarity, self._rules)

@@ -77,7 +77,13 @@ class Renderer(Protocol):
     id: str
     revision: str
 
-    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray]: ...
+    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray]:
+        """(H, W, 3) uint8 for each job, None where there is no finite image.
+
+        A renderer may also have `denoiser_runs`, how often its denoiser ran for each job of the last call, and `prepare(prompts)`, which hears
+        before the jobs of a unit which prompts will come without an embedding.
+        """
+        ...
 
 
 class FeatureExtractor(Protocol):

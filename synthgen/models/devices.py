@@ -35,6 +35,17 @@ def torch_dtype(execution: Any, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[execution.dtype]
 
 
+def give_memory_back() -> None:
+    """Free what is no longer used, on the GPU too. Pipelines hold themselves in circles, so dropping the last name is not enough."""
+    import gc
+    import sys
+
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def use_threads(execution: Any) -> None:
     """Give torch `execution.num_threads` CPU threads; 0 leaves its own choice."""
     if execution.num_threads:

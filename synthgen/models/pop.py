@@ -38,11 +38,17 @@ class PopNetwork(nn.Module):
             parts = torch.einsum("bdhw,kd->bkhw", features, directions)
             rest = features - torch.einsum("bkhw,kd->bdhw", parts, directions)
             last = self.novel_classifier if self._num_novel else self.classifier
-            scores = [last(rest)]
-            for k in range(len(directions)):
-                classifier = self.classifier if k < self._num_base else last
-                scores.append(classifier(parts[:, k : k + 1] * directions[k].view(1, -1, 1, 1)))
+            base, novel = directions[: self._num_base], directions[self._num_base :]
+            scores = [last(rest), _scores(self.classifier, base, parts[:, : self._num_base])]
+            if self._num_novel:
+                scores.append(_scores(last, novel, parts[:, self._num_base :]))
             return self.upsampling(torch.cat(scores, dim=1))
+
+
+def _scores(classifier: nn.Sequential, directions: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
+    """(B, K, h, w): classifier(p s) of each direction s (K, D) and part p (B, K, h, w). Without bias it is |p| classifier(sign(p) s)."""
+    along, against = (classifier(signed[:, :, None, None]).view(1, -1, 1, 1) for signed in (directions, -directions))
+    return parts.clamp(min=0) * along + (-parts).clamp(min=0) * against
 
 
 def _classifier(width: int) -> nn.Sequential:

@@ -14,7 +14,8 @@ import jinja2
 from synthgen.dataset.index import Index
 from synthgen.errors import RecipeError
 from synthgen.labels import IGNORE, LabelSpace
-from synthgen.pack.counts import ModelUse, RunCounts
+from synthgen.pack.counts import ModelUse, RunCounts, Totals
+from synthgen.pack.mark import is_generated, mark_of
 from synthgen.recipe import Recipe
 from synthgen.shipped import shipped_folder
 
@@ -30,7 +31,7 @@ _SIZES = (
 )
 
 
-def card_text(recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCounts) -> str:
+def card_text(recipe: Recipe, labels: LabelSpace, index: Index, totals: Totals, counts: RunCounts) -> str:
     """The whole README.md. Raises RecipeError if the template is missing or broken."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -45,7 +46,7 @@ def card_text(recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCount
         size_categories=[size_category(index.num_samples)],
         license_name=name or None,
         license_link=link or None,
-        tags=["synthetic", "semantic-segmentation", "webdataset", "synthgen"],
+        tags=[*(["synthetic"] if is_generated(recipe) else []), "semantic-segmentation", "webdataset", "synthgen"],
         configs=[
             {
                 "config_name": "default",
@@ -53,7 +54,7 @@ def card_text(recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCount
             }
         ],
     )
-    body = _render(recipe.pack.card, _facts(recipe, labels, index, counts, name or hub_license, link))
+    body = _render(recipe.pack.card, _facts(recipe, labels, index, totals, counts, name or hub_license, link))
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
 
@@ -83,19 +84,20 @@ def size_category(num_samples: int) -> str:
     return next((word for limit, word in _SIZES if num_samples < limit), "100M<n<1B")
 
 
-def _facts(recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCounts, license_name: str, license_link: str) -> dict[str, Any]:
+def _facts(
+    recipe: Recipe, labels: LabelSpace, index: Index, totals: Totals, counts: RunCounts, license_name: str, license_link: str
+) -> dict[str, Any]:
     """What a template may use."""
-    total = sum(count for row in index.samples for _, count in row.pixels)
-    ignored = sum(count for row in index.samples for class_id, count in row.pixels if class_id == IGNORE)
-    made_for = {label.id: 0 for label in labels.labels} | {IGNORE: 0}
-    for row in index.samples:
-        made_for[row.class_id] += 1
+    total = totals.pixels.total()
+    made_for = totals.made_for
     first = next((split for split in index.splits if split.name == "train"), index.splits[0])
     last = f"{first.num_shards - 1:06d}"
     return {
         "title": recipe.title or recipe.name,
         "name": recipe.name,
         "recipe": recipe.model_dump(mode="json"),
+        "is_generated": is_generated(recipe),
+        "mark": mark_of(recipe),
         "license_name": license_name,
         "license_link": license_link,
         "num_samples": index.num_samples,
@@ -114,7 +116,7 @@ def _facts(recipe: Recipe, labels: LabelSpace, index: Index, counts: RunCounts, 
             }
             for c in index.class_pixels
         ],
-        "ignored_share": _share(ignored, total),
+        "ignored_share": _share(totals.pixels[IGNORE], total),
         "stages": [_stage(stage, made, counts) for stage, made in counts.made.items()],
         "rejects": [
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 
 
@@ -26,6 +27,16 @@ class MaskRate:
     kept: float  # of the regions, by APF
     filled: float  # of the pixels that APF freed: labelled again by APR, with any class
     returned: float  # of the pixels that APF freed: labelled again with the class that they were taken from
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the samples of a dataset."""
+
+    pixels: Counter[int] = dataclasses.field(default_factory=Counter)  # id in the masks -> pixels, 255 too
+    occurs: Counter[int] = dataclasses.field(default_factory=Counter)  # id -> samples that have it
+    made_for: Counter[int] = dataclasses.field(default_factory=Counter)  # class id -> samples made for it, 255 = for none
+    key_lengths: set[int] = dataclasses.field(default_factory=set)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from typing import Any
 from synthgen.dataset.index import Index
 from synthgen.dataset.metadata import FIELDS
 from synthgen.pack.card import dataset_license, model_license
-from synthgen.pack.counts import RunCounts
+from synthgen.pack.counts import RunCounts, Totals
+from synthgen.pack.mark import is_generated
 from synthgen.recipe import Recipe
 
 # fmt: off
@@ -29,7 +30,7 @@ _SPLITS = {"train": "cr:TrainingSplit", "validation": "cr:ValidationSplit", "tes
 _KEY_OF_NAME = {"extract": {"fileProperty": "filename"}, "transform": {"regex": r"^(?:.*/)?([^./]+)"}}
 
 
-def croissant_bytes(recipe: Recipe, index: Index, counts: RunCounts, tables: Mapping[str, tuple[str, int]]) -> bytes:
+def croissant_bytes(recipe: Recipe, index: Index, totals: Totals, counts: RunCounts, tables: Mapping[str, tuple[str, int]]) -> bytes:
     """The document. `tables` has sha256 and number of bytes of each shard's table, by file name. The same run gives the same bytes."""
     hub_license, name, link = dataset_license(recipe, counts)
     models = [model for model in counts.models if model.id]
@@ -39,18 +40,18 @@ def croissant_bytes(recipe: Recipe, index: Index, counts: RunCounts, tables: Map
         "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
         "name": recipe.name,
         "description": f"{index.num_samples} images with a semantic segmentation mask each, {len(index.classes)} classes; "
-        "images made by a generative model or taken over from a folder, masks made by machine.",
+        f"images {'made by a generative model' if is_generated(recipe) else 'taken over from a folder'}, masks made by machine.",
         "license": link or name or hub_license,
         "version": "1.0.0",
-        "keywords": ["synthetic", "semantic segmentation", "webdataset"],
+        "keywords": [*(["synthetic"] if is_generated(recipe) else []), "semantic segmentation", "webdataset"],
         **_publisher(recipe),
         "rai:dataCollection": f"Made by the recipe {recipe.name} of synthgen, seed {recipe.seed}: prompts, images, masks, filter.",
-        "rai:dataCollectionType": ["Synthetic"],
+        "rai:dataCollectionType": ["Synthetic" if is_generated(recipe) else "Secondary Data Analysis"],
         "rai:dataPreprocessingProtocol": [_filtering(counts)],
         "rai:machineAnnotationTools": [model.id for model in models if model.role in ("feature_extractor", "proposer", "mask_decoder")],
         "rai:dataLimitations": "No person has checked the masks one by one; 255 marks pixels without a label.",
         "prov:wasGeneratedBy": {"@type": "prov:Activity", "prov:label": "synthgen run", "prov:used": [_entity(model) for model in models]},
-        "distribution": [*_files(index, tables), *_file_sets(index)],
+        "distribution": [*_files(index, tables), *_file_sets(index, totals)],
         "recordSet": [_splits(index), _classes(index), *map(_pictures, ("image", "mask", "confidence")), _samples()],
     }
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
@@ -109,11 +110,10 @@ def _file(name: str, kind: str, sha256: str, num_bytes: int) -> dict[str, Any]:
     return {"@type": "cr:FileObject", "@id": name, **facts}
 
 
-def _file_sets(index: Index) -> Iterable[dict[str, Any]]:
+def _file_sets(index: Index, totals: Totals) -> Iterable[dict[str, Any]]:
     tars = [{"@id": shard.file} for shard in index.shards]
     # `*.png` takes the confidence maps too, and mlcroissant passes over `excludes`: a key has no dot, so its length tells them apart
-    lengths = sorted({len(row.key) for row in index.samples})
-    masks = ["[!.]" * length + ".png" for length in lengths]
+    masks = ["[!.]" * length + ".png" for length in sorted(totals.key_lengths)]
     for name, kind, pattern in (("image", "image/jpeg", ["*.jpg"]), ("mask", "image/png", masks), ("confidence", "image/png", ["*.conf.png"])):
         includes = pattern[0] if len(pattern) == 1 else pattern
         yield {

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from synthgen.dataset.index import INDEX_FILE, Index, index_bytes
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from synthgen import storage
+from synthgen.dataset.index import INDEX_FILE, Index, index_chunks
 from synthgen.dataset.side_files import CROISSANT_FILE, table_bytes, table_file, table_rows, wids_bytes, wids_file
 from synthgen.errors import RunError, StorageError
-from synthgen.files import sweep_unfinished, temporary_beside, unfinished_name, write_bytes
+from synthgen.files import sweep_unfinished, temporary_beside, unfinished_name, write_bytes, write_chunks
 from synthgen.labels import read_label_space
 from synthgen.pack.card import card_text
 from synthgen.pack.contact_sheet import contact_sheet
 from synthgen.pack.counts import RunCounts
 from synthgen.pack.croissant import croissant_bytes
-from synthgen.pack.index import build_index, in_order
+from synthgen.pack.index import Shard, build_index, entries_of, in_order, samples_of
 from synthgen.pack.stage import metadata_of
 from synthgen.recipe import Recipe
 from synthgen.records import Sample, ShardRecord
+from synthgen.rows import SLICE_ROWS, StoredRows, column, take
 
 CARD_FILE = "README.md"
 SHEET_FILE = "contact_sheet.png"
 
 
-def finish(recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: Iterable[Sample], counts: RunCounts) -> Path:
+def finish(recipe: Recipe, run: Path, shards: Iterable[ShardRecord], samples: Sequence[Sample] | StoredRows, counts: RunCounts) -> Path:
     """Build the dataset folder and return it. Run again, it changes nothing; the same run gives the same
     bytes.
 
@@ -35,17 +40,16 @@ def finish(recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: It
     other files are made anew; no foreign file is touched. Raises RunError if the folder holds files that
     are not of this dataset, or if there is no shard.
     """
-    if not shards:
+    ordered = in_order(shards)
+    if not ordered:
         raise RunError(f"{run}: no sample passed the filter, nothing to pack; loosen filter.rules or make more images")
     labels = read_label_space(recipe.labels.space)
-    shards = in_order(shards)
-    for shard in shards:
+    for shard in ordered:
         source = run / shard.shard
-        if not source.is_file() or source.stat().st_size != shard.num_bytes:
+        if storage.size_of(source) != shard.num_bytes:
             raise RunError(f"{source}: is missing or not of the recorded size; remove {source.parent} and run again")
-    index = build_index(recipe.name, labels, run, shards)
-    samples = list(samples)
-    card = card_text(recipe, labels, index, counts)
+    index, totals = build_index(recipe.name, labels, run, ordered)
+    card = card_text(recipe, labels, index, totals, counts)
     sheet = contact_sheet(run, samples, labels)
 
     dataset = run / "dataset"
@@ -57,32 +61,72 @@ def finish(recipe: Recipe, run: Path, shards: Sequence[ShardRecord], samples: It
     own = {*lists, *(name for shard in index.shards for name in (shard.file, table_file(shard.file)))}
     own |= {CARD_FILE, SHEET_FILE, CROISSANT_FILE, INDEX_FILE}
     _refuse_foreign(dataset, own)
-    for shard in shards:
-        _place(run / shard.shard, dataset / f"{shard.key}.tar", shard.sha256)
+    known = _is_stored(run, dataset / INDEX_FILE, index, ordered)
+    for shard in ordered:
+        target = dataset / f"{shard.key}.tar"
+        if not known or storage.size_of(target) != shard.num_bytes:
+            _place(run / shard.shard, target, shard.sha256)
     _write(sheet, dataset / SHEET_FILE)
     _write(card.encode(), dataset / CARD_FILE)
     for name, data in lists.items():
         _write(data, dataset / name)
-    tables = _write_tables(dataset, index, {sample.key: sample for sample in samples})
-    _write(croissant_bytes(recipe, index, counts, tables), dataset / CROISSANT_FILE)
-    _write(index_bytes(index), dataset / INDEX_FILE)
+    tables = _write_tables(run, dataset, ordered, samples)
+    _write(croissant_bytes(recipe, index, totals, counts, tables), dataset / CROISSANT_FILE)
+    _write_index(run, dataset / INDEX_FILE, index, ordered)
     sweep_unfinished(dataset, own)
     return dataset
 
 
-def _write_tables(dataset: Path, index: Index, by_key: Mapping[str, Sample]) -> dict[str, tuple[str, int]]:
+def _write_tables(run: Path, dataset: Path, shards: Sequence[Shard], samples: Sequence[Sample] | StoredRows) -> dict[str, tuple[str, int]]:
     """One table a shard; one is in memory at a time. Returns sha256 and size of each by file name."""
     written = {}
-    for number, entries in itertools.groupby(index.samples, lambda row: row.shard):
-        shard, rows = index.shards[number].file, list(entries)
-        data = table_bytes(table_rows(shard, [metadata_of(by_key[row.key]) for row in rows], rows))
-        _write(data, dataset / table_file(shard))
-        written[table_file(shard)] = (hashlib.sha256(data).hexdigest(), len(data))
+    keys = _padded(column(samples, "key"))
+    by_key = np.argsort(keys, kind="stable").astype(np.uint32)
+    for number, shard in enumerate(shards):
+        entries = entries_of(run, shard, number)
+        wanted = np.array([row.key for row in entries], dtype="S")
+        places = np.searchsorted(keys, wanted, sorter=by_key)
+        rows = take(samples, by_key[np.minimum(places, len(by_key) - 1)])
+        lost = next((entry.key for entry, row in zip(entries, rows, strict=True) if entry.key != row.key), None)
+        if lost is not None:
+            raise RunError(f"{run / shard.shard}: sample {lost!r} is not among those that passed the filter; run again with --redo pack")
+        file = f"{shard.key}.tar"
+        data = table_bytes(table_rows(file, [metadata_of(row) for row in rows], entries))
+        _write(data, dataset / table_file(file))
+        written[table_file(file)] = (hashlib.sha256(data).hexdigest(), len(data))
     return written
 
 
+def _padded(keys: pa.ChunkedArray) -> np.ndarray:
+    """Keys, which are ASCII, as a numpy array of bytes: numpy can search it, and it has no object a key."""
+    found = np.zeros(len(keys), dtype=f"S{pc.max(pc.binary_length(keys)).as_py() or 1}")
+    for start in range(0, len(keys), SLICE_ROWS):
+        found[start : start + SLICE_ROWS] = np.array(keys.slice(start, SLICE_ROWS).to_pylist(), dtype="S")
+    return found
+
+
+def _is_stored(run: Path, path: Path, index: Index, shards: Sequence[Shard]) -> bool:
+    """Whether an object store has this very index, which is written last: then its shards need not be read again to know them."""
+    if storage.store_of(path) is None:
+        return False
+    storage.refresh(path)
+    return path.is_file() and _holds(path, index_chunks(index, samples_of(run, shards)))
+
+
+def _write_index(run: Path, path: Path, index: Index, shards: Sequence[Shard]) -> None:
+    if not path.is_file() or not _holds(path, index_chunks(index, samples_of(run, shards))):
+        write_chunks(index_chunks(index, samples_of(run, shards)), path)
+    storage.publish(path)
+
+
+def _holds(path: Path, chunks: Iterable[bytes]) -> bool:
+    """Whether a file has just these bytes."""
+    with path.open("rb") as file:
+        return all(file.read(len(chunk)) == chunk for chunk in chunks) and not file.read(1)
+
+
 def _refuse_foreign(dataset: Path, own: set[str]) -> None:
-    foreign = sorted(path.name for path in dataset.iterdir() if (unfinished_name(path.name) or path.name) not in own)
+    foreign = [name for name in storage.names(dataset) if (unfinished_name(name) or name) not in own]
     if foreign:
         shown = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if len(foreign) > 8 else "")
         raise RunError(f"{dataset}: holds files that are not of this dataset: {shown}; move them away and run again")
@@ -90,6 +134,11 @@ def _refuse_foreign(dataset: Path, own: set[str]) -> None:
 
 def _place(source: Path, target: Path, sha256: str) -> None:
     """Link or copy one shard. Raises RunError if another file has its name."""
+    other = f"{target}: is not the shard of this run; move it away and run again"
+    if storage.store_of(target) is not None:
+        if not storage.copy_within(source, target, sha256):
+            raise RunError(other)
+        return
     try:
         if not os.path.lexists(target):
             try:
@@ -99,7 +148,7 @@ def _place(source: Path, target: Path, sha256: str) -> None:
             except OSError:
                 _copy(source, target)
         if not target.samefile(source) and _sha256(target) != sha256:
-            raise RunError(f"{target}: is not the shard of this run; move it away and run again")
+            raise RunError(other)
     except OSError as error:
         raise StorageError(f"{target}: not written ({error.strerror or error}); free space or mend permissions, then rerun") from error
 
@@ -124,3 +173,4 @@ def _sha256(path: Path) -> str:
 def _write(data: bytes, path: Path) -> None:
     if not path.is_file() or path.read_bytes() != data:
         write_bytes(data, path)
+    storage.publish(path)

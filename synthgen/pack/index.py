@@ -1,41 +1,60 @@
-"""Makes the index of a dataset from the rows that each shard's unit has left."""
+"""Makes the index of a dataset from the rows that each shard's unit has left. They are read shard by shard, and never all held."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from synthgen.dataset.index import ClassEntry, Index, SampleEntry, ShardEntry, SplitEntry
-from synthgen.dataset.verify import class_pixels_of
+from synthgen.dataset.index import ClassEntry, ClassPixels, Index, SampleEntry, ShardEntry, SplitEntry
 from synthgen.errors import RunError
 from synthgen.labels import LabelSpace
+from synthgen.pack.counts import Totals
 from synthgen.records import ShardRecord
 
 ROWS_FILE = "samples.json"  # beside each tar: [{"key", "class_id", "pixels"}] in tar order
 
 
-def in_order(shards: Sequence[ShardRecord]) -> list[ShardRecord]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """A ShardRecord with a digest in place of its keys."""
+
+    key: str
+    split: str
+    shard: str
+    num_samples: int
+    num_bytes: int
+    sha256: str
+    keys_digest: bytes
+
+
+def in_order(shards: Iterable[ShardRecord]) -> list[Shard]:
     """By split, then by number (7 digits come after 6)."""
-    return sorted(shards, key=lambda shard: (shard.split, len(shard.key), shard.key))
+    lean = (Shard(row.key, row.split, row.shard, row.num_samples, row.num_bytes, row.sha256, _digest(row.parents)) for row in shards)
+    return sorted(lean, key=lambda shard: (shard.split, len(shard.key), shard.key))
 
 
-def build_index(name: str, labels: LabelSpace, run: Path, shards: Sequence[ShardRecord]) -> Index:
-    """The index over `shards`. Raises RunError that names the file if the rows beside a tar are missing or
-    are not its own.
+def build_index(name: str, labels: LabelSpace, run: Path, shards: Sequence[Shard]) -> tuple[Index, Totals]:
+    """The index over `shards`, which are in order, without its samples; and sums over these. Raises RunError that names the file if the
+    rows beside a tar are missing or are not its own.
     """
-    shards = in_order(shards)
-    samples: list[SampleEntry] = []
-    for number, shard in enumerate(shards):
-        samples += _rows_of(run, shard, number)
+    totals = Totals()
+    for row in samples_of(run, shards):
+        for class_id, count in row.pixels:
+            totals.pixels[class_id] += count
+            totals.occurs[class_id] += 1
+        totals.made_for[row.class_id] += 1
+        totals.key_lengths.add(len(row.key))
     splits = {shard.split: [other for other in shards if other.split == shard.split] for shard in shards}
-    return Index(
+    index = Index(
         name=name,
         background=labels.background,
         classes=tuple(ClassEntry(id=label.id, name=label.name, colour=label.colour) for label in labels.labels),
-        num_samples=len(samples),
+        num_samples=sum(shard.num_samples for shard in shards),
         splits=tuple(
             SplitEntry(name=split, num_samples=sum(shard.num_samples for shard in group), num_shards=len(group)) for split, group in splits.items()
         ),
@@ -49,18 +68,32 @@ def build_index(name: str, labels: LabelSpace, run: Path, shards: Sequence[Shard
             )
             for shard in shards
         ),
-        class_pixels=class_pixels_of({label.id: label.name for label in labels.labels}, tuple(samples)),
-        samples=tuple(samples),
+        class_pixels=tuple(
+            ClassPixels(id=label.id, name=label.name, pixels=totals.pixels[label.id], samples=totals.occurs[label.id]) for label in labels.labels
+        ),
+        samples=(),
     )
+    return index, totals
 
 
-def _rows_of(run: Path, shard: ShardRecord, number: int) -> list[SampleEntry]:
+def samples_of(run: Path, shards: Sequence[Shard]) -> Iterator[SampleEntry]:
+    """The index's samples in order; one shard's are in memory at a time. Raises RunError as `build_index` does."""
+    for number, shard in enumerate(shards):
+        yield from entries_of(run, shard, number)
+
+
+def entries_of(run: Path, shard: Shard, number: int) -> list[SampleEntry]:
+    """The samples of one shard; `number` is its place among all."""
     path = (run / shard.shard).parent / ROWS_FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         rows = [SampleEntry.model_validate_json(json.dumps({**row, "shard": number})) for row in raw]
     except (OSError, ValueError, TypeError, ValidationError) as error:
         raise RunError(f"{path}: cannot be read ({type(error).__name__}); remove the folder {path.parent} and run again") from error
-    if tuple(row.key for row in rows) != shard.parents or len(rows) != shard.num_samples:
+    if _digest(row.key for row in rows) != shard.keys_digest or len(rows) != shard.num_samples:
         raise RunError(f"{path}: its keys are not those of {shard.key}.tar; remove {path.parent} and run again")
     return rows
+
+
+def _digest(keys: Iterable[str]) -> bytes:
+    return hashlib.blake2b("\n".join(keys).encode(), digest_size=16).digest()

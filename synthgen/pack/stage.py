@@ -6,7 +6,6 @@ where each mask is in memory anyway, so that `finish` need not decode a million 
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from synthgen.dataset.index import SPLIT_FORM, VERSION
 from synthgen.dataset.metadata import FIELDS, KEY_FORM, is_key
@@ -21,10 +22,12 @@ from synthgen.errors import InputError
 from synthgen.files import write_bytes
 from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask
 from synthgen.labels import IGNORE, LabelSpace, read_label_space
+from synthgen.pack import mark
 from synthgen.pack.index import ROWS_FILE
 from synthgen.pack.tar import PackedSample, write_shard
 from synthgen.recipe import Recipe
 from synthgen.records import Sample, ShardRecord
+from synthgen.rows import SLICE_ROWS, Picked, StoredRows, column, take
 
 GIVES = ShardRecord
 SINGLE_UNIT = False
@@ -36,46 +39,59 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         "format_version": VERSION,
         "samples_per_shard": recipe.pack.samples_per_shard,
         "jpeg_quality": recipe.pack.jpeg_quality,
+        **mark.settings(recipe),
     }
 
 
-def plan(rows: Sequence[Sample], recipe: Recipe) -> list[tuple[str, list[Sample]]]:
+def plan(rows: Sequence[Sample] | StoredRows, recipe: Recipe) -> list[tuple[str, Sequence[Sample] | Picked]]:
     """(unit name, its rows) for each shard: `train-000000` and on, counted within the split, rows sorted by
-    split and key.
+    split and key. Of stored rows only keys and splits are read; the rows of a unit come when they are gone through.
 
     Raises InputError for a key that occurs twice or that no loader could read, and for a split name that no
     shard could carry.
     """
-    ordered = sorted(rows, key=lambda row: (row.split, row.key))
-    seen: set[str] = set()
-    for row in ordered:
-        if row.key in seen:
-            raise InputError(f"sample key {row.key!r} occurs twice; keys must be unique over the whole dataset")
-        if not is_key(row.key):
-            raise InputError(f"sample key {row.key!r} must be {KEY_FORM}")
-        seen.add(row.key)
-    units = []
-    for split, group in itertools.groupby(ordered, lambda row: row.split):
+    keys, splits = column(rows, "key"), column(rows, "split")
+    _check_keys(keys)
+    by_key = pc.sort_indices(keys).to_numpy().astype(np.uint32)  # text sorts by code points here and in Python
+    names = splits.dictionary_encode().unify_dictionaries()
+    of_row = np.concatenate([np.empty(0, np.int32), *(chunk.indices.to_numpy() for chunk in names.chunks)])[by_key]
+    units: list[tuple[str, Sequence[Sample] | Picked]] = []
+    known = names.chunk(0).dictionary.to_pylist() if names.num_chunks else []
+    for split in sorted(known):
         if re.fullmatch(SPLIT_FORM, split) is None:
             raise InputError(f"split {split!r} must be lower-case letters, digits and _, for example `train`")
-        members = list(group)
+        members = by_key[of_row == known.index(split)]
         for number, start in enumerate(range(0, len(members), recipe.pack.samples_per_shard)):
-            units.append((f"{split}-{number:06d}", members[start : start + recipe.pack.samples_per_shard]))
+            chosen = members[start : start + recipe.pack.samples_per_shard]
+            units.append((f"{split}-{number:06d}", Picked(rows, chosen) if isinstance(rows, StoredRows) else take(rows, chosen)))
     return units
 
 
+def _check_keys(keys: pa.ChunkedArray) -> None:
+    ordered = keys.take(pc.sort_indices(keys))
+    before = ""
+    for start in range(0, len(ordered), SLICE_ROWS):
+        for key in ordered.slice(start, SLICE_ROWS).to_pylist():
+            if key == before:
+                raise InputError(f"sample key {key!r} occurs twice; keys must be unique over the whole dataset")
+            if not is_key(key):
+                raise InputError(f"sample key {key!r} must be {KEY_FORM}")
+            before = key
+
+
 def build(recipe: Recipe, run: Path) -> Packer:
-    """No model is loaded. Raises LabelError if the label space cannot be read."""
-    return Packer(run, read_label_space(recipe.labels.space), recipe.pack.jpeg_quality)
+    """No model is loaded. Raises LabelError if the label space cannot be read, RecipeError if images cannot be signed."""
+    return Packer(run, read_label_space(recipe.labels.space), recipe.pack.jpeg_quality, mark.marker(recipe))
 
 
 class Packer:
     """Encodes samples and writes them as one tar."""
 
-    def __init__(self, run: Path, labels: LabelSpace, jpeg_quality: int) -> None:
+    def __init__(self, run: Path, labels: LabelSpace, jpeg_quality: int, marker: mark.Marker) -> None:
         self._run = run
         self._labels = labels
         self._jpeg_quality = jpeg_quality
+        self._mark = marker
 
     def process(self, rows: Sequence[Sample], folder: Path, unit: str) -> Iterable[ShardRecord]:
         """Write `rows`, one planned unit, as `folder/{unit}.tar`; one sample is in memory at a time.
@@ -112,7 +128,7 @@ class Packer:
             pixels = [[int(class_id), int(counts[class_id])] for class_id in np.flatnonzero(counts)]
             entries.append({"key": row.key, "class_id": row.class_id, "pixels": pixels})
             yield PackedSample(
-                jpeg_bytes(image, self._jpeg_quality),
+                self._mark(jpeg_bytes(image, self._jpeg_quality), row),
                 png_bytes(mask),
                 png_bytes(confidence),
                 metadata_of(row),

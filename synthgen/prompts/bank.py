@@ -22,11 +22,12 @@ from synthgen.errors import InputError, ModelError
 from synthgen.images import IGNORE, image_size
 from synthgen.labels import Label, LabelSpace
 from synthgen.models import TextEmbedding, TextEncoder
-from synthgen.prompts.dedup import GreedyBank, normalised
+from synthgen.prompts.dedup import GreedyBank, greedy_dedup, normalised
 from synthgen.prompts.indexed import IndexedBank
 from synthgen.prompts.words import article, mentions
 from synthgen.records import key_of
 
+REMEMBERED = 2000  # embeddings of candidates that are kept to tell what another lambda_div would have let pass: 16 MB at 2048 wide
 BLOCK = 32  # candidates embedded at once: a real encoder gives about 5 MB of tokens for each
 
 
@@ -89,6 +90,16 @@ class Entry:
     embedding: TextEmbedding | None  # None for refused ones and for photographs
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Compared:
+    """One way to spend a class's budget of prompts."""
+
+    prompts: int
+    distinct: int  # of them, as lambda_div has it
+    nearest: float  # mean cosine of a prompt to the most similar other one; -1 for a single one
+    values: int  # attribute values that some prompt has
+
+
 class ClassBank:
     """The accepted prompts of one class, or of no single class if `label` is None."""
 
@@ -119,6 +130,8 @@ class ClassBank:
         self._seen: set[str] = set()
         self._greedy: GreedyBank | None = None
         self._judged: list[Candidate] = []  # in the order of the greedy bank's indices
+        self._vectors: list[np.ndarray] = []  # of the first REMEMBERED of them, float32, and whether each was accepted
+        self._taken: list[np.ndarray] = []
 
     def fill(self, candidates: Iterator[Candidate]) -> Iterator[Entry]:
         """Yield what became of each candidate, in order, until the bank is full; `stopped` then says why it ended.
@@ -153,6 +166,26 @@ class ClassBank:
                 self.stopped = (agent.stopped if agent else "") or "exhausted"
                 return
 
+    def compared(self) -> dict[str, Compared]:
+        """What the accepted prompts, as many times the class's name alone, and the first so many candidates without any comparison would give."""
+        taken = np.flatnonzero(np.concatenate(self._taken)) if self._taken else np.empty(0, int)
+        if not len(taken):
+            return {}
+        vectors = np.concatenate(self._vectors)
+        found = {"class name alone": Compared(len(taken), 1, 1.0 if len(taken) > 1 else -1.0, 0)}
+        for name, rows in (("candidates uncompared", np.arange(len(taken))), ("this bank", taken)):
+            attributes = {attribute for row in rows for attribute in self._judged[row].attributes}
+            distinct = int(greedy_dedup(vectors[rows], self._lambda_div).accepted.sum())
+            found[name] = Compared(len(rows), distinct, nearest_similarity(vectors[rows]), len(attributes))
+        return found
+
+    def would_pass(self, grid: Sequence[float]) -> tuple[int, dict[float, int]]:
+        """(candidates, lambda_div -> how many of them pass there) for those that were compared, the first 2000 at most."""
+        if not self._vectors:
+            return 0, dict.fromkeys(grid, 0)
+        vectors = np.concatenate(self._vectors)
+        return len(vectors), {value: int(greedy_dedup(vectors, value).accepted.sum()) for value in grid}
+
     def _judge(self, block: list[Candidate], order: int, limit: int) -> Iterator[Entry]:
         early = [self._refusal(candidate) for candidate in block]
         texts = [candidate for candidate, (reason, _) in zip(block, early, strict=True) if not reason and not _is_given(candidate)]
@@ -183,6 +216,9 @@ class ClassBank:
             self._greedy = self._new_greedy(pooled.shape[1], self._lambda_div)
         verdicts = self._greedy.offer(pooled[meant], limit)
         judged = meant[: len(verdicts.accepted)]
+        if len(self._judged) < REMEMBERED:
+            self._vectors.append(pooled[judged].astype(np.float32))
+            self._taken.append(verdicts.accepted)
         self._judged.extend(texts[i] for i in judged)
         is_full = int(verdicts.accepted.sum()) == limit
         place = {int(i): n for n, i in enumerate(judged)}
@@ -222,6 +258,19 @@ class ClassBank:
 def _is_given(candidate: Candidate) -> bool:
     """Whether the candidate stands for a file of the user's rather than for a sentence."""
     return bool(candidate.photograph or candidate.layout)
+
+
+def nearest_similarity(vectors: np.ndarray) -> float:
+    """Mean cosine of each row (N, P) to the most similar other one, rounded to 6 decimals; -1 for a single row."""
+    if len(vectors) < 2:
+        return -1.0
+    unit = normalised(vectors)
+    best = []
+    for start in range(0, len(unit), 256):
+        cosines = unit[start : start + 256] @ unit.T
+        cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))] = -2
+        best.append(cosines.max(axis=1))
+    return round(float(np.concatenate(best).mean()), 6)
 
 
 def pooled_vectors(texts: Sequence[Candidate], embeddings: Sequence[TextEmbedding], encoder_id: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from synthgen.prompts.bank import Entry
+from synthgen.prompts.bank import Compared, Entry
 from synthgen.prompts.dedup import greedy_dedup
 
 GRID = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.825, 0.85, 0.875, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0)
@@ -32,6 +32,7 @@ class ClassCoverage:
     missing: dict[str, list[str]]  # attribute -> values that no accepted prompt has
     replies: int = 0  # of a language model, bad ones included
     bad_replies: int = 0  # of them, those without a caption
+    compared: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)  # way to spend as many prompts -> bank.Compared; {} without texts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,7 +96,14 @@ class Tally:
                 self._used.setdefault(name, Counter())[value] += 1
 
     def coverage(
-        self, class_name: str, class_id: int, stopped: str, possible: Mapping[str, Iterable[str]], replies: int = 0, bad_replies: int = 0
+        self,
+        class_name: str,
+        class_id: int,
+        stopped: str,
+        possible: Mapping[str, Iterable[str]],
+        replies: int = 0,
+        bad_replies: int = 0,
+        compared: Mapping[str, Compared] | None = None,
     ) -> ClassCoverage:
         """`possible` are the values that the source could give; those of refused candidates count as possible too."""
         names = sorted({*self._known, *possible})
@@ -114,6 +122,7 @@ class Tally:
             missing={name: values for name, values in missing.items() if values},
             replies=replies,
             bad_replies=bad_replies,
+            compared={name: dataclasses.asdict(way) for name, way in (compared or {}).items()},
         )
 
 
@@ -148,6 +157,8 @@ def coverage_text(coverage: Coverage) -> str:
     ]
     head = f"source {coverage.source}, embedder {coverage.embedder or 'none'}, lambda_div {coverage.lambda_div:g}"
     parts = [head, "", *_table(heads, rows)]
+    if any(item.compared for item in coverage.classes):
+        parts += ["", *_compared_table(coverage.classes)]
     for attribute in sorted({name for item in coverage.classes for name in item.used}):
         parts += ["", *_attribute_table(attribute, coverage.classes)]
     return "\n".join(parts) + "\n"
@@ -186,6 +197,19 @@ def _attribute_table(attribute: str, classes: Sequence[ClassCoverage]) -> list[s
         used, missing = item.used.get(attribute, {}), item.missing.get(attribute, [])
         rows.append([_name(item), *(str(used[value]) if value in used else "0" if value in missing else "." for value in values)])
     return _table([attribute, *values], rows)
+
+
+def _compared_table(classes: Sequence[ClassCoverage]) -> list[str]:
+    """Over all classes: what other ways to spend as many prompts would have given."""
+    ways = list(dict.fromkeys(name for item in classes for name in item.compared))
+    rows = []
+    for name in ways:
+        found = [item.compared[name] for item in classes if name in item.compared]
+        near = [way["nearest"] for way in found if way["nearest"] > -1]
+        values = sum(way["values"] for way in found)
+        prompts, distinct = (int(sum(way[key] for way in found)) for key in ("prompts", "distinct"))
+        rows.append([name, str(prompts), str(distinct), f"{np.mean(near):.3f}" if near else "-", str(int(values))])
+    return _table(["at equal budget", "prompts", "distinct", "nearest", "attribute values"], rows)
 
 
 def _name(item: ClassCoverage) -> str:

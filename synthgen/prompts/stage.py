@@ -11,7 +11,7 @@ import functools
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -26,7 +26,18 @@ from synthgen.models import TextEncoder
 from synthgen.models.devices import use_threads
 from synthgen.models.sharing import shares_text
 from synthgen.prompts.bank import BLOCK, ClassBank, Entry, PromptSource, pooled_vectors
-from synthgen.prompts.coverage import GRID, Calibration, ClassCoverage, Coverage, Tally, calibrate, calibration_text, coverage_json
+from synthgen.prompts.coverage import (
+    GRID,
+    Calibration,
+    ClassCoverage,
+    Coverage,
+    Tally,
+    calibrate,
+    calibration_text,
+    coverage_json,
+    coverage_of,
+    coverage_text,
+)
 from synthgen.prompts.replies import Replies
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
 from synthgen.recipe import Recipe
@@ -128,6 +139,23 @@ def calibration(recipe: Recipe) -> str:
     return calibration_text(calibrate_recipe(recipe))
 
 
+def shortage_text(lambda_div: float, wanted: int, higher: Mapping[str, tuple[int, dict[float, int]]]) -> str:
+    """What higher lambda_div would let pass, for the classes that near-duplicates have left short: up to the first at which all have enough."""
+    grid = sorted({value for _, passing in higher.values() for value in passing})
+    if not grid:
+        return ""
+    enough = next((n for n, value in enumerate(grid) if all(passing[value] >= wanted for _, passing in higher.values())), len(grid) - 1)
+    shown = sorted({round(enough * part) for part in (1 / 3, 2 / 3, 1)})
+    told = [f"{grid[n]:g} passes " + ", ".join(f"{name} {passing[grid[n]]} of {tried}" for name, (tried, passing) in higher.items()) for n in shown]
+    return f" at lambda_div {lambda_div:g} (" + "; ".join(told) + ")"
+
+
+def coverage_report(run: Path) -> str:
+    """Of a run whose prompts are made: what its bank covers, as plain text, beside what class names alone and an uncompared list would cover."""
+    texts = [coverage_text(coverage_of(path.read_text(encoding="utf-8"))) for path in sorted((run / STAGE).glob(f"[0-9]*/{COVERAGE}"))]
+    return "\n".join(texts)
+
+
 class PromptStage:
     """Makes PromptRecords out of nothing but the recipe."""
 
@@ -146,6 +174,7 @@ class PromptStage:
         """
         made: list[PromptRecord | Rejected] = []
         banks: list[ClassCoverage] = []
+        higher: dict[str, tuple[int, dict[float, int]]] = {}  # of each class that near-duplicates have left short
         with EmbeddingWriter(folder / EMBEDDINGS) as writer:
             for label in (*self._wanted, None):
                 bank, tally = self._bank(label), Tally()
@@ -155,23 +184,26 @@ class PromptStage:
                     made.append(self._row(entry, unit, writer))
                 possible = self._source.attribute_values(label) if label and isinstance(self._source, ListsAttributes) else {}
                 replies = (candidates.asked, candidates.bad_replies) if isinstance(candidates, CountsReplies) else ()
-                coverage = tally.coverage(bank.class_name, bank.class_id, bank.stopped, possible, *replies)
+                coverage = tally.coverage(bank.class_name, bank.class_id, bank.stopped, possible, *(replies or (0, 0)), bank.compared())
                 if label or coverage.tried:
                     banks.append(coverage)
+                if label and coverage.accepted < self._recipe.prompts.per_class and "near_duplicate" in coverage.refused:
+                    higher[label.name] = bank.would_pass([value for value in GRID if value > self._recipe.prompts.lambda_div])
             if not writer.empty:
                 writer.add(NEGATIVE, self._encoder().encode([self._recipe.render.negative])[0])
         if not made:
             names = ", ".join(label.name for label in self._wanted)
             name = self._recipe.prompts.source.name
             raise InputError(f"prompts.source {name!r} proposes nothing for {names}; see labels.classes and the source's input")
-        self._tell_shortage(banks)
+        self._tell_shortage(banks, higher)
         self._write_coverage(banks, made, folder)
         if isinstance(self._source, KeepsReplies):
             write_bytes(self._source.replies.used_text().encode(), folder / REPLIES)
         return made
 
-    def _tell_shortage(self, banks: Sequence[ClassCoverage]) -> None:
-        """Raises InputError if every candidate was refused; says in one line which classes have fewer prompts than were asked for."""
+    def _tell_shortage(self, banks: Sequence[ClassCoverage], higher: Mapping[str, tuple[int, dict[float, int]]]) -> None:
+        """Raises InputError if every candidate was refused; says in one line which classes have fewer prompts than were asked for, and how many
+        each of a few higher lambda_div would let pass."""
         if not any(bank.accepted for bank in banks):
             reasons: Counter[str] = Counter()
             for bank in banks:
@@ -181,9 +213,8 @@ class PromptStage:
         wanted = self._recipe.prompts.per_class
         short = [f"{bank.class_name} {bank.accepted} ({bank.stopped})" for bank in banks if bank.class_name and bank.accepted < wanted]
         if short:
-            _log.warning(
-                "prompts: fewer than %d for %s; `synthgen prompts --calibrate` says which lambda_div passes how many", wanted, ", ".join(short)
-            )
+            way_out = shortage_text(self._recipe.prompts.lambda_div, wanted, higher)
+            _log.warning("prompts: fewer than %d for %s%s; see `synthgen prompts --calibrate`", wanted, ", ".join(short), way_out)
 
     def _bank(self, label: Label | None) -> ClassBank:
         prompts = self._recipe.prompts

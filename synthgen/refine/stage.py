@@ -28,7 +28,7 @@ from synthgen.refine.class_rates import Rates, add_rates, count_image, write_rat
 from synthgen.refine.prototypes import support_prototypes
 from synthgen.refine.regions import band_radius
 from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts
-from synthgen.refine.support import support_shots, wanted_classes
+from synthgen.refine.support import check_support, support_shots, wanted_classes
 from synthgen.sources.listing import source_hash
 
 GIVES = MaskRecord
@@ -38,11 +38,15 @@ _ROLES = {"features": "feature_extractor", "proposer": "proposer", "mask_decoder
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """Label space, wanted classes, support set (with a hash of its files), the refine section with every backend option, weight revisions."""
+    """Label space, wanted classes, support set (with a hash of its files), the refine section with every backend option, weight revisions.
+
+    Raises InputError or LabelError for a support folder that does not show a wanted class or holds ids outside the label space.
+    """
     space = read_label_space(recipe.labels.space)
     support = recipe.support.model_dump(mode="json")
     if recipe.support.folder:
         support["folder"] = source_hash(recipe.support.source, Path(recipe.support.folder).expanduser(), recipe.support.split)
+        check_support(recipe, space, support["folder"])
     refine = recipe.refine.model_dump(mode="json")
     revisions: list[str] = []
     for field, role in _ROLES.items():

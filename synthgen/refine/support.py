@@ -6,6 +6,7 @@ alone, so that adding a class does not change the shots of the others.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from synthgen.images import IGNORE
 from synthgen.labels import LabelSpace
 from synthgen.models import SupportShot
 from synthgen.recipe import DrawnSupport, Recipe
+from synthgen.sources.catalogue import FOLDER
 from synthgen.sources.folder import LabelledFile, list_labelled, read_label, read_labelled
 from synthgen.sources.listing import list_source
 
@@ -44,12 +46,46 @@ def support_shots(recipe: Recipe, space: LabelSpace) -> list[SupportShot]:
     """
     wanted = wanted_classes(recipe, space)
     if recipe.support.folder:
-        folder = Path(recipe.support.folder).expanduser()
-        pairs = list_source(recipe.support.source, folder, recipe.support.split)
-        if 0 < recipe.support.limit < len(pairs):
-            pairs = [pairs[n] for n in sorted(np.random.default_rng(recipe.seed).permutation(len(pairs))[: recipe.support.limit])]
+        folder, pairs = _pairs_of(recipe)
         return folder_shots(folder, space, wanted, recipe.support.shots, recipe.seed, pairs)
     return drawn_shots(recipe.support.drawn or DrawnSupport.model_validate({}), space, wanted, recipe.support.shots)
+
+
+def check_support(recipe: Recipe, space: LabelSpace, digest: str) -> None:
+    """Refuse now what `support_shots` would refuse after everything is rendered: a label folder in which a wanted class is not shown, or ids that
+    the label space has not. `digest` stands for the folder's content: the same one is read once.
+
+    Public datasets are not looked through: they are large, and `synthgen sources` says what is in them. Raises as `support_shots` does.
+    """
+    if recipe.support.folder and recipe.support.source == FOLDER:
+        _check_folder(recipe.support.folder, digest, recipe.support.limit, recipe.seed, wanted_classes(recipe, space), space)
+
+
+@functools.lru_cache(maxsize=8)
+def _check_folder(folder: str, digest: str, limit: int, seed: int, wanted: tuple[int, ...], space: LabelSpace) -> None:
+    left = set(wanted)
+    for pair in _limited(list_labelled(Path(folder).expanduser()), limit, seed):
+        mask = read_label(pair, space)
+        left -= {k for k in left if _holds(mask, k)}
+    for k in wanted:
+        if k in left:
+            raise _not_shown(Path(folder), space, k)
+
+
+def _pairs_of(recipe: Recipe) -> tuple[Path, list[LabelledFile]]:
+    folder = Path(recipe.support.folder).expanduser()
+    return folder, _limited(list_source(recipe.support.source, folder, recipe.support.split), recipe.support.limit, recipe.seed)
+
+
+def _limited(pairs: list[LabelledFile], limit: int, seed: int) -> list[LabelledFile]:
+    if not 0 < limit < len(pairs):
+        return pairs
+    return [pairs[n] for n in sorted(np.random.default_rng(seed).permutation(len(pairs))[:limit])]
+
+
+def _not_shown(folder: Path, space: LabelSpace, class_id: int) -> InputError:
+    name = space.by_id(class_id).name
+    return InputError(f"{folder}: no image shows enough of class {name!r} (id {class_id}); add one or leave it out of labels.classes")
 
 
 def folder_shots(
@@ -71,8 +107,7 @@ def folder_shots(
     for k in wanted:
         order = np.random.default_rng([seed, k]).permutation(len(holding[k]))[:shots]
         if not len(order):
-            name = space.by_id(k).name
-            raise InputError(f"{folder}: no image shows enough of class {name!r} (id {k}); add one or leave it out of labels.classes")
+            raise _not_shown(folder, space, k)
         if len(order) < shots:
             log.warning("%s: %d instead of %d images for class %r", folder, len(order), shots, space.by_id(k).name)
         for n in order:

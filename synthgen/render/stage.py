@@ -11,19 +11,20 @@ import numpy as np
 
 from synthgen.backends import check_options, load
 from synthgen.errors import InputError
-from synthgen.images import read_mask, write_image
+from synthgen.images import read_mask
 from synthgen.models import RenderJob, TextEmbedding
 from synthgen.models.provenance import revision_of
 from synthgen.models.sharing import shares_text
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, RenderRecord, carry, key_of, seed_of
+from synthgen.render.writer import ImageWriter
 
 GIVES = RenderRecord
 SINGLE_UNIT = False
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """The render section with every option of the renderer, the revisions of its weights and the run seed."""
+    """The render section with every option of the renderer, the revisions of its weights and the run seed; quantised weights are other weights."""
     options = check_options("renderer", recipe.render.renderer.model_dump())
     revisions = {
         name: revision_of(getattr(options, name), getattr(options, "revision", "") if name == "model" else "")
@@ -35,6 +36,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         "render": recipe.render.model_dump(mode="json") | {"renderer": {"name": recipe.render.renderer.name, **options.model_dump(mode="json")}},
         "revisions": revisions,
         "embedder": recipe.prompts.embedder.model_dump(mode="json"),
+        **({"quantise": recipe.execution.quantise} if recipe.execution.quantise != "none" else {}),
     }
 
 
@@ -55,29 +57,43 @@ class RenderStage:
 
     def process(self, rows: Sequence[PromptRecord], folder: Path, unit: str) -> Iterator[RenderRecord | Rejected]:
         """One row or Rejected for every prompt and number."""
+        self._prepare(rows)
         jobs = ((row, self._job(row, number)) for row in rows for number in range(self._recipe.render.images_per_prompt))
-        for batch in _batches(jobs, self.batch_size):
-            pictures = self._renderer.render([job for _, job in batch])
-            for (row, job), picture in zip(batch, pictures, strict=True):
-                if picture is None:
-                    where = job.photograph or "the model's output is not finite"
-                    yield Rejected(job.key, row.key, "render", "unreadable_image" if job.photograph else "not_finite", str(where), 0.0)
-                    continue
-                write_image(picture, folder / f"{job.key}.png")
-                yield carry(
-                    RenderRecord,
-                    row,
-                    key=job.key,
-                    parent=row.key,
-                    seed=job.seed,
-                    image=f"render/{unit}/{job.key}.png",
-                    height_px=picture.shape[0],
-                    width_px=picture.shape[1],
-                    renderer=self._renderer.id,
-                    model_revision=self._renderer.revision,
-                    steps=self._renderer.steps,
-                    guidance=self._renderer.guidance,
-                )
+        with ImageWriter() as writer:
+            for batch in _batches(jobs, self.batch_size):
+                pictures = self._renderer.render([job for _, job in batch])
+                runs = getattr(self._renderer, "denoiser_runs", [0] * len(batch))
+                for (row, job), picture, denoiser_runs in zip(batch, pictures, runs, strict=True):
+                    found = self._row(row, job, picture, unit, denoiser_runs)
+                    yield from writer.write(found, picture, folder / f"{job.key}.png")
+            yield from writer.rest()
+
+    def _prepare(self, rows: Sequence[PromptRecord]) -> None:
+        """Tell a renderer that wants to know which prompts it will have to encode itself, before the first image."""
+        texts = [row.prompt for row in rows if not (self._shares_text and row.embedding_file) and not row.photograph]
+        if texts and hasattr(self._renderer, "prepare"):
+            self._renderer.prepare([*dict.fromkeys([*texts, self._recipe.render.negative])])
+
+    def _row(self, row: PromptRecord, job: RenderJob, picture: np.ndarray | None, unit: str, denoiser_runs: int) -> RenderRecord | Rejected:
+        if picture is None:
+            where = job.photograph or "the model's output is not finite"
+            return Rejected(job.key, row.key, "render", "unreadable_image" if job.photograph else "not_finite", str(where), 0.0)
+        record: RenderRecord = carry(
+            RenderRecord,
+            row,
+            key=job.key,
+            parent=row.key,
+            seed=job.seed,
+            image=f"render/{unit}/{job.key}.png",
+            height_px=picture.shape[0],
+            width_px=picture.shape[1],
+            renderer=self._renderer.id,
+            model_revision=self._renderer.revision,
+            steps=self._renderer.steps,
+            guidance=self._renderer.guidance,
+            denoiser_runs=denoiser_runs,
+        )
+        return record
 
     def _job(self, row: PromptRecord, number: int) -> RenderJob:
         key = key_of("s", row.key, row.layout, self._recipe.seed, number)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,16 @@ MIN_SHOWN_SHARE = 0.005
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gallery:
-    """`cards` is what the page's script reads. `num_images` are all images of the run; `num_left_out` were chosen but did not fit."""
+    """`cards` is what the page's script reads. `num_images` are all images of the run; `num_left_out` were chosen but did not fit.
+
+    `class_pixels` counts the final masks of those cards that are not refused: id -> (pixels, images that show it).
+    """
 
     cards: tuple[dict[str, Any], ...]
     num_images: int
     num_left_out: int
     unreadable: tuple[str, ...]
+    class_pixels: Mapping[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
 
 def choose(images: Iterable[Row], limit: int) -> list[Row]:
@@ -68,6 +72,7 @@ def gallery(found: RunRows, limit: int, picture_bytes: int = PICTURE_BYTES) -> G
     cards: list[dict[str, Any]] = []
     unreadable: list[str] = []
     used, chosen = 0, choose(found.images, limit)
+    pixels, images = np.zeros(256, dtype=np.int64), np.zeros(256, dtype=np.int64)
     for row in chosen:
         try:
             made = card(found, row)
@@ -78,18 +83,25 @@ def gallery(found: RunRows, limit: int, picture_bytes: int = PICTURE_BYTES) -> G
         if used + size > picture_bytes:
             break
         used += size
+        counts = made.pop("pixels")
+        if row["outcome"] in (KEPT, PENDING):
+            pixels += counts
+            images += counts > 0
         cards.append(made)
     cards.sort(key=lambda made: (made["outcome"] not in (KEPT, PENDING), made["key"]))
-    return Gallery(tuple(cards), len(found.images), len(chosen) - len(cards) - len(unreadable), tuple(unreadable))
+    counted = {int(i): (int(pixels[i]), int(images[i])) for i in np.flatnonzero(pixels)}
+    return Gallery(tuple(cards), len(found.images), len(chosen) - len(cards) - len(unreadable), tuple(unreadable), counted)
 
 
 def card(found: RunRows, row: Row) -> dict[str, Any]:
-    """One image as the page's script reads it. A mask that equals the step before it is the number of that step.
+    """One image as the page's script reads it, and `pixels`, the (256,) counts of its final mask. A mask that equals the step before it is the
+    number of that step.
 
     Raises InputError that names a missing or damaged file.
     """
     masks: list[str | int] = []
     shown: list[int] = []
+    pixels = np.zeros(256, dtype=np.int64)
     for number, (column, _) in enumerate(STEPS):
         if not row.get(column):
             continue
@@ -98,8 +110,8 @@ def card(found: RunRows, row: Row) -> dict[str, Any]:
         same = next((n for n, other in enumerate(masks) if other == drawn), None)
         masks.append(drawn if same is None else same)
         if number == len(STEPS) - 1:
-            shares = np.bincount(mask.ravel(), minlength=256) / mask.size
-            shown = [label.id for label in found.space.labels if shares[label.id] >= MIN_SHOWN_SHARE]
+            pixels = np.bincount(mask.ravel(), minlength=256)
+            shown = [label.id for label in found.space.labels if pixels[label.id] / mask.size >= MIN_SHOWN_SHARE]
     return {
         "key": row["key"],
         "prompt_key": row["parent"],
@@ -117,6 +129,7 @@ def card(found: RunRows, row: Row) -> dict[str, Any]:
         "scores": {score.key: value for score in SCORES if not math.isnan(value := value_of(score, row))},
         "image": photograph(read_image(found.run / row["image"])),
         "masks": masks,
+        "pixels": pixels,
     }
 
 

@@ -265,14 +265,7 @@
     };
     for (const id of ["map-class", "map-colour", "map-refused"]) at(id).addEventListener("input", paint);
     let last = null;
-    map.addEventListener("pointermove", (event) => {
-      const box = map.getBoundingClientRect(), unit = Math.max(1000 / box.width, 560 / box.height);
-      const x = 500 + (event.clientX - box.left - box.width / 2) * unit, y = 280 + (event.clientY - box.top - box.height / 2) * unit;
-      let best = null, least = 900;
-      for (const point of points) {
-        const distance = (px(point) - x) ** 2 + (py(point) - y) ** 2;
-        if (distance < least) [best, least] = [point, distance];
-      }
+    const tell = (best) => {
       if (best === last) return;
       if (last) last.dot.classList.remove("at");
       last = best;
@@ -280,6 +273,33 @@
       best.dot.classList.add("at");
       const near = best.near < 0 ? "" : ` - refused: ${best.similarity} to "${points[best.near].prompt}"`;
       at("map-told").textContent = `${best.name ? `${best.name}: ` : ""}${best.prompt}${near}`;
+    };
+    const pointed = (event) => {
+      const box = map.getBoundingClientRect(), unit = Math.max(1000 / box.width, 560 / box.height);
+      const x = 500 + (event.clientX - box.left - box.width / 2) * unit, y = 280 + (event.clientY - box.top - box.height / 2) * unit;
+      let best = null, least = 900;
+      for (const point of points) {
+        const distance = (px(point) - x) ** 2 + (py(point) - y) ** 2;
+        if (distance < least) [best, least] = [point, distance];
+      }
+      tell(best);
+    };
+    for (const kind of ["pointermove", "pointerdown"]) map.addEventListener(kind, pointed);
+    const ways = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    map.addEventListener("keydown", (event) => {
+      const way = ways[event.key];
+      if (!way) return;
+      event.preventDefault();
+      const x = last ? px(last) : 500, y = last ? py(last) : 280;
+      let best = null, least = Infinity;
+      for (const point of points) {
+        if (point === last || point.dot.classList.contains("faded") || point.dot.style.display === "none") continue;
+        const across = px(point) - x, down = py(point) - y;
+        const ahead = across * way[0] + down * way[1], aside = Math.abs(across * way[1]) + Math.abs(down * way[0]);
+        if (last && ahead <= 0) continue;
+        if (Math.abs(ahead) + 2 * aside < least) [best, least] = [point, Math.abs(ahead) + 2 * aside];
+      }
+      if (best) tell(best);
     });
     paint();
   }

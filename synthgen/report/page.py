@@ -84,7 +84,8 @@ def page(found: RunRows, pictures: Gallery) -> str:
         "funnel": funnel(found),
         "gallery": pictures,
         "domains": attribute_values(pictures.cards),
-        "classes": class_pixels(found),
+        "classes": class_pixels(found, pictures),
+        "is_packed": _is_packed(found),
         "bank": bank,
         "refusals": refusals(found, pictures),
         "histograms": [made for score in SCORES if (made := histogram(score, found.images, rules))],
@@ -122,26 +123,31 @@ def funnel(found: RunRows) -> list[dict[str, Any]]:
     ]
 
 
-def class_pixels(found: RunRows) -> list[dict[str, Any]]:
-    """Pixels and samples of each class of the finished dataset, in the order of the label space; empty while there is none."""
-    dataset = found.run / "dataset"
-    if not (dataset / INDEX_FILE).is_file():
+def _is_packed(found: RunRows) -> bool:
+    return (found.run / "dataset" / INDEX_FILE).is_file()
+
+
+def class_pixels(found: RunRows, pictures: Gallery) -> list[dict[str, Any]]:
+    """Pixels and samples of each class of the finished dataset, in the order of the label space; while there is none, of the gallery's masks."""
+    counted = pictures.class_pixels
+    if _is_packed(found):
+        counted = {entry.id: (entry.pixels, entry.samples) for entry in read_index(found.run / "dataset").class_pixels}
+    if not counted:
         return []
-    entries = {entry.id: entry for entry in read_index(dataset).class_pixels}
     asked = collections.Counter(row["class_id"] for row in found.images if row["outcome"] == KEPT)
     tried = collections.Counter(row["class_id"] for row in found.images)
-    total = sum(entry.pixels for entry in entries.values()) or 1
-    largest = max((entry.pixels for entry in entries.values() if entry.id != found.space.background), default=1) or 1
+    own = {label.id for label in found.space.labels}
+    total = sum(pixels for class_id, (pixels, _) in counted.items() if class_id in own) or 1
+    largest = max((pixels for class_id, (pixels, _) in counted.items() if class_id in own - {found.space.background}), default=1) or 1
     listed = []
     for label in found.space.labels:
-        entry = entries.get(label.id)
-        pixels = entry.pixels if entry else 0
+        pixels, samples = counted.get(label.id, (0, 0))
         listed.append(
             {
                 "label": label,
                 "is_background": label.id == found.space.background,
                 "pixels": pixels,
-                "samples": entry.samples if entry else 0,
+                "samples": samples,
                 "share": pixels / total,
                 "bar": min(1.0, pixels / largest),
                 "kept": asked[label.id],

@@ -17,7 +17,9 @@ BINS = 40
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Score:
-    """One score of an image. `low` and `high` name the rules that bound it; `off` is the value that switches both off."""
+    """One score of an image. `low` and `high` name the rules that bound it; `off` is the value that switches both off; `none` is what stands for
+    no score.
+    """
 
     key: str
     title: str
@@ -25,6 +27,7 @@ class Score:
     low: str = ""
     high: str = ""
     off: float = math.nan
+    none: float = math.nan
 
     def thresholds(self, rules: Rules) -> tuple[float | None, float | None]:
         """(least, most) that pass; None where no rule is on."""
@@ -37,7 +40,7 @@ class Score:
 
 SCORES = (
     Score("text_image_score", "text-image similarity", "cosine of image and prompt in the scorer's space", low="min_text_image_score", off=-1),
-    Score("class_rank", "class rank", "place of the wanted class among all classes, 0 = best", high="max_class_rank", off=-1),
+    Score("class_rank", "class rank", "place of the wanted class among all classes, 0 = best", high="max_class_rank", off=-1, none=-1),
     Score(
         "class_fraction",
         "share of the class",
@@ -47,12 +50,19 @@ SCORES = (
     ),
     Score("labelled_fraction", "labelled share", "share of the final mask that is not ignore", low="min_labelled_fraction"),
     Score(
-        "region_similarity", "region similarity", "cosine of the kept regions to the prototype of their class", low="min_region_similarity", off=-1
+        "region_similarity",
+        "region similarity",
+        "cosine of the kept regions to the prototype of their class",
+        low="min_region_similarity",
+        off=-1,
+        none=-1,
     ),
     Score("filled_fraction", "refilled share", "share of the pixels freed by APF that APR labelled again"),
-    Score("sam_predicted_iou", "SAM's own IoU", "mean of the mask decoder's predicted IoU; -1 = no box"),
+    Score("sam_predicted_iou", "SAM's own IoU", "mean of the mask decoder's predicted IoU", none=-1),
     Score("pixel_std", "pixel spread", "standard deviation of the grey image; near 0 is a blank", low="min_pixel_std"),
-    Score("nearest_image_similarity", "nearest image", "cosine to the most similar image kept before it", high="max_image_similarity", off=1),
+    Score(
+        "nearest_image_similarity", "nearest image", "cosine to the most similar image kept before it", high="max_image_similarity", off=1, none=-1
+    ),
 )
 
 
@@ -65,6 +75,7 @@ class Histogram:
     high: float
     median: float
     num_values: int
+    num_none: int  # images that have been scored and have none, such as no box
     bars: tuple[tuple[float, float, float], ...]
     counts: tuple[tuple[int, int], ...]
     width: float  # of a bar, in 0..1
@@ -94,6 +105,7 @@ def histogram(score: Score, images: Sequence[Row], rules: Rules) -> Histogram | 
         high=high,
         median=float(np.median(values)),
         num_values=len(values),
+        num_none=sum(row.get(score.key) == score.none for row in images),
         bars=tuple((i / BINS, int(a) / tallest, int(b) / tallest) for i, (a, b) in enumerate(zip(of_kept, of_refused, strict=True))),
         counts=tuple((int(a), int(b)) for a, b in zip(of_kept, of_refused, strict=True)),
         width=1 / BINS,
@@ -106,7 +118,7 @@ def value_of(score: Score, row: Row) -> float:
     value = row.get(score.key)
     if value is None and score.key == "nearest_image_similarity" and row["outcome"] == "near_duplicate_image":
         return float(row["score"])  # refused images have no row of the filter; the refusal itself holds the cosine
-    if value is None or (score.key in ("class_rank", "nearest_image_similarity") and value == -1):
+    if value is None or value == score.none:
         return math.nan
     if (score.key == "text_image_score" and not row["prompt"]) or (score.key == "class_fraction" and row["class_id"] == IGNORE):
         return math.nan

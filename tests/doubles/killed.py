@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def die() -> None:
 
 def main(stage_name: str, moment: str, command: list[str]) -> None:
     """Arrange the death and run the command."""
-    claim, run_unit, write_rows, write_bytes = runner.write_text, runner.run_unit, runner.write_rows, finish.write_bytes
+    claim, run_unit, sync, write_chunks = runner.write_text, runner.run_unit, runner._sync, finish.write_chunks
     place: dict[str, Any] = {"stage": "", "units": 0}
 
     def write_text(text: str, path: Path) -> None:
@@ -46,17 +46,17 @@ def main(stage_name: str, moment: str, command: list[str]) -> None:
                 yield row
                 die()
 
-    def write_manifest(rows: Sequence[object], record: type, path: Path) -> None:
-        write_rows(rows, record, path)
-        if moment == "committing" and place.get("last") and path.name == runner.MANIFEST:
+    def sync_unit(folder: Path) -> None:
+        sync(folder)
+        if moment == "committing" and place.get("last"):
             die()
 
-    def write_dataset(data: bytes, path: Path) -> None:
+    def write_dataset(chunks: Iterable[bytes], path: Path) -> None:
         if moment == "index" and path.name == "index.json":
             die()
-        write_bytes(data, path)
+        write_chunks(chunks, path)
 
-    runner.write_text, runner.run_unit, runner.write_rows, finish.write_bytes = write_text, counted, write_manifest, write_dataset
+    runner.write_text, runner.run_unit, runner._sync, finish.write_chunks = write_text, counted, sync_unit, write_dataset
     cli.app(command)
 
 

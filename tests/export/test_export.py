@@ -127,6 +127,8 @@ def test_unknown_formats(tmp_path: Path) -> None:
     for name in ("cocco", "../coco", "no.such.module"):
         with pytest.raises(InputError, match="coco-panoptic"):
             export(GOLDEN, name, tmp_path / "out")
+    with pytest.raises(InputError, match="did you mean 'coco'"):
+        export(GOLDEN, "cooc", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

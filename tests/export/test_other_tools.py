@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compatibility import CHECKS, Made, is_installed, make, version
+from benchmarks.compatibility.checks import CHECKS, Made, make
+from benchmarks.compatibility.page import is_installed, version
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from synthgen.errors import ModelError
 from synthgen.images import write_image
 from synthgen.labels import Label
 from synthgen.prompts import bank
-from synthgen.prompts.bank import Candidate, ClassBank, Entry
+from synthgen.prompts.bank import Candidate, ClassBank, Entry, nearest_similarity
 
 CAR = Label(7, "car", (1, 2, 3), ("car", "taxi"))
 
@@ -213,3 +213,11 @@ def test_an_agent_is_never_asked_for_more_than_the_budget(make: Any) -> None:
     assert len(list(filled.fill(agent))) == 4
     assert agent.limits == [4, 2]
     assert filled.stopped == "budget"
+
+
+def test_nearest_similarity_is_that_of_the_double_loop() -> None:
+    vectors = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    nearest = [max(float(unit[i] @ unit[j]) for j in range(300) if j != i) for i in range(300)]
+    assert nearest_similarity(vectors) == pytest.approx(np.mean(nearest), abs=1e-6)
+    assert nearest_similarity(vectors[:1]) == -1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from safetensors.numpy import load_file
 from synthgen.errors import InputError, LabelError
 from synthgen.images import write_image
 from synthgen.prompts import stage
-from synthgen.prompts.coverage import coverage_of
+from synthgen.prompts.coverage import coverage_of, coverage_text
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, write_rows
 
@@ -243,7 +245,19 @@ def test_an_indexed_bank_of_ordinary_size_is_the_exact_one(recipe_with: MakeReci
 def test_a_bank_that_stays_short_is_told_in_one_line(recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(recipe_with(TWO, render={"renderer": {"name": "sd3"}}, per_class=9, lambda_div=0.3, budget_per_class=20), tmp_path / "unit")
     (line,) = [record.getMessage() for record in caplog.records if "fewer" in record.getMessage()]
-    assert line.startswith("prompts: fewer than 9 for cat 1 (budget), bus 1 (budget); `synthgen prompts --calibrate`")
+    assert line.startswith("prompts: fewer than 9 for cat 1 (budget), bus 1 (budget) at lambda_div 0.3 (")
+    assert line.endswith("see `synthgen prompts --calibrate`")
+    *_, (value, cat, bus) = re.findall(r"([\d.]+) passes cat (\d+) of 20, bus (\d+) of 20", line)
+    assert min(int(cat), int(bus)) >= 9
+    again, _ = run(recipe_with(TWO, per_class=20, lambda_div=float(value), budget_per_class=20), tmp_path / "again")
+    accepted = Counter(row.class_name for row in again)
+    assert accepted == {"cat": int(cat), "bus": int(bus)}, "what the line promises comes true"
+
+
+def test_a_shortage_that_no_lambda_mends_promises_nothing(recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(recipe_with(TWO, render={"renderer": {"name": "sd3"}}, per_class=9, lambda_div=1.0, budget_per_class=4), tmp_path / "unit")
+    (line,) = [record.getMessage() for record in caplog.records if "fewer" in record.getMessage()]
+    assert line == "prompts: fewer than 9 for cat 4 (budget), bus 4 (budget); see `synthgen prompts --calibrate`"
 
 
 def test_a_bank_in_which_everything_was_refused_is_an_error_with_the_reasons(recipe_with: MakeRecipe, tmp_path: Path) -> None:
@@ -254,3 +268,20 @@ def test_a_bank_in_which_everything_was_refused_is_an_error_with_the_reasons(rec
     recipe = recipe_with({"classes": ("cat",)}, source={"name": "file", "path": str(path)}, min_class_similarity=0.95)
     with pytest.raises(InputError, match=r"every candidate was refused \(class_missing 2, off_class 1\).*min_class_similarity"):
         run(recipe, tmp_path / "unit")
+
+
+def test_coverage_tells_what_class_names_and_an_uncompared_list_would_have_given(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    accepted, rejected = run(recipe_with(TWO, per_class=12, lambda_div=0.8), tmp_path / "unit")
+    text = (tmp_path / "unit" / "coverage.json").read_text()
+    for found in coverage_of(text).classes:
+        names, uncompared, bank = (found.compared[way] for way in ("class name alone", "candidates uncompared", "this bank"))
+        assert names == {"prompts": found.accepted, "distinct": 1, "nearest": 1.0, "values": 0}
+        assert bank["prompts"] == bank["distinct"] == uncompared["prompts"] == found.accepted
+        assert uncompared["distinct"] < bank["distinct"] and uncompared["nearest"] > bank["nearest"]
+        mine = [row for row in accepted if row.class_name == found.class_name]
+        assert bank["values"] == len({attribute for row in mine for attribute in row.attributes})
+    assert any(row.reason == "near_duplicate" for row in rejected)
+    lines = [line.split() for line in coverage_text(coverage_of(text)).splitlines()]
+    assert ["at", "equal", "budget", "prompts", "distinct", "nearest", "attribute", "values"] in lines
+    assert ["class", "name", "alone", "24", "2", "1.000", "0"] in lines
+    assert [line[:4] for line in lines if line[:2] == ["this", "bank"]] == [["this", "bank", "24", "24"]]

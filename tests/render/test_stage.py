@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 from doubles.mini_family import write_family
 
+from synthgen import pipeline
 from synthgen.errors import InputError
 from synthgen.images import read_image, write_image
 from synthgen.models import RenderJob, TextEmbedding
 from synthgen.prompts.store import EmbeddingWriter
-from synthgen.recipe import Recipe
+from synthgen.recipe import Recipe, read_recipe
 from synthgen.records import PromptRecord, Rejected, RenderRecord, seed_of
 from synthgen.render import stage
 from synthgen.render.stage import RenderStage
@@ -231,3 +233,112 @@ def test_bytes_do_not_follow_the_batch_size(tmp_path: Path) -> None:
         assert rows[0].renderer == f"sd3:{family}" and rows[0].model_revision.startswith("local-") and rows[0].steps == 2
     assert made[0] == made[1]
     assert len(set(made[0].values())) == 5
+
+
+def test_a_step_cache_is_told_for_each_sample(tmp_path: Path) -> None:
+    family = str(write_family(tmp_path / "family"))
+    rows = {}
+    for threshold in (0.0, 1e9):
+        cache = {"threshold": threshold, "first_steps": 1, "last_steps": 1}
+        renderer = {"name": "sd3", "model": family, "steps": 4, "step_cache": cache}
+        recipe = recipe_of(prompts={"embedder": {"name": "sd3", "model": family}}, render__renderer=renderer)
+        (tmp_path / str(threshold)).mkdir()
+        rows[threshold] = list(stage.build(recipe, tmp_path).process([row_of(0), row_of(1)], tmp_path / str(threshold), "u"))
+    assert [row.denoiser_runs for row in rows[0.0]] == [8, 8]
+    assert [row.denoiser_runs for row in rows[1e9]] == [4, 4]
+    assert rows[1e9][0].renderer == f"sd3:{family}+step_cache(1e+09,1,1)"
+
+
+# text encoders
+
+
+class Encoders:
+    """Counts the text encoders that are built, what they encode, and how many of them live."""
+
+    def __init__(self) -> None:
+        self.built: list[weakref.ref[Any]] = []
+        self.encoded: list[str] = []
+
+    def build(self, real: Callable[..., Any], *args: Any) -> Any:
+        encoder = real(*args)
+        encode = encoder.encode
+
+        def noted(prompts: Sequence[str]) -> list[TextEmbedding]:
+            self.encoded.extend(prompts)
+            return encode(prompts)
+
+        encoder.encode = noted
+        self.built.append(weakref.ref(encoder._pipeline.text_encoder))
+        return encoder
+
+    def living(self) -> int:
+        return sum(found() is not None for found in self.built)
+
+
+@pytest.fixture
+def encoders(monkeypatch: pytest.MonkeyPatch) -> Encoders:
+    from synthgen.models.text_encoders import sd3
+
+    found, real = Encoders(), sd3.build
+    monkeypatch.setattr(sd3, "build", lambda *args: found.build(real, *args))
+    return found
+
+
+@pytest.fixture
+def denoisers(monkeypatch: pytest.MonkeyPatch, encoders: Encoders) -> list[int]:
+    """The number of text encoders that lived when a denoiser was loaded, for each time that one was."""
+    from diffusers import SD3Transformer2DModel
+
+    found: list[int] = []
+    real = SD3Transformer2DModel.from_pretrained.__func__
+
+    def noted(cls: type, *args: Any, **inputs: Any) -> Any:
+        found.append(encoders.living())
+        return real(cls, *args, **inputs)
+
+    monkeypatch.setattr(SD3Transformer2DModel, "from_pretrained", classmethod(noted))
+    return found
+
+
+def test_prompts_are_encoded_once_and_the_encoders_are_gone_before_the_denoiser_comes(
+    tmp_path: Path, encoders: Encoders, denoisers: list[int]
+) -> None:
+    family = str(write_family(tmp_path / "family"))
+    recipe = recipe_of(
+        prompts={"embedder": {"name": "doubles.word_bag"}},  # so the bank's embeddings are not the renderer's
+        render__renderer={"name": "sd3", "model": family, "steps": 1},
+        render__images_per_prompt=2,
+        execution__batch_size=3,
+    )
+    made = stage.build(recipe, tmp_path)
+    (tmp_path / "work").mkdir()
+    assert (encoders.built, denoisers) == ([], [])
+    same = row_of(9, prompt=row_of(0).prompt)
+    first = list(made.process([row_of(0), row_of(1), same], tmp_path / "work", "u"))
+    assert encoders.encoded == [row_of(0).prompt, row_of(1).prompt, "blur"]
+    assert denoisers == [0] and encoders.living() == 0 and len(encoders.built) == 1
+    again = list(made.process([row_of(1)], tmp_path / "work", "u"))  # as after a failure: a row of the unit alone
+    assert again == [row for row in first if row.parent == row_of(1).key]
+    assert len(encoders.built) == 1
+    list(made.process([row_of(2), row_of(0)], tmp_path / "work", "v"))
+    assert encoders.encoded[3:] == [row_of(2).prompt], "what the unit before had is not encoded again"
+    assert denoisers == [0] and encoders.living() == 0
+
+
+def test_a_run_encodes_for_the_bank_and_never_for_the_renderer(tmp_path: Path, encoders: Encoders, denoisers: list[int]) -> None:
+    from doubles.world import write_recipe, write_world
+
+    family = str(write_family(tmp_path / "family"))
+    write_world(tmp_path / "world")
+    settings = {"name": "sd3", "model": family}
+    recipe = read_recipe(
+        str(write_recipe(tmp_path / "world", tmp_path / "tiny.yaml")),
+        [f"prompts.embedder={settings}", f"render.renderer={settings | {'steps': 1}}", "prompts.lambda_div=1.0", "prompts.per_class=2"],
+    )
+    run = tmp_path / "run"
+    for name in ("prompts", "render"):
+        list(pipeline.run_stage(recipe, run, name))
+    assert pipeline.stages(run)["render"].num_rows() > 0
+    assert len(encoders.built) == 1, "one for the bank, none for the renderer"
+    assert len(set(encoders.encoded)) == len(encoders.encoded), "each prompt once"
+    assert denoisers == [0], "the bank's encoders were still there when the denoiser was loaded"

@@ -47,3 +47,28 @@ def test_scripts_run_and_filters_filter(tmp_path: Path, rows_run: Callable[..., 
     dom, _ = after_scripts(page, off)
     assert len(re.findall(r'<img alt="" class="mask"[^>]* hidden=""', dom)) >= 40
     assert re.search(r'<dialog id="large"[^>]* open=""', dom)
+
+
+def test_the_map_can_be_walked_without_a_mouse(tmp_path: Path, rows_run: Callable[..., Path]) -> None:
+    page = write_report(rows_run(tmp_path, 40), tmp_path / "page.html").path
+    dom, _ = after_scripts(page)
+    assert re.search(r'<p id="map-told"[^>]*>&nbsp;</p>', dom)
+    press = "const m = document.getElementById('map'); m.focus(); document.title = document.activeElement.id; const told = new Set();"
+    press += "const press = (key) => { m.dispatchEvent(new KeyboardEvent('keydown', {key}));"
+    press += " told.add(document.getElementById('map-told').textContent); };"
+    press += "for (let i = 0; i < 100; i++) press('ArrowLeft'); for (let i = 0; i < 100; i++) press('ArrowRight');"
+    press += "document.documentElement.dataset.told = told.size; document.documentElement.dataset.last = [...told].pop();"
+    dom, console = after_scripts(page, press)
+    assert console == "" and "<title>map</title>" in dom
+    found = re.search(r'data-told="(\d+)"', dom)
+    assert found and int(found[1]) > 10, "arrow keys went through the points and told of each"
+    assert re.search(r'<p id="map-told"[^>]*>\w+: a photo of', dom)
+
+
+def test_no_text_is_wider_than_a_telephone(tmp_path: Path, rows_run: Callable[..., Path]) -> None:
+    page = write_report(rows_run(tmp_path, 40, prompt=lambda i: f"{'word ' * 40}{i}"), tmp_path / "page.html").path
+    widths = "document.body.style.width = '400px';"
+    widths += "const wide = [...document.querySelectorAll('main > section')].filter((s) => s.scrollWidth > 401).map((s) => s.id);"
+    widths += "document.documentElement.dataset.wide = wide.join(' ');"
+    dom, _ = after_scripts(page, widths)
+    assert 'data-wide=""' in dom, re.search(r'data-wide="[^"]*"', dom)

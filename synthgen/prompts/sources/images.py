@@ -40,6 +40,10 @@ class Photographs:
     def __init__(self, paths: tuple[str, ...]) -> None:
         self._paths = paths
 
+    def num_given(self) -> int:
+        """How many photographs there are."""
+        return len(self._paths)
+
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
         """All photographs if no class is wanted, else nothing: nobody has said what they show. `seed` is not used."""
         if not wanted:

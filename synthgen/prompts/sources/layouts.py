@@ -54,6 +54,10 @@ class Layouts:
         self._options = options
         self._paths = list(paths)
 
+    def num_given(self) -> int:
+        """How many images the maps give."""
+        return min(len(self._paths), self._options.limit or len(self._paths)) * len(self._options.domains)
+
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
         """All maps if no single class is wanted, in the order of their names; ids outside the label space raise LabelError."""
         if wanted:

@@ -112,7 +112,8 @@ class LanguageModel:
             try:
                 reply = ask(self._endpoint, asked)
             except NotChatError as error:
-                reply = f"({error})"  # no captions in it, so it counts as a bad reply, when it is read again too
+                # no captions in it, so it counts as a bad reply, when it is read again too; any line would be one
+                reply = "" if options.reply == "lines" else f"({error})"
         else:
             reply = self._local.ask(messages, seed, options.temperature, options.max_tokens)
         self.replies.add(asked, reply)

@@ -1,0 +1,1 @@
+"""The commands, by theme; synthgen.cli puts them together."""

@@ -1,0 +1,93 @@
+"""Arguments that several commands take, shell completion of names, examples under `--help`, and how errors are told."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthgen import storage
+from synthgen.errors import SynthgenError
+
+RUNS = Path("runs")
+
+
+def _recipe_names(incomplete: str) -> list[str]:
+    from synthgen.recipe import shipped_recipes
+
+    return [name for name in shipped_recipes() if name.startswith(incomplete)]
+
+
+def _source_names(incomplete: str) -> list[str]:
+    from synthgen.sources.catalogue import source_names
+
+    return [name for name in source_names() if name.startswith(incomplete)]
+
+
+def _format_names(incomplete: str) -> list[str]:
+    from synthgen.export.catalogue import available
+
+    return [name for name in available() if name.startswith(incomplete)]
+
+
+def _stage_names(incomplete: str) -> list[str]:
+    from synthgen.pipeline import MODULES
+
+    return [name for name in MODULES if name.startswith(incomplete)]
+
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(metavar="RECIPE", help="A shipped recipe (see `synthgen recipes`), or a path with a / or .yaml", autocompletion=_recipe_names),
+]
+ShownRecipe = Annotated[str, typer.Argument(metavar="RECIPE", help="Print this recipe instead of the list", autocompletion=_recipe_names)]
+CheckedRecipes = Annotated[
+    list[str] | None, typer.Argument(metavar="RECIPE", help="Check these instead of the shipped ones", autocompletion=_recipe_names)
+]
+SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="A public dataset of `synthgen sources`", autocompletion=_source_names)]
+ShownSource = Annotated[str, typer.Argument(metavar="SOURCE", help="Tell this one in full", autocompletion=_source_names)]
+FormatName = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="FORMAT",
+        help="coco, coco-panoptic, voc, cityscapes, mmseg, detectron2, yolo-seg, fiftyone, folder, dali-index",
+        autocompletion=_format_names,
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/syn4seg-mini")]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated")]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder that holds run folders; may be a URL: s3://bucket/runs")]
+RunName = Annotated[str, typer.Option("--run", metavar="NAME", help="Name of the run folder; default: the recipe's name", show_default=False)]
+Redo = Annotated[
+    str,
+    typer.Option(
+        "--redo",
+        metavar="STAGE",
+        help="Make this stage and all after it again; old results are kept beside",
+        show_default=False,
+        autocompletion=_stage_names,
+    ),
+]
+
+
+def examples(*lines: str) -> str:
+    """What stands at the end of a command's help. Square brackets are no markup there."""
+    return "\n".join(("Examples:", *(f"  {line}".replace("[", r"\[") for line in lines)))
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """A SynthgenError is one line on stderr and exit code 2; Ctrl-C says how to go on. Anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except SynthgenError as error:
+        typer.echo(f"synthgen: {' '.join(storage.shown(error).splitlines())}", err=True)  # what a library says may have several lines
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        typer.echo("synthgen: stopped; the same command goes on where it stopped", err=True)
+        raise typer.Exit(130) from error

@@ -1,0 +1,66 @@
+"""What one does with a finished dataset: `verify`, `export`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthgen import storage
+from synthgen.commands.arguments import AsJson, FormatName, examples, one_line_errors
+
+commands = typer.Typer()
+PANEL = "Check a dataset and hand it on"  # under which `synthgen --help` shows them
+
+
+@commands.command(
+    rich_help_panel=PANEL, epilog=examples("synthgen verify runs/syn4seg-mini/dataset", "synthgen verify runs/syn4seg-mini/dataset --json")
+)
+def verify(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A finished dataset folder, for example runs/syn4seg-mini/dataset")],
+    as_json: AsJson = False,
+) -> None:
+    """Read everything again and check it: checksums, members, ids, sizes, counts. Exit code 1 if anything is broken."""
+    with one_line_errors():
+        from synthgen.dataset.verify import verify as check
+
+        problems = check(storage.downloaded(dataset))
+        if as_json:
+            told = {"dataset": str(dataset), "whole": not problems, "problems": [dataclasses.asdict(each) for each in problems]}
+            typer.echo(json.dumps(told, indent=1))
+        else:
+            for problem in problems:
+                typer.echo(str(problem))
+            typer.echo(f"{dataset}: {'whole' if not problems else f'{len(problems)} problems'}")
+        if problems:
+            raise typer.Exit(1)
+
+
+@commands.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "synthgen export runs/syn4seg-mini --to coco --out coco_copy",
+        "synthgen export runs/syn4seg-mini/dataset --to mmseg --out mmseg_copy",
+        "synthgen export runs/syn4seg-mini --to yolo-seg --out yolo_copy --json",
+    ),
+)
+def export(
+    source: Annotated[Path, typer.Argument(metavar="RUN_OR_DATASET", help="A run folder, or its finished dataset")],
+    to: FormatName,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder; one that holds anything else is refused")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a finished dataset in another tool's layout; run it again to go on where it stopped."""
+    with one_line_errors():
+        from synthgen.export.run import export as write
+
+        report = write(storage.downloaded(source), to, out)
+        if as_json:
+            return typer.echo(json.dumps(dataclasses.asdict(report), default=str, indent=1))
+        typer.echo(f"{out}: {report.num_samples} samples as {to}" + ("" if report.num_new else ", was whole already"))
+        if report.loss:
+            typer.echo(f"not carried: {report.loss}")
+        typer.echo(f"open: {report.use}")

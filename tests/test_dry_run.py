@@ -1,0 +1,144 @@
+"""`synthgen run RECIPE --dry-run`: what a run would be, told without beginning it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from synthgen import pipeline
+from synthgen.doctor import Gpu, Machine
+from synthgen.dry_run import Plan, dry_run, plan_text
+from synthgen.images import write_image
+from synthgen.models.sizes import clip_of, denoiser_of, parameters_in, sam_of
+from synthgen.recipe import read_recipe
+
+Tiny = Callable[..., Path]
+SETTINGS = ("support.folder=''", "support.drawn={world: objects}", "labels.classes=[bicycle, bus]", "refine.mask_decoder.model=mini/sam")
+
+
+def machine(gpu_gib: float = 0.0, free_gib: float = 500.0, cached: tuple[str, ...] = ()) -> Machine:
+    gpus = (Gpu("NVIDIA H100", gpu_gib),) if gpu_gib else ()
+    return Machine("Linux x86_64", "3.11", 2, free_gib, gpus, {}, False, False, cached, {})
+
+
+def full_size(tmp_path: Path, here: Machine, *more: str) -> Plan:
+    return dry_run(read_recipe("syn4seg", [*SETTINGS, *more]), tmp_path / "run", here)
+
+
+def test_the_full_size_recipe_is_planned_from_what_is_known_of_its_models(tmp_path: Path) -> None:
+    plan = full_size(tmp_path, machine(80))
+    rows = {stage.name: (stage.rows, stage.units) for stage in plan.stages}
+    assert tuple(rows) == tuple(pipeline.MODULES)
+    assert rows == {"prompts": (200, 1), "render": (200, 4), "refine": (200, 4), "score": (200, 4), "filter": (200, 1), "pack": (200, 1)}
+    assert plan.needs_gpu and plan.missing == ()
+    # 28 steps x 2 of 8.06e9 x 4429 + 4 x 38 x 2432 x 4429^2 operations: 2.4e15 an image
+    assert plan.gpu_hours["H100"] == pytest.approx(200 * 2.4e15 / (0.4 * 989e12) / 3600, rel=0.02)
+    assert plan.gpu_hours["A100"] > 3 * plan.gpu_hours["H100"]
+    assert 17 < (plan.gpu_memory_gb or 0) < 24, "the recipe says 24 GB"
+    assert 29 < plan.download_gb < 30
+    embeddings = 200 * (77 + 256) * 4096 * 4 / 1e9
+    assert {stage.name: stage.disk_gb for stage in plan.stages}["prompts"] == pytest.approx(embeddings)
+    assert not list(tmp_path.iterdir()), "a dry run writes nothing"
+
+
+def test_settings_that_cost_more_or_less(tmp_path: Path) -> None:
+    def hours(*more: str) -> float:
+        return full_size(tmp_path, machine(80), *more).gpu_hours["H100"]
+
+    assert hours("render.images_per_prompt=3") == pytest.approx(3 * hours(), rel=0.01)
+    assert hours("render.renderer.steps=14") == pytest.approx(hours() / 2, rel=0.01)
+    assert hours("render.renderer.guidance=1") == pytest.approx(hours() / 2, rel=0.01)
+    assert hours("render.height_px=512", "render.width_px=512") < hours() / 3.5
+
+    def memory(*more: str) -> float:
+        return full_size(tmp_path, machine(80), *more).stages[1].gpu_memory_gb or 0.0
+
+    assert memory("execution.quantise=bnb-nf4") < memory("execution.quantise=fp8") < memory() < memory("execution.dtype=float32")
+    assert memory("execution.offload=sequential") < memory("execution.offload=model") < memory()
+
+
+def test_what_is_missing_is_told_all_at_once(tmp_path: Path) -> None:
+    recipe = read_recipe("syn4seg", ["support.folder=nowhere", "labels.classes=[bicycle, unicorn]"])
+    plan = dry_run(recipe, tmp_path / "run", machine(free_gib=10))
+    missing = "\n".join(plan.missing)
+    for said in ("sam_vit_h_4b8939.pth", "'unicorn'", "no GPU here", "GB are needed, 10.7 GB are free"):
+        assert said in missing, missing
+    assert "missing   no GPU here" in plan_text(plan)
+    small = full_size(tmp_path, machine(12))
+    assert len(small.missing) == 1 and "execution.offload=model" in small.missing[0]
+    cached = ("stabilityai/stable-diffusion-3.5-large", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K")
+    assert full_size(tmp_path, machine(80, cached=cached)).download_gb == 0
+
+
+def test_minis_need_no_gpu_and_unknown_models_are_called_unknown(tmp_path: Path) -> None:
+    plan = dry_run(read_recipe("syn4seg-mini"), tmp_path / "run", machine())
+    assert not plan.needs_gpu and plan.missing == () and plan.gpu_hours == {}
+    assert 280 * 0.2 < (plan.core_hours or 0) * 3600 < 280 * 0.8, "measured: 0.375 s an image"
+    assert "of one CPU core" in plan_text(plan)
+    strange = full_size(tmp_path, machine(80), "render.renderer.model=nobody/nothing", "prompts.embedder.model=nobody/nothing")
+    assert strange.gpu_memory_gb is None and strange.gpu_hours == {} and "unknown" in plan_text(strange)
+
+
+def test_photographs_and_lists_count_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "photos" / f"{number}.png")
+    settings = (f"prompts.source.folder={tmp_path / 'photos'}", "support.drawn={world: objects}", "support.folder=''", "labels.space=objects")
+    plan = dry_run(read_recipe("label-photos", settings), tmp_path / "run", machine())
+    assert [stage.rows for stage in plan.stages] == [3] * 6
+    assert plan.download_gb == 0, "photographs need no text encoder"
+    (tmp_path / "list.txt").write_text("a bus\na bicycle\n")
+    listed = full_size(tmp_path, machine(80), f"prompts.source={{name: file, path: '{tmp_path / 'list.txt'}'}}")
+    assert listed.stages[1].rows == 2 and "as the source gives them" in listed.what
+
+
+def test_the_command_tells_what_a_finished_run_already_has(cli: Any, tiny: Tiny, finished: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*"))
+    told = cli("run", tiny(), "--dry-run", "--json")
+    assert told.exit_code == 0, told.output
+    stages = {stage["name"]: stage for stage in json.loads(told.stdout)["stages"]}
+    assert stages["render"]["units_done"] == len(pipeline.stages(finished)["render"].units())
+    assert stages["prompts"]["rows"] == 12
+    assert sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*")) == before
+    other = cli("run", tiny(seed=6), "--dry-run")
+    assert other.exit_code == 1 and "missing   " in other.stdout and "seed" in other.stdout
+    assert len(other.stdout.splitlines()) < 25
+    assert cli("run", tiny(support__folder="nowhere"), "--dry-run").exit_code == 1
+
+
+def test_sizes_of_local_folders_are_read(tmp_path: Path) -> None:
+    mini = denoiser_of("mini/objects")
+    assert mini is not None
+    assert (mini.layers, mini.width, mini.token_px, mini.t5, mini.download_gb) == (6, 192, 8, 0.0, 0.0)
+    assert 5e6 < mini.transformer < 10e6
+    assert denoiser_of(str(tmp_path)) is None and denoiser_of("nobody/nothing") is None
+    for name, shape in (("a.safetensors", (2, 3)), ("b.safetensors", (5,))):
+        save_file({name: np.zeros(shape, np.float32)}, tmp_path / name)
+    save_file({"a.safetensors": np.zeros((2, 3), np.float16)}, tmp_path / "a.fp16.safetensors")
+    (tmp_path / "damaged.safetensors").write_bytes(b"\x04")
+    assert parameters_in(tmp_path) == 11, "the same weights in two precisions count once"
+    sam, clip = sam_of("mini/sam", "mini"), clip_of("mini/clip")
+    assert sam and clip and sam.parameters < 2e6 and clip.parameters < 5e6
+    assert sam_of("sam_vit_h_4b8939.pth", "vit_h") and clip_of("nobody/nothing") is None
+
+
+def test_listed_sizes_are_those_of_the_published_configurations() -> None:
+    import torch
+    from diffusers import SD3Transformer2DModel
+
+    from benchmarks.wiring import SD35_LARGE
+
+    listed = denoiser_of("stabilityai/stable-diffusion-3.5-large")
+    assert listed is not None
+    with torch.device("meta"):
+        counted = sum(weight.numel() for weight in SD3Transformer2DModel(**SD35_LARGE).parameters())
+    assert listed.transformer == pytest.approx(counted, rel=1e-4)
+    assert listed.width == SD35_LARGE["num_attention_heads"] * SD35_LARGE["attention_head_dim"] and listed.layers == SD35_LARGE["num_layers"]
+    assert dataclasses.replace(listed).operations(1024, 1024, 333) == pytest.approx(4.3e13, rel=0.05)
