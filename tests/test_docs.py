@@ -181,7 +181,7 @@ def why_no_command(tokens: list[str]) -> str:
         return ""  # the shell's own
     command: Any = COMMANDS[tokens[0]]
     rest = tokens[1:]
-    while rest and hasattr(command, "commands"):
+    while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
         if rest[0] not in command.commands:
             return f"{command.name or tokens[0]} has no command {rest[0]}"
         command = command.commands[rest.pop(0)]

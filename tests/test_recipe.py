@@ -223,7 +223,9 @@ def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) ->
     """Flip each setting of the recipe; some stage must notice, or be one of those that only the card tells."""
     told_only = {"name", "title", "pack.card", "pack.license", "pack.license_name", "pack.license_link"}
     told_only |= {"pack.creator", "pack.url", "pack.date_published"}
-    others = {"prompts.dedup": "indexed", "pack.date_published": "2020-02-02"}  # where only some values are allowed
+    told_only |= {"pack.c2pa.certificate", "pack.c2pa.private_key", "pack.c2pa.algorithm"}  # they count if pack.mark is c2pa
+    others = {"prompts.dedup": "indexed", "support.limit": 5, "pack.date_published": "2020-02-02"}  # where only some values are allowed
+    others |= {"pack.mark": "none", "pack.c2pa.algorithm": "es384"}
     path = str(tiny(labels__classes=["disc", "bar"]))
     before = read_recipe(path)
     stages = {name: pipeline.settings(before, name) for name in pipeline.MODULES}
