@@ -33,6 +33,10 @@ MEANING = {
     "minis/controlnet_ratio": "mini ControlNet: a segmenter's mIoU on generated over that on drawn scenes",
     "minis/sam_box_miou": "mini SAM: IoU from ground-truth boxes, objects over 1 % of the image",
     "minis/clip_top1_of_64": "mini CLIP: the right caption is the best of 64",
+    "engine/kills": "processes killed (SIGKILL) at random points of every stage: one process, two workers, accelerate with two ranks, Ray",
+    "engine/kills_identical": "... runs that end with the bytes of an undisturbed one",
+    "engine/overhead_cpu": "render time that is not denoiser, VAE or text encoder",
+    "refine/sam_speedup": "batched SAM boundaries against SamPredictor region by region, equal masks",
     "verify/fuzz_cases": "datasets damaged in 16 ways, from a flipped bit to a decompression bomb",
     "verify/fuzz_found": "... that `synthgen verify` calls broken; it raised nothing and wrote nothing",
 }
