@@ -69,9 +69,9 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2)
     train: int = 4000
     held_out: int = 400
-    images_per_class: int = 20
+    images_per_class: int = 50
     base_steps: int = 1500
-    novel_steps: int = 250
+    novel_steps: int = 400
     # as all few-shot work does: a frozen network is only as good as what it has seen before
     encoder: str = "tu-tf_efficientnet_lite0"
     encoder_weights: str = "package"
