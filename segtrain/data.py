@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from segtrain.augment import augment
-from segtrain.config import TrainConfig
+from segtrain.config import LoopConfig, TrainConfig
 from segtrain.errors import ConfigError, SegtrainError
 from segtrain.labels import LabelSpace, read_label_space
 from segtrain.open_source import brings_label_space, open_source
@@ -102,22 +102,10 @@ def epoch_order(group_sizes: tuple[int, ...], window: int, key: tuple[int, ...])
     return np.concatenate([rng.permutation(order[start : start + window]) for start in range(0, len(order), window)])
 
 
-class Mixture(Dataset):
-    """Batches of several sources in a fixed mix."""
+class StepBatches(Dataset):
+    """Item `step` is the batch of that optimiser step, or the error that reading it raised: a worker process hands it over whole."""
 
-    def __init__(self, sources: Sequence[Source], label_space: LabelSpace, config: TrainConfig) -> None:
-        """Raises ConfigError if a source would give no sample at all."""
-        self._sources, self._label_space, self._config = sources, label_space, config
-        self._mix = mix(shares(sources, config), config.steps, config.batch_size)
-        per_step = np.stack([(self._mix == number).sum(axis=1) for number in range(len(sources))], axis=1)
-        self._before = np.concatenate([np.zeros((1, len(sources)), dtype=np.int64), np.cumsum(per_step, axis=0)])
-        self._order = functools.lru_cache(maxsize=4 * len(sources))(self._epoch_order)
-        for source, count in zip(sources, self.planned_counts, strict=True):
-            if not count:
-                raise ConfigError(
-                    f"{source.path}: gives none of the {self._mix.size} samples of {config.steps} steps x {config.batch_size}: "
-                    "raise its --ratio or --steps, or leave the source out"
-                )
+    _config: LoopConfig
 
     def __len__(self) -> int:
         return self._config.steps
@@ -127,6 +115,34 @@ class Mixture(Dataset):
             return self._batch(step)
         except SegtrainError as error:
             return error
+
+    def _batch(self, step: int) -> Batch:
+        raise NotImplementedError
+
+
+def drawn_before(mixed: np.ndarray, num_sources: int) -> np.ndarray:
+    """(steps, batch) source numbers -> (steps + 1, num_sources): how many samples each source has given before a step; the last row is the total."""
+    per_step = np.stack([(mixed == number).sum(axis=1) for number in range(num_sources)], axis=1)
+    return np.concatenate([np.zeros((1, num_sources), dtype=np.int64), np.cumsum(per_step, axis=0)])
+
+
+class Mixture(StepBatches):
+    """Batches of several sources in a fixed mix."""
+
+    _config: TrainConfig
+
+    def __init__(self, sources: Sequence[Source], label_space: LabelSpace, config: TrainConfig) -> None:
+        """Raises ConfigError if a source would give no sample at all."""
+        self._sources, self._label_space, self._config = sources, label_space, config
+        self._mix = mix(shares(sources, config), config.steps, config.batch_size)
+        self._before = drawn_before(self._mix, len(sources))
+        self._order = functools.lru_cache(maxsize=4 * len(sources))(self._epoch_order)
+        for source, count in zip(sources, self.planned_counts, strict=True):
+            if not count:
+                raise ConfigError(
+                    f"{source.path}: gives none of the {self._mix.size} samples of {config.steps} steps x {config.batch_size}: "
+                    "raise its --ratio or --steps, or leave the source out"
+                )
 
     @property
     def planned_counts(self) -> list[int]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from segtrain.augment import augment
-from segtrain.data import Batch, mix
-from segtrain.errors import ConfigError, SegtrainError
+from segtrain.data import Batch, StepBatches, drawn_before, mix
+from segtrain.errors import ConfigError
 from segtrain.few_shot.config import NovelConfig
 from segtrain.few_shot.shots import Place, base_shots
 from segtrain.labels import LabelSpace
@@ -23,8 +23,10 @@ REAL, SYNTHETIC, BASE = 0, 1, 2
 _ORDER, _AUGMENTATION = 5, 6
 
 
-class Episodes:
+class Episodes(StepBatches):
     """Item `step` has the novel images of its pairs first and then their base images, so a batch is 2 * batch_size images."""
+
+    _config: NovelConfig
 
     def __init__(
         self,
@@ -44,22 +46,12 @@ class Episodes:
         share = 1 / (1 + config.synthetic_ratio) if synthetic[1] else 1.0
         kinds = (REAL, SYNTHETIC) if synthetic[1] else (REAL,)
         self._mix = mix(np.array([share, 1 - share])[: len(kinds)], config.steps, config.batch_size)
-        per_step = np.stack([(self._mix == kind).sum(axis=1) for kind in (REAL, SYNTHETIC)], axis=1)
-        self._before = np.concatenate([np.zeros((1, 2), dtype=np.int64), np.cumsum(per_step, axis=0)])
+        self._before = drawn_before(self._mix, len((REAL, SYNTHETIC)))
         # The very first draw is always a real one.
         if synthetic[1] and not self._before[-1, SYNTHETIC]:
             raise ConfigError(f"synthetic_ratio {config.synthetic_ratio}: the synthetic images give none of {self._mix.size} novel images: raise it")
         self._epoch = functools.lru_cache(maxsize=4)(self._base_of_epoch)
         self._order = functools.lru_cache(maxsize=8)(self._novel_order)
-
-    def __len__(self) -> int:
-        return self._config.steps
-
-    def __getitem__(self, step: int) -> Batch | SegtrainError:
-        try:
-            return self._batch(step)
-        except SegtrainError as error:
-            return error
 
     @property
     def planned_counts(self) -> list[int]:
