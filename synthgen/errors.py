@@ -48,6 +48,12 @@ class DatasetError(SynthgenError):
     """A finished dataset that is broken."""
 
 
+def in_one_line(error: BaseException, most: int = 300) -> str:
+    """What a library says, in one line of at most `most` characters; the error's type if it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'classes'?` for a word that is nearly a known one, else an empty text."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -21,8 +21,8 @@ def temporary_beside(path: Path) -> Path:
 
 
 def host_name() -> str:
-    """This machine's name, without the dots of a domain."""
-    return socket.gethostname().partition(".")[0] or "localhost"
+    """This machine's full name, its dots as dashes: the parts of a hidden file's name are told apart by dots."""
+    return socket.gethostname().replace(".", "-") or "localhost"
 
 
 def write_bytes(data: bytes, path: Path, way_out: str = _WAY_OUT) -> None:

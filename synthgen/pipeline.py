@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from synthgen import runner, storage
+from synthgen import leases, runner, storage
 from synthgen.engines import accelerate, events, local, ray, retry
 from synthgen.errors import RunError, StorageError
 from synthgen.models.devices import use_threads
@@ -114,7 +114,7 @@ def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterat
         raise RunError(f"{run}: the stage {stage.reads.name!r} {how}; run `synthgen {verb}` first, or `synthgen run` for all stages")
     if accelerate.rank() == 0:
         runner.claim(stage, settings(recipe, name), functools.partial(plan, recipe, stage))
-        runner.sweep(stage)
+        leases.sweep(stage.folder)
         _plan_rows_made_since(recipe, stage)
     if accelerate.is_launched():
         accelerate.wait_for_all()
@@ -142,7 +142,8 @@ def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterat
                 else:
                     yield Progress(name, unit.name, done, len(everything), made, refused)
             missing_units = left
-            work.again, work.forced = True, frozenset(unit.name for unit in runner.wait_for_others(stage, left))
+            given_up = leases.wait_for_others(stage.folder, [unit.name for unit in left], stage.has)
+            work.again, work.forced = True, frozenset(given_up)
     finally:
         _built.cache_clear()  # the next stage's models need the memory
         _planned.cache_clear()
@@ -220,7 +221,7 @@ class Work:
         storage.fetch_units(stage.folder, [unit.name])
         if stage.is_done(unit):  # another launch, or a worker that was lost after it
             return stage.counts(unit)
-        if unit.name not in self.forced and runner.is_taken(stage, unit):
+        if unit.name not in self.forced and leases.is_taken(stage.folder, unit.name):
             return LEFT
         began = time.monotonic()
         processor = _built(self.recipe.model_dump_json(), self.run, self.name)

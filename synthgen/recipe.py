@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from synthgen.backends import check_options
-from synthgen.errors import RecipeError, did_you_mean
+from synthgen.errors import RecipeError, did_you_mean, in_one_line
 from synthgen.shipped import shipped_folder
 
 Cosine = Annotated[float, Field(ge=-1, le=1)]
@@ -238,7 +238,7 @@ def read_recipe(name_or_path: str, overrides: tuple[str, ...] | list[str] = ()) 
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        raise RecipeError(f"{path}: cannot be read as YAML: {in_one_line(error)}") from error
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
     for override in overrides:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.errors import RunError
+from synthgen.errors import RunError, in_one_line
 from synthgen.records import plain_value, rows_of, schema_of
 
 GROUP_ROWS = 1024  # of a parquet row group: what is written and read at once
@@ -190,4 +190,4 @@ def group_sizes(path: Path) -> list[int]:
 
 def damaged(path: Path, error: Exception) -> str:
     """The line about a damaged file of a unit."""
-    return f"{path}: is damaged ({' '.join(str(error).split())[:120]}); move the unit folder {path.parent} away and run the same command again"
+    return f"{path}: is damaged ({in_one_line(error, 120)}); move the unit folder {path.parent} away and run the same command again"

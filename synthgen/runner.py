@@ -13,25 +13,23 @@ from __future__ import annotations
 
 import array
 import collections
-import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
 import shutil
-import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.compute as pc
 
-from synthgen import storage
+from synthgen import leases, storage
 from synthgen.errors import RunError, StorageError
-from synthgen.files import is_alive, write_bytes
+from synthgen.files import write_bytes
 from synthgen.records import Rejected
 from synthgen.rows import RowWriter, StoredRows, damaged, group_sizes
 
@@ -40,8 +38,6 @@ REJECTED = "rejected.parquet"
 CLAIM = "stage.json"
 SECONDS = "seconds.txt"
 FAILED = "failed"  # reason of a row that raised an error each time; `synthgen retry --failed` takes these again
-LEASE_S = 120.0  # scratch of another machine in which nothing has changed for so long is given up
-POLL_S = 0.2
 
 
 class Stage(Protocol):
@@ -99,7 +95,11 @@ class StageRun:
         return (self.folder / CLAIM).is_file()
 
     def is_done(self, unit: Unit) -> bool:
-        return (self.folder / unit.name / MANIFEST).is_file()
+        return self.has(unit.name)
+
+    def has(self, unit: str) -> bool:
+        """Whether the unit of this name is done."""
+        return (self.folder / unit / MANIFEST).is_file()
 
     def missing(self) -> list[Unit]:
         """Units without a manifest, in order."""
@@ -278,7 +278,7 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any] 
     """
     began = time.monotonic()
     final = stage.folder / unit.name
-    temporary = stage.folder / f".{unit.name}.{socket.gethostname()}.{os.getpid()}"
+    temporary = leases.scratch_beside(final)
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # our own, from an earlier try of this process
         temporary.mkdir()
@@ -307,71 +307,6 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any] 
     return made.num_rows, refused.num_rows
 
 
-def sweep(stage: StageRun) -> None:
-    """Remove the hidden half-made units of dead processes of this machine. Finished units are never touched."""
-    host = socket.gethostname()
-    for entry in stage.folder.glob(f".*.{host}.*"):
-        pid = entry.name.rpartition(".")[2]
-        if pid.isdigit() and not is_alive(int(pid)):
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    entry.unlink()
-
-
-def is_taken(stage: StageRun, unit: Unit) -> bool:
-    """Whether another process has scratch of this unit: it is at work on it, or has died on a machine that cannot be seen from here."""
-    return bool(_leases(stage, [unit]))
-
-
-def wait_for_others(stage: StageRun, units: Sequence[Unit], lease_s: float = LEASE_S) -> list[Unit]:
-    """Wait for units that others have taken. Returns those whose lease has ended without a result: the holder is gone, or has left its scratch
-    unchanged for `lease_s`. Ages are this process's own monotonic time, so no clock of any machine matters.
-    """
-    seen: dict[Path, tuple[Any, float]] = {}
-    while True:
-        left = [unit for unit in units if not stage.is_done(unit)]
-        now = time.monotonic()
-        leases = _leases(stage, left)
-        for path in leases:
-            found = _signature(path)
-            if path not in seen or seen[path][0] != found:
-                seen[path] = found, now
-        held = {_unit_of(path) for path in leases if now - seen[path][1] < lease_s}
-        if not left or any(unit.name not in held for unit in left):
-            return [unit for unit in left if unit.name not in held]
-        time.sleep(POLL_S)
-
-
-def _leases(stage: StageRun, units: Collection[Unit]) -> list[Path]:
-    """Scratch of these units that is neither this process's nor a dead process's of this machine."""
-    names = {unit.name for unit in units}
-    host = socket.gethostname()
-    found = []
-    with os.scandir(stage.folder) as entries:
-        for entry in entries:
-            unit, _, holder = entry.name[1:].partition(".")
-            machine, _, pid = holder.rpartition(".")
-            if not entry.name.startswith(".") or unit not in names or not pid.isdigit():
-                continue
-            if machine != host or (int(pid) != os.getpid() and is_alive(int(pid))):
-                found.append(stage.folder / entry.name)
-    return found
-
-
-def _unit_of(scratch: Path) -> str:
-    return scratch.name[1:].partition(".")[0]
-
-
-def _signature(scratch: Path) -> Any:
-    """Changes when a file of the scratch is made or grows."""
-    try:
-        return sorted((entry.name, entry.stat().st_size) for entry in os.scandir(scratch))
-    except OSError:
-        return None
-
-
 def seconds(stage: StageRun) -> float:
     """Working time of the finished units, added up."""
     return sum(_seconds(stage.folder / unit.name / SECONDS) for unit in stage.units() if stage.is_done(unit))
@@ -396,7 +331,7 @@ def write_text(text: str, path: Path) -> None:
 
 def _write_first(text: str, path: Path) -> bool:
     """Write whole, unless the file is there: of several writers exactly one wins. Raises StorageError as `write_text` does."""
-    candidate = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    candidate = leases.scratch_beside(path)
     write_text(text, candidate)
     try:
         os.link(candidate, path)
@@ -479,7 +414,7 @@ def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _has_begun(stage: StageRun) -> bool:
     """Whether anything has come of a claim: a unit, or scratch that may be a living process's."""
-    sweep(stage)
+    leases.sweep(stage.folder)
     # a hidden file is what an interrupted unit keeps for the next try (a language model's replies): nothing has come of it yet
     names = (name for name in storage.names(stage.folder) if name != CLAIM and not name.startswith("."))
     return any(entry.is_dir() for entry in stage.folder.iterdir()) or any(names)

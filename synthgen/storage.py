@@ -25,7 +25,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from synthgen.errors import StorageError
+from synthgen.errors import StorageError, in_one_line
 from synthgen.files import host_name, is_alive, write_bytes
 
 LAST = "manifest.parquet"  # of a unit; `index.json` of a dataset is written last by its maker
@@ -112,11 +112,9 @@ def attach(root: Path, url: str) -> None:
         core = importlib.import_module("fsspec.core")
         files, place = core.url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
-        raise StorageError(f"{missing} ({' '.join(str(error).split())})") from error
+        raise StorageError(f"{missing} ({in_one_line(error)})") from error
     except ValueError as error:
-        raise StorageError(
-            f"{url}: no such kind of storage ({' '.join(str(error).split())}); s3://, gs:// and az:// are some that fsspec has"
-        ) from error
+        raise StorageError(f"{url}: no such kind of storage ({in_one_line(error)}); s3://, gs:// and az:// are some that fsspec has") from error
     root.mkdir(parents=True, exist_ok=True)
     _stores[root] = Store(url, root, files, place.rstrip("/"))
 
@@ -308,7 +306,7 @@ def _told(store: Store) -> Iterator[None]:
     except StorageError:
         raise
     except _faults() as error:
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        why = in_one_line(error)
         if isinstance(error, FileNotFoundError):
             if not _NO_BUCKET.search(why):
                 raise

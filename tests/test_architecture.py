@@ -22,7 +22,7 @@ HEAVY = ("torch", "torchvision", "diffusers", "transformers", "accelerate", "ope
 FLOORS = (
     ("errors", "records", "shipped"),
     ("files", "rows"),
-    ("storage",),
+    ("storage", "leases"),
     ("labels", "images", "backends", "runner"),
     ("recipe", "engines"),
     ("models", "sources", "dataset", "minis.world"),

@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen import runner
+from synthgen import leases, runner
 from synthgen.errors import RunError, StorageError
+from synthgen.files import host_name
 from synthgen.records import Rejected, write_rows
 from synthgen.runner import StageRun, Unit
 
@@ -280,11 +280,11 @@ def test_claim_with_other_settings_names_the_setting_both_values_and_the_ways_ou
 
 def test_claim_of_which_nothing_has_come_binds_nobody(stage: StageRun) -> None:
     other = [Unit("00000", 0, 2), Unit("00001", 2, 4)]
-    (stage.folder / f".00000.{socket.gethostname()}.{dead_pid()}").mkdir()
+    (stage.folder / f".00000.{host_name()}.{dead_pid()}").mkdir()
     assert not runner.check(stage, {"loud": False})
     runner.claim(stage, {"loud": False}, lambda: other)
     assert stage.units() == other and stage.claim()["settings"] == {"loud": False}
-    (stage.folder / f".00000.{socket.gethostname()}.{os.getpid()}").mkdir()  # somebody is at it
+    (stage.folder / f".00000.{host_name()}.{os.getpid()}").mkdir()  # somebody is at it
     with pytest.raises(RunError, match="this run was made with loud = False, the recipe now says True"):
         runner.check(stage, {"loud": True})
 
@@ -349,7 +349,7 @@ def test_sweep_removes_the_scratch_of_dead_processes_only(stage: StageRun) -> No
     runner.run_unit(stage, UNIT, Shout(), WORDS)
     finished = contents(stage.folder)
     gone = dead_pid()
-    host = socket.gethostname()
+    host = host_name()
     names = {
         f".00001.{host}.{gone}": False,
         f".00002.{host}.{os.getpid()}": True,
@@ -360,7 +360,7 @@ def test_sweep_removes_the_scratch_of_dead_processes_only(stage: StageRun) -> No
     for name in names:
         (stage.folder / name).mkdir()
         (stage.folder / name / "w9.txt").write_text("half made")
-    runner.sweep(stage)
+    leases.sweep(stage.folder)
     assert {name: (stage.folder / name / "w9.txt").exists() for name in names} == names
     for name in names:
         if names[name]:

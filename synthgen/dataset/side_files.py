@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from synthgen.dataset.index import Index, SampleEntry
 from synthgen.dataset.metadata import FIELDS, MAX_JSON_BYTES
-from synthgen.errors import DatasetError
+from synthgen.errors import DatasetError, in_one_line
 
 CROISSANT_FILE = "croissant.json"
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), tuple[str, ...]: pa.list_(pa.string())}
@@ -75,7 +75,7 @@ def read_table(path: Path, num_rows: int) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = pq.read_table(path, page_checksum_verification=True).to_pylist()
         return rows
     except (OSError, pa.ArrowException, ValueError, LookupError, TypeError) as error:
-        raise DatasetError(f"cannot be read as parquet ({' '.join(str(error).split())})") from error
+        raise DatasetError(f"cannot be read as parquet ({in_one_line(error)})") from error
 
 
 def wids_bytes(index: Index, split: str) -> bytes:

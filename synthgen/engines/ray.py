@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from synthgen.errors import RecipeError, RunError
+from synthgen.errors import RecipeError, RunError, in_one_line
 from synthgen.runner import Unit
 
 LOOK_S = 5.0  # how often the size of the cluster is looked at
@@ -105,7 +105,7 @@ def _started(options: Options) -> Any:
         try:
             ray.init(address=options.address or "local", log_to_driver=False, logging_level="ERROR", **local)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            why = " ".join(str(error).split())[:160]
+            why = in_one_line(error, 160)
             raise RunError(f"execution.ray.address {options.address!r}: no Ray there ({why}); start one with `ray start --head`") from error
     return ray
 

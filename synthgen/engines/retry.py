@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen import runner
-from synthgen.errors import ModelError, RunError, StorageError
+from synthgen.errors import ModelError, RunError, StorageError, in_one_line
 from synthgen.records import Rejected
 from synthgen.runner import FAILED, Stage, StageRun, Unit
 
@@ -150,4 +150,4 @@ def _refuse_lost_gpu(stage: StageRun, unit: Unit, error: Exception) -> None:
 
 
 def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MOST_DETAIL]
+    return f"{type(error).__name__}: {in_one_line(error, MOST_DETAIL)}"[:MOST_DETAIL]

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from synthgen.errors import ModelError
+from synthgen.errors import ModelError, in_one_line
 
 ATTENTION = {
     "flash": "flash", "flash3": "_flash_3", "sage": "sage", "xformers": "xformers", "flex": "flex",
@@ -88,7 +88,7 @@ def _attend(model: Any, name: str, device: Any) -> None:
     try:
         attention_dispatch._check_attention_backend_requirements(backend)
     except (RuntimeError, ImportError) as error:
-        raise ModelError(f"execution.attention={name}: {' '.join(str(error).split())}; or use auto") from error
+        raise ModelError(f"execution.attention={name}: {in_one_line(error)}; or use auto") from error
     model.set_attn_processor(JointAttention(backend))
 
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from synthgen.errors import ModelError
+from synthgen.errors import ModelError, in_one_line
 
 HUB_PREFIX = "hf-hub:"
 MINI_PREFIX = "mini/"
@@ -79,12 +79,7 @@ def hub_error(model: str, error: BaseException) -> ModelError:
     elif "RepositoryNotFound" in kinds or "RevisionNotFound" in kinds or "HFValidation" in kinds or "404" in words:
         why = f"is not on the Hub under this id (a private one needs HF_TOKEN); check the spelling, {local}"
     elif "EntryNotFound" in kinds:
-        why = f"lacks a file that this backend needs ({_short(error)}); use a model of the right kind"
+        why = f"lacks a file that this backend needs ({in_one_line(error, 160)}); use a model of the right kind"
     else:
-        why = f"cannot be loaded ({_short(error)}); check that it is of the kind that this backend reads"
+        why = f"cannot be loaded ({in_one_line(error, 160)}); check that it is of the kind that this backend reads"
     return ModelError(f"model {model!r} {why}")
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -14,7 +14,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from synthgen.errors import RecipeError
+from synthgen.errors import RecipeError, in_one_line
 from synthgen.recipe import C2pa, Recipe
 from synthgen.records import Sample
 
@@ -83,7 +83,7 @@ def signer(keys: C2pa) -> Callable[[bytes, str, str, str], bytes]:
 
     def told(error: Exception) -> RecipeError:
         where = f"pack.c2pa.certificate {keys.certificate!r}, private_key {keys.private_key!r}"
-        return RecipeError(f"{where}: cannot sign with {keys.algorithm} ({' '.join(str(error).split())[:200]})")
+        return RecipeError(f"{where}: cannot sign with {keys.algorithm} ({in_one_line(error)})")
 
     # without this every image carries a thumbnail of itself
     context = c2pa.Context(settings=c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}}))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from synthgen.errors import ModelError
+from synthgen.errors import ModelError, in_one_line
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.weights import loading, resolve
 
@@ -29,7 +29,7 @@ class LocalChat:
                 self._tokenizer = AutoTokenizer.from_pretrained(place, **gguf)
                 self._model = AutoModelForCausalLM.from_pretrained(place, dtype=torch_dtype(execution, self._device), **gguf)
         except ImportError as error:  # transformers asks for gguf only when it is needed
-            raise ModelError(f"model {model!r}: {' '.join(str(error).split())[:160]}; install what it names (`pip install gguf`)") from error
+            raise ModelError(f"model {model!r}: {in_one_line(error, 160)}; install what it names (`pip install gguf`)") from error
         if self._tokenizer.chat_template is None:
             raise ModelError(f"model {model!r}: has no chat template; use an instruction-tuned model")
         self._model.to(self._device).eval()

@@ -16,6 +16,7 @@ import numpy as np
 from synthgen.errors import RunError
 from synthgen.records import Rejected, seed_of
 from synthgen.report.run_rows import Row
+from synthgen.rows import damaged
 
 MAX_POINTS = 2500
 """More points are a blot, and the covariance of 2500 vectors is a matter of seconds."""
@@ -120,8 +121,7 @@ def _vectors(run: Path, rows: list[Row]) -> np.ndarray:
                     if row["embedding_file"] == name:
                         found[row["key"]] = file.get_tensor(f"{row['key']}.pooled")
         except (SafetensorError, OSError) as error:
-            why = " ".join(str(error).split())[:120]
-            raise RunError(f"{path}: is damaged ({why}); move the unit folder {path.parent} away and run the same command again") from error
+            raise RunError(damaged(path, error)) from error
     vectors = np.stack([found[row["key"]] for row in rows]).astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -15,10 +15,11 @@ import yaml
 from pydantic import ValidationError
 
 from synthgen import pipeline, runner
-from synthgen.errors import RunError
+from synthgen.errors import RunError, in_one_line
 from synthgen.labels import LabelSpace, read_label_space
 from synthgen.recipe import Recipe
 from synthgen.records import Rejected
+from synthgen.rows import damaged
 from synthgen.runner import StageRun
 
 Row = dict[str, Any]
@@ -87,7 +88,7 @@ def read_run(run: Path) -> RunRows:
     except FileNotFoundError as error:
         raise RunError(f"{run}: is not a run folder (no {pipeline.LOCK}); runs lie in runs/ by default") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise RunError(f"{lock}: cannot be read ({' '.join(str(error).split())[:160]}); run the recipe again to write it anew") from error
+        raise RunError(f"{lock}: cannot be read ({in_one_line(error, 160)}); run the recipe again to write it anew") from error
     begun = {name: stage for name, stage in pipeline.stages(run).items() if stage.is_claimed()}
     rows = {name: _rows(begun[name], columns) if name in begun else [] for name, columns in COLUMNS.items()}
     facts = tuple(_facts(stage) for stage in begun.values())
@@ -126,8 +127,7 @@ def _rows(stage: StageRun, columns: tuple[str, ...]) -> list[Row]:
         try:
             found += pq.read_table(path, columns=list(columns), page_checksum_verification=True).select(columns).to_pylist()
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            why = " ".join(str(error).split())[:120]
-            raise RunError(f"{path}: is damaged ({why}); move the unit folder {path.parent} away and run the same command again") from error
+            raise RunError(damaged(path, error)) from error
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from synthgen.errors import InputError, did_you_mean
+from synthgen.errors import InputError, did_you_mean, in_one_line
 
 _FOLDER = Path(__file__).resolve().parent
 FOLDER = "folder"
@@ -86,4 +86,4 @@ def read_source(name: str) -> Source:
     try:
         return Source.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a description of a source ({' '.join(str(error).split())[:160]})") from error
+        raise InputError(f"{path}: not a description of a source ({in_one_line(error, 160)})") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,9 +15,10 @@ import pytest
 from doubles.processes import environment
 from doubles.runs import digest, whole_run
 
-from synthgen import pipeline, runner
+from synthgen import leases, pipeline, runner
 from synthgen.engines.events import read_events
 from synthgen.errors import RunError
+from synthgen.files import host_name
 from synthgen.recipe import read_recipe
 from synthgen.records import Rejected
 from synthgen.runner import StageRun, Unit
@@ -90,17 +90,21 @@ def test_a_file_system_without_links_has_a_first_plan_too(tmp_path: Path, monkey
     assert stage.units() == UNITS and [path.name for path in stage.folder.iterdir()] == [runner.CLAIM]
 
 
+def waited(stage: StageRun, *units: Unit, lease_s: float = leases.LEASE_S) -> list[str]:
+    return leases.wait_for_others(stage.folder, [unit.name for unit in units], stage.has, lease_s)
+
+
 def test_what_another_has_taken_is_left_until_its_lease_ends(stage: StageRun) -> None:
     scratch = elsewhere(stage, UNITS[1])
-    (stage.folder / f".{UNITS[2].name}.{socket.gethostname()}.{os.getpid()}").mkdir()  # this process's own
-    assert [runner.is_taken(stage, unit) for unit in UNITS] == [False, True, False]
-    assert runner.wait_for_others(stage, [UNITS[1], UNITS[0]]) == [UNITS[0]], "what is free can be done at once"
+    (stage.folder / f".{UNITS[2].name}.{host_name()}.{os.getpid()}").mkdir()  # this process's own
+    assert [leases.is_taken(stage.folder, unit.name) for unit in UNITS] == [False, True, False]
+    assert waited(stage, UNITS[1], UNITS[0]) == [UNITS[0].name], "what is free can be done at once"
 
     os.utime(scratch, (4e9, 4e9))  # its clock is a hundred years ahead: ages are measured here
-    assert runner.wait_for_others(stage, [UNITS[1]], lease_s=0.3) == [UNITS[1]]
+    assert waited(stage, UNITS[1], lease_s=0.3) == [UNITS[1].name]
 
     scratch.rmdir()
-    assert runner.wait_for_others(stage, [UNITS[1]]) == [UNITS[1]]
+    assert waited(stage, UNITS[1]) == [UNITS[1].name]
 
 
 def test_a_lease_lasts_as_long_as_files_come(stage: StageRun) -> None:
@@ -120,7 +124,7 @@ def test_a_lease_lasts_as_long_as_files_come(stage: StageRun) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert runner.wait_for_others(stage, [UNITS[1]], lease_s=0.6) == [], "it was done by the other"
+    assert waited(stage, UNITS[1], lease_s=0.6) == [], "it was done by the other"
     stop.set()
     thread.join()
 

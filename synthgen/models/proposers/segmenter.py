@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from synthgen.errors import LabelError, ModelError
+from synthgen.errors import LabelError, ModelError, in_one_line
 from synthgen.images import IGNORE
 from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import ProposalRequest, Prototypes, SupportShot
@@ -126,7 +126,7 @@ def load_segmenter(folder: Path) -> tuple[Any, dict[str, Any]]:
             network = PopNetwork(network, *pop)
         network.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        text = " ".join(str(error).split())[:200]
+        text = in_one_line(error)
         raise ModelError(f"{folder}: config.json and model.safetensors do not give a segmenter: {text}") from error
     return network.float().eval().requires_grad_(False), own
 

@@ -38,7 +38,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from synthgen.errors import InputError, RecipeError
+from synthgen.errors import InputError, RecipeError, in_one_line
 from synthgen.labels import Label, LabelSpace
 from synthgen.prompts.bank import Candidate
 from synthgen.prompts.words import article, plural
@@ -289,4 +289,4 @@ def _read(path: Path) -> Vocabulary:
         key = ".".join(map(str, first["loc"]))
         raise InputError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: cannot be read as YAML: {in_one_line(error)}") from error
