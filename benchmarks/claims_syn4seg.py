@@ -27,6 +27,7 @@ VARIANTS = {
     "hdig": "+ HDIG prompts, coarse masks",
     "ape": "+ APE masks (APF, APR)",
     "sabr": "+ SABR masks: the full stack",
+    "true": "ceiling: drawings with their true masks",
 }
 Table = Mapping[str, Line]
 
@@ -202,11 +203,18 @@ def _gains(table: Table, took: Mapping[str, str]) -> Iterator[str]:
             if gain is not None and gain.number is not None:
                 points, spread = 100 * gain.number, 100 * float(gain.spread or 0)
                 reached = "reached" if points - spread >= wanted else "not reached beyond the spread" if points >= wanted else "not reached"
-                yield f"- full stack against none, {measure}: {points:+.1f} ± {spread:.1f} points (aim: {wanted}; {reached})"
+                gained = f"{points:+.1f} ± {spread:.1f} points (aim: {wanted}; {reached})"
+                yield f"- full stack against none, {measure}: {gained}{_headroom(table, shots, measure)}"
                 yield ""
     # over all kills and resumptions; the last run's own time says nothing
     spent = {"benchmarks.fewshot:objects": f"{_shown(table, 'gfss/minutes')} min"} if "gfss/minutes" in table else {}
     yield from _where(table, [name for name in fewshot.ROWS if not name.endswith("minutes")], spent, ["benchmarks.fewshot:objects"])
+
+
+def _headroom(table: Table, shots: int, measure: str) -> str:
+    """What true drawings with true masks gain in place of the generated set."""
+    none, true = (_number(table, f"gfss/{shots}shot/{variant}/{measure}") for variant in ("none", "true"))
+    return "" if none is None or true is None else f"; as many true drawings with true masks: {100 * (true - none):+.1f}"
 
 
 def _speed(table: Table, took: Mapping[str, str]) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """Do made images help to learn new classes from few shots? Rows gfss/*: generalised few-shot segmentation on the drawn objects world.
 
 The protocol is PASCAL-5i's, with drawings: 4 folds of 5 novel classes, 15 base classes, 1 or 5 labelled images a novel class, every test image
-labelled with background, base and novel classes in one pass. Five trainings differ in the synthetic images of the novel classes alone:
+labelled with background, base and novel classes in one pass. Six trainings differ in the further images of the novel classes alone:
 
 none        no synthetic images
 classname   one prompt a class, "a photo of a <class>", masks of the proposer
 hdig        diverse prompts, masks of the proposer
 ape         the same images, masks after APF and APR
 sabr        the same images, masks after SABR: the dataset as `synthgen run syn4seg-mini` packs it
+true        the ceiling: as many drawings as prompts, with their true masks; no generated set can be expected to do better
 
 The proposer is the network of `none`, as in the paper: the few-shot network labels the synthetic images that a new one then learns from. The filter
 has chosen the images of all four sets. The generator and SAM have learnt from drawings of all 20 classes (the denoiser and SAM without class ids), as
@@ -47,7 +48,7 @@ from synthgen.images import write_image
 from synthgen.minis.world import objects as world
 from synthgen.minis.world.split import write_split
 
-VARIANTS = ("none", "classname", "hdig", "ape", "sabr")
+VARIANTS = ("none", "classname", "hdig", "ape", "sabr", "true")
 MEASURES = ("base", "novel", "mean", "harmonic")
 SHOTS = (1, 5)
 ROWS = (
@@ -56,7 +57,7 @@ ROWS = (
     "gfss/minutes",
 )
 MASKS = {"classname": "coarse", "hdig": "coarse", "ape": "relabelled"}
-TRAIN_SEED, HELD_OUT_SEED, SHOT_SEED = 200_000, 3_000, 5_000_000
+TRAIN_SEED, HELD_OUT_SEED, SHOT_SEED, TRUE_SEED = 200_000, 3_000, 5_000_000, 9_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         for variant in VARIANTS:
             for measure in MEASURES:
                 yield _row(f"gfss/{shots}shot/{variant}/{measure}", _by_seed(plan, found, shots, variant, measure))
-        for measure in ("novel", "harmonic"):
+        for measure in ("novel", "harmonic"):  # spread of the gains of single seeds: a seed's shots are easy or hard for both
             gain = _by_seed(plan, found, shots, "sabr", measure) - _by_seed(plan, found, shots, "none", measure)
             yield _row(f"gfss/{shots}shot/gain/{measure}", gain)
     yield Row("gfss/minutes", seconds / 60, "min")
@@ -154,7 +155,7 @@ def _measured(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> dic
         "data": [str(plan.place / "train")],
         "support": str(support),
         "shots": shots,
-        "synthetic": [] if variant == "none" else [str(_synthetic(plan, fold, seed, shots, variant))],
+        "synthetic": _added(plan, fold, seed, shots, variant),
         "synthetic_ratio": 1 / shots,  # a class's synthetic images together weigh as much as one shot
         "out": out,
         "steps": plan.novel_steps,
@@ -180,17 +181,32 @@ def _measured(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> dic
 def _support(plan: Plan, fold: int, seed: int, shots: int) -> Path:
     """A labelled folder with `shots` drawings of each novel class; the shot of a seed's 1-shot run is the first of its 5-shot run."""
 
+    return _drawings(plan.place / "support" / f"fold{fold}-seed{seed}-{shots}shot", fold, SHOT_SEED + 10_000 * seed, shots)
+
+
+def _drawings(place: Path, fold: int, first_seed: int, per_class: int) -> Path:
+    """A labelled folder with so many drawings of each novel class."""
+
     def make(folder: Path) -> None:
         write_split(folder, "objects", 1, 0)  # makes the folders and labels.yaml
         for file in (*folder.glob("images/*"), *folder.glob("labels/*")):
             file.unlink()
         for name in novel_of_fold("pascal-5i", fold):
-            for number in range(shots):
-                scene = world.draw(SHOT_SEED + 10_000 * seed + 100 * world.CLASSES.index(name) + number, class_name=name)
+            for number in range(per_class):
+                scene = world.draw(first_seed + 100 * world.CLASSES.index(name) + number, class_name=name)
                 write_image(scene.image, folder / "images" / f"{name}_{number}.png")
                 write_image(scene.mask, folder / "labels" / f"{name}_{number}.png")
 
-    return _whole(plan.place / "support" / f"fold{fold}-seed{seed}-{shots}shot", make)
+    return _whole(place, make)
+
+
+def _added(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> list[str]:
+    """What stage 2 gets beside the shots."""
+    if variant == "none":
+        return []
+    if variant == "true":
+        return [str(_drawings(plan.place / "true" / f"fold{fold}-seed{seed}", fold, TRUE_SEED + 10_000 * seed, plan.images_per_class))]
+    return [str(_synthetic(plan, fold, seed, shots, variant))]
 
 
 def _synthetic(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> Path:

@@ -43,7 +43,10 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.refine:sam_speedup": ("refine/sam_speedup",),
     "benchmarks.use:drawn": ("use/drawn/few_miou", "use/drawn/few_plus_synthetic_miou"),
     "benchmarks.fewshot:objects": tuple(
-        f"gfss/{k}shot/{v}/{m}" for k in (1, 5) for v in ("none", "classname", "hdig", "ape", "sabr") for m in ("base", "novel", "mean", "harmonic")
+        f"gfss/{k}shot/{v}/{m}"
+        for k in (1, 5)
+        for v in ("none", "classname", "hdig", "ape", "sabr", "true")
+        for m in ("base", "novel", "mean", "harmonic")
     )
     + tuple(f"gfss/{k}shot/gain/{m}" for k in (1, 5) for m in ("novel", "harmonic"))
     + ("gfss/minutes",),
