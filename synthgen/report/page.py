@@ -14,10 +14,13 @@ from typing import Any
 
 import jinja2
 
+from synthgen import pipeline
 from synthgen.dataset.index import INDEX_FILE, read_index
 from synthgen.errors import StorageError
 from synthgen.files import write_bytes
+from synthgen.labels import Label
 from synthgen.recipe import chosen_backends
+from synthgen.refine.class_rates import ClassCounts, rates_of
 from synthgen.report.gallery import STEPS, Gallery, attribute_values, gallery
 from synthgen.report.lineage import Step, lineage
 from synthgen.report.prompt_map import PromptMap, duplicate_pair, prompt_map
@@ -85,6 +88,7 @@ def page(found: RunRows, pictures: Gallery) -> str:
         "gallery": pictures,
         "domains": attribute_values(pictures.cards),
         "classes": class_pixels(found, pictures),
+        "masks": mask_rates(found),
         "is_packed": _is_packed(found),
         "bank": bank,
         "refusals": refusals(found, pictures),
@@ -155,6 +159,13 @@ def class_pixels(found: RunRows, pictures: Gallery) -> list[dict[str, Any]]:
             }
         )
     return listed
+
+
+def mask_rates(found: RunRows) -> list[tuple[Label, ClassCounts]]:
+    """What APF and APR did to each class, the lowest keep rate first; empty before the stage and for runs of an older version."""
+    labels = {label.id: label for label in found.space.labels}
+    rates = rates_of(pipeline.stages(found.run)["refine"]) if found.stage("refine") else {}
+    return sorted(((labels[k], counts) for k, counts in rates.items() if k in labels), key=lambda each: (each[1].keep_rate, each[0].id))
 
 
 def refusals(found: RunRows, pictures: Gallery) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pytest
 from synthgen.errors import RunError, StorageError
 from synthgen.images import read_mask
 from synthgen.report.gallery import PICTURE_BYTES, choose, gallery
-from synthgen.report.page import MARK, class_pixels, duration, figure, write_report
+from synthgen.report.page import MARK, class_pixels, duration, figure, mask_rates, write_report
 from synthgen.report.run_rows import KEPT, read_run
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}
@@ -148,6 +148,21 @@ def test_a_real_run_tells_what_its_folder_says(finished: Path, tmp_path: Path) -
         mask = read_mask(finished / row["mask"])
         assert set(card["shows"]) == {label.id for label in found.space.labels if (mask == label.id).mean() >= 0.005}
         assert (int(card["seed"]), card["scores"]["class_fraction"]) == (row["seed"], row["class_fraction"])
+
+
+def test_what_the_adaptive_steps_did_to_each_class(finished: Path, tmp_path: Path) -> None:
+    unit = next(path.parent for path in (finished / "refine").rglob("*_class_rates.json"))
+    for path in (finished / "refine").rglob("*_class_rates.json"):
+        path.unlink()
+    counts = {"num_regions": 8, "num_kept": 6, "best_similarity": 0.75, "coarse_px": 1000, "freed_px": 200, "filled_px": 50, "returned_px": 10}
+    worse = counts | {"num_kept": 1, "freed_px": 0}
+    disc, square = (label.id for label in read_run(finished).space.labels if label.name in ("disc", "square"))
+    (unit / "x_class_rates.json").write_text(json.dumps({str(disc): counts, str(square): worse}))
+    shown = [(label.id, rates.keep_rate) for label, rates in mask_rates(read_run(finished))]
+    assert shown == [(square, 1 / 8), (disc, 6 / 8)], "the class of which least was kept comes first"
+    section = write_report(finished, tmp_path / "page.html").path.read_text(encoding="utf-8").partition('id="masks"')[2].partition("</section>")[0]
+    cells = re.findall(r'<td class="n">(.*?)</td>', section)
+    assert cells == ["1 of 8", "0.75", "0 of 1,000", "-", "-", "6 of 8", "0.75", "200 of 1,000", "25 %", "5 %"]
 
 
 def test_unfinished_runs_have_a_report(cli: Callable[..., Any], tiny: Callable[..., Path], tmp_path: Path) -> None:
