@@ -228,7 +228,7 @@ class Recipe(Section):
     @classmethod
     def _one_support(cls, value: Support) -> Support:
         if value.folder and value.drawn:
-            raise ValueError("give either support.folder or support.drawn, not both")
+            raise ValueError("give either support.folder or support.drawn, not both; `--set support.drawn=null` takes back the recipe's drawn ones")
         return value
 
 

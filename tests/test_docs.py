@@ -21,6 +21,7 @@ from typer.main import get_command
 import segtrain.cli
 import synthgen.cli
 from synthgen.backends import ROLES, available, find
+from synthgen.errors import RecipeError
 from synthgen.pipeline import stages
 from synthgen.recipe import Backend, Recipe, chosen_backends, read_recipe, shipped_recipes
 
@@ -192,8 +193,14 @@ def why_no_command(tokens: list[str]) -> str:
     for option, value in itertools.pairwise(rest):
         if option == "--set" and not is_recipe_key(value.split("=")[0]):
             return f"no recipe key {value}"
-    if command.name in TAKE_A_RECIPE and rest and re.fullmatch(r"[a-z0-9][a-z0-9-]*", rest[0]) and rest[0] not in shipped_recipes():
-        return f"no shipped recipe {rest[0]}"
+    if command.name in TAKE_A_RECIPE and rest and re.fullmatch(r"[a-z0-9][a-z0-9-]*", rest[0]):
+        if rest[0] not in shipped_recipes():
+            return f"no shipped recipe {rest[0]}"
+        settings = [value for option, value in itertools.pairwise(rest) if option == "--set" and not re.search(r"=\w*[A-Z]{2}|\.\.\.", value)]
+        try:
+            read_recipe(rest[0], settings)
+        except RecipeError as error:
+            return str(error)
     return ""
 
 
@@ -221,6 +228,8 @@ def test_a_command_that_does_not_exist_is_noticed() -> None:
         "synthgen run syn4seg --quickly",
         "synthgen run syn5seg",
         "synthgen run syn4seg --set suport.shots=1",
+        "synthgen run syn4seg --set support.shots=none",
+        "synthgen run syn4seg-mini --set support.folder=mine",
         "segtrain train --date x",
         "segtrain few-shot old",
         "make datasets",
