@@ -83,7 +83,7 @@ def _masks(table: Table, took: Mapping[str, str]) -> Iterator[str]:
         (
             "camvid",
             "CamVid: the 101 val photographs, support of 10 images a class of the train split, 11 classes; boundary F at 4 px, its spread over "
-            "images. Recipe `label-photos`, with SABR switched on for its column. `dense_clip` and `attention` stand on minis that have seen "
+            "images. Recipe `label-photos`. `dense_clip` and `attention` stand on minis that have seen "
             "drawings only, and the mini SAM has seen no photograph either: these rows say how far they are from a use on photographs, not how good "
             "the methods are.",
         ),
@@ -106,8 +106,10 @@ def _masks(table: Table, took: Mapping[str, str]) -> Iterator[str]:
         yield from _where(table, names, took, [f"benchmarks.masks:{world}{suffix}" for suffix in ("", *(f"_{p}" for p in PROPOSERS[1:]))])
     yield from _text(
         "The sweep over beta, lambda_apf and the width of the band: [syn4seg_sensitivity.md](syn4seg_sensitivity.md). What the steps do: APF frees",
-        "a region that looks unlike its class's prototype, so of a proposer that is made of these prototypes it frees little but specks, and APR has",
-        "little to fill; SABR moves the edge of masks that are too large or ragged, and a wider band moves more of it.",
+        "a region that looks unlike its class's prototype, so of a proposer that is made of these prototypes, or of clean masks of one object, it frees",
+        "little but specks, and APR has little to fill; on photographs, where the masks of `segmenter` and `attention` are noisy, both help. SABR moves",
+        "the edge of masks that are too large or ragged, and a wider band moves more of it; with a SAM that has seen no photograph it can cost some",
+        "there (`refine.sabr.enabled=false` leaves it out).",
     )
 
 
