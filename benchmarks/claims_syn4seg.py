@@ -106,10 +106,10 @@ def _masks(table: Table, took: Mapping[str, str]) -> Iterator[str]:
         yield from _where(table, names, took, [f"benchmarks.masks:{world}{suffix}" for suffix in ("", *(f"_{p}" for p in PROPOSERS[1:]))])
     yield from _text(
         "The sweep over beta, lambda_apf and the width of the band: [syn4seg_sensitivity.md](syn4seg_sensitivity.md). What the steps do: APF frees",
-        "a region that looks unlike its class's prototype, so of a proposer that is made of these prototypes, or of clean masks of one object, it frees",
-        "little but specks, and APR has little to fill; on photographs, where the masks of `segmenter` and `attention` are noisy, both help. SABR moves",
-        "the edge of masks that are too large or ragged, and a wider band moves more of it; with a SAM that has seen no photograph it can cost some",
-        "there (`refine.sabr.enabled=false` leaves it out).",
+        "a region that looks unlike its class's prototype, so of a proposer that is made of these prototypes, or of clean masks of one object, it",
+        "frees little but specks, and APR has little to fill; on photographs, where the masks of `segmenter` and `attention` are noisy, both help.",
+        "SABR moves the edge of masks that are too large or ragged, and a wider band moves more of it; with a SAM that has seen no photograph it can",
+        "cost some there (`refine.sabr.enabled=false` leaves it out).",
     )
 
 
