@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import shlex
 import shutil
@@ -65,6 +66,19 @@ def test_the_quick_commands_of_the_readme_do_what_it_says(place: Path) -> None:
     assert list((place / "coco_copy/annotations").glob("instances_*.json"))
     assert all(name in by_verb["sources"] for name in source_names())
     assert len(list((place / "runs/held-out/labels").iterdir())) == 200
+
+
+def test_no_drawing_of_the_readme_is_both_learnt_from_and_held_out() -> None:
+    lines = (shlex.split(line, comments=True) for line in shell_lines("README.md"))
+    drawn: dict[str, list[set[int]]] = {}
+    for tokens in lines:
+        if tokens[:2] == ["synthgen", "draw"]:
+            options = dict(itertools.pairwise(tokens))
+            first = int(options.get("--seed", "0"))
+            drawn.setdefault(options["--world"], []).append(set(range(first, first + int(options["--count"]))))
+    assert max(map(len, drawn.values())) >= 3
+    for sets in drawn.values():
+        assert all(not one & other for one, other in itertools.combinations(sets, 2))
 
 
 def test_every_format_that_the_readme_names_can_be_exported(place: Path) -> None:
