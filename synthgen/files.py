@@ -17,7 +17,12 @@ _UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 
 def temporary_beside(path: Path) -> Path:
     """The hidden name for what this process is writing to `path`; tells its owner, so that `sweep_unfinished` knows what is left over."""
-    return path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.tmp")
+    return path.with_name(f"{scratch_beside(path).name}.tmp")
+
+
+def scratch_beside(path: Path) -> Path:
+    """The hidden name under which this process makes `path`; tells its owner (synthgen/leases.py)."""
+    return path.with_name(f".{path.name}.{host_name()}.{os.getpid()}")
 
 
 def host_name() -> str:

@@ -19,11 +19,6 @@ LEASE_S = 120.0  # scratch of another machine in which nothing has changed for s
 POLL_S = 0.2
 
 
-def scratch_beside(path: Path) -> Path:
-    """The hidden name under which this process makes `path`."""
-    return path.with_name(f".{path.name}.{host_name()}.{os.getpid()}")
-
-
 def sweep(folder: Path) -> None:
     """Remove the scratch of dead processes of this machine from a stage's folder. Finished units are never touched."""
     for entry in folder.glob(f".*.{host_name()}.*"):

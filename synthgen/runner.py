@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 
 from synthgen import leases, storage
 from synthgen.errors import RunError, StorageError
-from synthgen.files import write_bytes
+from synthgen.files import scratch_beside, write_bytes
 from synthgen.records import Rejected
 from synthgen.rows import RowWriter, StoredRows, damaged, group_sizes
 
@@ -278,7 +278,7 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any] 
     """
     began = time.monotonic()
     final = stage.folder / unit.name
-    temporary = leases.scratch_beside(final)
+    temporary = scratch_beside(final)
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # our own, from an earlier try of this process
         temporary.mkdir()
@@ -331,7 +331,7 @@ def write_text(text: str, path: Path) -> None:
 
 def _write_first(text: str, path: Path) -> bool:
     """Write whole, unless the file is there: of several writers exactly one wins. Raises StorageError as `write_text` does."""
-    candidate = leases.scratch_beside(path)
+    candidate = scratch_beside(path)
     write_text(text, candidate)
     try:
         os.link(candidate, path)
