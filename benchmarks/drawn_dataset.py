@@ -1,4 +1,7 @@
-"""A small finished dataset of drawn scenes, made by the pack stage itself: what fuzzing and the compatibility table open."""
+"""A small finished dataset of drawn scenes, made by the pack stage itself:
+
+what fuzzing and the compatibility table open.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,11 @@ from synthgen.pack.finish import finish
 from synthgen.recipe import Labels, Pack, Recipe
 from synthgen.records import Sample, ShardRecord, key_of
 
-COUNTS = RunCounts(made={"filter": 9}, rejected={"filter": {"blank_image": 1}}, models=(ModelUse("renderer", "drawn:objects", "1", "apache-2.0"),))
+COUNTS = RunCounts(
+    made={"filter": 9},
+    rejected={"filter": {"blank_image": 1}},
+    models=(ModelUse("renderer", "drawn:objects", "1", "apache-2.0"),),
+)
 
 
 def drawn_dataset(run: Path, world: str = "objects", count: int = 9, size_px: int = 48) -> Path:
@@ -24,7 +31,9 @@ def drawn_dataset(run: Path, world: str = "objects", count: int = 9, size_px: in
     Shards of 3, every third sample in `validation`; masks have 255 and 254 too, prompts have quotes and accents.
     """
     space = {"objects": "objects", "streets": "cityscapes"}[world]
-    pack_settings = Pack(samples_per_shard=3, creator="synthgen benchmarks", url="https://example.org/drawn", date_published="2026-11-21")
+    pack_settings = Pack(
+        samples_per_shard=3, creator="synthgen benchmarks", url="https://example.org/drawn", date_published="2026-11-21"
+    )
     recipe = Recipe(name=f"drawn-{world}", title=f"Drawn {world}", labels=Labels(space=space), pack=pack_settings)
     (run / "art").mkdir(parents=True)
     samples = [_sample(run, world, number, size_px) for number in range(count)]
@@ -43,7 +52,11 @@ def _sample(run: Path, world: str, number: int, size_px: int) -> Sample:
     mask[-3:, -7:] = 255
     if number % 2:
         mask[:4, :5] = 254
-    ids = [label.id for label in read_label_space("objects" if world == "objects" else "cityscapes").labels if (mask == label.id).any()]
+    ids = [
+        label.id
+        for label in read_label_space("objects" if world == "objects" else "cityscapes").labels
+        if (mask == label.id).any()
+    ]
     label = read_label_space("objects" if world == "objects" else "cityscapes").by_id(ids[-1])
     key = key_of("s", world, number)
     names = {part: f"art/{key}.{part}.png" for part in ("image", "mask", "confidence")}
@@ -69,7 +82,8 @@ def _sample(run: Path, world: str, number: int, size_px: int) -> Sample:
         layout="",
         mask=names["mask"],
         confidence=names["confidence"],
-        region_similarity=number / 2,  # 0.0, 0.5, 1.0: a column that readers take for whole numbers if fractions are dropped
+        # 0.0, 0.5, 1.0: a column that readers take for whole numbers if fractions are dropped
+        region_similarity=number / 2,
         filled_fraction=1.0,
         labelled_fraction=float(np.mean(mask != 255)),
         class_fraction=float(np.mean(mask == label.id)),

@@ -1,6 +1,9 @@
-"""The run engine: rows engine/*. Durability under SIGKILL, and memory over the number of samples. Doubles stand for the models.
+"""The run engine: rows engine/*. Durability under SIGKILL, and memory over the number of samples.
 
-`python -m benchmarks.engine 200` is the durability harness alone, `... 30 ray` under one engine; it ends with a line of JSON.
+Doubles stand for the models.
+
+`python -m benchmarks.engine 200` is the durability harness alone, `... 30 ray` under one engine; it ends with a line of
+JSON.
 """
 
 from __future__ import annotations
@@ -29,9 +32,11 @@ TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))  # the doubles
 
 NUM_KILLS = 200
-SHARES = {"local": 0.5, "accelerate": 0.2, "pool": 0.15, "ray": 0.15}  # of the kills; `pool` is the local engine with two workers
+# of the kills; `pool` is the local engine with two workers
+SHARES = {"local": 0.5, "accelerate": 0.2, "pool": 0.15, "ray": 0.15}
 KILLS_A_RUN = 10  # then it is left to finish
-MOST = (60, 300, 1400)  # file operations until a death, at the most; an undisturbed run makes about 1,400, a worker of several fewer
+# file operations until a death, at the most; an undisturbed run makes about 1,400, a worker of several fewer
+MOST = (60, 300, 1400)
 PATIENCE_S = 600
 
 
@@ -39,7 +44,8 @@ PATIENCE_S = 600
 class Toll:
     """What the harness has done."""
 
-    kills: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # engine/stage -> processes killed
+    # engine/stage -> processes killed
+    kills: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     runs: int = 0
     identical: int = 0
 
@@ -48,7 +54,9 @@ class Toll:
 
 
 def kills() -> Iterator[Row]:
-    """Runs of the tiny recipe, killed 200 times in all stages under all engines, each started again until its dataset is whole."""
+    """Runs of the tiny recipe, killed 200 times in all stages under all engines, each started again until its dataset
+    is whole.
+    """
     with tempfile.TemporaryDirectory() as place:
         toll = harness(Path(place), NUM_KILLS)
     yield Row("engine/kills", sum(toll.kills.values()), "kills", n=toll.runs)
@@ -56,7 +64,10 @@ def kills() -> Iterator[Row]:
 
 
 def harness(place: Path, number: int, seed: int = 0, engines: Collection[str] = tuple(SHARES)) -> Toll:
-    """Kill `number` times; Ray's share goes to the others where it is not installed. A run that ended otherwise stays at its place."""
+    """Kill `number` times; Ray's share goes to the others where it is not installed.
+
+    A run that ended otherwise stays at its place.
+    """
     from doubles.world import write_recipe, write_world
 
     write_world(place / "world")
@@ -73,7 +84,9 @@ def harness(place: Path, number: int, seed: int = 0, engines: Collection[str] = 
             run = place / f"{engine}-{toll.runs}"
             launch = _one_process if engine == "local" else _two_ranks if engine == "accelerate" else _workers
             before = toll.of(engine)
-            while launch(recipe, run, engine, min(wanted - toll.of(engine), before + KILLS_A_RUN - toll.of(engine)), rng, toll):
+            while launch(
+                recipe, run, engine, min(wanted - toll.of(engine), before + KILLS_A_RUN - toll.of(engine)), rng, toll
+            ):
                 pass
             toll.runs += 1
             same = _digest(run / "dataset") == whole
@@ -85,7 +98,10 @@ def harness(place: Path, number: int, seed: int = 0, engines: Collection[str] = 
 
 
 def _one_process(recipe: Path, run: Path, engine: str, wanted: int, rng: random.Random, toll: Toll) -> bool:
-    """One launch of the local engine; every other one dies at a random time instead of at a file operation. Whether it was killed."""
+    """One launch of the local engine; every other one dies at a random time instead of at a file operation.
+
+    Whether it was killed.
+    """
     by_time = wanted > 0 and rng.random() < 0.3
     with _deaths(run, 0 if by_time else min(wanted, 1), rng, toll, engine) as mortal:
         child = _forked(lambda: _command(recipe, run), mortal)
@@ -137,11 +153,22 @@ def _workers(recipe: Path, run: Path, engine: str, wanted: int, rng: random.Rand
         command += ["--set", setting]
     with _deaths(run, wanted, rng, toll, engine) as mortal:
         # the launch itself has no hook: it reads the variable only in the workers that it starts
-        script = "import os, sys; os.environ['MORTAL'] = sys.argv.pop(1); import runpy; runpy.run_module('synthgen', run_name='__main__')"
+        script = (
+            "import os, sys; os.environ['MORTAL'] = sys.argv.pop(1); import runpy; "
+            "runpy.run_module('synthgen', run_name='__main__')"
+        )
         command = [sys.executable, "-c", script, mortal, *command[3:]]
         path = os.pathsep.join((str(TESTS / "doubles" / "site"), str(TESTS)))
         environment = {**os.environ, "PYTHONPATH": path, "MORTAL": ""}
-        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, timeout=PATIENCE_S, check=False)
+        done = subprocess.run(
+            command,
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
         if done.returncode:
             raise RuntimeError(f"{engine}: exit code {done.returncode}: {done.stderr[-2000:]}")
     return False
@@ -161,7 +188,11 @@ class _deaths:  # noqa: N801
         (self._place / "tokens").mkdir(parents=True)
         for number in range(self._number):
             (self._place / "tokens" / str(number)).touch()
-        return plan(str(self._run), self._most, str(self._place / "tokens"), str(self._place / "log"), self._seed) if self._number else ""
+        return (
+            plan(str(self._run), self._most, str(self._place / "tokens"), str(self._place / "log"), self._seed)
+            if self._number
+            else ""
+        )
 
     def __exit__(self, *_: object) -> None:
         log = self._place / "log"
@@ -198,7 +229,14 @@ def _forked(work: Callable[[], None], mortal: str = "", environment: dict[str, s
 
 def _import_everything() -> None:
     """What a run imports, before the fork: a child then begins at once."""
-    for name in ("synthgen.cli", "synthgen.progress", "synthgen.pack.finish", "scipy.ndimage", "doubles.word_bag", "doubles.painter"):
+    for name in (
+        "synthgen.cli",
+        "synthgen.progress",
+        "synthgen.pack.finish",
+        "scipy.ndimage",
+        "doubles.word_bag",
+        "doubles.painter",
+    ):
         importlib.import_module(name)
     from synthgen.pipeline import stages
 
@@ -251,7 +289,10 @@ EMBEDDING = 512  # of CLIP ViT-B
 
 
 def memory() -> Iterator[Row]:
-    """Peak resident memory of the process of one stage over synthetic rows that share a few small images. `pack` makes the dataset folder, too."""
+    """Peak resident memory of the process of one stage over synthetic rows that share a few small images.
+
+    `pack` makes the dataset folder, too.
+    """
     for size in SIZES:
         for stage in ("refine", "filter", "pack"):
             with tempfile.TemporaryDirectory() as place:
@@ -260,7 +301,10 @@ def memory() -> Iterator[Row]:
 
 def peak_rss_mb(place: Path, stage: str, size: int) -> float:
     """Peak of a fresh process that runs one stage over `size` rows."""
-    code = "import sys; from pathlib import Path; from benchmarks import engine; engine.one_stage(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))"
+    code = (
+        "import sys; from pathlib import Path; from benchmarks import engine; "
+        "engine.one_stage(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))"
+    )
     subprocess.run([sys.executable, "-c", code, str(place), stage, str(-size)], check=True)  # makes the rows
     child = subprocess.Popen([sys.executable, "-c", code, str(place), stage, str(size)])
     _, status, usage = os.wait4(child.pid, 0)
@@ -279,7 +323,9 @@ def one_stage(place: Path, name: str, size: int) -> None:
 
     if size < 0:
         write_world(place / "world")
-    raw = recipe_of_world(place / "world", pack__samples_per_shard=1000, execution={"device": "cpu", "batch_size": 8, "unit_rows": 64})
+    raw = recipe_of_world(
+        place / "world", pack__samples_per_shard=1000, execution={"device": "cpu", "batch_size": 8, "unit_rows": 64}
+    )
     recipe = recipe_of(raw, "memory")
     run = place / "run"
     if size < 0:
@@ -319,14 +365,17 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
             picture = f"pictures/{class_name}"
             known: dict[str, Any] = {
                 "key": f"s{number:015x}", "parent": f"p{number:015x}", "class_name": class_name, "class_id": IDS[class_name],
-                "prompt": f"a photo of a {class_name}, number {number}", "image": f"{picture}.png", "mask": f"{picture}_mask.png",
+                "prompt": f"a photo of a {class_name}, number "
+                          f"{number}", "image": f"{picture}.png", "mask": f"{picture}_mask.png",
                 "confidence": f"{picture}_mask.png", "coarse": f"{picture}_mask.png", "height_px": 32, "width_px": 32, "split": "train",
                 "pixel_std": 40.0, "layout": "",
             }  # fmt: skip
             if "image_embedding" in fields:
                 vector = rng.standard_normal(EMBEDDING)
                 known["image_embedding"] = tuple((vector / np.linalg.norm(vector)).tolist())
-            rows.append(reads.gives(**{field: known.get(field, plain.get(str(kind))) for field, kind in fields.items()}))
+            rows.append(
+                reads.gives(**{field: known.get(field, plain.get(str(kind))) for field, kind in fields.items()})
+            )
         (reads.folder / unit.name).mkdir()
         write_rows([], Rejected, reads.folder / unit.name / runner.REJECTED)
         (reads.folder / unit.name / runner.SECONDS).write_text("0.0\n")
@@ -335,5 +384,7 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        counted = harness(Path(scratch), int(sys.argv[1]) if len(sys.argv) > 1 else NUM_KILLS, engines=sys.argv[2:] or tuple(SHARES))
+        counted = harness(
+            Path(scratch), int(sys.argv[1]) if len(sys.argv) > 1 else NUM_KILLS, engines=sys.argv[2:] or tuple(SHARES)
+        )
     print(json.dumps({"kills": dict(counted.kills), "runs": counted.runs, "identical": counted.identical}))

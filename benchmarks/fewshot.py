@@ -1,7 +1,10 @@
-"""Do made images help to learn new classes from few shots? Rows gfss/*: generalised few-shot segmentation on the drawn objects world.
+"""Do made images help to learn new classes from few shots? Rows gfss/*:
 
-The protocol is PASCAL-5i's, with drawings: 4 folds of 5 novel classes, 15 base classes, 1 or 5 labelled images a novel class, every test image
-labelled with background, base and novel classes in one pass. Six trainings differ in the further images of the novel classes alone:
+generalised few-shot segmentation on the drawn objects world.
+
+The protocol is PASCAL-5i's, with drawings: 4 folds of 5 novel classes, 15 base classes, 1 or 5 labelled images a novel
+class, every test image labelled with background, base and novel classes in one pass. Six trainings differ in the
+further images of the novel classes alone:
 
 none        no synthetic images
 classname   one prompt a class, "a photo of a <class>", masks of the proposer
@@ -10,13 +13,14 @@ ape         the same images, masks after APF and APR
 sabr        the same images, masks after SABR: the dataset as `synthgen run syn4seg-mini` packs it
 true        the ceiling: as many drawings as prompts, with their true masks; no generated set can be expected to do better
 
-The proposer is the network of `none`, as in the paper: the few-shot network labels the synthetic images that a new one then learns from. The filter
-has chosen the images of all four sets. The generator and SAM have learnt from drawings of all 20 classes (the denoiser and SAM without class ids), as
-the full-size ones have from the web's pictures; the masks come from base images and shots alone.
+The proposer is the network of `none`, as in the paper: the few-shot network labels the synthetic images that a new one
+then learns from. The filter has chosen the images of all four sets. The generator and SAM have learnt from drawings of
+all 20 classes (the denoiser and SAM without class ids), as the full-size ones have from the web's pictures; the masks
+come from base images and shots alone.
 
-All trainings adapt the decoder, which POP leaves fixed: with fixed features even true images with true masks add little (docs/LOG.md). A figure is
-the mean over folds; its spread is over seeds, which choose shots, images and training draws. Conventions as in segtrain; base, mean and harmonic are
-those of DIaM.
+All trainings adapt the decoder, which POP leaves fixed: with fixed features even true images with true masks add little
+(docs/LOG.md). A figure is the mean over folds; its spread is over seeds, which choose shots, images and training draws.
+Conventions as in segtrain; base, mean and harmonic are those of DIaM.
 """
 
 from __future__ import annotations
@@ -104,15 +108,20 @@ def rows(plan: Plan) -> Iterator[Row]:
         for variant in VARIANTS:
             for measure in MEASURES:
                 yield _row(f"gfss/{shots}shot/{variant}/{measure}", _by_seed(plan, found, shots, variant, measure))
-        for measure in ("novel", "harmonic"):  # spread of the gains of single seeds: a seed's shots are easy or hard for both
+        # spread of the gains of single seeds: a seed's shots are easy or hard for both
+        for measure in ("novel", "harmonic"):
             gain = _by_seed(plan, found, shots, "sabr", measure) - _by_seed(plan, found, shots, "none", measure)
             yield _row(f"gfss/{shots}shot/gain/{measure}", gain)
     yield Row("gfss/minutes", seconds / 60, "min")
 
 
-def _by_seed(plan: Plan, found: dict[tuple[int, str, int, int], dict[str, float]], shots: int, variant: str, measure: str) -> np.ndarray:
+def _by_seed(
+    plan: Plan, found: dict[tuple[int, str, int, int], dict[str, float]], shots: int, variant: str, measure: str
+) -> np.ndarray:
     """Mean over the folds, for each seed."""
-    return np.array([np.mean([found[shots, variant, fold, seed][measure] for fold in plan.folds]) for seed in plan.seeds])
+    return np.array(
+        [np.mean([found[shots, variant, fold, seed][measure] for fold in plan.folds]) for seed in plan.seeds]
+    )
 
 
 def _row(name: str, by_seed: np.ndarray) -> Row:
@@ -179,9 +188,14 @@ def _measured(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> dic
 
 
 def _support(plan: Plan, fold: int, seed: int, shots: int) -> Path:
-    """A labelled folder with `shots` drawings of each novel class; the shot of a seed's 1-shot run is the first of its 5-shot run."""
+    """A labelled folder with `shots` drawings of each novel class;
 
-    return _drawings(plan.place / "support" / f"fold{fold}-seed{seed}-{shots}shot", fold, SHOT_SEED + 10_000 * seed, shots)
+    the shot of a seed's 1-shot run is the first of its 5-shot run.
+    """
+
+    return _drawings(
+        plan.place / "support" / f"fold{fold}-seed{seed}-{shots}shot", fold, SHOT_SEED + 10_000 * seed, shots
+    )
 
 
 def _drawings(place: Path, fold: int, first_seed: int, per_class: int) -> Path:
@@ -205,7 +219,16 @@ def _added(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> list[s
     if variant == "none":
         return []
     if variant == "true":
-        return [str(_drawings(plan.place / "true" / f"fold{fold}-seed{seed}", fold, TRUE_SEED + 10_000 * seed, plan.images_per_class))]
+        return [
+            str(
+                _drawings(
+                    plan.place / "true" / f"fold{fold}-seed{seed}",
+                    fold,
+                    TRUE_SEED + 10_000 * seed,
+                    plan.images_per_class,
+                )
+            )
+        ]
     return [str(_synthetic(plan, fold, seed, shots, variant))]
 
 
@@ -247,7 +270,11 @@ def _run(plan: Plan, fold: int, seed: int, shots: int, kind: str) -> Path:
     if kind == "classname":
         prompts = plan.place / f"classnames-fold{fold}.txt"
         write_whole(prompts, "".join(f"a photo of a {world.SPOKEN[name]}\n" for name in novel).encode())
-        sets += [f"prompts.source={{name: file, path: '{prompts}'}}", "prompts.per_class=1", f"render.images_per_prompt={plan.images_per_class}"]
+        sets += [
+            f"prompts.source={{name: file, path: '{prompts}'}}",
+            "prompts.per_class=1",
+            f"render.images_per_prompt={plan.images_per_class}",
+        ]
     else:
         sets += [f"prompts.per_class={plan.images_per_class}"]
     _take_renders(runs, run, shots)
@@ -266,7 +293,10 @@ def _proposer(plan: Plan, fold: int, seed: int, shots: int) -> Path:
 
 
 def _take_renders(runs: Path, run: Path, shots: int) -> None:
-    """Prompts and images do not depend on the shots: what the run with other shots has rendered is linked, not rendered again."""
+    """Prompts and images do not depend on the shots:
+
+    what the run with other shots has rendered is linked, not rendered again.
+    """
     for other in SHOTS:
         sibling = runs / run.name.replace(f"-{shots}shot", f"-{other}shot")
         if other == shots or run.exists() or not (sibling / "dataset" / "index.json").is_file():

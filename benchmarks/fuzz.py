@@ -1,8 +1,9 @@
 """`python -m benchmarks.run verify/`: damages finished datasets in known ways and counts what `synthgen verify` finds.
 
-Every case is a dataset that is broken (a flipped bit of JPEG pixels under a matching hash is left out: it is another sound picture). A case counts
-as found if `verify` returns a problem, raises nothing, and leaves every file in and around the dataset as it was. Half of the cases get true
-sizes and hashes put back into the index, so that the deeper checks must speak.
+Every case is a dataset that is broken (a flipped bit of JPEG pixels under a matching hash is left out: it is another
+sound picture). A case counts as found if `verify` returns a problem, raises nothing, and leaves every file in and
+around the dataset as it was. Half of the cases get true sizes and hashes put back into the index, so that the deeper
+checks must speak.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ CASES_PER_KIND = 40
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One damage: what the file `file` holds instead. `sealed`: the index is given the sizes and hashes of what lies there."""
+    """One damage: what the file `file` holds instead. `sealed`:
+
+    the index is given the sizes and hashes of what lies there.
+    """
 
     kind: str
     file: str
@@ -115,7 +119,12 @@ def cases(whole: dict[str, bytes], per_kind: int, seed: int) -> Iterator[Case]:
         name = ("wids-train.json", "croissant.json", "train-000000.parquet")[number % 3]
         yield Case("side file: flipped bit", name, _flipped_where_it_matters(name, whole[name], rng), False)
     for _ in range(per_kind):
-        yield Case("index: cut short", "index.json", whole["index.json"][: int(rng.integers(len(whole["index.json"]) - 3))], False)
+        yield Case(
+            "index: cut short",
+            "index.json",
+            whole["index.json"][: int(rng.integers(len(whole["index.json"]) - 3))],
+            False,
+        )
     for _ in range(per_kind):
         yield Case("index: a number changed", "index.json", _other_number(whole["index.json"], rng), False)
     for name in (*shards, "index.json"):
@@ -140,15 +149,25 @@ def _flip(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _flip_in_member(data: bytes, rng: np.random.Generator) -> bytes:
-    """In the bytes of a PNG or JSON member, or in the headers of a JPEG: a flipped bit of JPEG pixels is another picture, not damage."""
+    """In the bytes of a PNG or JSON member, or in the headers of a JPEG:
+
+    a flipped bit of JPEG pixels is another picture, not damage.
+    """
     members = _members(data)
     number = int(rng.integers(len(members)))
     name, content = members[number]
     if name.endswith(".jpg"):
         return _tar([*members[:number], (name, content[: int(rng.integers(len(content) - 2))]), *members[number + 1 :]])
-    if name.endswith(".json"):  # a digit of a free number may change unseen by hash-less checks; the table beside remembers it
+    # a digit of a free number may change unseen by hash-less checks; the table beside remembers it
+    if name.endswith(".json"):
         at = int(rng.integers(len(content)))
-        return _tar([*members[:number], (name, content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]), *members[number + 1 :]])
+        return _tar(
+            [
+                *members[:number],
+                (name, content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]),
+                *members[number + 1 :],
+            ]
+        )
     return _tar([*members[:number], (name, _flip(content, rng)), *members[number + 1 :]])
 
 
@@ -173,7 +192,16 @@ def _reordered(data: bytes, rng: np.random.Generator) -> bytes:
 
 def _renamed(data: bytes, rng: np.random.Generator) -> bytes:
     """Path traversal and other dangerous names, written as a hostile tool would."""
-    names = ("../../escape.jpg", "/etc/escape.jpg", "a/../../escape.png", "..\\escape.jpg", "~/escape.jpg", "..", ".", "s1.\x1b[2J.png")
+    names = (
+        "../../escape.jpg",
+        "/etc/escape.jpg",
+        "a/../../escape.png",
+        "..\\escape.jpg",
+        "~/escape.jpg",
+        "..",
+        ".",
+        "s1.\x1b[2J.png",
+    )
     members = _members(data)
     number = int(rng.integers(len(members)))
     members[number] = (names[int(rng.integers(len(names)))], members[number][1])

@@ -1,7 +1,10 @@
-"""`python -m benchmarks.hardware`: which settings of SD3.5-Large fit which GPU, written into docs/HARDWARE.md. Arithmetic, not a measurement.
+"""`python -m benchmarks.hardware`: which settings of SD3.5-Large fit which GPU, written into docs/HARDWARE.md.
 
-Weights: the published configurations are built without storage and their parameters are counted, by the very functions that cast them. What a step
-needs beside the weights: the models are run on tensors without storage (torch's FakeTensorMode), and the bytes that live at once are added up.
+Arithmetic, not a measurement.
+
+Weights: the published configurations are built without storage and their parameters are counted, by the very functions
+that cast them. What a step needs beside the weights: the models are run on tensors without storage (torch's
+FakeTensorMode), and the bytes that live at once are added up.
 """
 
 from __future__ import annotations
@@ -69,7 +72,9 @@ def num_bytes(model: Any, linear: float = 0.0) -> float:
     total = 0.0
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
-            each = linear if linear and isinstance(module, torch.nn.Linear) and name == "weight" else weight.element_size()
+            each = (
+                linear if linear and isinstance(module, torch.nn.Linear) and name == "weight" else weight.element_size()
+            )
             total += weight.numel() * each
         total += sum(buffer.numel() * buffer.element_size() for buffer in module.buffers(recurse=False))
     return total
@@ -95,10 +100,25 @@ def text_encoders() -> dict[str, float]:
     from accelerate import init_empty_weights
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
-    clip_l = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768)
-    big = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20, "projection_dim": 1280}
+    clip_l = CLIPTextConfig(
+        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768
+    )
+    big = {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 20,
+        "projection_dim": 1280,
+    }
     t5 = T5Config(
-        vocab_size=32128, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu", tie_word_embeddings=False
+        vocab_size=32128,
+        d_model=4096,
+        d_kv=64,
+        d_ff=10240,
+        num_layers=24,
+        num_heads=64,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
     )
     with init_empty_weights():
         models = {
@@ -132,7 +152,8 @@ def facts() -> dict[str, float]:
         found["decoding"] = peak_bytes(lambda: models["vae"].decode(latents[:1], return_dict=False))
         for name, model in models.items():
             found[f"{name}, bf16"] = num_bytes(model)
-        found["step cache"] = 2 * 2 * (SIZE_PX // 16) ** 2 * 2432 * 2  # two tensors of (rows, tokens, width) in bfloat16
+        # two tensors of (rows, tokens, width) in bfloat16
+        found["step cache"] = 2 * 2 * (SIZE_PX // 16) ** 2 * 2432 * 2
         for name in ("transformer", "controlnet"):
             found[f"{name}, int8"] = num_bytes(models[name], 1.0)
             found[f"{name}, nf4"] = num_bytes(models[name], NF4)
@@ -148,12 +169,20 @@ def facts() -> dict[str, float]:
 def settings(found: dict[str, float]) -> Iterator[tuple[str, float, float]]:
     """(setting, bytes without a ControlNet, bytes with one) while images are made."""
     step, controlled, decode, vae = found["a step"], found["a step, ControlNet"], found["decoding"], found["vae, bf16"]
-    for name, kind, net in (("nothing set", "bf16", "bf16"), ("`quantise: fp8`", "fp8", "fp8"), ("`quantise: bnb-nf4`", "nf4", "bf16")):
+    for name, kind, net in (
+        ("nothing set", "bf16", "bf16"),
+        ("`quantise: fp8`", "fp8", "fp8"),
+        ("`quantise: bnb-nf4`", "nf4", "bf16"),
+    ):
         denoiser, control = found[f"transformer, {kind}"], found[f"controlnet, {net}"]
         yield name, denoiser + vae + max(step, decode), denoiser + control + vae + max(controlled, decode)
         if name == "nothing set":
             int8 = found["transformer, int8"]
-            yield "`quantise: torchao-int8`, `bnb-int8`", int8 + vae + max(step, decode), int8 + control + vae + max(controlled, decode)
+            yield (
+                "`quantise: torchao-int8`, `bnb-int8`",
+                int8 + vae + max(step, decode),
+                int8 + control + vae + max(controlled, decode),
+            )
         both = "`offload: model`" if name == "nothing set" else f"{name}, `offload: model`"
         yield both, max(denoiser + step, vae + decode), max(denoiser + control + controlled, vae + control + decode)
     layer = max(found["largest layer, transformer"], found["largest layer, controlnet"])
@@ -162,11 +191,20 @@ def settings(found: dict[str, float]) -> Iterator[tuple[str, float, float]]:
 
 def tables(found: dict[str, float]) -> str:
     """Both tables as Markdown."""
-    lines = ["", "| part | GB |", "|---|---|", *(f"| {name} | {size / GB:.2f} |" for name, size in sorted(found.items())), ""]
+    lines = [
+        "",
+        "| part | GB |",
+        "|---|---|",
+        *(f"| {name} | {size / GB:.2f} |" for name, size in sorted(found.items())),
+        "",
+    ]
     cards = " | ".join(f"{card} GB" for card in CARDS_GB)
     lines += [f"| `execution` | GB | {cards} | GB with ControlNet | {cards} |", "|---" * (3 + 2 * len(CARDS_GB)) + "|"]
     for name, alone, controlled in settings(found):
-        cells = [f"{size / GB:.1f} | " + " | ".join(_verdict(size, card) for card in CARDS_GB) for size in (alone, controlled)]
+        cells = [
+            f"{size / GB:.1f} | " + " | ".join(_verdict(size, card) for card in CARDS_GB)
+            for size in (alone, controlled)
+        ]
         lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
     return "\n".join([*lines, "", ""])
 

@@ -25,14 +25,18 @@ def classifier(world: str, field: str, names: tuple[str, ...]) -> torch.nn.Modul
     layers: list[torch.nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [torch.nn.Conv2d(before, after, 3, stride=2, padding=1), torch.nn.BatchNorm2d(after), torch.nn.ReLU()]
-    net = torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(128, len(names)))
+    net = torch.nn.Sequential(
+        *layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(128, len(names))
+    )
     return _fit(net, data, targets, SCRATCH / f"judge-{world}-{field}.pt", steps=1500)
 
 
 def segmenter() -> torch.nn.Module:
     """A UNet that labels street scenes with Cityscapes ids; trained once and kept."""
     data = scenes("streets", NUM_TRAIN, cache=CACHE)
-    net = smp.Unet("resnet18", encoder_weights=None, classes=len(streets.CLASSES), decoder_channels=(128, 64, 48, 32, 16))
+    net = smp.Unet(
+        "resnet18", encoder_weights=None, classes=len(streets.CLASSES), decoder_channels=(128, 64, 48, 32, 16)
+    )
     return _fit(net, data, None, SCRATCH / "judge-streets-masks.pt", steps=1500)
 
 
@@ -55,7 +59,9 @@ def held_out(world: str, count: int) -> Scenes:
 def miou(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> float:
     """Mean IoU over the classes that occur in the truth; one confusion matrix over all images."""
     valid = truth < num_classes
-    matrix = np.bincount(truth[valid].astype(int) * num_classes + predicted[valid], minlength=num_classes**2).reshape(num_classes, num_classes)
+    matrix = np.bincount(truth[valid].astype(int) * num_classes + predicted[valid], minlength=num_classes**2).reshape(
+        num_classes, num_classes
+    )
     union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
     present = matrix.sum(1) > 0
     return float((np.diag(matrix)[present] / union[present]).mean())
@@ -76,7 +82,9 @@ def _fit(net: torch.nn.Module, data: Scenes, targets: torch.Tensor | None, path:
         # generated pictures are softer than drawn ones; a judge that has never seen blur would judge that alone
         pictures = tensor(data.images[rows])
         if rng.random() < 0.5:
-            pictures = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+            pictures = torch.nn.functional.avg_pool2d(
+                torch.nn.functional.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1
+            )
         with torch.autocast("cpu", torch.bfloat16):
             loss = torch.nn.functional.cross_entropy(net(pictures).float(), truth, ignore_index=255)
         optimiser.zero_grad()

@@ -1,4 +1,7 @@
-"""The main job from a fresh clone: rows main/*. The time of `synthgen run`, as `make dataset` starts it, without the installation."""
+"""The main job from a fresh clone: rows main/*.
+
+The time of `synthgen run`, as `make dataset` starts it, without the installation.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ def dataset() -> Iterator[Row]:
             raise subprocess.CalledProcessError(process.returncode, command)
         minutes = (time.monotonic() - began) / 60
         finished = clone / "runs" / "syn4seg-mini" / "dataset"
-        subprocess.run([sys.executable, "-m", "synthgen", "verify", str(finished)], cwd=clone, env=environment, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "synthgen", "verify", str(finished)], cwd=clone, env=environment, check=True
+        )
         kept = json.loads((finished / "index.json").read_text(encoding="utf-8"))["num_samples"]
     yield Row("main/dataset_minutes", minutes, "min")
     yield Row("main/kept_samples", kept, "samples")
@@ -46,7 +51,10 @@ def dataset() -> Iterator[Row]:
 
 
 def _resident_gb(session: int) -> float:
-    """Memory of all processes of a session together; pages that they share are counted for each, so this is an upper bound."""
+    """Memory of all processes of a session together;
+
+    pages that they share are counted for each, so this is an upper bound.
+    """
     total = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,9 +1,9 @@
 """Quality of the masks on images with known truth: rows masks/*. An unlabelled pixel (255) of a mask counts as missed.
 
-Every proposer's coarse masks go through the same APF, APR and SABR, with the settings of the recipe. `dense_clip` and `attention` are given no word
-but the class name; `segmenter` is a network that segtrain learns from the support set alone (kept in benchmarks/scratch/). On photographs
-`dense_clip` and `attention` stand on minis that have seen drawings only: those rows tell how far they are from a use on photographs, not how good
-the methods are with SD3.5 or CLIP ViT-L.
+Every proposer's coarse masks go through the same APF, APR and SABR, with the settings of the recipe. `dense_clip` and
+`attention` are given no word but the class name; `segmenter` is a network that segtrain learns from the support set
+alone (kept in benchmarks/scratch/). On photographs `dense_clip` and `attention` stand on minis that have seen drawings
+only: those rows tell how far they are from a use on photographs, not how good the methods are with SD3.5 or CLIP ViT-L.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ Answers = dict[str, dict[Any, Any]]  # what models have answered, by kind and qu
 
 
 def drawn() -> Iterator[Row]:
-    """The default recipe's refinement on 200 held-out drawings, ten of each class, with its own drawn support set; 3 support seeds."""
+    """The default recipe's refinement on 200 held-out drawings, ten of each class, with its own drawn support set;
+
+    3 support seeds.
+    """
     for row in _drawn("prototype", ()):
         yield row
         yield Row(row.name.replace("/prototype/", "/"), row.value, row.unit, row.spread, row.n)
@@ -65,7 +68,8 @@ def drawn_segmenter() -> Iterator[Row]:
 
 
 def camvid() -> Iterator[Row]:
-    """The recipe label-photos on the 101 CamVid val photographs, support of 10 images a class of the train split, real ImageNet features.
+    """The recipe label-photos on the 101 CamVid val photographs, support of 10 images a class of the train split, real
+    ImageNet features.
 
     `final` is what the recipe gives.
     """
@@ -83,7 +87,10 @@ def camvid_attention() -> Iterator[Row]:
 
 
 def camvid_segmenter() -> Iterator[Row]:
-    """As `camvid`, with coarse masks from a UNet that has learnt from the support set alone: 500 steps on crops of 256 px."""
+    """As `camvid`, with coarse masks from a UNet that has learnt from the support set alone:
+
+    500 steps on crops of 256 px.
+    """
     return _camvid("segmenter", ())
 
 
@@ -96,7 +103,8 @@ def _drawn(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
         if proposer == "segmenter":
             model = learn_from_support(recipe, f"masks-segmenter-drawn-{seed}", crop_px=64, batch_size=16)
             recipe = read_recipe(
-                "syn4seg-mini", [f"support.drawn.seed={seed}", f"refine.proposer={{name: segmenter, space: objects, model: {model}}}"]
+                "syn4seg-mini",
+                [f"support.drawn.seed={seed}", f"refine.proposer={{name: segmenter, space: objects, model: {model}}}"],
             )
         with tempfile.TemporaryDirectory() as place:
             built = remembering(stage.build(recipe, Path(place)), answers)
@@ -104,7 +112,13 @@ def _drawn(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
         for name, value in drawn_scores(masks, scenes).items():
             found.setdefault(name, []).append(value)
     for name, values in found.items():
-        yield Row(f"masks/drawn/{proposer}/{name}", float(np.mean(values)), "fraction", float(np.std(values)), len(values) * len(scenes))
+        yield Row(
+            f"masks/drawn/{proposer}/{name}",
+            float(np.mean(values)),
+            "fraction",
+            float(np.std(values)),
+            len(values) * len(scenes),
+        )
 
 
 def drawn_scenes(per_class: int) -> list[Drawing]:
@@ -133,7 +147,13 @@ def _camvid(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
     if not CAMVID.is_dir():
         print(f"  not run: no CamVid in {CAMVID}; set SYNTHGEN_CAMVID to the folder that holds train/ and val/")
         return
-    base = [f"support.folder={CAMVID}", "support.source=camvid", "support.split=train", f"prompts.source.folder={CAMVID}/val/images", *settings]
+    base = [
+        f"support.folder={CAMVID}",
+        "support.source=camvid",
+        "support.split=train",
+        f"prompts.source.folder={CAMVID}/val/images",
+        *settings,
+    ]
     default = read_recipe("label-photos", base)
     if proposer == "segmenter":
         model = learn_from_support(default, "masks-segmenter-camvid", crop_px=256, batch_size=8)
@@ -142,21 +162,38 @@ def _camvid(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
     space = read_label_space(recipe.labels.space)
     files = sorted((CAMVID / "val" / "images").iterdir())
     with tempfile.TemporaryDirectory() as place:
-        masks = refine(stage.build(recipe, Path(place)), Path(place), [read_image(file) for file in files], [IGNORE] * len(files))
+        masks = refine(
+            stage.build(recipe, Path(place)), Path(place), [read_image(file) for file in files], [IGNORE] * len(files)
+        )
     truth = [read_mask(CAMVID / "val" / "labels" / f"{file.stem}.png") for file in files]
     truth = [np.where(np.isin(t, space.ids), t, IGNORE).astype(np.uint8) for t in truth]
     overlap = {step: miou([m[step] for m in masks], truth, space) for step in STEPS}
     for step in STEPS:
         yield Row(f"masks/camvid/{proposer}/{step}_miou", overlap[step], "fraction", "", len(files))
         each = [scene_boundary_f(m[step], t, space, CAMVID_TOLERANCE_PX) for m, t in zip(masks, truth, strict=True)]
-        yield Row(f"masks/camvid/{proposer}/{step}_boundary_f", float(np.mean(each)), "fraction", float(np.std(each)), len(files))
+        yield Row(
+            f"masks/camvid/{proposer}/{step}_boundary_f",
+            float(np.mean(each)),
+            "fraction",
+            float(np.std(each)),
+            len(files),
+        )
     if proposer == "prototype":
         yield Row("masks/camvid/coarse_miou", overlap["coarse"], "fraction", "", len(files))
-        yield Row("masks/camvid/final_miou", overlap["sabr" if default.refine.sabr.enabled else "apr"], "fraction", "", len(files))
+        yield Row(
+            "masks/camvid/final_miou",
+            overlap["sabr" if default.refine.sabr.enabled else "apr"],
+            "fraction",
+            "",
+            len(files),
+        )
 
 
 def refine(built: stage.RefineStage, run: Path, images: Sequence[np.ndarray], class_ids: Sequence[int]) -> list[Masks]:
-    """Each image's mask after every step, by the pipeline's own stage, built for the run folder `run`. `class_ids` 255 = any class."""
+    """Each image's mask after every step, by the pipeline's own stage, built for the run folder `run`.
+
+    `class_ids` 255 = any class.
+    """
     (run / "refine" / "0").mkdir(parents=True, exist_ok=True)
     rows = []
     for number, (image, class_id) in enumerate(zip(images, class_ids, strict=True)):
@@ -187,20 +224,26 @@ def refine(built: stage.RefineStage, run: Path, images: Sequence[np.ndarray], cl
 def remembering(built: stage.RefineStage, answers: Answers) -> stage.RefineStage:
     """A stage whose models answer the same question only once, also for other support sets and settings.
 
-    `answers` is shared between stages of one proposer. Features and masks from boxes follow from the image alone, coarse masks too unless the
-    proposer learns from the support set.
+    `answers` is shared between stages of one proposer. Features and masks from boxes follow from the image alone,
+    coarse masks too unless the proposer learns from the support set.
     """
     features, propose = answers.setdefault("features", {}), answers.setdefault("coarse", {})
     built._extractor.features = _remembered(built._extractor.features, lambda image: image.tobytes(), features)
     if isinstance(built._proposer, AttentionProposer | DenseClipProposer):
-        built._proposer.propose = _remembered(built._proposer.propose, lambda r: (r.image.tobytes(), r.candidates, r.prompt), propose)
+        built._proposer.propose = _remembered(
+            built._proposer.propose, lambda r: (r.image.tobytes(), r.candidates, r.prompt), propose
+        )
     if built._decoder is not None:
         boxes = answers.setdefault("boxes", {})
-        built._decoder.decode = _remembered(built._decoder.decode, lambda image, of_image: (image.tobytes(), of_image.tobytes()), boxes)
+        built._decoder.decode = _remembered(
+            built._decoder.decode, lambda image, of_image: (image.tobytes(), of_image.tobytes()), boxes
+        )
     return built
 
 
-def _remembered(function: Callable[..., list[Any]], key: Callable[..., Any], answers: dict[Any, Any]) -> Callable[..., list[Any]]:
+def _remembered(
+    function: Callable[..., list[Any]], key: Callable[..., Any], answers: dict[Any, Any]
+) -> Callable[..., list[Any]]:
     """A function of lists (lists in, list out, each item by itself) that asks only for what is not in `answers` yet."""
 
     def asked(*lists: Sequence[Any]) -> list[Any]:
@@ -216,7 +259,10 @@ def _remembered(function: Callable[..., list[Any]], key: Callable[..., Any], ans
 
 
 def learn_from_support(recipe: Recipe, name: str, crop_px: int, batch_size: int) -> Path:
-    """A folder of segtrain's with a small UNet, learnt in 500 steps from the recipe's support shots; made once and kept."""
+    """A folder of segtrain's with a small UNet, learnt in 500 steps from the recipe's support shots;
+
+    made once and kept.
+    """
     folder, out = SCRATCH / f"{name}-support", SCRATCH / name
     if not folder.is_dir():
         making = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -227,7 +273,11 @@ def learn_from_support(recipe: Recipe, name: str, crop_px: int, batch_size: int)
             write_image(shot.mask, making / "labels" / f"{number:04d}.png")
         shutil.copy(shipped_folder("prompts") / recipe.labels.space / "labels.yaml", making)
         making.rename(folder)
-    train(train_config(data=(str(folder),), out=out, steps=500, crop_px=crop_px, batch_size=batch_size, seed=0, num_threads=1))
+    train(
+        train_config(
+            data=(str(folder),), out=out, steps=500, crop_px=crop_px, batch_size=batch_size, seed=0, num_threads=1
+        )
+    )
     return out
 
 
@@ -239,7 +289,11 @@ def miou(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], space: La
     for p, t in zip(predicted, truth, strict=True):
         valid = t != IGNORE
         p, t = p[valid], t[valid]
-        hit, ours, theirs = np.bincount(t[p == t], minlength=256), np.bincount(p, minlength=256), np.bincount(t, minlength=256)
+        hit, ours, theirs = (
+            np.bincount(t[p == t], minlength=256),
+            np.bincount(p, minlength=256),
+            np.bincount(t, minlength=256),
+        )
         both, either, there = both + hit, either + ours + theirs - hit, there + theirs
     present = [i for i in space.ids if there[i]]
     return float(np.mean([both[i] / either[i] for i in present]))
@@ -253,7 +307,10 @@ def scene_boundary_f(predicted: np.ndarray, truth: np.ndarray, space: LabelSpace
 
 
 def boundary_f(predicted: np.ndarray, truth: np.ndarray, tolerance_px: int, valid: np.ndarray | None = None) -> float:
-    """F measure of two masks' boundaries: a boundary pixel is right if the other boundary is within the tolerance (Csurka et al. 2013)."""
+    """F measure of two masks' boundaries:
+
+    a boundary pixel is right if the other boundary is within the tolerance (Csurka et al. 2013).
+    """
     ours, theirs = (mask & ~ndimage.binary_erosion(mask, border_value=1) for mask in (predicted, truth))
     if valid is not None:
         ours, theirs = ours & valid, theirs & valid

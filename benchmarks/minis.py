@@ -25,7 +25,10 @@ def autoencoder() -> Iterator[Row]:
 
 
 def objects() -> Iterator[Row]:
-    """Share of text-to-image samples in which a classifier finds the asked class: captions of held-out drawings, balanced over 20 classes."""
+    """Share of text-to-image samples in which a classifier finds the asked class:
+
+    captions of held-out drawings, balanced over 20 classes.
+    """
     jobs = []
     for class_name in objects_world.CLASSES:
         jobs += [(class_name, objects_world.draw(seed, class_name=class_name).caption) for seed in range(10)]
@@ -42,9 +45,13 @@ def objects() -> Iterator[Row]:
 
 
 def streets() -> Iterator[Row]:
-    """Domain obedience, and mIoU of a judge on generated scenes against their conditioning maps over its mIoU on drawn scenes."""
+    """Domain obedience, and mIoU of a judge on generated scenes against their conditioning maps over its mIoU on drawn
+    scenes.
+    """
     data = judges.held_out("streets", 120)
-    images = _render("mini/streets", "mini/streets/controlnet", list(data.captions), data.images.shape[1:3], data.masks[:])
+    images = _render(
+        "mini/streets", "mini/streets/controlnet", list(data.captions), data.images.shape[1:3], data.masks[:]
+    )
     _sheet(np.concatenate([data.images[:40], images[:40]]), 10, "streets_generated.png")
     names = streets_world.DOMAINS
     judge = judges.classifier("streets", "domain", names)
@@ -58,7 +65,10 @@ def streets() -> Iterator[Row]:
     parts = np.array_split(np.arange(len(truth)), 4)
     ratios = [judges.miou(made[p], truth[p], classes) / judges.miou(drawn[p], truth[p], classes) for p in parts]
     chance = judges.miou(made, np.roll(truth, 1, axis=0), classes)
-    print(f"  drawn {judges.miou(drawn, truth, classes):.3f}, generated {judges.miou(made, truth, classes):.3f}, maps shifted by one {chance:.3f}")
+    print(
+        f"  drawn {judges.miou(drawn, truth, classes):.3f}, generated {judges.miou(made, truth, classes):.3f}, "
+        f"maps shifted by one {chance:.3f}"
+    )
     yield Row("minis/controlnet_ratio", whole, "fraction", float(np.std(ratios)), len(truth))
 
 
@@ -100,16 +110,35 @@ def scorer() -> Iterator[Row]:
     yield Row("minis/clip_top1_of_64", float(np.mean(hits)), "fraction", float(np.std(hits)), len(hits))
 
 
-def _render(model: str, controlnet: str, captions: list[str], size: tuple[int, int], maps: np.ndarray | None = None) -> np.ndarray:
+def _render(
+    model: str, controlnet: str, captions: list[str], size: tuple[int, int], maps: np.ndarray | None = None
+) -> np.ndarray:
     from synthgen.backends import load
     from synthgen.models import RenderJob
     from synthgen.recipe import Execution
     from synthgen.records import seed_of
 
-    config = {"name": "sd3", "model": model, "steps": 20, "guidance": 2.0 if controlnet else 3.0, "controlnet": controlnet}
+    config = {
+        "name": "sd3",
+        "model": model,
+        "steps": 20,
+        "guidance": 2.0 if controlnet else 3.0,
+        "controlnet": controlnet,
+    }
     renderer = load("renderer", config, Execution(device="cpu"))
     jobs = [
-        RenderJob(str(n), text, "", seed_of(f"bench{n}"), size[0], size[1], None, None, None, None if maps is None else maps[n])
+        RenderJob(
+            str(n),
+            text,
+            "",
+            seed_of(f"bench{n}"),
+            size[0],
+            size[1],
+            None,
+            None,
+            None,
+            None if maps is None else maps[n],
+        )
         for n, text in enumerate(captions)
     ]
     return np.stack([image for i in range(0, len(jobs), 8) for image in renderer.render(jobs[i : i + 8])])
@@ -118,7 +147,10 @@ def _render(model: str, controlnet: str, captions: list[str], size: tuple[int, i
 def _sheet(images: np.ndarray, columns: int, name: str) -> None:
     from synthgen.images import write_image
 
-    rows = [np.concatenate(list(images[i : i + columns]), axis=1) for i in range(0, len(images) // columns * columns, columns)]
+    rows = [
+        np.concatenate(list(images[i : i + columns]), axis=1)
+        for i in range(0, len(images) // columns * columns, columns)
+    ]
     SCRATCH.mkdir(exist_ok=True)
     write_image(np.concatenate(rows), SCRATCH / name)
 

@@ -1,7 +1,7 @@
 """What a prompt bank does to the images at equal budget: rows prompts/<bank>/image_diversity and prompts/<bank>/kid.
 
-The three banks of benchmarks/prompts.py in the words that the mini denoiser knows (vocabulary `objects`), 4 prompts for each of 20 classes, one
-image a prompt, the settings of the recipe syn4seg-mini:
+The three banks of benchmarks/prompts.py in the words that the mini denoiser knows (vocabulary `objects`), 4 prompts for
+each of 20 classes, one image a prompt, the settings of the recipe syn4seg-mini:
 
 classname   "a photo of a <class>", 4 times with other noise
 templates   classes, openings and places drawn at random, times and weathers as often as in CLOUDS' list; nothing compared with anything
@@ -9,8 +9,8 @@ hdig        the grammar through the bank, as the recipe does it
 
 image_diversity   mean of 1 - cosine between the images of one class, averaged over the classes
 kid               kernel inception distance (Binkowski et al., ICLR 2018: unbiased squared MMD, cubic kernel) to 600 held-out drawings, 30 a class.
-                  Features are ImageNet's (EfficientNet-Lite0, averaged over the image), scaled so that those of the drawings have mean square 1;
-                  they are not Inception's, so the values compare with each other only
+                  Features are ImageNet's (EfficientNet-Lite0, averaged over the image), scaled so that those of the
+                  drawings have mean square 1; they are not Inception's, so the values compare with each other only
 
 Images are kept in benchmarks/scratch and used again.
 """
@@ -61,24 +61,41 @@ def rows(per_class: int, seeds: tuple[int, ...], drawn_per_class: int, place: Pa
     for seed, bank in itertools.product(seeds, BANKS):
         prompts = prompts_of(bank, space, per_class, seed)
         made = pooled(extractor, list(rendered(prompts, place / f"{bank}-{per_class}-{seed}.npy", seed)))
-        found.setdefault((bank, "image_diversity"), []).append(diversity(made, np.array([class_id for class_id, _ in prompts])))
+        found.setdefault((bank, "image_diversity"), []).append(
+            diversity(made, np.array([class_id for class_id, _ in prompts]))
+        )
         found.setdefault((bank, "kid"), []).append(kid(made, drawn))
-        print(f"  {bank} seed {seed}: " + ", ".join(f"{measure} {found[bank, measure][-1]:.4f}" for measure in MEASURES), flush=True)
+        print(
+            f"  {bank} seed {seed}: " + ", ".join(f"{measure} {found[bank, measure][-1]:.4f}" for measure in MEASURES),
+            flush=True,
+        )
     for (bank, measure), values in found.items():
         unit = "1 - cosine" if measure == "image_diversity" else "squared MMD"
-        yield Row(f"prompts/{bank}/{measure}", float(np.mean(values)), unit, float(np.std(values)) if len(values) > 1 else "", len(values))
+        yield Row(
+            f"prompts/{bank}/{measure}",
+            float(np.mean(values)),
+            unit,
+            float(np.std(values)) if len(values) > 1 else "",
+            len(values),
+        )
 
 
 def prompts_of(bank: str, space: LabelSpace, per_class: int, seed: int) -> list[tuple[int, str]]:
     """(class id, prompt) of a bank; the same number whichever bank."""
     if bank == "classname":
-        return [(label.id, f"a photo of {article(label.spoken)} {label.spoken}") for label in space.foreground for _ in range(per_class)]
+        return [
+            (label.id, f"a photo of {article(label.spoken)} {label.spoken}")
+            for label in space.foreground
+            for _ in range(per_class)
+        ]
     if bank == "templates":
         rng = np.random.default_rng(seed)
         return [_drawn_at_random(space, rng) for _ in range(per_class * len(space.foreground))]
     recipe = read_recipe("syn4seg-mini")
     encoder = load("text_encoder", recipe.prompts.embedder.model_dump(), CPU)
-    entries = bank_of(space, "objects", encoder, recipe.prompts.lambda_div, per_class, recipe.prompts.budget_per_class, seed)
+    entries = bank_of(
+        space, "objects", encoder, recipe.prompts.lambda_div, per_class, recipe.prompts.budget_per_class, seed
+    )
     return [(entry.candidate.class_id, entry.candidate.prompt) for entry in entries]
 
 
@@ -98,7 +115,18 @@ def rendered(prompts: list[tuple[int, str]], path: Path, seed: int) -> np.ndarra
     render = read_recipe("syn4seg-mini").render
     renderer = load("renderer", render.renderer.model_dump(), CPU)
     jobs = [
-        RenderJob(str(n), text, render.negative, seed_of(f"prompts{seed}-{n}"), render.height_px, render.width_px, None, None, None, None)
+        RenderJob(
+            str(n),
+            text,
+            render.negative,
+            seed_of(f"prompts{seed}-{n}"),
+            render.height_px,
+            render.width_px,
+            None,
+            None,
+            None,
+            None,
+        )
         for n, (_, text) in enumerate(prompts)
     ]
     made = np.stack([image for i in range(0, len(jobs), 8) for image in renderer.render(jobs[i : i + 8])])
@@ -111,7 +139,9 @@ def rendered(prompts: list[tuple[int, str]], path: Path, seed: int) -> np.ndarra
 
 def pooled(extractor: FeatureExtractor, pictures: list[np.ndarray]) -> np.ndarray:
     """(N, D) float64: the features of each image, averaged over its cells."""
-    return np.stack([grid.reshape(-1, grid.shape[-1]).mean(axis=0, dtype=np.float64) for grid in extractor.features(pictures)])
+    return np.stack(
+        [grid.reshape(-1, grid.shape[-1]).mean(axis=0, dtype=np.float64) for grid in extractor.features(pictures)]
+    )
 
 
 def diversity(features: np.ndarray, class_ids: np.ndarray) -> float:
@@ -122,7 +152,10 @@ def diversity(features: np.ndarray, class_ids: np.ndarray) -> float:
 
 
 def kid(made: np.ndarray, drawn: np.ndarray) -> float:
-    """Unbiased squared MMD of (N, D) and (M, D) features, kernel (x . y / D + 1)^3, after both are scaled by the second's root mean square."""
+    """Unbiased squared MMD of (N, D) and (M, D) features, kernel (x .
+
+    y / D + 1)^3, after both are scaled by the second's root mean square.
+    """
     scale = np.sqrt((drawn**2).mean())
     x, y = made / scale, drawn / scale
 
@@ -130,5 +163,7 @@ def kid(made: np.ndarray, drawn: np.ndarray) -> float:
         return np.asarray((a @ b.T / a.shape[1] + 1) ** 3)
 
     own, theirs = kernel(x, x), kernel(y, y)
-    within = (own.sum() - np.trace(own)) / (len(x) * (len(x) - 1)) + (theirs.sum() - np.trace(theirs)) / (len(y) * (len(y) - 1))
+    within = (own.sum() - np.trace(own)) / (len(x) * (len(x) - 1)) + (theirs.sum() - np.trace(theirs)) / (
+        len(y) * (len(y) - 1)
+    )
     return float(within - 2 * kernel(x, y).mean())

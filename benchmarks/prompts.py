@@ -1,8 +1,11 @@
-"""What a prompt bank covers at equal budget, read off its sentences: rows prompts/* (benchmarks/prompt_images.py: what it does to the images).
+"""What a prompt bank covers at equal budget, read off its sentences: rows prompts/* (benchmarks/prompt_images.py:
+
+what it does to the images).
 
 classname   "a photo of a <class>", as often as the budget has room for it
 templates   a list as CLOUDS has it: templates filled at random, classes, openings, times and weathers as often as in its published 100 prompts
-            (street 41, people 33, sidewalk 16, truck 4, wall 3, train 2, pole 1, fence 0; the rest is ours), nothing compared with anything
+            (street 41, people 33, sidewalk 16, truck 4, wall 3, train 2, pole 1, fence 0; the rest is ours), nothing
+            compared with anything
 hdig        the grammar `cityscapes` through the bank: quotas for each class, near-duplicates refused
 
 nn_similarity       mean cosine of a prompt to the most similar other one (all-MiniLM-L6-v2); lower is more diverse
@@ -33,13 +36,36 @@ MEASURES = ("nn_similarity", "near_duplicates", "class_coverage", "attribute_cov
 PER_CLASS = 10
 SEEDS = (0, 1, 2)
 LAMBDA_DIV = 0.7  # about half of the grammar's candidates pass with this encoder
-SHARES = {"road": 41, "person": 33, "sidewalk": 16, "truck": 4, "wall": 3, "train": 2, "pole": 1, "fence": 0}  # methods: measured on the list
+# methods: measured on the list
+SHARES = {"road": 41, "person": 33, "sidewalk": 16, "truck": 4, "wall": 3, "train": 2, "pole": 1, "fence": 0}
 OTHER_SHARE = 5.0  # of each class that the count does not tell
 OPENINGS = {"A photo of": 37, "A picture of": 36, "A snapshot of": 27}
-WHEN = {"in the rain": 11, "on a sunny day": 13, "in the morning": 9, "at night": 7, "in the snow": 3, "in the fog": 3, "": 54}
-WHERE = ("in a city", "on a busy street", "in a small town", "in a residential area", "downtown", "near a park", "at an intersection", "on a bridge")
+WHEN = {
+    "in the rain": 11,
+    "on a sunny day": 13,
+    "in the morning": 9,
+    "at night": 7,
+    "in the snow": 3,
+    "in the fog": 3,
+    "": 54,
+}
+WHERE = (
+    "in a city",
+    "on a busy street",
+    "in a small town",
+    "in a residential area",
+    "downtown",
+    "near a park",
+    "at an intersection",
+    "on a bridge",
+)
 DOING = ("", "with people walking", "with cars passing", "with buildings in the background", "with trees on both sides")
-TIMES = {"dawn": "dawn|morning|sunrise", "day": r"day|daylight|noon|daytime", "dusk": "dusk|sunset|evening", "night": "night|dark"}
+TIMES = {
+    "dawn": "dawn|morning|sunrise",
+    "day": r"day|daylight|noon|daytime",
+    "dusk": "dusk|sunset|evening",
+    "night": "night|dark",
+}
 WEATHERS = {
     "clear": r"clear|sunny|sunshine|sun",
     "cloud": r"clouds|cloudy|overcast|dull light",
@@ -58,7 +84,9 @@ def coverage() -> Iterator[Row]:
     space = read_label_space("cityscapes")
     encoder = sentence.build(sentence.Options(model=str(folder)), Execution(device="cpu"))
     make: dict[str, Callable[[int], list[str]]] = {
-        "classname": lambda seed: [f"a photo of {article(label.spoken)} {label.spoken}" for label in space.foreground for _ in range(PER_CLASS)],
+        "classname": lambda seed: [
+            f"a photo of {article(label.spoken)} {label.spoken}" for label in space.foreground for _ in range(PER_CLASS)
+        ],
         "templates": lambda seed: templates(space, PER_CLASS * len(space.foreground), seed),
         "hdig": lambda seed: hdig(space, encoder, seed),
     }
@@ -98,7 +126,9 @@ def hdig(space: LabelSpace, encoder: TextEncoder, seed: int) -> list[str]:
     return [entry.candidate.prompt for entry in bank_of(space, "cityscapes", encoder, LAMBDA_DIV, PER_CLASS, 400, seed)]
 
 
-def bank_of(space: LabelSpace, vocabulary: str, encoder: TextEncoder, lambda_div: float, quota: int, budget: int, seed: int) -> list[Entry]:
+def bank_of(
+    space: LabelSpace, vocabulary: str, encoder: TextEncoder, lambda_div: float, quota: int, budget: int, seed: int
+) -> list[Entry]:
     """What a shipped grammar gives and the bank accepts, class by class."""
     source = load("prompt_source", {"name": "grammar", "vocabulary": vocabulary}, None)
     accepted: list[Entry] = []
@@ -120,7 +150,11 @@ def measures(prompts: list[str], space: LabelSpace, encoder: TextEncoder) -> dic
     named = {label.name: [prompt for prompt in prompts if mentions(prompt, label)] for label in space.foreground}
     enough = PER_CLASS / 2
     values = [*TIMES.values(), *WEATHERS.values()]
-    pairs = sum(any(re.search(rf"\b(?:{value})\b", prompt.lower()) for prompt in about) for about in named.values() for value in values)
+    pairs = sum(
+        any(re.search(rf"\b(?:{value})\b", prompt.lower()) for prompt in about)
+        for about in named.values()
+        for value in values
+    )
     return {
         "nn_similarity": float(cosines.max(axis=1).mean()),
         "near_duplicates": doubled / len(prompts),

@@ -23,13 +23,15 @@ SIZE_PX = (96, 144)
 
 
 def sam_speedup() -> Iterator[Row]:
-    """The decoder backend (an image is encoded once, all of its boxes are decoded in one call) against a loop over regions.
+    """The decoder backend (an image is encoded once, all of its boxes are decoded in one call) against a loop over
+    regions.
 
-    Baseline: the straightforward loop of a script that refines one region at a time, with segment_anything's own SamPredictor on the same weights:
-    for each region `set_image(image)`, then `predict(box=box, multimask_output=False)`. Second baseline, printed only: `set_image` once an image,
-    then one `predict` a box. Images are drawn street scenes with the boxes of their 8 largest regions. Times are CPU seconds on one thread, so
-    other work on the machine does not enter; the row is the ratio of medians over images, the spread that of the images' own ratios.
-    Raises RuntimeError if a single mask pixel differs from the baseline's.
+    Baseline: the straightforward loop of a script that refines one region at a time, with segment_anything's own
+    SamPredictor on the same weights: for each region `set_image(image)`, then `predict(box=box,
+    multimask_output=False)`. Second baseline, printed only: `set_image` once an image, then one `predict` a box. Images
+    are drawn street scenes with the boxes of their 8 largest regions. Times are CPU seconds on one thread, so other
+    work on the machine does not enter; the row is the ratio of medians over images, the spread that of the images' own
+    ratios. Raises RuntimeError if a single mask pixel differs from the baseline's.
     """
     from segment_anything import SamPredictor
 
@@ -43,8 +45,14 @@ def sam_speedup() -> Iterator[Row]:
         for number, (image, boxes) in enumerate([images[0], *images]):  # the first one twice: it warms up
             times: dict[str, float] = {}
             [(masks, ious)] = _timed(times, "ours", lambda image=image, boxes=boxes: ours.decode([image], [boxes]))
-            naive = _timed(times, "set_image per region", lambda image=image, boxes=boxes: [_predict(predictor, image, box) for box in boxes])
-            once = _timed(times, "set_image once", lambda image=image, boxes=boxes: _predict_all(predictor, image, boxes))
+            naive = _timed(
+                times,
+                "set_image per region",
+                lambda image=image, boxes=boxes: [_predict(predictor, image, box) for box in boxes],
+            )
+            once = _timed(
+                times, "set_image once", lambda image=image, boxes=boxes: _predict_all(predictor, image, boxes)
+            )
             for theirs in (naive, once):
                 _require_equal(masks, ious, theirs)
             if number:
@@ -54,9 +62,14 @@ def sam_speedup() -> Iterator[Row]:
         torch.set_num_threads(threads)
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
     for name, value in medians.items():
-        print(f"  {name}: {1000 * value:.1f} ms an image of {REGIONS} regions, {value / medians['ours']:.2f} x", flush=True)
+        print(
+            f"  {name}: {1000 * value:.1f} ms an image of {REGIONS} regions, {value / medians['ours']:.2f} x",
+            flush=True,
+        )
     each = np.array(seconds["set_image per region"]) / np.array(seconds["ours"])
-    yield Row("refine/sam_speedup", medians["set_image per region"] / medians["ours"], "x", float(each.std()), len(images))
+    yield Row(
+        "refine/sam_speedup", medians["set_image per region"] / medians["ours"], "x", float(each.std()), len(images)
+    )
 
 
 def _street_scenes() -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,9 +1,10 @@
 """Speed of the render path, and what the step cache costs: rows engine/*. Side by side, in one process, turn by turn.
 
-`plain` is the loop that a user would write with diffusers alone: the pipeline with a batch of prompts, seeded images, saved as PNG. `ours` is the
-stage `render` with the prompts' encoding added, as a run does both. `compile` and `cache` are ours with `execution.compile`, and with the step cache
-at RECOMMENDED. On a CPU the time is the processor's (one thread, all of the process), so that other work on the machine counts for nothing; the
-model's compilation and its first batch are not counted.
+`plain` is the loop that a user would write with diffusers alone: the pipeline with a batch of prompts, seeded images,
+saved as PNG. `ours` is the stage `render` with the prompts' encoding added, as a run does both. `compile` and `cache`
+are ours with `execution.compile`, and with the step cache at RECOMMENDED. On a CPU the time is the processor's (one
+thread, all of the process), so that other work on the machine counts for nothing; the model's compilation and its first
+batch are not counted.
 """
 
 from __future__ import annotations
@@ -45,7 +46,13 @@ class World:
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"name": "sd3", "model": f"mini/{self.name}", "controlnet": self.controlnet, "steps": STEPS, "guidance": self.guidance}
+        return {
+            "name": "sd3",
+            "model": f"mini/{self.name}",
+            "controlnet": self.controlnet,
+            "steps": STEPS,
+            "guidance": self.guidance,
+        }
 
 
 def world(name: str, count: int) -> World:
@@ -56,11 +63,20 @@ def world(name: str, count: int) -> World:
         drawn = [objects.draw(seed, class_name=objects.CLASSES[seed % len(objects.CLASSES)]) for seed in range(count)]
         return World(name, "", 3.0, (64, 64), [scene.caption for scene in drawn], None)
     scenes = [streets.draw(seed) for seed in range(count)]
-    return World(name, "mini/streets/controlnet", 2.0, (64, 96), [scene.caption for scene in scenes], np.stack([scene.mask for scene in scenes]))
+    return World(
+        name,
+        "mini/streets/controlnet",
+        2.0,
+        (64, 96),
+        [scene.caption for scene in scenes],
+        np.stack([scene.mask for scene in scenes]),
+    )
 
 
 def overhead() -> Iterator[Row]:
-    """Share of the time between the first and the last denoiser step of a unit that is neither denoiser, ControlNet nor VAE; wall clock."""
+    """Share of the time between the first and the last denoiser step of a unit that is neither denoiser, ControlNet nor
+    VAE; wall clock.
+    """
     shares = []
     with tempfile.TemporaryDirectory() as place:
         path = Path(place)
@@ -106,11 +122,20 @@ def _throughput(name: str, suffix: str, count: int) -> Iterator[Row]:
                 spent[variant].append((time.process_time() - began) / BATCH)
     for variant, seconds in spent.items():
         rates = 1 / np.array(seconds)
-        yield Row(f"engine/{variant}{suffix}_images_s_cpu", count / (BATCH * sum(seconds)), "images/s of a core", float(rates.std()), count)
+        yield Row(
+            f"engine/{variant}{suffix}_images_s_cpu",
+            count / (BATCH * sum(seconds)),
+            "images/s of a core",
+            float(rates.std()),
+            count,
+        )
 
 
 def quality() -> Iterator[Row]:
-    """PSNR and agreement of a judge's labels between cached and uncached images at RECOMMENDED; writes the table of docs/STEP_CACHE.md."""
+    """PSNR and agreement of a judge's labels between cached and uncached images at RECOMMENDED;
+
+    writes the table of docs/STEP_CACHE.md.
+    """
     from benchmarks import judges
     from synthgen.minis.world import objects
 
@@ -119,8 +144,20 @@ def quality() -> Iterator[Row]:
     control, more = _compared("streets", 16, masks)
     _write_table([*lines, *more])
     for suffix, found in (("", control), ("_text", text)):
-        yield Row(f"engine/cache{suffix}_psnr_db", float(found.psnr_db.mean()), "dB", float(found.psnr_db.std()), len(found.psnr_db))
-        yield Row(f"engine/cache{suffix}_agreement", float(found.agreement.mean()), "fraction", float(found.agreement.std()), len(found.agreement))
+        yield Row(
+            f"engine/cache{suffix}_psnr_db",
+            float(found.psnr_db.mean()),
+            "dB",
+            float(found.psnr_db.std()),
+            len(found.psnr_db),
+        )
+        yield Row(
+            f"engine/cache{suffix}_agreement",
+            float(found.agreement.mean()),
+            "fraction",
+            float(found.agreement.std()),
+            len(found.agreement),
+        )
         yield Row(f"engine/cache{suffix}_runs", found.runs, "of the denoiser's runs", n=len(found.psnr_db))
 
 
@@ -140,7 +177,10 @@ def _compared(name: str, count: int, judge: Any) -> tuple[Compared, list[str]]:
     chosen = world(name, count)
     settings: dict[str, dict[str, Any]] = {f"{STEPS} steps, off": {}}
     settings |= {f"{steps} steps, off": {"steps": steps} for steps in FEWER_STEPS}
-    settings |= {f"{STEPS} steps, threshold {value:g}": {"step_cache": RECOMMENDED | {"threshold": value}} for value in THRESHOLDS}
+    settings |= {
+        f"{STEPS} steps, threshold {value:g}": {"step_cache": RECOMMENDED | {"threshold": value}}
+        for value in THRESHOLDS
+    }
     renderers = {key: _renderer(chosen.options | changes) for key, changes in settings.items()}
     made: dict[str, list[np.ndarray]] = {key: [] for key in settings}
     runs, seconds = dict.fromkeys(settings, 0), dict.fromkeys(settings, 0.0)
@@ -158,10 +198,13 @@ def _compared(name: str, count: int, judge: Any) -> tuple[Compared, list[str]]:
         images = np.stack(made[key])
         error = np.maximum(((images.astype(np.float64) - exact) ** 2).mean((1, 2, 3)), 1e-3)
         same = (judges.predict(judge, images) == labels).reshape(count, -1).mean(1)
-        found[key] = Compared(runs[key] / runs[whole], seconds[key] / seconds[whole], 10 * np.log10(255**2 / error), same)
+        found[key] = Compared(
+            runs[key] / runs[whole], seconds[key] / seconds[whole], 10 * np.log10(255**2 / error), same
+        )
     what = f"{name}, {'ControlNet' if chosen.controlnet else 'text only'}"
     lines = [
-        f"| {what} | {key} | {one.runs:.2f} | {one.seconds:.2f} | {one.psnr_db.mean():.1f} | {one.psnr_db.min():.1f} | {one.agreement.mean():.4f} |"
+        f"| {what} | {key} | {one.runs:.2f} | {one.seconds:.2f} | {one.psnr_db.mean():.1f} | "
+        f"{one.psnr_db.min():.1f} | {one.agreement.mean():.4f} |"
         for key, one in found.items()
         if key != whole
     ]
@@ -169,9 +212,14 @@ def _compared(name: str, count: int, judge: Any) -> tuple[Compared, list[str]]:
 
 
 def _write_table(lines: Sequence[str]) -> None:
-    head = ["| images | setting | denoiser runs | time | PSNR, mean dB | PSNR, worst dB | labels alike |", "|---|---|---|---|---|---|---|"]
+    head = [
+        "| images | setting | denoiser runs | time | PSNR, mean dB | PSNR, worst dB | labels alike |",
+        "|---|---|---|---|---|---|---|",
+    ]
     before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-    DOCUMENT.write_text(before + BEGIN + "\n".join(["", *head, *lines, "", ""]) + END + rest.partition(END)[2], encoding="utf-8")
+    DOCUMENT.write_text(
+        before + BEGIN + "\n".join(["", *head, *lines, "", ""]) + END + rest.partition(END)[2], encoding="utf-8"
+    )
 
 
 # the loops
@@ -186,16 +234,23 @@ def _plain(chosen: World, place: Path) -> Callable[[range], None]:
     from synthgen.models.weights import resolve
 
     place_of = resolve(f"mini/{chosen.name}")
-    pipeline = StableDiffusion3Pipeline.from_pretrained(place_of, text_encoder_3=None, tokenizer_3=None, dtype=torch.float32)
+    pipeline = StableDiffusion3Pipeline.from_pretrained(
+        place_of, text_encoder_3=None, tokenizer_3=None, dtype=torch.float32
+    )
     if chosen.controlnet:
         pipeline = StableDiffusion3ControlNetPipeline(
-            controlnet=SD3ControlNetModel.from_pretrained(resolve(chosen.controlnet), dtype=torch.float32), **pipeline.components
+            controlnet=SD3ControlNetModel.from_pretrained(resolve(chosen.controlnet), dtype=torch.float32),
+            **pipeline.components,
         )
     pipeline.set_progress_bar_config(disable=True)
     colours = read_label_space("cityscapes").colour_table()
 
     def loop(numbers: range) -> None:
-        extra = {} if chosen.layouts is None else {"control_image": [Image.fromarray(colours[chosen.layouts[n]]) for n in numbers]}
+        extra = (
+            {}
+            if chosen.layouts is None
+            else {"control_image": [Image.fromarray(colours[chosen.layouts[n]]) for n in numbers]}
+        )
         images = pipeline(
             prompt=[chosen.captions[n] for n in numbers],
             negative_prompt=[""] * len(numbers),
@@ -278,7 +333,11 @@ def _bank(chosen: World, place: Path, numbers: range, encoder: Any = None) -> li
             if chosen.layouts is not None:
                 layout = str(place / f"{key}.png")
                 write_image(chosen.layouts[n], Path(layout))
-            rows.append(PromptRecord(key, "", "", 255, chosen.captions[n], (), "", n, -1.0, "", "", "bank.safetensors", "", layout))
+            rows.append(
+                PromptRecord(
+                    key, "", "", 255, chosen.captions[n], (), "", n, -1.0, "", "", "bank.safetensors", "", layout
+                )
+            )
     return rows
 
 
@@ -290,7 +349,11 @@ class _watched:  # noqa: N801
     """Notes (part, begin, end) of every call of the models for a while."""
 
     def __init__(self, pipeline: Any) -> None:
-        self._calls = [(pipeline.transformer, "forward", "transformer"), (pipeline.vae, "decode", "vae"), (pipeline.vae, "encode", "vae")]
+        self._calls = [
+            (pipeline.transformer, "forward", "transformer"),
+            (pipeline.vae, "decode", "vae"),
+            (pipeline.vae, "encode", "vae"),
+        ]
         if getattr(pipeline, "controlnet", None) is not None:
             self._calls.append((pipeline.controlnet, "forward", "controlnet"))
 
@@ -321,15 +384,17 @@ class _watched:  # noqa: N801
 
 def gpu_names() -> tuple[str, ...]:
     """The rows of `gpu`."""
-    return tuple(f"engine/{v}{s}_{what}_gpu" for s in ("", "_controlnet") for v in VARIANTS for what in ("images_s", "gb")) + tuple(
-        f"engine/cache{s}_runs_gpu" for s in ("", "_controlnet")
-    )
+    return tuple(
+        f"engine/{v}{s}_{what}_gpu" for s in ("", "_controlnet") for v in VARIANTS for what in ("images_s", "gb")
+    ) + tuple(f"engine/cache{s}_runs_gpu" for s in ("", "_controlnet"))
 
 
 def gpu() -> Iterator[Row]:
-    """SD3.5-Large's shapes with random weights at 1024 px, 28 steps, guidance, without and with a ControlNet of Stability's kind.
+    """SD3.5-Large's shapes with random weights at 1024 px, 28 steps, guidance, without and with a ControlNet of
+    Stability's kind.
 
-    Weights are random, so how much the cache skips is not what it would skip of the trained model; `cache_runs` says how much it was.
+    Weights are random, so how much the cache skips is not what it would skip of the trained model; `cache_runs` says
+    how much it was.
     """
     import torch
 
@@ -337,7 +402,11 @@ def gpu() -> Iterator[Row]:
 
     if not torch.cuda.is_available():
         for name in gpu_names():
-            yield Row(name, "not run: no GPU", "GB" if "_gb_" in name else "of the denoiser's runs" if "runs" in name else "images/s")
+            yield Row(
+                name,
+                "not run: no GPU",
+                "GB" if "_gb_" in name else "of the denoiser's runs" if "runs" in name else "images/s",
+            )
         return
     with tempfile.TemporaryDirectory() as place:
         wiring.save_random(Path(place))
@@ -383,16 +452,30 @@ def full_size(place: Path, device: str, size_px: int, steps: int, count: int, na
                 loop(number)
                 seconds.append(time.perf_counter() - began)
             rates = 1 / np.array(seconds[1:])
-            yield Row(f"engine/{variant}{suffix}_images_s_gpu", count / sum(seconds[1:]), "images/s", float(rates.std()), count, name)
+            yield Row(
+                f"engine/{variant}{suffix}_images_s_gpu",
+                count / sum(seconds[1:]),
+                "images/s",
+                float(rates.std()),
+                count,
+                name,
+            )
             peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else "not measured: no GPU"
             yield Row(f"engine/{variant}{suffix}_gb_gpu", peak, "GB", device=name)
             if variant == "cache":
-                yield Row(f"engine/cache{suffix}_runs_gpu", renderer.denoiser_runs[0] / (2 * steps), "of the denoiser's runs", device=name)
+                yield Row(
+                    f"engine/cache{suffix}_runs_gpu",
+                    renderer.denoiser_runs[0] / (2 * steps),
+                    "of the denoiser's runs",
+                    device=name,
+                )
             loop = renderer = None
             give_memory_back()
 
 
-def _plain_full(place: Path, device: str, size_px: int, steps: int, text: Any, layout: np.ndarray | None) -> Callable[[int], None]:
+def _plain_full(
+    place: Path, device: str, size_px: int, steps: int, text: Any, layout: np.ndarray | None
+) -> Callable[[int], None]:
     import torch
     from diffusers import SD3ControlNetModel, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
     from PIL import Image

@@ -10,7 +10,10 @@ SCRATCH = Path(__file__).parent / "scratch"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """`value` with its unit; `spread` is the standard deviation over `n` items or runs, in the same unit ("" where there is one only)."""
+    """`value` with its unit;
+
+    `spread` is the standard deviation over `n` items or runs, in the same unit ("" where there is one only).
+    """
 
     name: str
     value: float | str

@@ -1,8 +1,8 @@
 """`python -m benchmarks.run [NAME ...]`: measures and writes rows of benchmarks/results.csv.
 
-A name is a row or the beginning of one (`minis/`, `masks/camvid`). Without names every benchmark runs. A benchmark is a function that gives a few
-rows at once; it is listed below with the names that it gives. Rows that are not measured again stay as they are. Scratch files (judges, runs)
-go to `benchmarks/scratch/` and are used again.
+A name is a row or the beginning of one (`minis/`, `masks/camvid`). Without names every benchmark runs. A benchmark is a
+function that gives a few rows at once; it is listed below with the names that it gives. Rows that are not measured
+again stay as they are. Scratch files (judges, runs) go to `benchmarks/scratch/` and are used again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ COLUMNS = ("name", "value", "unit", "spread", "n", "command", "device", "date")
 
 
 def _masks(kind: str) -> tuple[str, ...]:
-    return tuple(f"masks/{kind}/{step}_{what}" for step in ("coarse", "apf", "apr", "sabr") for what in ("miou", "boundary_f"))
+    return tuple(
+        f"masks/{kind}/{step}_{what}" for step in ("coarse", "apf", "apr", "sabr") for what in ("miou", "boundary_f")
+    )
 
 
 BENCHMARKS: dict[str, tuple[str, ...]] = {
@@ -39,7 +41,9 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.masks:drawn": (*_masks("drawn"), *_masks("drawn/prototype")),
     **{f"benchmarks.masks:drawn_{name}": _masks(f"drawn/{name}") for name in ("dense_clip", "attention", "segmenter")},
     "benchmarks.masks:camvid": ("masks/camvid/coarse_miou", "masks/camvid/final_miou", *_masks("camvid/prototype")),
-    **{f"benchmarks.masks:camvid_{name}": _masks(f"camvid/{name}") for name in ("dense_clip", "attention", "segmenter")},
+    **{
+        f"benchmarks.masks:camvid_{name}": _masks(f"camvid/{name}") for name in ("dense_clip", "attention", "segmenter")
+    },
     "benchmarks.refine:sam_speedup": ("refine/sam_speedup",),
     "benchmarks.use:drawn": ("use/drawn/few_miou", "use/drawn/few_plus_synthetic_miou"),
     "benchmarks.fewshot:objects": tuple(
@@ -55,15 +59,33 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     **{f"benchmarks.dedup:{function}": dedup.names(*what) for function, what in dedup.FUNCTIONS.items()},
     "benchmarks.fuzz:rows": ("verify/fuzz_cases", "verify/fuzz_found"),
     "benchmarks.engine:kills": ("engine/kills", "engine/kills_identical"),
-    "benchmarks.engine:memory": tuple(f"engine/rss_mb_{stage}_{n}" for n in (1000, 10000, 100000) for stage in ("refine", "filter", "pack")),
+    "benchmarks.engine:memory": tuple(
+        f"engine/rss_mb_{stage}_{n}" for n in (1000, 10000, 100000) for stage in ("refine", "filter", "pack")
+    ),
     "benchmarks.scale:costs": tuple(
-        f"scale/{what}" for what in ("commit_ms", "plan_ms", "missing_ms", "footers_ms", "rows_ms", "listing_ms", "manifest_bytes", "plan_bytes")
+        f"scale/{what}"
+        for what in (
+            "commit_ms",
+            "plan_ms",
+            "missing_ms",
+            "footers_ms",
+            "rows_ms",
+            "listing_ms",
+            "manifest_bytes",
+            "plan_bytes",
+        )
     ),
     "benchmarks.scale:dedup": ("scale/dedup_s_2000", "scale/dedup_s_4000", "scale/dedup_s_8000"),
-    "benchmarks.scale:tails": tuple(f"scale/tail_{who}_{w}x{u}" for w in (1, 8, 1000) for u in (8, 64) for who in ("rank", "queue")),
+    "benchmarks.scale:tails": tuple(
+        f"scale/tail_{who}_{w}x{u}" for w in (1, 8, 1000) for u in (8, 64) for who in ("rank", "queue")
+    ),
     "benchmarks.render:overhead": ("engine/overhead_cpu",),
-    "benchmarks.render:throughput": tuple(f"engine/{v}{s}_images_s_cpu" for s in ("", "_controlnet") for v in render.VARIANTS),
-    "benchmarks.render:quality": tuple(f"engine/cache{s}_{what}" for s in ("", "_text") for what in ("psnr_db", "agreement", "runs")),
+    "benchmarks.render:throughput": tuple(
+        f"engine/{v}{s}_images_s_cpu" for s in ("", "_controlnet") for v in render.VARIANTS
+    ),
+    "benchmarks.render:quality": tuple(
+        f"engine/cache{s}_{what}" for s in ("", "_text") for what in ("psnr_db", "agreement", "runs")
+    ),
     "benchmarks.render:gpu": render.gpu_names(),
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
@@ -71,7 +93,9 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
 
 def main(wanted: list[str]) -> None:
     """Run the benchmarks that give any of the wanted rows."""
-    chosen = [path for path, names in BENCHMARKS.items() if not wanted or any(n.startswith(w) for n in names for w in wanted)]
+    chosen = [
+        path for path, names in BENCHMARKS.items() if not wanted or any(n.startswith(w) for n in names for w in wanted)
+    ]
     if not chosen:
         known = ", ".join(name for names in BENCHMARKS.values() for name in names)
         sys.exit(f"no row begins with {' or '.join(wanted)}; there are: {known}")
@@ -130,7 +154,9 @@ def store_time(benchmark: str, seconds: float) -> None:
 
 def device() -> str:
     """The machine in words."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else ():
+    for line in (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else ()
+    ):
         if line.startswith("model name"):
             return f"{os.cpu_count()} vCPU {line.partition(':')[2].strip()}"
     return f"{os.cpu_count()} vCPU {platform.machine()}"

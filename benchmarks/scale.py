@@ -1,7 +1,7 @@
 """Where the engine's own cost lies and how schedulers end: rows scale/*, the figures of docs/SCALE.md.
 
-Costs are CPU time of one process, so a busy machine does not change them; the disk's own waiting is not in them. The schedulers are simulated with
-fake unit times: the code of the engines decides who does what in the same order.
+Costs are CPU time of one process, so a busy machine does not change them; the disk's own waiting is not in them. The
+schedulers are simulated with fake unit times: the code of the engines decides who does what in the same order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from synthgen.runner import StageRun, Unit
 UNIT_S = 64 * 7.0  # 64 images of SD3.5-Large at 1024 px, 7 s each
 SPREAD = 0.1  # of unit times, lognormal: prompts are alike, disks are not
 SLOW_SHARE, SLOWNESS = 0.02, 2.0  # GPUs that throttle
-LOSS_PER_UNIT, RESTART_S = 0.001, 600.0  # a worker is lost in the middle of one unit in a thousand; a new one has to load its models
+# a worker is lost in the middle of one unit in a thousand; a new one has to load its models
+LOSS_PER_UNIT, RESTART_S = 0.001, 600.0
 UNITS_PER_GPU = (8, 64)
 GPUS = (1, 8, 1000)
 
@@ -49,11 +50,20 @@ def costs(num_units: int = 400, rows: int = 64) -> Iterator[Row]:
         units = [Unit(f"{number:05d}", number * rows, (number + 1) * rows) for number in range(num_units)]
         runner.claim(stage, {}, lambda: units)
         made = [[_row(unit.start + number) for number in range(rows)] for unit in units]
-        commit = _cpu_ms(lambda: [runner.run_unit(stage, unit, Nothing(), made[place]) for place, unit in enumerate(units)])
+        commit = _cpu_ms(
+            lambda: [runner.run_unit(stage, unit, Nothing(), made[place]) for place, unit in enumerate(units)]
+        )
         yield Row("scale/commit_ms", commit / num_units, "ms a unit of 64 rows", n=num_units)
         yield Row("scale/plan_ms", _cpu_ms(stage.units) / num_units, "ms a unit, reading stage.json", n=num_units)
-        yield Row("scale/missing_ms", _cpu_ms(stage.missing) / num_units, "ms a unit, looking what is done", n=num_units)
-        yield Row("scale/footers_ms", _cpu_ms(lambda: stage.stored()) / num_units, "ms a unit, counting rows once a worker", n=num_units)
+        yield Row(
+            "scale/missing_ms", _cpu_ms(stage.missing) / num_units, "ms a unit, looking what is done", n=num_units
+        )
+        yield Row(
+            "scale/footers_ms",
+            _cpu_ms(lambda: stage.stored()) / num_units,
+            "ms a unit, counting rows once a worker",
+            n=num_units,
+        )
         positions = stage.stored()
         yield Row(
             "scale/rows_ms",
@@ -62,15 +72,26 @@ def costs(num_units: int = 400, rows: int = 64) -> Iterator[Row]:
             n=num_units,
         )
         yield Row(
-            "scale/listing_ms", _cpu_ms(lambda: [entry.name for entry in os.scandir(stage.folder)]) / num_units, "ms a unit, listing", n=num_units
+            "scale/listing_ms",
+            _cpu_ms(lambda: [entry.name for entry in os.scandir(stage.folder)]) / num_units,
+            "ms a unit, listing",
+            n=num_units,
         )
         size = sum(path.stat().st_size for path in stage.folder.rglob("*") if path.is_file()) / num_units / rows
         yield Row("scale/manifest_bytes", size, "bytes a row, manifests and plan", n=num_units * rows)
-        yield Row("scale/plan_bytes", (stage.folder / runner.CLAIM).stat().st_size / num_units, "bytes of stage.json a unit", n=num_units)
+        yield Row(
+            "scale/plan_bytes",
+            (stage.folder / runner.CLAIM).stat().st_size / num_units,
+            "bytes of stage.json a unit",
+            n=num_units,
+        )
 
 
 def dedup(sizes: Sequence[int] = (2000, 4000, 8000), dim: int = 512) -> Iterator[Row]:
-    """CPU seconds of the near-duplicate check, the one unit that sees all rows; it grows with the square of the kept rows."""
+    """CPU seconds of the near-duplicate check, the one unit that sees all rows;
+
+    it grows with the square of the kept rows.
+    """
     rng = np.random.default_rng(0)
     for size in sizes:
         vectors = rng.standard_normal((size, dim)).astype(np.float32)
@@ -82,7 +103,8 @@ def dedup(sizes: Sequence[int] = (2000, 4000, 8000), dim: int = 512) -> Iterator
 def _row(number: int) -> RenderRecord:
     key = f"s{number:015x}"
     return RenderRecord(
-        key, f"p{number:015x}", "bicycle", 3, f"a photo of a red bicycle on a wet street at night, number {number}", ("place=street", "time=night"),
+        key, f"p{number:015x}", "bicycle", 3, "a photo of a red bicycle on a wet street at night, number "
+                                              f"{number}", ("place=street", "time=night"),
         number, f"render/00000/{key}.png", 1024, 1024, "sd3:stabilityai/stable-diffusion-3.5-large", "main", 28, 4.5, "",
     )  # fmt: skip
 
@@ -119,15 +141,21 @@ def draw(gpus: int, units_per_gpu: int, seed: int) -> World:
 
 
 def by_rank(world: World) -> float:
-    """Engine accelerate: unit u belongs to rank u mod W; a lost rank ends the launch, and the launcher starts all ranks again.
+    """Engine accelerate: unit u belongs to rank u mod W;
 
-    Units that were under way are lost then; each rank goes on with what is missing of the shares that are dealt out anew.
+    a lost rank ends the launch, and the launcher starts all ranks again.
+
+    Units that were under way are lost then; each rank goes on with what is missing of the shares that are dealt out
+    anew.
     """
     left, now = list(range(len(world.seconds))), 0.0
     lost = world.lost.copy()
     while left:
         shares = [left[rank :: len(world.speed)] for rank in range(len(world.speed))]
-        ends = [np.cumsum(world.seconds[share]) * speed if share else np.zeros(0) for share, speed in zip(shares, world.speed, strict=True)]
+        ends = [
+            np.cumsum(world.seconds[share]) * speed if share else np.zeros(0)
+            for share, speed in zip(shares, world.speed, strict=True)
+        ]
         deaths = [
             (end[place] - world.seconds[unit] * world.speed[rank] / 2, unit)
             for rank, (share, end) in enumerate(zip(shares, ends, strict=True))
@@ -139,13 +167,18 @@ def by_rank(world: World) -> float:
         stop, unit = min(deaths)
         lost[unit] = False
         now += stop + RESTART_S
-        done = {u for share, end in zip(shares, ends, strict=True) for u, at in zip(share, end, strict=True) if at <= stop}
+        done = {
+            u for share, end in zip(shares, ends, strict=True) for u, at in zip(share, end, strict=True) if at <= stop
+        }
         left = [u for u in left if u not in done]
     return now
 
 
 def by_queue(world: World) -> float:
-    """Engines ray and local, and several launches that leave what others have taken: a free worker takes the next unit; a lost unit goes last."""
+    """Engines ray and local, and several launches that leave what others have taken: a free worker takes the next unit;
+
+    a lost unit goes last.
+    """
     waiting, again = list(range(len(world.seconds)))[::-1], []
     lost = world.lost.copy()
     free = [(0.0, worker) for worker in range(len(world.speed))]
@@ -175,7 +208,13 @@ def tails(seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Iterator[Row]:
             worlds = [draw(gpus, units_per_gpu, seed) for seed in seeds]
             for name, scheduler in SCHEDULERS.items():
                 over = [scheduler(world) / world.ideal_s for world in worlds]
-                yield Row(f"scale/tail_{name}_{gpus}x{units_per_gpu}", float(np.mean(over)), "of the ideal time", float(np.std(over)), len(over))
+                yield Row(
+                    f"scale/tail_{name}_{gpus}x{units_per_gpu}",
+                    float(np.mean(over)),
+                    "of the ideal time",
+                    float(np.std(over)),
+                    len(over),
+                )
 
 
 if __name__ == "__main__":

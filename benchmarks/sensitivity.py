@@ -1,7 +1,10 @@
-"""`python -m benchmarks.sensitivity`: how much the masks depend on beta, lambda_apf and the band, as in Syn4Seg's sensitivity study.
+"""`python -m benchmarks.sensitivity`:
 
-One setting at a time moves away from the default recipe, on held-out drawings with known truth, for two proposers: `prototype`, whose coarse masks
-are good, and `attention`, whose coarse masks are rough. Prints the tables and writes them to docs/results/syn4seg_sensitivity.md.
+how much the masks depend on beta, lambda_apf and the band, as in Syn4Seg's sensitivity study.
+
+One setting at a time moves away from the default recipe, on held-out drawings with known truth, for two proposers:
+`prototype`, whose coarse masks are good, and `attention`, whose coarse masks are rough. Prints the tables and writes
+them to docs/results/syn4seg_sensitivity.md.
 """
 
 from __future__ import annotations
@@ -74,9 +77,18 @@ def _sweep(proposer: str, seeds: Sequence[int], scenes: Sequence[Drawing]) -> di
                     total = ClassCounts()
                     for counts in rates.values():
                         total.add(counts)
-                    scores = {**drawn_scores(masks, scenes), "kept": total.keep_rate, "filled": total.fill_rate, "own": float(value == own)}
+                    scores = {
+                        **drawn_scores(masks, scenes),
+                        "kept": total.keep_rate,
+                        "filled": total.fill_rate,
+                        "own": float(value == own),
+                    }
                     found.setdefault((setting, value), []).append(scores)
-                    print(f"  seed {seed} {setting} = {value:g}: {scores['coarse_miou']:.3f} -> {scores['sabr_miou']:.3f}", flush=True)
+                    print(
+                        f"  seed {seed} {setting} = {value:g}: {scores['coarse_miou']:.3f} -> "
+                        f"{scores['sabr_miou']:.3f}",
+                        flush=True,
+                    )
     return found
 
 
@@ -104,16 +116,19 @@ def _page(tables: Sequence[_Table], num_scenes: int, seeds: Sequence[int], took:
     lines = [
         "# Sensitivity of the masks: beta, lambda_apf, band",
         "",
-        f"Written by `{COMMAND}`. {num_scenes} held-out drawings, {len(seeds)} support sets (seeds {', '.join(map(str, seeds))}), default recipe "
+        f"Written by `{COMMAND}`. {num_scenes} held-out drawings, {len(seeds)} support sets (seeds "
+        f"{', '.join(map(str, seeds))}), default recipe "
         "`syn4seg-mini` with one setting moved at a time (its own value in bold).",
-        "mIoU over 20 classes and background, with the standard deviation over support sets; boundary F of the wanted class at 1 px; kept = share of "
+        "mIoU over 20 classes and background, with the standard deviation over support sets; boundary F of the "
+        "wanted class at 1 px; kept = share of "
         "regions that APF kept; filled = share of freed pixels that APR labelled again.",
         f"Machine: {device()}. Took {took}, {datetime.datetime.now(datetime.UTC).date().isoformat()}.",
         "",
     ]
     for table in tables:
         lines += [
-            f"## Proposer `{table.proposer}`: coarse mIoU {table.coarse['coarse_miou']:.3f}, boundary F {table.coarse['coarse_boundary_f']:.3f}",
+            f"## Proposer `{table.proposer}`: coarse mIoU {table.coarse['coarse_miou']:.3f}, boundary F "
+            f"{table.coarse['coarse_boundary_f']:.3f}",
             "",
             "| setting | value | kept | filled | mIoU APF | mIoU APR | mIoU SABR | boundary F SABR |",
             "|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -123,7 +138,8 @@ def _page(tables: Sequence[_Table], num_scenes: int, seeds: Sequence[int], took:
             spread = float(np.std([scores["sabr_miou"] for scores in runs]))
             shown = f"**{value:g}**" if mean["own"] else f"{value:g}"
             lines.append(
-                f"| {setting} | {shown} | {mean['kept']:.0%} | {mean['filled']:.0%} | {mean['apf_miou']:.3f} | {mean['apr_miou']:.3f} | "
+                f"| {setting} | {shown} | {mean['kept']:.0%} | {mean['filled']:.0%} | {mean['apf_miou']:.3f} | "
+                f"{mean['apr_miou']:.3f} | "
                 f"{mean['sabr_miou']:.3f} +- {spread:.3f} | {mean['sabr_boundary_f']:.3f} |"
             )
         lines.append("")

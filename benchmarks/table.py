@@ -1,4 +1,7 @@
-"""`python -m benchmarks.table`: writes the rows of results.csv into the README, between its two markers, and into docs/results/syn4seg.md."""
+"""`python -m benchmarks.table`:
+
+writes the rows of results.csv into the README, between its two markers, and into docs/results/syn4seg.md.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,13 @@ MEANING = {
     "masks/drawn/apf_boundary_f": "... after APF",
     "masks/drawn/apr_boundary_f": "... after APR",
     "masks/drawn/sabr_boundary_f": "... after SABR",
-    "masks/camvid/coarse_miou": "101 CamVid photographs labelled from 10, ImageNet features: coarse mIoU over 11 classes",
+    "masks/camvid/coarse_miou": "101 CamVid photographs labelled from 10, ImageNet features: coarse mIoU over 11 "
+    "classes",
     "masks/camvid/final_miou": "... final (a pixel left unlabelled counts as missed)",
     "use/drawn/few_miou": "segtrain on 5 labelled drawings a class, mIoU on held-out drawings",
     "use/drawn/few_plus_synthetic_miou": "... and the set that the default recipe makes from them",
-    "gfss/1shot/none/novel": "5 new classes from 1 labelled drawing each, 4 folds (README, Few-shot): novel mIoU without synthetic images",
+    "gfss/1shot/none/novel": "5 new classes from 1 labelled drawing each, 4 folds (README, Few-shot): novel mIoU "
+    "without synthetic images",
     "gfss/1shot/sabr/novel": "... with the set that the recipe makes from the same drawings",
     "gfss/1shot/gain/novel": "... gain of it, seed by seed",
     "gfss/1shot/gain/harmonic": "... gain in the harmonic mean of base and novel mIoU",
@@ -41,7 +46,8 @@ MEANING = {
     "minis/controlnet_ratio": "mini ControlNet: a segmenter's mIoU on generated over that on drawn scenes",
     "minis/sam_box_miou": "mini SAM: IoU from ground-truth boxes, objects over 1 % of the image",
     "minis/clip_top1_of_64": "mini CLIP: the right caption is the best of 64",
-    "engine/kills": "processes killed (SIGKILL) at random points of every stage: one process, two workers, accelerate with two ranks, Ray",
+    "engine/kills": "processes killed (SIGKILL) at random points of every stage: one process, two workers, "
+    "accelerate with two ranks, Ray",
     "engine/kills_identical": "... runs that end with the bytes of an undisturbed one",
     "engine/overhead_cpu": "render time that is not denoiser, VAE or text encoder",
     "refine/sam_speedup": "batched SAM boundaries against SamPredictor region by region, equal masks",
@@ -81,7 +87,9 @@ class Line:
 def results() -> dict[str, Line]:
     """Every row of results.csv by its name."""
     with RESULTS.open(encoding="utf-8", newline="") as file:
-        return {row["name"]: Line(*(row[field.name] for field in dataclasses.fields(Line))) for row in csv.DictReader(file)}
+        return {
+            row["name"]: Line(*(row[field.name] for field in dataclasses.fields(Line))) for row in csv.DictReader(file)
+        }
 
 
 def times() -> dict[str, str]:

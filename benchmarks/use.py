@@ -1,4 +1,7 @@
-"""Does the generated set make a better segmenter? Rows use/*: segtrain on few labelled images, with and without it; held-out drawn scenes."""
+"""Does the generated set make a better segmenter? Rows use/*: segtrain on few labelled images, with and without it;
+
+held-out drawn scenes.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,19 @@ from synthgen.minis.world.split import write_split
 SEEDS = (0, 1, 2)
 SHOTS = 5
 STEPS = 600
-# A network from scratch sees no object in so few images and steps; ImageNet weights are what a practitioner starts from.
+# A network from scratch sees no object in so few images and steps; ImageNet weights are what a practitioner starts
+# from.
 ENCODER = {"encoder": "tu-tf_efficientnet_lite0", "encoder_weights": "package"}
 HELD_OUT_SEED, HELD_OUT = 3000, 400
 
 
 def drawn() -> Iterator[Row]:
-    """5 labelled drawings a class, others for each seed; the same steps with and without the set that the default recipe makes from them (1:1).
+    """5 labelled drawings a class, others for each seed;
 
-    The generator has seen many drawn scenes without their masks; the masks of the generated set come from the same 5 a class alone.
+    the same steps with and without the set that the default recipe makes from them (1:1).
+
+    The generator has seen many drawn scenes without their masks; the masks of the generated set come from the same 5 a
+    class alone.
     """
     held_out = SCRATCH / "use-held-out"
     if not held_out.exists():
@@ -50,7 +57,19 @@ def _generated(few: Path, seed: int) -> Path:
     """The default recipe's dataset with `few` as its support set."""
     settings = ("--set", f"support.folder={few}", "--set", "support.drawn=null", "--set", f"seed={seed}")
     subprocess.run(
-        [sys.executable, "-m", "synthgen", "run", "syn4seg-mini", "--runs", str(SCRATCH / "runs"), "--run", f"use-{seed}", *settings], check=True
+        [
+            sys.executable,
+            "-m",
+            "synthgen",
+            "run",
+            "syn4seg-mini",
+            "--runs",
+            str(SCRATCH / "runs"),
+            "--run",
+            f"use-{seed}",
+            *settings,
+        ],
+        check=True,
     )
     return SCRATCH / "runs" / f"use-{seed}" / "dataset"
 

@@ -1,4 +1,7 @@
-"""SD3.5-Large at full size with random weights on a GPU: rows wiring/*. Operations do not depend on weights: time and memory are the true ones."""
+"""SD3.5-Large at full size with random weights on a GPU: rows wiring/*. Operations do not depend on weights:
+
+time and memory are the true ones.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +48,8 @@ SD35_VAE = {
     "use_post_quant_conv": False,
 }
 
-# Stability's own ControlNets for SD3.5-Large as diffusers converts them: no text stream, positions taken from the transformer. 19 layers of this
-# width are 2.1 thousand million weights, which agrees with the published files' size.
+# Stability's own ControlNets for SD3.5-Large as diffusers converts them: no text stream, positions taken from the
+# transformer. 19 layers of this width are 2.1 thousand million weights, which agrees with the published files' size.
 SD35_CONTROLNET = {
     "patch_size": 2,
     "in_channels": 16,
@@ -93,11 +96,18 @@ def full_size() -> Iterator[Row]:
 
 def save_random(folder: Path) -> None:
     """A pipeline folder of SD3.5-Large's configuration without its text encoders (published config.json values)."""
-    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from diffusers import (
+        AutoencoderKL,
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
 
     transformer, vae = _random(SD3Transformer2DModel, SD35_LARGE), _random(AutoencoderKL, SD35_VAE)
     none = {f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}
-    StableDiffusion3Pipeline(transformer=transformer, vae=vae, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), **none).save_pretrained(folder)
+    StableDiffusion3Pipeline(
+        transformer=transformer, vae=vae, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), **none
+    ).save_pretrained(folder)
 
 
 def save_random_controlnet(folder: Path) -> None:

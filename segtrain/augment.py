@@ -1,7 +1,8 @@
 """Random scale, crop, flip and colour on an image and its mask together.
 
-All numbers are drawn from the generator that is passed in; torchvision's own random transforms draw from torch's global one, so its functional
-half is used. A mask is only ever resampled by nearest neighbour, and what lies outside the image is ignored (255).
+All numbers are drawn from the generator that is passed in; torchvision's own random transforms draw from torch's global
+one, so its functional half is used. A mask is only ever resampled by nearest neighbour, and what lies outside the image
+is ignored (255).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from segtrain.config import LoopConfig
 from segtrain.labels import IGNORE
 
 
-def augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, config: LoopConfig) -> tuple[torch.Tensor, torch.Tensor]:
+def augment(
+    image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, config: LoopConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (H, W, 3) uint8 and mask (H, W) uint8 to tensors (3, crop, crop) uint8 and (crop, crop) uint8.
 
     The window is cut out first and resized then, so the cost does not grow with the image.

@@ -21,7 +21,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 _DEFAULT = TrainConfig.model_construct(data=(), out=Path())
 
 
-few_shot = typer.Typer(no_args_is_help=True, help="Generalised few-shot segmentation: base classes first, then novel ones from a few shots.")
+few_shot = typer.Typer(
+    no_args_is_help=True,
+    help="Generalised few-shot segmentation: base classes first, then novel ones from a few shots.",
+)
 app.add_typer(few_shot, name="few-shot")
 
 
@@ -50,7 +53,9 @@ def train(
     out: Annotated[Path, _setting("out", metavar="FOLDER")],
     ratio: Annotated[list[float] | None, _setting("ratio", rich_help_panel="Data")] = None,
     classes: Annotated[Path | None, _setting("classes", metavar="FILE", rich_help_panel="Data")] = None,
-    validate: Annotated[str | None, _setting("validation", "--validate", metavar="FOLDER", rich_help_panel="Data")] = None,
+    validate: Annotated[
+        str | None, _setting("validation", "--validate", metavar="FOLDER", rich_help_panel="Data")
+    ] = None,
     shuffle_window: Annotated[int, _setting("shuffle_window", rich_help_panel="Data")] = _DEFAULT.shuffle_window,
     crop: Annotated[int, _setting("crop_px", "--crop", rich_help_panel="Data")] = _DEFAULT.crop_px,
     scale_min: Annotated[float, _setting("scale_min", rich_help_panel="Data")] = _DEFAULT.scale_min,
@@ -65,12 +70,18 @@ def train(
     batch_size: Annotated[int, _setting("batch_size", rich_help_panel="Optimisation")] = _DEFAULT.batch_size,
     learning_rate: Annotated[float, _setting("learning_rate", rich_help_panel="Optimisation")] = _DEFAULT.learning_rate,
     weight_decay: Annotated[float, _setting("weight_decay", rich_help_panel="Optimisation")] = _DEFAULT.weight_decay,
-    schedule: Annotated[str, _setting("schedule", metavar="poly|cosine|constant", rich_help_panel="Optimisation")] = _DEFAULT.schedule,
+    schedule: Annotated[
+        str, _setting("schedule", metavar="poly|cosine|constant", rich_help_panel="Optimisation")
+    ] = _DEFAULT.schedule,
     warmup_steps: Annotated[int, _setting("warmup_steps", rich_help_panel="Optimisation")] = _DEFAULT.warmup_steps,
     seed: Annotated[int, _setting("seed", rich_help_panel="Optimisation")] = _DEFAULT.seed,
-    precision: Annotated[str, _setting("precision", metavar="auto|float32|bfloat16", rich_help_panel="Optimisation")] = _DEFAULT.precision,
+    precision: Annotated[
+        str, _setting("precision", metavar="auto|float32|bfloat16", rich_help_panel="Optimisation")
+    ] = _DEFAULT.precision,
     validate_every: Annotated[int, _setting("validate_every", rich_help_panel="Execution")] = _DEFAULT.validate_every,
-    checkpoint_every: Annotated[int, _setting("checkpoint_every", rich_help_panel="Execution")] = _DEFAULT.checkpoint_every,
+    checkpoint_every: Annotated[
+        int, _setting("checkpoint_every", rich_help_panel="Execution")
+    ] = _DEFAULT.checkpoint_every,
     log_every: Annotated[int, _setting("log_every", rich_help_panel="Execution")] = _DEFAULT.log_every,
     num_workers: Annotated[int, _setting("num_workers", rich_help_panel="Execution")] = _DEFAULT.num_workers,
     num_threads: Annotated[int, _setting("num_threads", rich_help_panel="Execution")] = _DEFAULT.num_threads,
@@ -123,17 +134,22 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Option(metavar="FOLDER", help="folder that `segtrain train` has written")],
     data: Annotated[str, typer.Option(metavar="FOLDER", help="a finished dataset or a labelled folder")],
-    split: Annotated[str, typer.Option(help="split of a dataset; default: validation if there is one, else train")] = "",
+    split: Annotated[
+        str, typer.Option(help="split of a dataset; default: validation if there is one, else train")
+    ] = "",
     novel: Annotated[
-        list[str] | None, typer.Option(metavar="CLASS", help="a novel class, where the model does not say so itself; repeat it for more")
+        list[str] | None,
+        typer.Option(metavar="CLASS", help="a novel class, where the model does not say so itself; repeat it for more"),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the scores here as well")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="write the scores here as well")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
 ) -> None:
     """Print the IoU of each class, mIoU and boundary F of a model on labelled images.
 
-    mIoU is the mean over the classes present in ground truth or prediction; pixels with id 254 or 255 are excluded. A few-shot model is also scored
-    as base, novel, mean and harmonic mIoU, in the three conventions of the field.
+    mIoU is the mean over the classes present in ground truth or prediction; pixels with id 254 or 255 are excluded. A
+    few-shot model is also scored as base, novel, mean and harmonic mIoU, in the three conventions of the field.
 
     segtrain eval --model runs/novel --data held-out
     """

@@ -6,9 +6,10 @@ root/train_no_crowd/COCO_train2014_000000000009.png    as POP has them, or
 root/annotations/train2014/...png                      as PFENet and BAM have them, or
 root/train/...png                                      as DIaM has them; val likewise
 
-The masks are drawn from the instance annotations of the 80 thing classes without the crowds (iscrowd = 0): id 0 is background, 1..80 are the
-classes in the order of the annotation file, not its category ids, which have gaps and go to 90. Panoptic and stuff PNGs are another format
-and are not read. Only images that have a mask are samples: COCO has some without any object.
+The masks are drawn from the instance annotations of the 80 thing classes without the crowds (iscrowd = 0): id 0 is
+background, 1..80 are the classes in the order of the annotation file, not its category ids, which have gaps and go to
+90. Panoptic and stuff PNGs are another format and are not read. Only images that have a mask are samples: COCO has some
+without any object.
 """
 
 from __future__ import annotations
@@ -40,5 +41,9 @@ def coco_source(root: Path, split: str) -> Source:
         raise DataError(f"{found}: no masks (.png)")
     alone = sorted(set(masks) - set(images))
     if alone:
-        raise DataError(f"{masks[alone[0]]}: no image {alone[0]}.* in {root / f'{split}2014'} ({len(alone)} such in all)")
-    return PairSource(root, split, read_folds("coco-20i").label_space, [(images[stem], masks[stem]) for stem in sorted(masks)], "coco")
+        raise DataError(
+            f"{masks[alone[0]]}: no image {alone[0]}.* in {root / f'{split}2014'} ({len(alone)} such in all)"
+        )
+    return PairSource(
+        root, split, read_folds("coco-20i").label_space, [(images[stem], masks[stem]) for stem in sorted(masks)], "coco"
+    )

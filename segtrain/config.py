@@ -1,4 +1,7 @@
-"""Every setting of a training, with its range and its default. The help texts of the command line are the descriptions here."""
+"""Every setting of a training, with its range and its default.
+
+The help texts of the command line are the descriptions here.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +15,60 @@ from segtrain.errors import ConfigError
 
 Config = TypeVar("Config", bound=BaseModel)
 
-# Settings that change speed or reports only, never a weight: they may differ between a killed training and its continuation.
+# Settings that change speed or reports only, never a weight: they may differ between a killed training and its
+# continuation.
 FREE_SETTINGS = frozenset(
-    {"data", "out", "classes", "validation", "validate_every", "checkpoint_every", "log_every", "num_workers", "num_threads", "device"}
+    {
+        "data",
+        "out",
+        "classes",
+        "validation",
+        "validate_every",
+        "checkpoint_every",
+        "log_every",
+        "num_workers",
+        "num_threads",
+        "device",
+    }
 )
 
 
 class LoopConfig(BaseModel):
-    """What every training needs: data, optimisation, augmentation, execution. Unknown keys are refused, values cannot be changed later."""
+    """What every training needs: data, optimisation, augmentation, execution.
+
+    Unknown keys are refused, values cannot be changed later.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: tuple[str, ...] = Field(
         min_length=1,
         max_length=255,
-        description="a finished dataset (index.json, tars; split `train`) or a labelled folder (images/, labels/, same stems); repeat it for more",
+        description="a finished dataset (index.json, tars; split `train`) or a labelled folder (images/, "
+        "labels/, same stems); repeat it for more",
     )
-    out: Path = Field(description="folder for the model; a killed training is continued there, that of another training is refused")
+    out: Path = Field(
+        description="folder for the model; a killed training is continued there, that of another training is refused"
+    )
     steps: int = Field(2000, ge=1, description="optimiser steps")
     batch_size: int = Field(16, ge=2, description="crops a step")
-    crop_px: int = Field(64, ge=32, multiple_of=32, description="side of the square crop; smaller images are padded and the padding ignored")
+    crop_px: int = Field(
+        64,
+        ge=32,
+        multiple_of=32,
+        description="side of the square crop; smaller images are padded and the padding ignored",
+    )
     scale_min: float = Field(0.75, gt=0, le=16, description="random scale, at the least")
     scale_max: float = Field(1.5, gt=0, le=16, description="random scale, at the most")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
-    jitter: float = Field(0.25, ge=0, lt=1, description="brightness, contrast and saturation change by a factor of 1 +- this; 0 = off")
+    jitter: float = Field(
+        0.25, ge=0, lt=1, description="brightness, contrast and saturation change by a factor of 1 +- this; 0 = off"
+    )
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False, description="weight decay of AdamW")
     schedule: Literal["poly", "cosine", "constant"] = Field(
-        "poly", description="how the learning rate falls to 0: (1 - step/steps)^0.9, or half a cosine; constant = it does not"
+        "poly",
+        description="how the learning rate falls to 0: (1 - step/steps)^0.9, or half a cosine; constant = it does not",
     )
     warmup_steps: int = Field(0, ge=0, description="the learning rate rises linearly over this many steps first")
     seed: int = Field(0, ge=0, lt=2**31, description="the same seed and settings give the same weights on a CPU")
@@ -47,10 +76,14 @@ class LoopConfig(BaseModel):
     validate_every: int = Field(0, ge=0, description="steps between scores; 0 = only at the end")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints, the most that a kill can lose")
     log_every: int = Field(50, ge=1, description="steps between lines of the log and points in TensorBoard")
-    num_workers: int = Field(0, ge=0, description="processes that read and augment; 0 = in this one; any number gives the same batches")
+    num_workers: int = Field(
+        0, ge=0, description="processes that read and augment; 0 = in this one; any number gives the same batches"
+    )
     num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 = leave as is")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto = bfloat16 autocast on CUDA, float32 elsewhere")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto = bfloat16 autocast on CUDA, float32 elsewhere"
+    )
 
     @model_validator(mode="after")
     def _scales_in_order(self) -> LoopConfig:
@@ -67,20 +100,32 @@ class TrainConfig(LoopConfig):
     """A whole training of one network on one mix of datasets."""
 
     ratio: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
-        (), description="share of each --data in the mix, in the same order, e.g. 1 and 1 for half and half; default: by number of samples"
+        (),
+        description="share of each --data in the mix, in the same order, e.g. 1 and 1 for half and half; "
+        "default: by number of samples",
     )
     classes: Path | None = Field(
-        None, description="labels.yaml for labelled folders that bring none; default: the classes of the first --data that has some"
+        None,
+        description="labels.yaml for labelled folders that bring none; default: the classes of the first --data "
+        "that has some",
     )
-    shuffle_window: int = Field(4096, ge=1, description="samples are shuffled over this many consecutive ones (shards are shuffled as a whole)")
-    arch: str = Field("Unet", description="decoder architecture of segmentation_models_pytorch: Unet, FPN, DeepLabV3Plus, Segformer, ...")
+    shuffle_window: int = Field(
+        4096, ge=1, description="samples are shuffled over this many consecutive ones (shards are shuffled as a whole)"
+    )
+    arch: str = Field(
+        "Unet",
+        description="decoder architecture of segmentation_models_pytorch: Unet, FPN, DeepLabV3Plus, Segformer, ...",
+    )
     encoder: str = Field("resnet18", description="encoder of segmentation_models_pytorch; timm models as tu-NAME")
     encoder_weights: str = Field(
         "none",
-        description="imagenet (downloaded), package (for tu-tf_efficientnet_lite0, from a Python package), none = random",
+        description="imagenet (downloaded), package (for tu-tf_efficientnet_lite0, from a Python package), none "
+        "= random",
     )
     decoder_channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="comma list, coarse to fine, for Unet, UnetPlusPlus and MAnet; default 128,64,64,32,32 (small, for CPUs)"
+        (),
+        description="comma list, coarse to fine, for Unet, UnetPlusPlus and MAnet; default 128,64,64,32,32 "
+        "(small, for CPUs)",
     )
 
     @field_validator("decoder_channels", mode="before")

@@ -1,7 +1,7 @@
 """Batches as a function of (seed, step): which sources, which samples, which crops.
 
-Nothing here remembers what was drawn before. A killed training therefore goes on with exactly the batches that it would have seen, and the number
-of workers changes the speed only.
+Nothing here remembers what was drawn before. A killed training therefore goes on with exactly the batches that it would
+have seen, and the number of workers changes the speed only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """Images (B, 3, crop, crop) uint8; targets (B, crop, crop) uint8 channels, 255 = ignore; the number of each sample's source (B,)."""
+    """Images (B, 3, crop, crop) uint8; targets (B, crop, crop) uint8 channels, 255 = ignore;
+
+    the number of each sample's source (B,).
+    """
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -38,7 +41,10 @@ class Batch:
 
 
 class StepData(Protocol):
-    """Item `step` is the batch of that step, or the SegtrainError that it met: one raised in a worker process would lose its one-line form."""
+    """Item `step` is the batch of that step, or the SegtrainError that it met:
+
+    one raised in a worker process would lose its one-line form.
+    """
 
     def __len__(self) -> int: ...
 
@@ -53,8 +59,8 @@ class StepData(Protocol):
 def open_sources(config: TrainConfig) -> tuple[list[Source], LabelSpace]:
     """The sources in the order given, and the label space of the model: that of the first source.
 
-    A folder that brings no classes takes those of `config.classes`, or else of the first source that brings some, wherever that stands in the
-    list. Raises DataError if a source has a class that the first one has not.
+    A folder that brings no classes takes those of `config.classes`, or else of the first source that brings some,
+    wherever that stands in the list. Raises DataError if a source has a class that the first one has not.
     """
     lender = next((path for path in config.data if brings_label_space(path)), None)
     folder_space: LabelSpace | None = None
@@ -70,28 +76,36 @@ def open_sources(config: TrainConfig) -> tuple[list[Source], LabelSpace]:
 
 
 def shares(sources: Sequence[Source], config: TrainConfig) -> np.ndarray:
-    """Share of each source in the mix, in 0..1; proportional to the sizes if no ratio is set. Raises ConfigError at a wrong number of ratios."""
+    """Share of each source in the mix, in 0..1; proportional to the sizes if no ratio is set.
+
+    Raises ConfigError at a wrong number of ratios.
+    """
     if not config.ratio:
         weights = np.array([sum(source.group_sizes) for source in sources], dtype=np.float64)
     elif len(config.ratio) == len(sources):
         weights = np.array(config.ratio, dtype=np.float64)
     else:
-        raise ConfigError(f"ratio: {len(config.ratio)} numbers for {len(sources)} sources: give one for each --data, in the same order")
+        raise ConfigError(
+            f"ratio: {len(config.ratio)} numbers for {len(sources)} sources: give one for each --data, in the "
+            "same order"
+        )
     return weights / weights.sum()
 
 
 def mix(share: np.ndarray, steps: int, batch_size: int) -> np.ndarray:
     """(steps, batch_size) uint8: the number of the source of each draw.
 
-    Draw t takes the source in whose part of [0, 1) the number frac(t * golden ratio) falls. The realised counts stay within a few draws of the
-    wanted ones over any stretch, which independent draws do not.
+    Draw t takes the source in whose part of [0, 1) the number frac(t * golden ratio) falls. The realised counts stay
+    within a few draws of the wanted ones over any stretch, which independent draws do not.
     """
     position = np.modf(np.arange(steps * batch_size) * _GOLDEN_RATIO)[0]
     return np.searchsorted(np.cumsum(share)[:-1], position, side="right").astype(np.uint8).reshape(steps, batch_size)
 
 
 def epoch_order(group_sizes: tuple[int, ...], window: int, key: tuple[int, ...]) -> np.ndarray:
-    """Every row once, as a function of `key`: groups (shards) in random order, then shuffled within windows of `window` consecutive rows.
+    """Every row once, as a function of `key`:
+
+    groups (shards) in random order, then shuffled within windows of `window` consecutive rows.
 
     The same trade as a shuffle buffer of that size: reading stays within a few shards at a time.
     """
@@ -103,7 +117,10 @@ def epoch_order(group_sizes: tuple[int, ...], window: int, key: tuple[int, ...])
 
 
 class StepBatches(Dataset):
-    """Item `step` is the batch of that optimiser step, or the error that reading it raised: a worker process hands it over whole."""
+    """Item `step` is the batch of that optimiser step, or the error that reading it raised:
+
+    a worker process hands it over whole.
+    """
 
     _config: LoopConfig
 
@@ -121,7 +138,10 @@ class StepBatches(Dataset):
 
 
 def drawn_before(mixed: np.ndarray, num_sources: int) -> np.ndarray:
-    """(steps, batch) source numbers -> (steps + 1, num_sources): how many samples each source has given before a step; the last row is the total."""
+    """(steps, batch) source numbers -> (steps + 1, num_sources): how many samples each source has given before a step;
+
+    the last row is the total.
+    """
     per_step = np.stack([(mixed == number).sum(axis=1) for number in range(num_sources)], axis=1)
     return np.concatenate([np.zeros((1, num_sources), dtype=np.int64), np.cumsum(per_step, axis=0)])
 
@@ -140,7 +160,8 @@ class Mixture(StepBatches):
         for source, count in zip(sources, self.planned_counts, strict=True):
             if not count:
                 raise ConfigError(
-                    f"{source.path}: gives none of the {self._mix.size} samples of {config.steps} steps x {config.batch_size}: "
+                    f"{source.path}: gives none of the {self._mix.size} samples of {config.steps} steps x "
+                    f"{config.batch_size}: "
                     "raise its --ratio or --steps, or leave the source out"
                 )
 
@@ -164,7 +185,9 @@ class Mixture(StepBatches):
         return Batch(torch.stack(images), torch.stack(targets), self._mix[step])
 
     def _epoch_order(self, number: int, epoch: int) -> np.ndarray:
-        return epoch_order(self._sources[number].group_sizes, self._config.shuffle_window, (self._config.seed, _ORDER, number, epoch))
+        return epoch_order(
+            self._sources[number].group_sizes, self._config.shuffle_window, (self._config.seed, _ORDER, number, epoch)
+        )
 
 
 def batches(data: StepData, first_step: int, num_workers: int, pin_memory: bool) -> Iterator[Batch]:

@@ -1,7 +1,7 @@
 """Scores of a model on labelled images: IoU of each class, mIoU, boundary F.
 
-Pixels whose true id is 254 or 255 are left out of everything. A class counts in the mIoU if it occurs in the ground truth or in the prediction of
-any image; counts are summed over the whole dataset before dividing.
+Pixels whose true id is 254 or 255 are left out of everything. A class counts in the mIoU if it occurs in the ground
+truth or in the prediction of any image; counts are summed over the whole dataset before dividing.
 """
 
 from __future__ import annotations
@@ -54,17 +54,28 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """`few_shot` has the scores of each convention under its name, with what it means."""
         few_shot = {s.convention: {**dataclasses.asdict(s), "meaning": MEANING[s.convention]} for s in self.few_shot}
-        return {**dataclasses.asdict(self), "few_shot": few_shot, "convention": CONVENTION, "boundary_convention": BOUNDARY_CONVENTION}
+        return {
+            **dataclasses.asdict(self),
+            "few_shot": few_shot,
+            "convention": CONVENTION,
+            "boundary_convention": BOUNDARY_CONVENTION,
+        }
 
     def table(self) -> str:
         """For people, percent."""
         width = max(len(c.name) for c in self.classes)
         lines = [f"{'class':<{width}}    IoU      pixels"]
-        lines += [f"{c.name:<{width}}  {'  -  ' if c.iou is None else f'{100 * c.iou:5.2f}'}  {c.pixels:>10}" for c in self.classes]
+        lines += [
+            f"{c.name:<{width}}  {'  -  ' if c.iou is None else f'{100 * c.iou:5.2f}'}  {c.pixels:>10}"
+            for c in self.classes
+        ]
         lines += [f"mIoU {100 * self.miou:.2f}  ({CONVENTION})"]
         if self.foreground_miou is not None:
             lines += [f"foreground mIoU {100 * self.foreground_miou:.2f}  (the same without the background)"]
-        lines += [f"pixel accuracy {100 * self.pixel_accuracy:.2f}", f"boundary F {100 * self.boundary_f:.2f}  ({BOUNDARY_CONVENTION})"]
+        lines += [
+            f"pixel accuracy {100 * self.pixel_accuracy:.2f}",
+            f"boundary F {100 * self.boundary_f:.2f}  ({BOUNDARY_CONVENTION})",
+        ]
         lines += few_shot_lines(self.few_shot)
         return "\n".join([*lines, f"{self.num_images} images of split {self.split}"])
 
@@ -101,7 +112,9 @@ def open_validation(path: str | Path, label_space: LabelSpace, split: str = "") 
 
 
 def score(segmenter: Segmenter, source: Source) -> Scores:
-    """Score a network as it stands, in the few-shot conventions too if it has novel classes. Memory does not grow with the dataset.
+    """Score a network as it stands, in the few-shot conventions too if it has novel classes.
+
+    Memory does not grow with the dataset.
 
     Novel classes that occur neither in ground truth nor in prediction do not count. Raises DataError.
     """
@@ -112,7 +125,9 @@ def score(segmenter: Segmenter, source: Source) -> Scores:
     num_images = sum(source.group_sizes)
     for start in range(0, num_images, _BATCH_SIZE):
         samples = [source.read(row) for row in range(start, min(start + _BATCH_SIZE, num_images))]
-        for predicted, (_, mask, where) in zip(segmenter.predict([image for image, _, _ in samples], _BATCH_SIZE), samples, strict=True):
+        for predicted, (_, mask, where) in zip(
+            segmenter.predict([image for image, _, _ in samples], _BATCH_SIZE), samples, strict=True
+        ):
             truth = torch.from_numpy(space.to_channels(mask, where).astype(np.int64))
             guess = torch.from_numpy(space.channel_of_id[predicted].astype(np.int64))
             counts.update(guess.flatten(), truth.flatten())
@@ -131,8 +146,8 @@ def score(segmenter: Segmenter, source: Source) -> Scores:
 def boundary_counts(guess: torch.Tensor, truth: torch.Tensor) -> np.ndarray:
     """(4,) int64: predicted edge pixels, those near a true edge, true edge pixels, those near a predicted edge.
 
-    `guess` and `truth` are (H, W) channels. An edge pixel differs from its right or lower neighbour, where neither is ignored. Near = within a
-    square of max(1, round(0.75 % of the diagonal)) px to each side.
+    `guess` and `truth` are (H, W) channels. An edge pixel differs from its right or lower neighbour, where neither is
+    ignored. Near = within a square of max(1, round(0.75 % of the diagonal)) px to each side.
     """
     valid = truth != IGNORE
     radius = max(1, round(_BOUNDARY_FRACTION * math.hypot(*truth.shape)))
@@ -142,7 +157,9 @@ def boundary_counts(guess: torch.Tensor, truth: torch.Tensor) -> np.ndarray:
         edge[:, :-1] |= (labels[:, :-1] != labels[:, 1:]) & valid[:, :-1] & valid[:, 1:]
         edge[:-1] |= (labels[:-1] != labels[1:]) & valid[:-1] & valid[1:]
         edges.append(edge)
-    near = [torch.nn.functional.max_pool2d(edge[None, None].float(), 2 * radius + 1, 1, radius)[0, 0] > 0 for edge in edges]
+    near = [
+        torch.nn.functional.max_pool2d(edge[None, None].float(), 2 * radius + 1, 1, radius)[0, 0] > 0 for edge in edges
+    ]
     predicted, true = edges
     return np.array([predicted.sum(), (predicted & near[1]).sum(), true.sum(), (true & near[0]).sum()], dtype=np.int64)
 
@@ -151,7 +168,10 @@ def _scores(counts: np.ndarray, boundary: np.ndarray, space: LabelSpace, num_ima
     """`counts` (C, C): pixels by true channel (rows) and predicted channel (columns)."""
     hits, true, guessed = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     union = true + guessed - hits
-    classes = tuple(ClassScore(c.id, c.name, float(hits[n] / union[n]) if union[n] else None, int(true[n])) for n, c in enumerate(space.classes))
+    classes = tuple(
+        ClassScore(c.id, c.name, float(hits[n] / union[n]) if union[n] else None, int(true[n]))
+        for n, c in enumerate(space.classes)
+    )
     foreground = None if space.background is None else _mean([c.iou for c in classes if c.id != space.background])
     predicted_edges, predicted_near, true_edges, true_near = boundary.tolist()
     # No edges on either side is agreement.

@@ -17,9 +17,14 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class PairSource:
-    """Pairs of an image file and a mask file (8-bit PNG of ids, L or palette), in the order given. `kind` names the layout in the identity."""
+    """Pairs of an image file and a mask file (8-bit PNG of ids, L or palette), in the order given.
 
-    def __init__(self, path: Path, split: str, label_space: LabelSpace, pairs: Sequence[tuple[Path, Path]], kind: str) -> None:
+    `kind` names the layout in the identity.
+    """
+
+    def __init__(
+        self, path: Path, split: str, label_space: LabelSpace, pairs: Sequence[tuple[Path, Path]], kind: str
+    ) -> None:
         self.path, self.split, self.label_space = path, split, label_space
         self._pairs, self._kind = tuple(pairs), kind
 
@@ -46,7 +51,10 @@ class FolderSource(PairSource):
     """`images/` (JPEG or PNG) and `labels/` (8-bit PNG of ids, same stem); `labels.yaml` beside them names the classes."""
 
     def __init__(self, folder: Path, label_space: LabelSpace | None) -> None:
-        """`label_space` serves if there is no `labels.yaml`. Raises DataError if there is neither, or if the stems do not match."""
+        """`label_space` serves if there is no `labels.yaml`.
+
+        Raises DataError if there is neither, or if the stems do not match.
+        """
         if (folder / "labels.yaml").is_file():
             label_space = read_label_space(folder / "labels.yaml")
         if label_space is None:
@@ -61,8 +69,13 @@ class FolderSource(PairSource):
         for here, there, other in ((images, labels, "labels"), (labels, images, "images")):
             alone = sorted(set(here) - set(there))
             if alone:
-                raise DataError(f"{here[alone[0]]}: no file {alone[0]}.* in {folder / other} ({len(alone)} such in all): each image needs its mask")
-        super().__init__(folder, "all", label_space, [(images[stem], labels[stem]) for stem in sorted(images)], "folder")
+                raise DataError(
+                    f"{here[alone[0]]}: no file {alone[0]}.* in {folder / other} ({len(alone)} such in all): "
+                    "each image needs its mask"
+                )
+        super().__init__(
+            folder, "all", label_space, [(images[stem], labels[stem]) for stem in sorted(images)], "folder"
+        )
 
 
 def files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:

@@ -1,7 +1,8 @@
 """Class ids of masks and channels of the network.
 
-A mask holds ids 0..253, which may have gaps; 254 (out of distribution) and 255 (unlabelled) are never trained on and never scored. The network
-has one channel a class, in the order of the label space's class list. Nothing but this file converts between the two.
+A mask holds ids 0..253, which may have gaps; 254 (out of distribution) and 255 (unlabelled) are never trained on and
+never scored. The network has one channel a class, in the order of the label space's class list. Nothing but this file
+converts between the two.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class LabelSpace:
         if len(set(ids)) != len(ids) or len(set(names)) != len(names):
             raise DataError(f"label space {self.name!r}: ids and names must be unique")
         if any(not 0 <= i < OUT_OF_DISTRIBUTION for i in ids):
-            raise DataError(f"label space {self.name!r}: ids must be in 0..253 (254 = out of distribution, 255 = ignore)")
+            raise DataError(
+                f"label space {self.name!r}: ids must be in 0..253 (254 = out of distribution, 255 = ignore)"
+            )
         if self.background is not None and self.background not in ids:
             raise DataError(f"label space {self.name!r}: background {self.background} is not one of its ids")
 
@@ -62,13 +65,17 @@ class LabelSpace:
         return np.array([c.id for c in self.classes], dtype=np.uint8)
 
     def to_channels(self, mask: np.ndarray, where: str) -> np.ndarray:
-        """(H, W) uint8 ids -> (H, W) uint8 channels, 254 and 255 become 255. Raises DataError naming `where` at an id that is not a class."""
+        """(H, W) uint8 ids -> (H, W) uint8 channels, 254 and 255 become 255.
+
+        Raises DataError naming `where` at an id that is not a class.
+        """
         channels = self.channel_of_id[mask]
         strange = np.unique(mask[(channels == IGNORE) & (mask < OUT_OF_DISTRIBUTION)])
         if strange.size:
             raise DataError(
                 f"{where}: id {', '.join(map(str, strange))} is not in label space {self.name!r}, which has "
-                f"{', '.join(str(c.id) for c in self.classes)} (254 and 255 = ignored): correct the mask or the label space"
+                f"{', '.join(str(c.id) for c in self.classes)} (254 and 255 = ignored): correct the mask or the "
+                "label space"
             )
         return channels
 
@@ -78,7 +85,9 @@ class LabelSpace:
         for c in self.classes:
             if theirs.get(c.id) != c.name:
                 has = f"there id {c.id} is {theirs[c.id]!r}" if c.id in theirs else f"it has no id {c.id}"
-                raise DataError(f"{where}: class {c.name!r} (id {c.id}) does not go with label space {other.name!r}: {has}")
+                raise DataError(
+                    f"{where}: class {c.name!r} (id {c.id}) does not go with label space {other.name!r}: {has}"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """The form that `label_space_of` reads."""
@@ -87,13 +96,21 @@ class LabelSpace:
 
 
 def label_space_of(raw: Any, where: str) -> LabelSpace:
-    """From `{name, background, labels: [{id, name, colour}]}`; other keys are left alone. Raises DataError naming `where`."""
+    """From `{name, background, labels: [{id, name, colour}]}`; other keys are left alone.
+
+    Raises DataError naming `where`.
+    """
     try:
-        classes = tuple(LabelClass(_integer(item["id"]), str(item["name"]), _colour(item.get("colour"))) for item in raw["labels"])
+        classes = tuple(
+            LabelClass(_integer(item["id"]), str(item["name"]), _colour(item.get("colour"))) for item in raw["labels"]
+        )
         background = raw.get("background")
         return LabelSpace(str(raw["name"]), classes, None if background is None else _integer(background))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{where}: not a label space ({type(error).__name__}: {error}); needs name and labels: [{{id, name, colour}}]") from error
+        raise DataError(
+            f"{where}: not a label space ({type(error).__name__}: {error}); needs name and labels: [{{id, name, "
+            f"colour}}]"
+        ) from error
 
 
 def read_label_space(path: Path) -> LabelSpace:
@@ -116,6 +133,10 @@ def _integer(value: object) -> int:
 def _colour(value: object) -> tuple[int, int, int]:
     if value is None:
         return 0, 0, 0
-    if not isinstance(value, list) or len(value) != 3 or any(not isinstance(v, int) or not 0 <= v <= 255 for v in value):
+    if (
+        not isinstance(value, list)
+        or len(value) != 3
+        or any(not isinstance(v, int) or not 0 <= v <= 255 for v in value)
+    ):
         raise ValueError(f"colour {value!r} is not [r, g, b] with 0..255")
     return value[0], value[1], value[2]

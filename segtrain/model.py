@@ -1,9 +1,10 @@
 """A segmenter: network, label space, and the folder that both travel in.
 
-The folder holds `model.safetensors` and `config.json`, which is written last: if it is there, the model is whole. `config.json` is the one of
-segmentation_models_pytorch, so `smp.from_pretrained(folder)` loads the network too; what only segtrain needs stands under `_segtrain`, as smp
-leaves alone the keys with an underscore. A few-shot model is the exception: `_segtrain.pop` says so, its encoder and decoder are smp's and the
-classifier on top is POP's (`few_shot.network`), which smp cannot load.
+The folder holds `model.safetensors` and `config.json`, which is written last: if it is there, the model is whole.
+`config.json` is the one of segmentation_models_pytorch, so `smp.from_pretrained(folder)` loads the network too; what
+only segtrain needs stands under `_segtrain`, as smp leaves alone the keys with an underscore. A few-shot model is the
+exception: `_segtrain.pop` says so, its encoder and decoder are smp's and the classifier on top is POP's
+(`few_shot.network`), which smp cannot load.
 """
 
 from __future__ import annotations
@@ -40,16 +41,27 @@ class Segmenter:
     """A network with the meaning of its channels. Build one with `build_segmenter` or `load_model`."""
 
     def __init__(
-        self, network: torch.nn.Module, arguments: dict[str, Any], label_space: LabelSpace, device: torch.device, novel: tuple[str, ...] = ()
+        self,
+        network: torch.nn.Module,
+        arguments: dict[str, Any],
+        label_space: LabelSpace,
+        device: torch.device,
+        novel: tuple[str, ...] = (),
     ) -> None:
-        """`arguments` are those that `create_network` made the network from; `novel` names the novel classes of a few-shot model."""
+        """`arguments` are those that `create_network` made the network from;
+
+        `novel` names the novel classes of a few-shot model.
+        """
         self.network, self.novel = network.to(device), novel
         self.arguments, self.label_space, self.device = arguments, label_space, device
         self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) uint8 RGB to (B, number of classes, H, W); H and W are multiples of 32. Trains or infers, as the network is set."""
+        """(B, 3, H, W) uint8 RGB to (B, number of classes, H, W); H and W are multiples of 32.
+
+        Trains or infers, as the network is set.
+        """
         return self.network(self.normalised(images))
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
@@ -60,8 +72,8 @@ class Segmenter:
     def predict(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[np.ndarray]:
         """Images (H, W, 3) uint8 RGB of any sizes to masks (H, W) uint8 of class ids, in the same order.
 
-        Images of one size share a batch. Sides that are no multiple of 32 are padded by repeating the edge. Raises DataError at another shape or
-        dtype.
+        Images of one size share a batch. Sides that are no multiple of 32 are padded by repeating the edge. Raises
+        DataError at another shape or dtype.
         """
         by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, image in enumerate(images):
@@ -98,13 +110,20 @@ def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.
     if arch in _TAKES_DECODER_CHANNELS:
         arguments["decoder_channels"] = list(config.decoder_channels or _SMALL_DECODER)
         if len(arguments["decoder_channels"]) != len(_SMALL_DECODER):
-            raise ConfigError(f"decoder_channels: {len(config.decoder_channels)} numbers, {arch} has {len(_SMALL_DECODER)} decoder blocks")
+            raise ConfigError(
+                f"decoder_channels: {len(config.decoder_channels)} numbers, {arch} has {len(_SMALL_DECODER)} "
+                "decoder blocks"
+            )
     elif config.decoder_channels:
-        raise ConfigError(f"decoder_channels: {arch} does not take them, only {', '.join(_TAKES_DECODER_CHANNELS)} do: leave it out")
+        raise ConfigError(
+            f"decoder_channels: {arch} does not take them, only {', '.join(_TAKES_DECODER_CHANNELS)} do: leave it out"
+        )
     weights: str | bool | None = None
     if config.encoder_weights == WEIGHTS:
         if config.encoder != ENCODER:
-            raise ModelError(f"encoder_weights {WEIGHTS!r} are those of {ENCODER}, not of {config.encoder}: set encoder to it")
+            raise ModelError(
+                f"encoder_weights {WEIGHTS!r} are those of {ENCODER}, not of {config.encoder}: set encoder to it"
+            )
     elif config.encoder_weights != "none":
         weights = True if config.encoder.startswith("tu-") else config.encoder_weights
     with torch.random.fork_rng(devices=[]):
@@ -116,7 +135,10 @@ def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.
 
 
 def save_model(segmenter: Segmenter, folder: Path, **facts: Any) -> None:
-    """Write the two files; `facts` are plain JSON values kept in `config.json`. Raises RunError if the folder cannot be written to."""
+    """Write the two files; `facts` are plain JSON values kept in `config.json`.
+
+    Raises RunError if the folder cannot be written to.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in segmenter.network.state_dict().items()}
     if isinstance(segmenter.network, PopNetwork):
         facts["pop"] = {"num_base": segmenter.network.num_base, "num_novel": segmenter.network.num_novel}
@@ -137,7 +159,11 @@ def load_model(folder: str | Path, device: str = "auto") -> Segmenter:
     folder = Path(folder)
     path = folder / "config.json"
     if not path.is_file():
-        unfinished = ": its training has not finished, run the same `segtrain train` again" if (folder / "settings.json").is_file() else ""
+        unfinished = (
+            ": its training has not finished, run the same `segtrain train` again"
+            if (folder / "settings.json").is_file()
+            else ""
+        )
         raise ModelError(f"{folder}: no config.json, so no model{unfinished}")
     try:
         arguments = json.loads(path.read_text(encoding="utf-8"))
@@ -148,7 +174,9 @@ def load_model(folder: str | Path, device: str = "auto") -> Segmenter:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError) as error:
         raise ModelError(f"{path}: not a config of segtrain ({type(error).__name__}: {error})") from error
     if version != FORMAT_VERSION:
-        raise ModelError(f"{path}: version {version!r} of the model format; this segtrain reads version {FORMAT_VERSION}")
+        raise ModelError(
+            f"{path}: version {version!r} of the model format; this segtrain reads version {FORMAT_VERSION}"
+        )
     network = create_network(arguments)
     if pop:
         network = PopNetwork(network, pop["num_base"], pop["num_novel"])
@@ -184,8 +212,11 @@ def create_network(arguments: dict[str, Any]) -> torch.nn.Module:
     try:
         return smp.create_model(arch, **settings)
     except (KeyError, ValueError, RuntimeError, TypeError, OSError) as error:
-        # smp and timm each have their own kinds of error for an unknown name, unknown weights and a download that fails.
-        raise ModelError(f"{arch} with encoder {settings.get('encoder_name')!r}: cannot be built: {_one_line(error)}") from error
+        # smp and timm each have their own kinds of error for an unknown name, unknown weights and a download that
+        # fails.
+        raise ModelError(
+            f"{arch} with encoder {settings.get('encoder_name')!r}: cannot be built: {_one_line(error)}"
+        ) from error
 
 
 def _one_line(error: BaseException) -> str:

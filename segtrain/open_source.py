@@ -14,11 +14,12 @@ from segtrain.voc import is_voc, voc_source
 
 
 def open_source(path: str | Path, split: str, label_space: LabelSpace | None) -> Source:
-    """A finished dataset (has `index.json`), PASCAL VOC (`JPEGImages/`), COCO (`train2014/` or `val2014/`), or a labelled folder.
+    """A finished dataset (has `index.json`), PASCAL VOC (`JPEGImages/`), COCO (`train2014/` or `val2014/`), or a
+    labelled folder.
 
-    A labelled folder has `images/` and `labels/`; `label_space` is that of one that brings none. `split` is `train`, or empty for the one to
-    validate on. Raises DataError on anything else, URLs included: reading one may run a shell command (`pipe:`), and a dataset is downloaded
-    before it is trained on.
+    A labelled folder has `images/` and `labels/`; `label_space` is that of one that brings none. `split` is `train`, or
+    empty for the one to validate on. Raises DataError on anything else, URLs included: reading one may run a shell
+    command (`pipe:`), and a dataset is downloaded before it is trained on.
     """
     if IS_URL.match(str(path)):
         raise DataError(f"{path}: only local folders are read, no URLs and no pipes: download the dataset first")
@@ -34,11 +35,16 @@ def open_source(path: str | Path, split: str, label_space: LabelSpace | None) ->
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     raise DataError(
-        f"{folder}: neither a finished dataset (no index.json, which is written last) nor a labelled folder (no images/ and labels/), "
+        f"{folder}: neither a finished dataset (no index.json, which is written last) nor a labelled folder (no "
+        "images/ and labels/), "
         "nor PASCAL VOC (no JPEGImages/) nor COCO (no train2014/ or val2014/)"
     )
 
 
 def brings_label_space(path: str | Path) -> bool:
     """Whether a source names its classes itself: finished datasets, PASCAL VOC and COCO do, labelled folders may."""
-    return is_voc(Path(path)) or is_coco(Path(path)) or any((Path(path) / name).is_file() for name in ("index.json", "labels.yaml"))
+    return (
+        is_voc(Path(path))
+        or is_coco(Path(path))
+        or any((Path(path) / name).is_file() for name in ("index.json", "labels.yaml"))
+    )

@@ -19,7 +19,10 @@ _WORDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
 
 
 def command_of(kind: type[BaseModel], run: Callable[[dict[str, Any]], None], doc: str) -> Callable[..., None]:
-    """A function for typer: it calls `run` with the values by field name; checking them is the model's work. `doc` is the help text."""
+    """A function for typer: it calls `run` with the values by field name; checking them is the model's work.
+
+    `doc` is the help text.
+    """
 
     def command(**values: Any) -> None:
         run({name: values[SPELLINGS.get(name, name)] for name in kind.model_fields})
@@ -35,7 +38,11 @@ def command_of(kind: type[BaseModel], run: Callable[[dict[str, Any]], None], doc
         default: Any = inspect.Parameter.empty if field.is_required() else field.default
         if isinstance(default, tuple):
             default = list(default) if typing.get_origin(plain) is list else ",".join(map(str, default))
-        parameters.append(inspect.Parameter(spelling, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[plain, option]))
+        parameters.append(
+            inspect.Parameter(
+                spelling, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[plain, option]
+            )
+        )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = doc
@@ -43,7 +50,10 @@ def command_of(kind: type[BaseModel], run: Callable[[dict[str, Any]], None], doc
 
 
 def _plain(annotation: Any) -> tuple[Any, str | None]:
-    """The type that typer parses, and what stands for it in the help. A choice is a text here: the model names the allowed ones."""
+    """The type that typer parses, and what stands for it in the help. A choice is a text here:
+
+    the model names the allowed ones.
+    """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return _plain(arguments[0])

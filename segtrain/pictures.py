@@ -15,7 +15,10 @@ def decode_pair(image_bytes: bytes, mask_bytes: bytes, where: str) -> tuple[np.n
     image = _decode(image_bytes, f"image of {where}")
     mask = _decode_ids(mask_bytes, where)
     if image.size != mask.size:
-        raise DataError(f"{where}: the image is {image.width} x {image.height} px, its mask {mask.width} x {mask.height}: they must be the same")
+        raise DataError(
+            f"{where}: the image is {image.width} x {image.height} px, its mask {mask.width} x {mask.height}: "
+            "they must be the same"
+        )
     return np.asarray(image.convert("RGB")), np.asarray(mask)
 
 

@@ -54,7 +54,10 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         raise RunError(f"{path}: cannot be read as JSON: {error}") from error
     difference = _first_difference(theirs, settings, "")
     if difference:
-        raise RunError(f"{folder}: belongs to a training with {difference}: choose another folder, or train with its settings to go on")
+        raise RunError(
+            f"{folder}: belongs to a training with {difference}: choose another folder, or train with its "
+            "settings to go on"
+        )
 
 
 def is_finished(folder: Path) -> bool:

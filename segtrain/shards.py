@@ -1,7 +1,7 @@
 """Tar shards with an `index.json` as a source of labelled images.
 
-A shard is never held in memory: its headers are walked once, then a sample is one seek and two reads. The tars are also plain WebDataset
-shards; whoever wants to stream them over a network can.
+A shard is never held in memory: its headers are walked once, then a sample is one seek and two reads. The tars are also
+plain WebDataset shards; whoever wants to stream them over a network can.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ class ShardSource:
     """One split of a finished dataset."""
 
     def __init__(self, folder: Path, split: str) -> None:
-        """`split` empty = `validation` if the dataset has one, else `train`. Raises DataError on an index or a shard that cannot be used."""
+        """`split` empty = `validation` if the dataset has one, else `train`.
+
+        Raises DataError on an index or a shard that cannot be used.
+        """
         index = _read_index(folder / "index.json")
         names = [s.name for s in index.splits if s.num_samples]
         split = split or ("validation" if "validation" in names else "train")
@@ -124,13 +127,18 @@ def _read_index(path: Path) -> _Index:
 def _check_shard(folder: Path, shard: _IndexShard) -> None:
     """A file cut short is found before the first step, not hours later."""
     if IS_URL.match(shard.file) or Path(shard.file).name != shard.file:
-        raise DataError(f"{folder / 'index.json'}: shard {shard.file!r} is not a plain file name: only local tars beside the index are read")
+        raise DataError(
+            f"{folder / 'index.json'}: shard {shard.file!r} is not a plain file name: only local tars beside the "
+            "index are read"
+        )
     path = folder / shard.file
     if not path.is_file():
         raise DataError(f"{path}: the index lists this shard, but the file is missing: copy the dataset again")
     size = path.stat().st_size
     if size != shard.num_bytes:
-        raise DataError(f"{path}: {size} bytes, the index says {shard.num_bytes}: truncated or replaced, copy the dataset again")
+        raise DataError(
+            f"{path}: {size} bytes, the index says {shard.num_bytes}: truncated or replaced, copy the dataset again"
+        )
 
 
 def _walk_shard(path: Path, num_samples: int) -> np.ndarray:
@@ -145,7 +153,9 @@ def _walk_shard(path: Path, num_samples: int) -> np.ndarray:
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{path}: not a whole tar: {error}") from error
     if len(found) != num_samples:
-        raise DataError(f"{path}: {len(found)} samples, the index says {num_samples}: the shard does not belong to this index")
+        raise DataError(
+            f"{path}: {len(found)} samples, the index says {num_samples}: the shard does not belong to this index"
+        )
     for key, members in found.items():
         if len(members) != 2:
             raise DataError(f"{path}: sample {key!r} has no {'png' if 'jpg' in members else 'jpg'}")

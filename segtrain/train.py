@@ -37,9 +37,11 @@ class Job:
     sources: Sequence[Named]  # what the numbers in `Batch.sources` mean
     label_space: LabelSpace
     build: Callable[[torch.device], Segmenter]
-    loss: Callable[[Segmenter, torch.Tensor, Batch], torch.Tensor]  # of the logits (B, classes, H, W) float32 of a batch
+    # of the logits (B, classes, H, W) float32 of a batch
+    loss: Callable[[Segmenter, torch.Tensor, Batch], torch.Tensor]
     validation: Source | None = None
-    claims: dict[str, Any] = dataclasses.field(default_factory=dict)  # what else the weights depend on, for settings.json
+    # what else the weights depend on, for settings.json
+    claims: dict[str, Any] = dataclasses.field(default_factory=dict)
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)  # what else config.json keeps
 
 
@@ -53,9 +55,12 @@ class Named:
 
 
 def train(config: TrainConfig) -> Path:
-    """Train, or go on where a killed training stopped; returns the model's folder. Nothing is done if the model is already there.
+    """Train, or go on where a killed training stopped; returns the model's folder.
 
-    The same settings give bit-identical weights on a CPU with the same number of threads, killed and continued or not. Raises SegtrainError.
+    Nothing is done if the model is already there.
+
+    The same settings give bit-identical weights on a CPU with the same number of threads, killed and continued or not.
+    Raises SegtrainError.
     """
     sources, label_space = open_sources(config)
     return carry_out(
@@ -89,14 +94,25 @@ def carry_out(job: Job) -> Path:
         torch.set_num_threads(config.num_threads)
     planned = job.data.planned_counts
     for source, count in zip(job.sources, planned, strict=True):
-        _log.info("source %s: %d samples, %.1f %% of the mix, %d draws", source.name, source.num_samples, 100 * count / sum(planned), count)
+        _log.info(
+            "source %s: %d samples, %.1f %% of the mix, %d draws",
+            source.name,
+            source.num_samples,
+            100 * count / sum(planned),
+            count,
+        )
     segmenter = job.build(device)
     drawn = _fit(job, segmenter)
     for source, count in zip(job.sources, drawn, strict=True):
         _log.info("source %s: gave %d samples (%.1f %%)", source.name, count, 100 * count / sum(drawn))
     if job.validation:
-        write_whole(config.out / "validation.json", json.dumps(score(segmenter, job.validation).to_json(), indent=2).encode())
-    mixed = [{"source": Path(source.name).name, "kind": source.kind, "drawn": count} for source, count in zip(job.sources, drawn, strict=True)]
+        write_whole(
+            config.out / "validation.json", json.dumps(score(segmenter, job.validation).to_json(), indent=2).encode()
+        )
+    mixed = [
+        {"source": Path(source.name).name, "kind": source.kind, "drawn": count}
+        for source, count in zip(job.sources, drawn, strict=True)
+    ]
     save_model(segmenter, config.out, mix=mixed, steps=config.steps, seed=config.seed, **job.facts)
     remove_checkpoint(config.out)
     return config.out
@@ -107,7 +123,9 @@ def _fit(job: Job, segmenter: Segmenter) -> list[int]:
     config, validation = job.config, job.validation
     network, device = segmenter.network, segmenter.device
     learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(learnt, lr=config.learning_rate, weight_decay=config.weight_decay, fused=device.type != "mps")
+    optimiser = torch.optim.AdamW(
+        learnt, lr=config.learning_rate, weight_decay=config.weight_decay, fused=device.type != "mps"
+    )
     first_step, drawn = 0, np.zeros(len(job.sources), dtype=np.int64)
     checkpoint = read_checkpoint(config.out, device)
     if checkpoint:
@@ -118,8 +136,13 @@ def _fit(job: Job, segmenter: Segmenter) -> list[int]:
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
     network.train()
     begun, begun_at = time.monotonic(), first_step
-    with SummaryWriter(str(config.out / "tensorboard"), purge_step=first_step) as board, torch.random.fork_rng(devices=[]):
-        for step, batch in enumerate(batches(job.data, first_step, config.num_workers, device.type == "cuda"), start=first_step):
+    with (
+        SummaryWriter(str(config.out / "tensorboard"), purge_step=first_step) as board,
+        torch.random.fork_rng(devices=[]),
+    ):
+        for step, batch in enumerate(
+            batches(job.data, first_step, config.num_workers, device.type == "cuda"), start=first_step
+        ):
             # Dropout draws from the global generator; so it too becomes a function of (seed, step).
             torch.manual_seed(config.seed * 1_000_003 + step)
             for group in optimiser.param_groups:
@@ -141,7 +164,9 @@ def _fit(job: Job, segmenter: Segmenter) -> list[int]:
                 _log.info("step %d: mIoU %.4f on %s", done, scores.miou, validation.path)
             # At the end only if there is still something to lose: a validation that is killed.
             if done % config.checkpoint_every == 0 if done < config.steps else validation:
-                write_checkpoint(config.out, Checkpoint(done, network.state_dict(), optimiser.state_dict(), drawn.tolist()))
+                write_checkpoint(
+                    config.out, Checkpoint(done, network.state_dict(), optimiser.state_dict(), drawn.tolist())
+                )
     return drawn.tolist()
 
 
@@ -158,13 +183,18 @@ def learning_rate(config: LoopConfig, step: int) -> float:
     if config.schedule == "constant":
         return config.learning_rate
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * ((1 - done) ** 0.9 if config.schedule == "poly" else (1 + math.cos(math.pi * done)) / 2)
+    return config.learning_rate * (
+        (1 - done) ** 0.9 if config.schedule == "poly" else (1 + math.cos(math.pi * done)) / 2
+    )
 
 
 def _report(board: SummaryWriter, config: LoopConfig, done: int, loss: float, speed: float, drawn: np.ndarray) -> None:
     """One line and one point of each curve. Raises RunError if the loss has left the numbers."""
     if not np.isfinite(loss):
-        raise RunError(f"{config.out}: the loss is {loss} at step {done}: lower --learning-rate ({config.learning_rate}), and use another folder")
+        raise RunError(
+            f"{config.out}: the loss is {loss} at step {done}: lower --learning-rate ({config.learning_rate}), "
+            "and use another folder"
+        )
     board.add_scalar("train/loss", loss, done)
     board.add_scalar("train/learning_rate", learning_rate(config, done - 1), done)
     board.add_scalar("train/steps_per_s", speed, done)

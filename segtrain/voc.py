@@ -7,8 +7,8 @@ root/ImageSets/Segmentation/trainaug.txt     10,582 names: VOC train and SBD, wi
 root/ImageSets/Segmentation/{train,val}.txt  VOC's own lists; val has 1,449 names
 
 A line of a list is a name without suffix, or the two paths that the lists of PFENet and DeepLab have
-(`JPEGImages/2007_000032.jpg SegmentationClassAug/2007_000032.png`, with or without a leading slash). SBD's own release holds .mat files; they
-must have been converted to PNG, as all of these projects ask.
+(`JPEGImages/2007_000032.jpg SegmentationClassAug/2007_000032.png`, with or without a leading slash). SBD's own release
+holds .mat files; they must have been converted to PNG, as all of these projects ask.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def is_voc(folder: Path) -> bool:
 
 
 def voc_source(root: Path, split: str) -> Source:
-    """`split` is `train` (trainaug if that list is there), `val`, or the name of another list; empty or `validation` = val.
+    """`split` is `train` (trainaug if that list is there), `val`, or the name of another list;
+
+    empty or `validation` = val.
 
     Raises DataError that names the list, the line or the file that is missing.
     """

@@ -1,8 +1,8 @@
 """How a backend is found: a backend is a file.
 
-`renderer: {name: sd3}` is `synthgen/models/renderers/sd3.py`; a name with a dot is somebody else's module. A backend file has two public
-names: `class Options(BaseModel, extra="forbid")` and `def build(options, execution)`. torch is imported inside `build`, never at the top.
-There is no list to edit: the folder is the list.
+`renderer: {name: sd3}` is `synthgen/models/renderers/sd3.py`; a name with a dot is somebody else's module. A backend
+file has two public names: `class Options(BaseModel, extra="forbid")` and `def build(options, execution)`. torch is
+imported inside `build`, never at the top. There is no list to edit: the folder is the list.
 """
 
 from __future__ import annotations
@@ -37,11 +37,17 @@ def find(role: str, name: str) -> ModuleType:
     """The module of a backend. Raises RecipeError that lists the known names if there is none."""
     shipped = "." not in name
     if not all(part.isidentifier() for part in name.split(".")):
-        raise RecipeError(f"{role} {name!r} is no module name; there are: {', '.join(available(role))} (a name with a dot is a module of your own)")
+        raise RecipeError(
+            f"{role} {name!r} is no module name; there are: {', '.join(available(role))} (a name with a dot is a "
+            "module of your own)"
+        )
     path = f"{ROLES[role]}.{name}" if shipped else name
     if shipped and name not in available(role):
         near = did_you_mean(name, available(role))
-        raise RecipeError(f"{role} {name!r} is not known; there are: {', '.join(available(role))} (a name with a dot is a module of your own){near}")
+        raise RecipeError(
+            f"{role} {name!r} is not known; there are: {', '.join(available(role))} (a name with a dot is a "
+            f"module of your own){near}"
+        )
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
@@ -65,7 +71,10 @@ def check_options(role: str, config: dict[str, Any]) -> Any:
         key = ".".join(map(str, first["loc"]))
         known = find(role, name).Options.model_fields
         near = did_you_mean(key, known) if first["type"] == "extra_forbidden" else ""
-        raise RecipeError(f"{role} {name!r}: {key}: {first['msg']} (got {first.get('input')!r}); its keys are: {', '.join(known)}{near}") from error
+        raise RecipeError(
+            f"{role} {name!r}: {key}: {first['msg']} (got {first.get('input')!r}); its keys are: "
+            f"{', '.join(known)}{near}"
+        ) from error
 
 
 def load(role: str, config: dict[str, Any], execution: Any) -> Any:

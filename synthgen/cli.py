@@ -1,4 +1,6 @@
-"""The command line. No logic: every command of synthgen.commands reads its arguments, calls one function and prints what came of it.
+"""The command line. No logic:
+
+every command of synthgen.commands reads its arguments, calls one function and prints what came of it.
 
 Importing it loads typer and nothing else of weight, so that `--help` and shell completion answer at once.
 """

@@ -1,4 +1,6 @@
-"""What is installed, which weights and GPUs are there, and which recipes would run. Nothing is downloaded and no model is loaded.
+"""What is installed, which weights and GPUs are there, and which recipes would run.
+
+Nothing is downloaded and no model is loaded.
 
 A token is reported as there or not there; it is never read out.
 """
@@ -80,7 +82,10 @@ def machine() -> Machine:
 
 
 def check_recipes(here: Machine, names: tuple[str, ...] = ()) -> list[RecipeCheck]:
-    """Check the shipped recipes, or those that are named (paths too). One that cannot be read is missing its own mending."""
+    """Check the shipped recipes, or those that are named (paths too).
+
+    One that cannot be read is missing its own mending.
+    """
     found = []
     for name in names or tuple(shipped_recipes()):
         try:
@@ -130,7 +135,9 @@ def lines(here: Machine, checks: list[RecipeCheck]) -> list[str]:
         "",
     ]
     for check in checks:
-        told.append(f"{check.name}: {'would run' if check.would_run else f'would not run, {len(check.missing)} missing'}")
+        told.append(
+            f"{check.name}: {'would run' if check.would_run else f'would not run, {len(check.missing)} missing'}"
+        )
         told += [f"  missing: {each}" for each in check.missing]
         told += [f"  note: {each}" for each in check.notes]
     return told
@@ -155,7 +162,9 @@ def _check_model(model: str, here: Machine, missing: dict[str, None], notes: dic
         return
     if place not in here.hub_models:
         if here.hub_offline:
-            missing[f"{place}: not in the local cache, and HF_HUB_OFFLINE is set; download it once, or give a local folder"] = None
+            missing[
+                f"{place}: not in the local cache, and HF_HUB_OFFLINE is set; download it once, or give a local folder"
+            ] = None
         else:
             gated = "" if here.hub_token else "; if it is gated, accept its licence on the Hub and set HF_TOKEN first"
             notes[f"{place}: will be downloaded{gated}"] = None
@@ -198,7 +207,9 @@ def _hub_models() -> tuple[str, ...]:
     from huggingface_hub import CacheNotFound, scan_cache_dir
 
     try:
-        return tuple(sorted(repository.repo_id for repository in scan_cache_dir().repos if repository.repo_type == "model"))
+        return tuple(
+            sorted(repository.repo_id for repository in scan_cache_dir().repos if repository.repo_type == "model")
+        )
     except (CacheNotFound, OSError, ValueError):  # a fresh machine has no cache yet
         return ()
 
@@ -207,5 +218,9 @@ def _minis() -> dict[str, float]:
     from synthgen.models import weights
 
     folder = Path(weights.__file__).resolve().parent.parent / "minis" / "weights"
-    sizes = {path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in sorted(folder.glob("*")) if path.is_dir()}
+    sizes = {
+        path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        for path in sorted(folder.glob("*"))
+        if path.is_dir()
+    }
     return {f"{MINI_PREFIX}{name}": round(size / 2**20, 1) for name, size in sizes.items()}

@@ -1,10 +1,14 @@
-"""What a run would be before it begins: units, rows, time, disk, memory, and what is missing. Nothing is written, downloaded or loaded.
+"""What a run would be before it begins: units, rows, time, disk, memory, and what is missing.
 
-Counts of rows are the most that there can be: the bank may stay short of its quota, and what a stage refuses does not reach the next.
+Nothing is written, downloaded or loaded.
 
-Times are operations over speed, not measurements: operations of the denoiser (all steps, twice with guidance), the text encoders, SAM and CLIP
-as synthgen/models/sizes.py has them, at 40 % of a GPU's peak in bfloat16 [guess], or at what a core of a CPU reaches with the minis [measured: a
-64 px image in 0.375 s]. Bytes of images are those of photographs; a confidence map and the masks together take about 0.4 byte a pixel [guess].
+Counts of rows are the most that there can be: the bank may stay short of its quota, and what a stage refuses does not
+reach the next.
+
+Times are operations over speed, not measurements: operations of the denoiser (all steps, twice with guidance), the text
+encoders, SAM and CLIP as synthgen/models/sizes.py has them, at 40 % of a GPU's peak in bfloat16 [guess], or at what a
+core of a CPU reaches with the minis [measured: a 64 px image in 0.375 s]. Bytes of images are those of photographs; a
+confidence map and the masks together take about 0.4 byte a pixel [guess].
 """
 
 from __future__ import annotations
@@ -78,7 +82,10 @@ class Plan:
 
 
 def dry_run(recipe: Recipe, run: Path, here: Machine) -> Plan:
-    """The plan of `synthgen run`. What is wrong with the recipe, its files or the machine is listed as missing, not raised."""
+    """The plan of `synthgen run`.
+
+    What is wrong with the recipe, its files or the machine is listed as missing, not raised.
+    """
     check = check_recipe(recipe, here)
     missing = dict.fromkeys(check.missing)
     done = _done(recipe, run, missing)
@@ -109,7 +116,9 @@ def dry_run(recipe: Recipe, run: Path, here: Machine) -> Plan:
         what=f"at most {num_prompts:,} prompts ({given}), {recipe.render.images_per_prompt} image(s) each, {size}",
         stages=stages,
         needs_gpu=models.needs_gpu,
-        gpu_hours={gpu: operations / (REACHED * peak) / 3600 for gpu, peak in GPUS.items()} if operations and models.needs_gpu else {},
+        gpu_hours={gpu: operations / (REACHED * peak) / 3600 for gpu, peak in GPUS.items()}
+        if operations and models.needs_gpu
+        else {},
         core_hours=None if operations is None else operations / CORE / 3600,
         disk_gb=disk_gb,
         download_gb=download_gb,
@@ -118,7 +127,8 @@ def dry_run(recipe: Recipe, run: Path, here: Machine) -> Plan:
         # weights pass through the machine's memory, or stay there
         memory_gb=None if gpu_memory_gb is None else recipe.execution.workers * (gpu_memory_gb + PROCESS_GB),
         missing=tuple(missing),
-        notes=tuple(note for note in check.notes if not (models.needs_gpu and note.startswith("no GPU"))),  # missing, then
+        # missing, then
+        notes=tuple(note for note in check.notes if not (models.needs_gpu and note.startswith("no GPU"))),
     )
 
 
@@ -126,7 +136,11 @@ def _done(recipe: Recipe, run: Path, missing: dict[str, None]) -> dict[str, int]
     """stage -> units that the run folder already holds."""
     try:
         pipeline.check_claim(recipe, run)
-        return {name: len(stage.units()) - len(stage.missing()) for name, stage in pipeline.stages(run).items() if stage.is_claimed()}
+        return {
+            name: len(stage.units()) - len(stage.missing())
+            for name, stage in pipeline.stages(run).items()
+            if stage.is_claimed()
+        }
     except SynthgenError as error:
         missing[str(error)] = None
         return {}
@@ -167,7 +181,11 @@ class _Models:
             if role == "mask_decoder" and not self._recipe.refine.sabr.enabled:
                 continue
             name = self.names[role]
-            size = sam_of(model, getattr(self.options.get(role), "kind", "")) if name == "segment_anything" and model else None
+            size = (
+                sam_of(model, getattr(self.options.get(role), "kind", ""))
+                if name == "segment_anything" and model
+                else None
+            )
             size = clip_of(model) if name in ("open_clip", "dense_clip", "clip") and model else size
             found += [size] if size else []
         return found
@@ -189,7 +207,9 @@ class _Models:
     @property
     def needs_gpu(self) -> bool:
         """Whether any model is one that a CPU is too slow for."""
-        return any((size.transformer if isinstance(size, Denoiser) else size.parameters) > SMALL for _, size in self._all())
+        return any(
+            (size.transformer if isinstance(size, Denoiser) else size.parameters) > SMALL for _, size in self._all()
+        )
 
     def download_gb(self, here: Machine) -> float:
         """Of models that are neither local nor in the Hub's cache."""
@@ -202,17 +222,32 @@ def _stages(recipe: Recipe, num_prompts: int, done: dict[str, int], models: _Mod
     images = num_prompts * render.images_per_prompt
     pixels = render.height_px * render.width_px
     size = execution.unit_rows
-    number = BYTES["bfloat16" if execution.dtype == "auto" and models.needs_gpu else "float32" if execution.dtype == "auto" else execution.dtype]
+    number = BYTES[
+        "bfloat16"
+        if execution.dtype == "auto" and models.needs_gpu
+        else "float32"
+        if execution.dtype == "auto"
+        else execution.dtype
+    ]
     texts, painter = models.denoiser("text_encoder"), models.denoiser("renderer")
     unknown = models.renders and painter is None and models.names["renderer"] == "sd3"
 
-    def stage(name: str, units: int, rows: int, disk: float, operations: float | None, memory: float | None) -> StagePlan:
+    def stage(
+        name: str, units: int, rows: int, disk: float, operations: float | None, memory: float | None
+    ) -> StagePlan:
         return StagePlan(name, units, done.get(name, 0), rows, disk / GB, operations, memory)
 
     tokens = TEXT_TOKENS + (_t5_length(models.options.get("text_encoder")) if texts and texts.t5 else 0)
     kept = num_prompts * tokens * texts.text_width * 4.0 if texts else 0.0
     tried = num_prompts * (TRIED if recipe.prompts.lambda_div < 1 else 1)
-    yield stage("prompts", 1, num_prompts, kept, tried * 2 * texts.texts * tokens if texts else 0.0, number * texts.texts / GB if texts else 0.0)
+    yield stage(
+        "prompts",
+        1,
+        num_prompts,
+        kept,
+        tried * 2 * texts.texts * tokens if texts else 0.0,
+        number * texts.texts / GB if texts else 0.0,
+    )
     operations, memory = 0.0, 0.0
     if painter:
         options = models.options["renderer"]
@@ -223,14 +258,28 @@ def _stages(recipe: Recipe, num_prompts: int, done: dict[str, int], models: _Mod
         held = {"none": sum(parts), "model": max(parts), "sequential": weights / painter.layers}[execution.offload]
         memory = held + WORK_GB * pixels / 2**20
     units = max(1, math.ceil(images / size))
-    yield stage("render", units, images, images * pixels * PNG, None if unknown else operations, None if unknown else memory)
+    yield stage(
+        "render", units, images, images * pixels * PNG, None if unknown else operations, None if unknown else memory
+    )
     looking = models.encoders("feature_extractor", "proposer", "mask_decoder")
     weights = sum(encoder.parameters for encoder in looking) * 4 / GB  # these stay in float32
     yield stage(
-        "refine", units, images, images * pixels * MASKS, images * sum(encoder.operations for encoder in looking), weights + (1 if weights > 1 else 0)
+        "refine",
+        units,
+        images,
+        images * pixels * MASKS,
+        images * sum(encoder.operations for encoder in looking),
+        weights + (1 if weights > 1 else 0),
     )
     scoring = models.encoders("image_scorer")
-    yield stage("score", units, images, images * 4096.0, images * sum(e.operations for e in scoring), sum(e.parameters for e in scoring) * 4 / GB)
+    yield stage(
+        "score",
+        units,
+        images,
+        images * 4096.0,
+        images * sum(e.operations for e in scoring),
+        sum(e.parameters for e in scoring) * 4 / GB,
+    )
     yield stage("filter", 1, images, images * 1024.0, 0.0, 0.0)
     shards = max(1, math.ceil(images / recipe.pack.samples_per_shard)) + (recipe.pack.validation_fraction > 0)
     # each shard is written in its unit and linked into dataset/
@@ -243,18 +292,23 @@ def _t5_length(options: Any) -> int:
     return int(options.max_sequence_length) if options.max_sequence_length >= 0 else 256
 
 
-def _check_machine(here: Machine, needs_gpu: bool, gpu_memory_gb: float | None, disk_gb: float, missing: dict[str, None]) -> None:
+def _check_machine(
+    here: Machine, needs_gpu: bool, gpu_memory_gb: float | None, disk_gb: float, missing: dict[str, None]
+) -> None:
     free_gb = here.free_disk_gib * 2**30 / GB
     if needs_gpu and not here.gpus:
         missing["no GPU here: the models of this recipe need one"] = None
     largest_gb = max((gpu.memory_gib * 2**30 / GB for gpu in here.gpus), default=0.0)
     if needs_gpu and gpu_memory_gb and 0 < largest_gb < gpu_memory_gb:
         missing[
-            f"{here.gpus[0].name} has {largest_gb:.0f} GB, about {gpu_memory_gb:.0f} GB are needed: --set execution.offload=model or "
+            f"{here.gpus[0].name} has {largest_gb:.0f} GB, about {gpu_memory_gb:.0f} GB are needed: --set "
+            "execution.offload=model or "
             "execution.quantise=fp8 need less"
         ] = None
     if disk_gb > free_gb:
-        missing[f"disk: about {disk_gb:.3g} GB are needed, {free_gb:.3g} GB are free here; choose another place with --runs"] = None
+        missing[
+            f"disk: about {disk_gb:.3g} GB are needed, {free_gb:.3g} GB are free here; choose another place with --runs"
+        ] = None
 
 
 def plan_text(plan: Plan) -> str:
@@ -262,8 +316,17 @@ def plan_text(plan: Plan) -> str:
     lines = [f"dry run of {plan.recipe} in {plan.run}: nothing was made", f"{plan.what}", ""]
     lines.append(f"{'stage':8} {'units':>8} {'done':>6} {'rows':>10} {'disk':>10} {'GPU memory':>12}")
     for stage in plan.stages:
-        memory = "unknown" if stage.gpu_memory_gb is None else f"{stage.gpu_memory_gb:.1f} GB" if plan.needs_gpu and stage.gpu_memory_gb else "-"
-        lines.append(f"{stage.name:8} {stage.units:8,} {stage.units_done:6,} {stage.rows:10,} {_gb(stage.disk_gb):>10} {memory:>12}")
+        memory = (
+            "unknown"
+            if stage.gpu_memory_gb is None
+            else f"{stage.gpu_memory_gb:.1f} GB"
+            if plan.needs_gpu and stage.gpu_memory_gb
+            else "-"
+        )
+        lines.append(
+            f"{stage.name:8} {stage.units:8,} {stage.units_done:6,} {stage.rows:10,} {_gb(stage.disk_gb):>10} "
+            f"{memory:>12}"
+        )
     lines.append("")
     if plan.gpu_hours:
         each = ", ".join(f"{gpu} {hours:.2g} h" for gpu, hours in plan.gpu_hours.items())
@@ -272,8 +335,14 @@ def plan_text(plan: Plan) -> str:
         lines.append("time      unknown: the renderer's model is neither local nor known")
     else:
         core = duration(plan.core_hours * 3600)
-        lines.append(f"time      about {core} of one CPU core for the images (operations over speed: an estimate, not a measurement)")
-    lines.append(f"disk      {_gb(plan.disk_gb)} in the run folder, {_gb(plan.download_gb)} to download; {_gb(plan.free_disk_gb)} are free")
+        lines.append(
+            f"time      about {core} of one CPU core for the images (operations over speed: an estimate, not a "
+            "measurement)"
+        )
+    lines.append(
+        f"disk      {_gb(plan.disk_gb)} in the run folder, {_gb(plan.download_gb)} to download; "
+        f"{_gb(plan.free_disk_gb)} are free"
+    )
     if plan.gpu_memory_gb is not None and plan.memory_gb is not None:
         gpu = f"about {plan.gpu_memory_gb:.0f} GB on the GPU, " if plan.needs_gpu else ""
         lines.append(f"memory    {gpu}{plan.memory_gb:.0f} GB of the machine's")

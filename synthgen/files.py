@@ -16,7 +16,10 @@ _UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 
 
 def temporary_beside(path: Path) -> Path:
-    """The hidden name for what this process is writing to `path`; tells its owner, so that `sweep_unfinished` knows what is left over."""
+    """The hidden name for what this process is writing to `path`;
+
+    tells its owner, so that `sweep_unfinished` knows what is left over.
+    """
     return path.with_name(f"{scratch_beside(path).name}.tmp")
 
 
@@ -61,7 +64,10 @@ def unfinished_name(name: str) -> str | None:
 
 
 def sweep_unfinished(folder: Path, names: Collection[str]) -> None:
-    """Remove what dead processes of this machine have left half-written of the named files. Living processes and other machines keep theirs."""
+    """Remove what dead processes of this machine have left half-written of the named files.
+
+    Living processes and other machines keep theirs.
+    """
     for path in folder.iterdir():
         found = _UNFINISHED.fullmatch(path.name)
         if found and found["name"] in names and found["host"] == host_name() and not is_alive(int(found["pid"])):

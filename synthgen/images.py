@@ -1,7 +1,7 @@
 """The one place that reads and writes images and masks.
 
-Images are numpy (H, W, 3) uint8 RGB, masks (H, W) uint8 class ids with 255 = ignore. Masks are written as 8-bit L PNG, never as palette
-images: several webdataset decoders turn palette indices into colours and so destroy the ids.
+Images are numpy (H, W, 3) uint8 RGB, masks (H, W) uint8 class ids with 255 = ignore. Masks are written as 8-bit L PNG,
+never as palette images: several webdataset decoders turn palette indices into colours and so destroy the ids.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def read_mask(path: Path) -> np.ndarray:
     """
     image = _open(path)
     if image.mode not in ("L", "P", "1", "I;16", "I"):
-        raise InputError(f"{path}: a mask must hold one class id a pixel (mode L or P), this is a {image.mode} image; convert colours to ids first")
+        raise InputError(
+            f"{path}: a mask must hold one class id a pixel (mode L or P), this is a {image.mode} image; convert "
+            "colours to ids first"
+        )
     mask = np.asarray(image)
     for extreme in (int(mask.min()), int(mask.max())) if mask.size else ():
         if not 0 <= extreme <= IGNORE:
@@ -61,7 +64,10 @@ def png_bytes(array: np.ndarray, compress_level: int = 4) -> bytes:
 
 
 def jpeg_bytes(image: np.ndarray, quality: int = 95) -> bytes:
-    """JPEG 4:4:4 of an (H, W, 3) uint8 RGB image: chroma is kept at full resolution, since masks are judged at its edges."""
+    """JPEG 4:4:4 of an (H, W, 3) uint8 RGB image:
+
+    chroma is kept at full resolution, since masks are judged at its edges.
+    """
     buffer = io.BytesIO()
     Image.fromarray(_uint8(image)).save(buffer, format="JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
 """Label spaces: class names, synonyms, ids, palette.
 
-255 is always ignore (unlabelled) and 254 is reserved for out-of-distribution objects (CG-Aug). Colours serve pictures and colour-conditioned
-models only; inside the pipeline a mask is always a map of ids.
+255 is always ignore (unlabelled) and 254 is reserved for out-of-distribution objects (CG-Aug). Colours serve pictures
+and colour-conditioned models only; inside the pipeline a mask is always a map of ids.
 """
 
 from __future__ import annotations
@@ -50,9 +50,14 @@ class LabelSpace:
         if not ids:
             raise LabelError(f"label space {self.name!r}: has no labels")
         if self.background is not None and self.background not in ids:
-            raise LabelError(f"label space {self.name!r}: background {self.background} is not the id of a label; ids are {', '.join(map(str, ids))}")
+            raise LabelError(
+                f"label space {self.name!r}: background {self.background} is not the id of a label; ids are "
+                f"{', '.join(map(str, ids))}"
+            )
         if any(not 0 <= i < OUT_OF_DISTRIBUTION for i in ids):
-            raise LabelError(f"label space {self.name!r}: ids must be in 0..253 (254 = out of distribution, 255 = ignore)")
+            raise LabelError(
+                f"label space {self.name!r}: ids must be in 0..253 (254 = out of distribution, 255 = ignore)"
+            )
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -69,7 +74,9 @@ class LabelSpace:
             if name == label.name or name in label.synonyms:
                 return label
         known = [label.name for label in self.labels]
-        raise LabelError(f"class {name!r} is not in label space {self.name!r}; it has: {', '.join(known)}{did_you_mean(name, known)}")
+        raise LabelError(
+            f"class {name!r} is not in label space {self.name!r}; it has: {', '.join(known)}{did_you_mean(name, known)}"
+        )
 
     def by_id(self, class_id: int) -> Label:
         for label in self.labels:
@@ -84,7 +91,10 @@ class LabelSpace:
         strange = np.flatnonzero(np.bincount(mask.ravel(), minlength=256).astype(bool) & ~known)
         if strange.size:
             ids = ", ".join(map(str, strange))
-            raise LabelError(f"{where}: ids {ids} are not in label space {self.name!r} (ids {min(self.ids)}..{max(self.ids)}, 255 = ignore)")
+            raise LabelError(
+                f"{where}: ids {ids} are not in label space {self.name!r} (ids {min(self.ids)}..{max(self.ids)}, "
+                "255 = ignore)"
+            )
 
     def colour_table(self) -> np.ndarray:
         """(256, 3) uint8: colour of each id; ignore is black, out of distribution is magenta."""
@@ -115,7 +125,8 @@ def read_label_space(name_or_path: str) -> LabelSpace:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         labels = tuple(
-            Label(_whole(item["id"]), str(item["name"]), _colour(item["colour"]), _words(item.get("synonyms", []))) for item in raw["labels"]
+            Label(_whole(item["id"]), str(item["name"]), _colour(item["colour"]), _words(item.get("synonyms", [])))
+            for item in raw["labels"]
         )
         background = raw.get("background")
         return LabelSpace(str(raw["name"]), labels, None if background is None else _whole(background))
@@ -137,6 +148,10 @@ def _words(value: object) -> tuple[str, ...]:
 
 
 def _colour(value: object) -> tuple[int, int, int]:
-    if not isinstance(value, list) or len(value) != 3 or any(not isinstance(v, int) or not 0 <= v <= 255 for v in value):
+    if (
+        not isinstance(value, list)
+        or len(value) != 3
+        or any(not isinstance(v, int) or not 0 <= v <= 255 for v in value)
+    ):
         raise ValueError(f"colour {value!r} is not [r, g, b] with 0..255")
     return value[0], value[1], value[2]

@@ -1,6 +1,7 @@
 """Who is at work on a unit, told by the hidden scratch beside its place: `.<unit>.<host>.<process>`.
 
-The scratch is the lease: a second launch on the same run folder leaves taken units to their holders, and takes over what a dead one has left.
+The scratch is the lease: a second launch on the same run folder leaves taken units to their holders, and takes over
+what a dead one has left.
 """
 
 from __future__ import annotations
@@ -32,13 +33,19 @@ def sweep(folder: Path) -> None:
 
 
 def is_taken(folder: Path, unit: str) -> bool:
-    """Whether another process has scratch of this unit: it is at work on it, or has died on a machine that cannot be seen from here."""
+    """Whether another process has scratch of this unit:
+
+    it is at work on it, or has died on a machine that cannot be seen from here.
+    """
     return bool(_leases(folder, [unit]))
 
 
-def wait_for_others(folder: Path, units: Sequence[str], is_done: Callable[[str], bool], lease_s: float = LEASE_S) -> list[str]:
-    """Wait for units that others have taken. Returns those whose lease has ended without a result: the holder is gone, or has left its scratch
-    unchanged for `lease_s`. Ages are this process's own monotonic time, so no clock of any machine matters.
+def wait_for_others(
+    folder: Path, units: Sequence[str], is_done: Callable[[str], bool], lease_s: float = LEASE_S
+) -> list[str]:
+    """Wait for units that others have taken. Returns those whose lease has ended without a result: the holder is gone,
+    or has left its scratch unchanged for `lease_s`. Ages are this process's own monotonic time, so no clock of any
+    machine matters.
     """
     seen: dict[Path, tuple[Any, float]] = {}
     while True:

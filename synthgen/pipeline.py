@@ -2,8 +2,8 @@
 
     prompts -> render -> refine -> score -> filter -> pack -> dataset/
 
-`score` and `filter` are both `synthgen filter`: scoring looks at every image once and is stored; the rules that follow decide, so a threshold
-can change without scoring or rendering again.
+`score` and `filter` are both `synthgen filter`: scoring looks at every image once and is stored; the rules that follow
+decide, so a threshold can change without scoring or rendering again.
 """
 
 from __future__ import annotations
@@ -38,11 +38,28 @@ MODULES = {
     "filter": "synthgen.filter.stage",
     "pack": "synthgen.pack.stage",
 }
-VERBS = {"prompts": ("prompts",), "render": ("render",), "refine": ("refine",), "filter": ("score", "filter"), "pack": ("pack",)}
+VERBS = {
+    "prompts": ("prompts",),
+    "render": ("render",),
+    "refine": ("refine",),
+    "filter": ("score", "filter"),
+    "pack": ("pack",),
+}
 BY_ROW = ("render", "refine", "score")  # each row gives its own results, whatever the rows beside it
 LOCK = "recipe.lock.yaml"
 LEFT = (-1, -1)  # instead of counts: another process has taken the unit
-VERSIONED = ("torch", "diffusers", "transformers", "accelerate", "open_clip_torch", "segment-anything", "numpy", "pillow", "pyarrow", "scipy")
+VERSIONED = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "open_clip_torch",
+    "segment-anything",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "scipy",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,8 +86,9 @@ def stages(run: Path) -> dict[str, StageRun]:
 def check_claim(recipe: Recipe, run: Path, names: Collection[str] = (), redo: str = "") -> None:
     """Refuse what can be refused before anything is loaded or set aside.
 
-    Raises RunError for a run folder that is another recipe's or that holds foreign files, and whatever the settings of the stages `names` (those
-    to be run) raise: a missing support folder is told now, not after the images are made. Stages from `redo` on may have been made otherwise.
+    Raises RunError for a run folder that is another recipe's or that holds foreign files, and whatever the settings of
+    the stages `names` (those to be run) raise: a missing support folder is told now, not after the images are made.
+    Stages from `redo` on may have been made otherwise.
     """
     _refuse_foreign(run)
     claimed = {name: stage for name, stage in stages(run).items() if stage.is_claimed() and name not in _from(redo)}
@@ -84,7 +102,9 @@ def check_claim(recipe: Recipe, run: Path, names: Collection[str] = (), redo: st
 
 
 def settings(recipe: Recipe, name: str) -> dict[str, Any]:
-    """The fingerprinted settings of a stage: what its own module says they are, and digests of those of the stages before it.
+    """The fingerprinted settings of a stage:
+
+    what its own module says they are, and digests of those of the stages before it.
 
     So when a stage is moved away and made again otherwise, no stage after it still seems to fit.
     """
@@ -100,10 +120,13 @@ def _settings(recipe: Recipe) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterator[Progress]:
-    """Do what is missing of one stage. If nothing is, no model is loaded. `log` writes finished units to the run's event log, too.
+    """Do what is missing of one stage. If nothing is, no model is loaded.
 
-    Several launches may work on one run folder: what one of them has taken the others leave. Under `accelerate launch` rank 0 tells of all
-    ranks, the others of their own share. Raises RunError if the stage before is not complete, or if the folder belongs to other settings.
+    `log` writes finished units to the run's event log, too.
+
+    Several launches may work on one run folder: what one of them has taken the others leave. Under `accelerate launch`
+    rank 0 tells of all ranks, the others of their own share. Raises RunError if the stage before is not complete, or if
+    the folder belongs to other settings.
     """
     give_memory_back()
     stage = stages(run)[name]
@@ -111,7 +134,10 @@ def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterat
         missing = len(stage.reads.missing()) if stage.reads.is_claimed() else None
         how = "has not been run" if missing is None else f"has {missing} units to do"
         verb = next(verb for verb, names in VERBS.items() if stage.reads.name in names)
-        raise RunError(f"{run}: the stage {stage.reads.name!r} {how}; run `synthgen {verb}` first, or `synthgen run` for all stages")
+        raise RunError(
+            f"{run}: the stage {stage.reads.name!r} {how}; run `synthgen {verb}` first, or `synthgen run` for "
+            "all stages"
+        )
     if accelerate.rank() == 0:
         runner.claim(stage, settings(recipe, name), functools.partial(plan, recipe, stage))
         leases.sweep(stage.folder)
@@ -170,7 +196,10 @@ def _units_by_engine(recipe: Recipe, work: Work, units: list[Unit]) -> Iterator[
 
 
 class _Ranks:
-    """Counts what all ranks have finished since this one looked first. A folder is listed once a second at most, a footer is read once."""
+    """Counts what all ranks have finished since this one looked first.
+
+    A folder is listed once a second at most, a footer is read once.
+    """
 
     EVERY_S = 1.0
 
@@ -200,8 +229,8 @@ class _Ranks:
 class Work:
     """Does one unit of a stage in whatever process it finds itself. Models are loaded at the first unit.
 
-    `owner` is the fingerprint of the settings that the stage was claimed for. Units in `forced` are done whoever has scratch of them; `again` says
-    that units are those which others had taken at first.
+    `owner` is the fingerprint of the settings that the stage was claimed for. Units in `forced` are done whoever has
+    scratch of them; `again` says that units are those which others had taken at first.
     """
 
     def __init__(self, recipe: Recipe, run: Path, name: str, owner: str, log: bool) -> None:
@@ -236,7 +265,9 @@ class Work:
         )
         if self.log:
             seconds = round(time.monotonic() - began, 3)
-            self._tell("unit", unit=unit.name, made=made, refused=refused, seconds=seconds, gpu_gb=events.gpu_memory_gb())
+            self._tell(
+                "unit", unit=unit.name, made=made, refused=refused, seconds=seconds, gpu_gb=events.gpu_memory_gb()
+            )
         return made, refused
 
     def _tell(self, event: str, **facts: Any) -> None:
@@ -260,20 +291,25 @@ class Work:
 def _built(recipe: str, run: Path, name: str) -> Any:
     settings = Recipe.model_validate_json(recipe)
     if accelerate.is_launched() and settings.execution.device == "auto":
-        settings = settings.model_copy(update={"execution": settings.execution.model_copy(update={"device": accelerate.device()})})
+        settings = settings.model_copy(
+            update={"execution": settings.execution.model_copy(update={"device": accelerate.device()})}
+        )
     use_threads(settings.execution)
     return importlib.import_module(MODULES[name]).build(settings, run)
 
 
 @functools.lru_cache(maxsize=1)
 def _planned(recipe: str, run: Path, name: str) -> dict[str, Sequence[Any]]:
-    return dict(importlib.import_module(MODULES[name]).plan(_read_by(run, name).stored(), Recipe.model_validate_json(recipe)))
+    return dict(
+        importlib.import_module(MODULES[name]).plan(_read_by(run, name).stored(), Recipe.model_validate_json(recipe))
+    )
 
 
 class _Owned:
     """A stage that commits nothing to a folder which another launch has meanwhile claimed for other settings.
 
-    Looked at when the unit's scratch is there (from then on nobody takes the claim for void) and again before the commit.
+    Looked at when the unit's scratch is there (from then on nobody takes the claim for void) and again before the
+    commit.
     """
 
     def __init__(self, processor: Any, stage: StageRun, owner: str) -> None:
@@ -296,7 +332,10 @@ class _Owned:
     def _check(self) -> None:
         storage.refresh(self._stage.folder / runner.CLAIM)
         if _owner_of(self._stage, runner.stamp(self._stage.folder / runner.CLAIM)) != self._owner:
-            raise RunError(f"{self._stage.folder}: another launch has taken this run folder for another recipe; use another run folder (--run)")
+            raise RunError(
+                f"{self._stage.folder}: another launch has taken this run folder for another recipe; use another "
+                "run folder (--run)"
+            )
 
 
 @functools.lru_cache(maxsize=1)
@@ -322,22 +361,29 @@ def _read_by(run: Path, name: str) -> StageRun:
 
 def failed(run: Path) -> dict[str, list[Rejected]]:
     """stage -> the rows that raised an error each time, if any."""
-    found = {name: [row for row in stages(run)[name].rejected() if row.reason == FAILED] for name in BY_ROW if stages(run)[name].is_claimed()}
+    found = {
+        name: [row for row in stages(run)[name].rejected() if row.reason == FAILED]
+        for name in BY_ROW
+        if stages(run)[name].is_claimed()
+    }
     return {name: rows for name, rows in found.items() if rows}
 
 
 def retry_failed(recipe: Recipe, run: Path) -> list[Path]:
-    """Plan the failed rows again, as units behind those that are there, and set aside the stages that must see all rows if they are begun.
+    """Plan the failed rows again, as units behind those that are there, and set aside the stages that must see all rows
+    if they are begun.
 
-    Running the stages then does these rows alone, and the dataset is the one of a run in which nothing failed. Returns where old results lie
-    now. Of several ranks the first does it. Raises RunError, before anything is changed, if the recipe is not the run's.
+    Running the stages then does these rows alone, and the dataset is the one of a run in which nothing failed. Returns
+    where old results lie now. Of several ranks the first does it. Raises RunError, before anything is changed, if the
+    recipe is not the run's.
     """
     if accelerate.rank() > 0:
         return []
     check_claim(recipe, run)
     again = failed(run)
     whole = next(name for name, stage in stages(run).items() if name not in BY_ROW and stage.reads is not None)
-    aside = redo(run, whole) if again else []  # first: a kill before the next lines must not leave them seemingly up to date
+    # first: a kill before the next lines must not leave them seemingly up to date
+    aside = redo(run, whole) if again else []
     for name, rows in again.items():
         stage = stages(run)[name]
         number = sum(1 for unit in stage.units() if unit.keys)
@@ -358,7 +404,10 @@ def _plan_rows_made_since(recipe: Recipe, stage: StageRun) -> None:
         size = recipe.execution.unit_rows
         number = sum(1 for unit in units if not unit.keys)
         starts = range(planned, total, size)
-        runner.extend(stage, [Unit(f"{number + place:05d}", start, min(total, start + size)) for place, start in enumerate(starts)])
+        runner.extend(
+            stage,
+            [Unit(f"{number + place:05d}", start, min(total, start + size)) for place, start in enumerate(starts)],
+        )
 
 
 def plan(recipe: Recipe, stage: StageRun) -> list[Unit]:
@@ -398,9 +447,14 @@ def counts(recipe: Recipe, run: Path) -> Any:
         made={name: stage.num_rows() for name, stage in begun.items()},
         rejected={name: stage.reasons() for name, stage in begun.items()},
         seconds={name: runner.seconds(stage) for name, stage in begun.items()},
-        models=tuple(use for role, config in chosen_backends(recipe).items() if role != "prompt_source" and (use := model_use(role, config))),
+        models=tuple(
+            use
+            for role, config in chosen_backends(recipe).items()
+            if role != "prompt_source" and (use := model_use(role, config))
+        ),
         mask_rates=tuple(
-            MaskRate(k, found.num_regions, found.keep_rate, found.fill_rate, found.return_rate) for k, found in rates_of(begun["refine"]).items()
+            MaskRate(k, found.num_regions, found.keep_rate, found.fill_rate, found.return_rate)
+            for k, found in rates_of(begun["refine"]).items()
         )
         if "refine" in begun
         else (),
@@ -408,8 +462,8 @@ def counts(recipe: Recipe, run: Path) -> Any:
 
 
 def write_lock(recipe: Recipe, run: Path) -> None:
-    """The whole recipe as run, defaults filled in, with the versions that made it. Written again only if the recipe is another one: `check_claim`
-    has passed it, so it tells the finished stages too."""
+    """The whole recipe as run, defaults filled in, with the versions that made it. Written again only if the recipe is
+    another one: `check_claim` has passed it, so it tells the finished stages too."""
     path = run / LOCK
     storage.refresh(path)
     if _locked(path) == recipe.model_dump(mode="json"):
@@ -427,18 +481,27 @@ def write_lock(recipe: Recipe, run: Path) -> None:
 
 
 def _publish_events(run: Path) -> None:
-    """The logs of this process and its workers, to a run folder on an object store: at the end of each stage, since objects cannot be appended to."""
+    """The logs of this process and its workers, to a run folder on an object store:
+
+    at the end of each stage, since objects cannot be appended to.
+    """
     if storage.store_of(run) is not None and (run / events.FOLDER).is_dir():
         for path in (run / events.FOLDER).iterdir():
             storage.publish(path)
 
 
 def redo(run: Path, name: str) -> list[Path]:
-    """Set a stage and all that follow aside, dataset included. Returns where the old results lie now. Of several ranks the first does it."""
+    """Set a stage and all that follow aside, dataset included. Returns where the old results lie now.
+
+    Of several ranks the first does it.
+    """
     if accelerate.rank() > 0:
         return []
     later = [stages(run)[each] for each in _from(name)]
-    moved = [runner.set_aside(stage) for stage in reversed([*later, StageRun("dataset", run / "dataset", later[0].gives, None)])]
+    moved = [
+        runner.set_aside(stage)
+        for stage in reversed([*later, StageRun("dataset", run / "dataset", later[0].gives, None)])
+    ]
     return [path for path in moved if path is not None]
 
 
@@ -463,7 +526,9 @@ def _refuse_foreign(run: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StorageError(f"{run}: cannot be a run folder ({error.strerror}); choose another place with --runs") from error
+        raise StorageError(
+            f"{run}: cannot be a run folder ({error.strerror}); choose another place with --runs"
+        ) from error
     for name in names:
         if not name.startswith(".") and name.partition(".old-")[0] not in ours:
             raise RunError(f"{run}: {name} is not part of this run; move it away or choose another run folder (--run)")

@@ -1,4 +1,6 @@
-"""What a person sees while a run goes on and when it is over: a live bar on a terminal, plain lines elsewhere, and a short table.
+"""What a person sees while a run goes on and when it is over:
+
+a live bar on a terminal, plain lines elsewhere, and a short table.
 
 `watch` shows the same from another terminal or machine: it reads the run folder and nothing else.
 """
@@ -25,11 +27,15 @@ from synthgen.refine.class_rates import rates_text
 
 PLAIN_EVERY_S = 5.0
 WATCH_EVERY_S = 2.0
-MOST_OF_TIME = 0.1  # share of the time that a watcher spends looking: a run folder of a million units is not listed every two seconds
+# share of the time that a watcher spends looking: a run folder of a million units is not listed every two seconds
+MOST_OF_TIME = 0.1
 
 
 class Pace:
-    """Speed and time left of one stage, since the first look at it. Times are monotonic, so a clock that jumps changes nothing."""
+    """Speed and time left of one stage, since the first look at it.
+
+    Times are monotonic, so a clock that jumps changes nothing.
+    """
 
     def __init__(self, at: pipeline.Progress) -> None:
         self._began, self._first = time.monotonic(), at
@@ -54,7 +60,10 @@ def duration(seconds: float) -> str:
 
 
 def show(news: Iterable[pipeline.Progress], run: Path | None = None) -> None:
-    """Consume the news of one stage and show it, with the GPU memory from the event log of `run`. Of several ranks only the first speaks, for all."""
+    """Consume the news of one stage and show it, with the GPU memory from the event log of `run`.
+
+    Of several ranks only the first speaks, for all.
+    """
     if accelerate.rank() > 0:
         for _ in news:
             pass
@@ -95,16 +104,22 @@ def _plain(news: Iterable[pipeline.Progress], run: Path | None) -> None:
         last = item.done_units == item.num_units
         if now - said >= PLAIN_EVERY_S or last:
             said = now
-            how = ", ".join(part for part in (f"{now - began:.0f} s", pace.text(item)) if part) + (_memory_text(run, item.stage) if run else "")
+            how = ", ".join(part for part in (f"{now - began:.0f} s", pace.text(item)) if part) + (
+                _memory_text(run, item.stage) if run else ""
+            )
             print(
-                f"{item.stage:8} {item.done_units}/{item.num_units} units, {item.made} made, {item.refused} rejected, {how}",
+                f"{item.stage:8} {item.done_units}/{item.num_units} units, {item.made} made, {item.refused} "
+                f"rejected, {how}",
                 file=sys.stderr,
                 flush=True,
             )
 
 
 def _memory_text(run: Path, stage: str) -> str:
-    most = max((body["gpu_gb"] for body in events.read_events(run) if body["event"] == "unit" and body.get("stage") == stage), default=0.0)
+    most = max(
+        (body["gpu_gb"] for body in events.read_events(run) if body["event"] == "unit" and body.get("stage") == stage),
+        default=0.0,
+    )
     return f", {most:.1f} GB of a GPU" if most else ""
 
 
@@ -129,12 +144,18 @@ def standing(run: Path) -> dict[str, Any]:
 
 
 def incidents(run: Path) -> dict[str, int]:
-    """What went wrong and was dealt with: `retry`, `smaller_batch`, `failed_sample`, `lost_worker`, each with how often."""
+    """What went wrong and was dealt with:
+
+    `retry`, `smaller_batch`, `failed_sample`, `lost_worker`, each with how often.
+    """
     return dict(collections.Counter(body["event"] for body in events.read_events(run) if body["event"] != "unit"))
 
 
 def watch(run: Path, every_s: float = WATCH_EVERY_S) -> None:
-    """Show where a run stands, again and again, until its dataset is whole: a live table on a terminal, a line a change elsewhere."""
+    """Show where a run stands, again and again, until its dataset is whole:
+
+    a live table on a terminal, a line a change elsewhere.
+    """
     console = Console()
     paces: dict[str, Pace] = {}
     with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
@@ -146,13 +167,18 @@ def watch(run: Path, every_s: float = WATCH_EVERY_S) -> None:
             if live is not None:
                 live.update(_table(run, found, texts), refresh=True)
             else:
-                name, at = next(((name, at) for name, at in found.items() if at["done"] != at["units"]), list(found.items())[-1])
+                name, at = next(
+                    ((name, at) for name, at in found.items() if at["done"] != at["units"]), list(found.items())[-1]
+                )
                 refused = sum(at["rejected"].values())
                 line = f"{name:8} {at['done']}/{at['units'] or '?'} units, {at['made']} made, {refused} rejected"
                 if line != said:
                     said = line
                     print(", ".join(part for part in (line, texts[name]) if part), flush=True)
-            if all(at["done"] == at["units"] for at in found.values()) and storage.size_of(run / "dataset" / "index.json") is not None:
+            if (
+                all(at["done"] == at["units"] for at in found.values())
+                and storage.size_of(run / "dataset" / "index.json") is not None
+            ):
                 return
             time.sleep(max(every_s, (time.monotonic() - began) / MOST_OF_TIME))
 
@@ -172,7 +198,9 @@ def _table(run: Path, found: dict[str, Any], paces: dict[str, str] | None = None
         units = "not begun" if at["units"] is None else f"{at['done']}/{at['units']}"
         reasons = ", ".join(f"{reason} {count}" for reason, count in at["rejected"].items())
         pace = (paces[name],) if paces else ()
-        table.add_row(name, units, str(at["made"]), str(sum(at["rejected"].values())), f"{at['seconds']:.1f}", *pace, reasons)
+        table.add_row(
+            name, units, str(at["made"]), str(sum(at["rejected"].values())), f"{at['seconds']:.1f}", *pace, reasons
+        )
     return table
 
 
@@ -183,7 +211,12 @@ def summary(run: Path) -> None:
     console.print(_table(run, found))
     dealt_with = ", ".join(f"{event} {count}" for event, count in incidents(run).items())
     if dealt_with:
-        console.print(f"dealt with: {dealt_with} (lines in {storage.shown(run / events.FOLDER)})", soft_wrap=True, highlight=False, markup=False)
+        console.print(
+            f"dealt with: {dealt_with} (lines in {storage.shown(run / events.FOLDER)})",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
     if any(runner.FAILED in at["rejected"] for at in found.values()):
         how = f"see them with `synthgen retry {storage.shown(run)}`, try them again with --failed"
         console.print(f"samples that failed are left out; {how}", soft_wrap=True)
@@ -193,5 +226,8 @@ def summary(run: Path) -> None:
     dataset = run / "dataset"
     if storage.size_of(dataset / "index.json") is not None:
         kept = found["filter"]["made"]
-        told = f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen verify {dataset}`)"
+        told = (
+            f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen "
+            f"verify {dataset}`)"
+        )
         console.print(storage.shown(told), soft_wrap=True, highlight=False, markup=False)

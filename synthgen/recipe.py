@@ -1,8 +1,9 @@
 """Every setting of a run, with its range, its default and where the number comes from.
 
-Defaults here < the recipe's YAML < `--set a.b=value`. A misspelt key, a wrong type or a value out of range is refused with its name. Tags in
-descriptions: [paper] read in the paper, [code] in the authors' code, [seed] in the project's founding notes, [guess] ours.
-A bare recipe name is a shipped one (`pipelines/<name>.yaml`); a path has a `/` or ends in `.yaml`.
+Defaults here < the recipe's YAML < `--set a.b=value`. A misspelt key, a wrong type or a value out of range is refused
+with its name. Tags in descriptions: [paper] read in the paper, [code] in the authors' code, [seed] in the project's
+founding notes, [guess] ours. A bare recipe name is a shipped one (`pipelines/<name>.yaml`); a path has a `/` or ends in
+`.yaml`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Labels(Section):
     """Which classes there are and which of them are wanted."""
 
     space: str = Field(description="a shipped label space (folder of prompts/), or a path to its YAML")
-    classes: tuple[str, ...] = Field((), description="classes to make samples for; empty = every class but the background")
+    classes: tuple[str, ...] = Field(
+        (), description="classes to make samples for; empty = every class but the background"
+    )
 
 
 class DrawnSupport(Section):
@@ -53,10 +56,18 @@ class DrawnSupport(Section):
 class Support(Section):
     """The few labelled images. Either a folder or drawn ones."""
 
-    folder: str = Field("", description="folder with images/ and labels/ (PNG of class ids, same stem), or of `source`; empty = drawn")
-    source: str = Field("folder", description="what the folder holds: folder, or a public dataset of `synthgen sources`")
+    folder: str = Field(
+        "", description="folder with images/ and labels/ (PNG of class ids, same stem), or of `source`; empty = drawn"
+    )
+    source: str = Field(
+        "folder", description="what the folder holds: folder, or a public dataset of `synthgen sources`"
+    )
     split: str = Field("", description="split of a public dataset; empty = its first")
-    limit: int = Field(0, ge=0, description="look for shots in this many of its images, chosen by the run seed; 0 = all (slow with 25,000)")
+    limit: int = Field(
+        0,
+        ge=0,
+        description="look for shots in this many of its images, chosen by the run seed; 0 = all (slow with 25,000)",
+    )
     shots: int = Field(5, ge=1, description="labelled images per class")
     drawn: DrawnSupport | None = Field(None, description="draw the support set from the built-in world")
 
@@ -64,14 +75,24 @@ class Support(Section):
 class Prompts(Section):
     """HDIG, the diverse prompt bank (Syn4Seg)."""
 
-    source: Backend = Field(Backend(name="grammar"), description="where candidates come from: a file of prompts/sources")
-    embedder: Backend = Field(Backend(name="sd3"), description="text encoder whose pooled output is compared [guess: the renderer's own]")
-    lambda_div: Cosine = Field(0.85, description="accept a candidate iff its max cosine to the accepted ones is below this [guess]")
+    source: Backend = Field(
+        Backend(name="grammar"), description="where candidates come from: a file of prompts/sources"
+    )
+    embedder: Backend = Field(
+        Backend(name="sd3"), description="text encoder whose pooled output is compared [guess: the renderer's own]"
+    )
+    lambda_div: Cosine = Field(
+        0.85, description="accept a candidate iff its max cosine to the accepted ones is below this [guess]"
+    )
     per_class: int = Field(100, ge=1, description="N_t, accepted prompts per class [guess: 100]")
     budget_per_class: int = Field(2000, ge=1, description="candidates to try per class before giving up [guess]")
     class_gate: bool = Field(True, description="refuse a prompt that names neither the class nor a synonym [guess]")
-    min_class_similarity: Cosine = Field(-1.0, description="refuse a prompt whose cosine to `a photo of a <class>` is below this; -1 = off [guess]")
-    dedup: Literal["exact", "indexed"] = Field("exact", description="compare with all accepted prompts, or beyond 4096 of them by an index [ours]")
+    min_class_similarity: Cosine = Field(
+        -1.0, description="refuse a prompt whose cosine to `a photo of a <class>` is below this; -1 = off [guess]"
+    )
+    dedup: Literal["exact", "indexed"] = Field(
+        "exact", description="compare with all accepted prompts, or beyond 4096 of them by an index [ours]"
+    )
 
 
 class Render(Section):
@@ -87,14 +108,18 @@ class Render(Section):
 class Apf(Section):
     """Adaptive pseudo-label filtering: regions unlike the support prototype of their class are freed."""
 
-    lambda_apf: Cosine = Field(0.6, description="keep a region iff its cosine to the prototype is at least this [guess]")
+    lambda_apf: Cosine = Field(
+        0.6, description="keep a region iff its cosine to the prototype is at least this [guess]"
+    )
     min_region_px: int = Field(64, ge=1, description="smaller regions are freed [guess: 64 at 512 px]")
 
 
 class Apr(Section):
     """Adaptive pseudo-label relabelling with image-adaptive prototypes."""
 
-    beta: Fraction = Field(0.5, description="weight of the support prototype against the image's own [guess; paper: moderate values best]")
+    beta: Fraction = Field(
+        0.5, description="weight of the support prototype against the image's own [guess; paper: moderate values best]"
+    )
     min_cosine: Cosine = Field(0.6, description="relabel only where the best cosine reaches this [guess]")
     min_margin: float = Field(0.05, ge=0, le=2, description="... and leads the second best by this [guess]")
 
@@ -116,7 +141,9 @@ class Refine(Section):
     features: Backend = Field(Backend(name="open_clip"), description="a file of models/feature_extractors")
     proposer: Backend = Field(Backend(name="prototype"), description="a file of models/proposers")
     mask_decoder: Backend = Field(Backend(name="segment_anything"), description="a file of models/mask_decoders")
-    background_prototypes: int = Field(1, ge=1, description="k-means prototypes for the background [seed: one mean; more is ours]")
+    background_prototypes: int = Field(
+        1, ge=1, description="k-means prototypes for the background [seed: one mean; more is ours]"
+    )
     apf: Apf = Apf()
     apr: Apr = Apr()
     sabr: Sabr = Sabr()
@@ -126,13 +153,21 @@ class Rules(Section):
     """A sample is kept if it passes every rule. Scores are stored, so thresholds may change without rendering again."""
 
     min_text_image_score: Cosine = Field(-1.0, description="cosine of image and prompt in the scorer's space; -1 = off")
-    max_class_rank: int = Field(-1, ge=-1, description="the wanted class is among the best 0..n by image-text similarity; -1 = off")
+    max_class_rank: int = Field(
+        -1, ge=-1, description="the wanted class is among the best 0..n by image-text similarity; -1 = off"
+    )
     min_class_fraction: Fraction = Field(0.01, description="share of the final mask that has the wanted class")
     max_class_fraction: Fraction = Field(1.0, description="... at the most: more is a mask that has run over")
     min_labelled_fraction: Fraction = Field(0.5, description="share of the final mask that is not 255")
-    min_region_similarity: Cosine = Field(-1.0, description="area-weighted cosine of kept regions to their prototype; -1 = off")
-    max_image_similarity: Cosine = Field(1.0, description="near-duplicate image: cosine to a kept image above this is refused; 1 = off")
-    min_pixel_std: float = Field(2.0, ge=0, le=255, description="standard deviation of grey values; below = blank image")
+    min_region_similarity: Cosine = Field(
+        -1.0, description="area-weighted cosine of kept regions to their prototype; -1 = off"
+    )
+    max_image_similarity: Cosine = Field(
+        1.0, description="near-duplicate image: cosine to a kept image above this is refused; 1 = off"
+    )
+    min_pixel_std: float = Field(
+        2.0, ge=0, le=255, description="standard deviation of grey values; below = blank image"
+    )
 
 
 class Filter(Section):
@@ -147,18 +182,23 @@ class C2pa(Section):
 
     certificate: str = Field("", description="PEM file: the signer's certificate, then those that it hangs on")
     private_key: str = Field("", description="PEM file (PKCS 8) of its key; only the path is ever written anywhere")
-    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field("es256", description="that of the key")
+    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field(
+        "es256", description="that of the key"
+    )
 
 
 class Pack(Section):
     """Shards, index, card."""
 
     samples_per_shard: int = Field(1000, ge=1, description="planned by count; about 1 GB a shard is what loaders like")
-    validation_fraction: Fraction = Field(0.0, description="share of samples that goes to the split `validation`, chosen by key")
+    validation_fraction: Fraction = Field(
+        0.0, description="share of samples that goes to the split `validation`, chosen by key"
+    )
     jpeg_quality: int = Field(95, ge=50, le=100)
     mark: Literal["none", "iptc", "c2pa"] = Field(
         "iptc",
-        description="say in each rendered JPEG that a model made it: iptc = IPTC trainedAlgorithmicMedia in XMP, always the same bytes; "
+        description="say in each rendered JPEG that a model made it: iptc = IPTC trainedAlgorithmicMedia in XMP, "
+        "always the same bytes; "
         "c2pa = that and a signed manifest, other bytes each time; photographs are never marked",
     )
     c2pa: C2pa = C2pa()
@@ -168,39 +208,69 @@ class Pack(Section):
     license_link: str = Field("", description="where it can be read")
     creator: str = Field("", description="who publishes the dataset, for croissant.json; left out if empty")
     url: str = Field("", description="where it is published, for croissant.json; left out if empty")
-    date_published: str = Field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$", description="2026-11-21, for croissant.json; left out if empty")
+    date_published: str = Field(
+        "", pattern=r"^(\d{4}-\d{2}-\d{2})?$", description="2026-11-21, for croissant.json; left out if empty"
+    )
 
 
 class Ray(Section):
     """Of the engine `ray`."""
 
-    address: str = Field("", description="a running cluster (auto, or host:port); empty = a Ray of this machine for this run")
-    workers: int = Field(0, ge=0, description="worker actors, and so what an autoscaler is asked for; 0 = as many as the cluster has room for")
-    gpus_per_worker: float = Field(-1, ge=-1, description="GPUs of one worker, 0.5 = two share one; -1 = 1 if the cluster has any, else 0")
+    address: str = Field(
+        "", description="a running cluster (auto, or host:port); empty = a Ray of this machine for this run"
+    )
+    workers: int = Field(
+        0,
+        ge=0,
+        description="worker actors, and so what an autoscaler is asked for; 0 = as many as the cluster has room for",
+    )
+    gpus_per_worker: float = Field(
+        -1, ge=-1, description="GPUs of one worker, 0.5 = two share one; -1 = 1 if the cluster has any, else 0"
+    )
 
 
 class Execution(Section):
-    """What changes speed and memory, and pixels by no more than rounding: not part of the fingerprint, save `quantise`, which replaces weights."""
+    """What changes speed and memory, and pixels by no more than rounding:
 
-    engine: Literal["local", "ray"] = Field("local", description="who hands out units; under `accelerate launch` its ranks do")
+    not part of the fingerprint, save `quantise`, which replaces weights.
+    """
+
+    engine: Literal["local", "ray"] = Field(
+        "local", description="who hands out units; under `accelerate launch` its ranks do"
+    )
     ray: Ray = Ray()
-    retries: int = Field(2, ge=0, le=100, description="tries more for a unit, worker or sample that fails; then the sample is rejected as `failed`")
+    retries: int = Field(
+        2,
+        ge=0,
+        le=100,
+        description="tries more for a unit, worker or sample that fails; then the sample is rejected as `failed`",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto = bfloat16 on a GPU, float32 on CPU")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto = bfloat16 on a GPU, float32 on CPU"
+    )
     batch_size: int = Field(8, ge=1)
     unit_rows: int = Field(64, ge=1, description="rows of one unit of work, the most that a kill can lose")
     workers: int = Field(1, ge=1, description="processes of the local engine")
     num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 = leave as is")
     offload: Literal["none", "model", "sequential"] = Field(
-        "none", description="move parts of the renderer to the GPU only while they work: whole models, or layer by layer (slow, smallest)"
+        "none",
+        description="move parts of the renderer to the GPU only while they work: whole models, or layer by layer "
+        "(slow, smallest)",
     )
     quantise: Literal["none", "fp8", "bnb-int8", "bnb-nf4", "torchao-int8", "torchao-fp8"] = Field(
-        "none", description="weights of the renderer's denoiser; fp8 stores 8 bits and computes in dtype, the others need their package"
+        "none",
+        description="weights of the renderer's denoiser; fp8 stores 8 bits and computes in dtype, the others "
+        "need their package",
     )
     attention: Literal["auto", "flash", "flash3", "sage", "xformers", "flex", "cudnn", "efficient", "math"] = Field(
-        "auto", description="the denoiser's attention kernel; auto = torch's choice, the others as diffusers' dispatcher has them"
+        "auto",
+        description="the denoiser's attention kernel; auto = torch's choice, the others as diffusers' dispatcher "
+        "has them",
     )
-    compile: bool = Field(False, description="torch.compile of the denoiser's blocks: takes a minute at the first image")
+    compile: bool = Field(
+        False, description="torch.compile of the denoiser's blocks: takes a minute at the first image"
+    )
     channels_last: bool = Field(False, description="memory format of the image decoder, the part with convolutions")
 
     @field_validator("offload", mode="before")
@@ -228,7 +298,10 @@ class Recipe(Section):
     @classmethod
     def _one_support(cls, value: Support) -> Support:
         if value.folder and value.drawn:
-            raise ValueError("give either support.folder or support.drawn, not both; `--set support.drawn=null` takes back the recipe's drawn ones")
+            raise ValueError(
+                "give either support.folder or support.drawn, not both; `--set support.drawn=null` takes back "
+                "the recipe's drawn ones"
+            )
         return value
 
 
@@ -279,12 +352,17 @@ def recipe_path(name_or_path: str) -> Path:
         path = Path(name_or_path)
         if path.is_file():
             return path
-        raise RecipeError(f"recipe {name_or_path!r}: no such file; shipped recipes go by bare name: {', '.join(shipped_recipes())}")
+        raise RecipeError(
+            f"recipe {name_or_path!r}: no such file; shipped recipes go by bare name: {', '.join(shipped_recipes())}"
+        )
     path = shipped_folder("pipelines") / f"{name_or_path}.yaml"
     if not path.is_file():
         known = shipped_recipes()
         near = did_you_mean(name_or_path, known)
-        raise RecipeError(f"recipe {name_or_path!r} is not shipped; there are: {', '.join(known)} (a path has a `/` or ends in .yaml){near}")
+        raise RecipeError(
+            f"recipe {name_or_path!r} is not shipped; there are: {', '.join(known)} (a path has a `/` or ends in "
+            f".yaml){near}"
+        )
     return path
 
 
@@ -318,9 +396,14 @@ def _first_problem(error: ValidationError) -> str:
         section: Any = Recipe
         for part in problem["loc"][:-1]:
             kinds = typing.get_args(section.model_fields[part].annotation)  # `Section | None`
-            section = next((kind for kind in kinds if hasattr(kind, "model_fields")), section.model_fields[part].annotation)
+            section = next(
+                (kind for kind in kinds if hasattr(kind, "model_fields")), section.model_fields[part].annotation
+            )
         near = did_you_mean(str(problem["loc"][-1]), section.model_fields)
-        return f"{key}: no such setting; {'.'.join(map(str, problem['loc'][:-1])) or 'a recipe'} has: {', '.join(section.model_fields)}{near}"
+        return (
+            f"{key}: no such setting; {'.'.join(map(str, problem['loc'][:-1])) or 'a recipe'} has: "
+            f"{', '.join(section.model_fields)}{near}"
+        )
     if problem["type"] == "missing":
         return f"{key}: is missing"
     return f"{key}: {problem['msg']} (got {problem['input']!r})"

@@ -3,8 +3,9 @@
     PromptRecord -> RenderRecord -> MaskRecord -> ScoredRecord -> Sample -> ShardRecord
                       each step may also give Rejected(stage, reason)
 
-A stage reads exactly one manifest, its predecessor's, so a record carries what its successor needs: no joins, no free-form metadata.
-The arrow schema comes from the type hints alone. Paths are relative to the run folder, with forward slashes.
+A stage reads exactly one manifest, its predecessor's, so a record carries what its successor needs: no joins, no
+free-form metadata. The arrow schema comes from the type hints alone. Paths are relative to the run folder, with forward
+slashes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ import pyarrow.parquet as pq
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PromptRecord:
-    """One accepted prompt of the bank. `key` is its identity, `parent` is the key of what it was made from ("" for none)."""
+    """One accepted prompt of the bank.
+
+    `key` is its identity, `parent` is the key of what it was made from ("" for none).
+    """
 
     key: str
     parent: str
@@ -58,12 +62,16 @@ class RenderRecord:
     steps: int
     guidance: float
     layout: str  # the label map that it was rendered from; "" for none
-    denoiser_runs: int = 0  # how often the denoiser's blocks ran for it, over steps and guidance branches; a step cache makes it fewer
+    # how often the denoiser's blocks ran for it, over steps and guidance branches; a step cache makes it fewer
+    denoiser_runs: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MaskRecord:
-    """One image with its masks. Every step's mask stays an artefact of its own (8-bit L PNG, class ids, 255 = unlabelled)."""
+    """One image with its masks.
+
+    Every step's mask stays an artefact of its own (8-bit L PNG, class ids, 255 = unlabelled).
+    """
 
     key: str
     parent: str
@@ -123,7 +131,8 @@ class ScoredRecord:
     class_fraction: float
     sam_predicted_iou: float
     text_image_score: float  # cosine of the scorer's image and prompt embeddings; 0 if there is no prompt
-    class_rank: int  # place of the wanted class among all classes by image-text similarity, 0 = best; -1 if there is no class
+    # place of the wanted class among all classes by image-text similarity, 0 = best; -1 if there is no class
+    class_rank: int
     pixel_std: float  # standard deviation of the grey image, 0..255: near 0 is a blank image
     image_embedding: tuple[float, ...]  # of the scorer, L2-normalised
 
@@ -214,11 +223,16 @@ def carry(target: type, source: object, **new: object) -> typing.Any:
 def write_rows(rows: Sequence[object], record: type, path: Path) -> None:
     """Write rows of one record type as parquet, in order. The same rows give the same bytes."""
     columns = {f.name: [plain_value(getattr(row, f.name)) for row in rows] for f in dataclasses.fields(record)}
-    pq.write_table(pa.Table.from_pydict(columns, schema=schema_of(record)), path, compression="zstd", write_page_checksum=True)
+    pq.write_table(
+        pa.Table.from_pydict(columns, schema=schema_of(record)), path, compression="zstd", write_page_checksum=True
+    )
 
 
 def read_rows(path: Path, record: type) -> list[typing.Any]:
-    """Read back what `write_rows` wrote. Raises pyarrow.ArrowInvalid on a file that is not whole, or that holds rows of another type."""
+    """Read back what `write_rows` wrote.
+
+    Raises pyarrow.ArrowInvalid on a file that is not whole, or that holds rows of another type.
+    """
     # a reader that is told the schema would fill missing columns with nulls
     if not pq.read_schema(path).equals(schema_of(record)):
         raise pa.ArrowInvalid(f"columns are not those of {record.__name__}, perhaps of another version")
@@ -240,7 +254,8 @@ def plain_value(value: object) -> object:
 def key_of(kind: str, *content: object) -> str:
     """A key from content: one letter for the kind and 15 hex digits, for example `s3f1b...`.
 
-    It has no dot (webdataset splits names at the first one) and never consists of digits alone (CSV readers would eat leading zeros).
+    It has no dot (webdataset splits names at the first one) and never consists of digits alone (CSV readers would eat
+    leading zeros).
     """
     if len(kind) != 1 or not kind.isalpha():
         raise ValueError(f"kind must be one letter, not {kind!r}")

@@ -1,6 +1,7 @@
 """Manifests of any length: rows written in groups, and read as they are asked for.
 
-A stage may have more rows than fit into memory. What needs all of them asks for a column, or for the rows at some positions.
+A stage may have more rows than fit into memory. What needs all of them asks for a column, or for the rows at some
+positions.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ SLICE_ROWS = 256  # rows that are Python objects at once while all are gone thro
 
 
 def give_memory_back() -> None:
-    """Let arrow, in this process, allocate as everything else does: its own allocator keeps some ten MB of what has been freed."""
+    """Let arrow, in this process, allocate as everything else does:
+
+    its own allocator keeps some ten MB of what has been freed.
+    """
     pa.set_memory_pool(pa.system_memory_pool())
 
 
@@ -75,7 +79,10 @@ class RowWriter:
 
 
 class StoredRows:
-    """The rows of several parquet files in order; what is not asked for stays on disk. Raises RunError for a damaged file."""
+    """The rows of several parquet files in order; what is not asked for stays on disk.
+
+    Raises RunError for a damaged file.
+    """
 
     def __init__(self, paths: Sequence[Path], record: type) -> None:
         self.record = record
@@ -105,7 +112,10 @@ class StoredRows:
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of all rows."""
         schema = schema_of(self.record)
-        return pa.chunked_array([chunk for table in self.tables([name]) for chunk in table.column(name).chunks], type=schema.field(name).type)
+        return pa.chunked_array(
+            [chunk for table in self.tables([name]) for chunk in table.column(name).chunks],
+            type=schema.field(name).type,
+        )
 
     def rows(self, start: int, stop: int) -> list[Any]:
         """Rows number start..stop as records."""
@@ -128,7 +138,11 @@ class StoredRows:
         numbers, firsts = np.unique(groups, return_index=True)
         parts = []
         for number, first, after, (_, table) in zip(
-            numbers.tolist(), firsts.tolist(), [*firsts.tolist()[1:], len(ordered)], self._read(numbers.tolist()), strict=True
+            numbers.tolist(),
+            firsts.tolist(),
+            [*firsts.tolist()[1:], len(ordered)],
+            self._read(numbers.tolist()),
+            strict=True,
         ):
             parts.append(table.take(pa.array(ordered[first:after] - self._starts[number])))
         back = np.empty(len(by_place), dtype=np.int64)
@@ -136,7 +150,10 @@ class StoredRows:
         return rows_of(pa.concat_tables(parts).take(pa.array(back)), self.record)
 
     def _read(self, numbers: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
-        """(number, table) of these row groups, which ascend; a file is opened once for all of its groups that follow each other."""
+        """(number, table) of these row groups, which ascend;
+
+        a file is opened once for all of its groups that follow each other.
+        """
         for path, groups in itertools.groupby(numbers, lambda number: self._groups[number][0]):
             with self._opened(path) as file:
                 for number in groups:
@@ -148,7 +165,9 @@ class StoredRows:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 # a reader that is told the schema would fill missing columns with nulls
                 if not file.schema_arrow.equals(schema_of(self.record)):
-                    raise pa.ArrowInvalid(f"columns are not those of {self.record.__name__}, perhaps of another version")
+                    raise pa.ArrowInvalid(
+                        f"columns are not those of {self.record.__name__}, perhaps of another version"
+                    )
                 yield file
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise RunError(damaged(path, error)) from error
@@ -190,4 +209,7 @@ def group_sizes(path: Path) -> list[int]:
 
 def damaged(path: Path, error: Exception) -> str:
     """The line about a damaged file of a unit."""
-    return f"{path}: is damaged ({in_one_line(error, 120)}); move the unit folder {path.parent} away and run the same command again"
+    return (
+        f"{path}: is damaged ({in_one_line(error, 120)}); move the unit folder {path.parent} away and run the "
+        "same command again"
+    )

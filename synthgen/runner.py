@@ -4,9 +4,9 @@
     runs/<name>/<stage>/00003/rejected.parquet    what unit 3 refused, and why
     runs/<name>/<stage>/00003/manifest.parquet    what unit 3 made; written last: its presence is the done-marker
 
-A unit is built in a hidden folder beside its place and renamed into it, so it exists whole or not at all. Units are planned by count before
-anything runs. Two workers on one unit write the same bytes and the second one's folder is dropped; the hidden folder is also the lease by which
-a second launch sees that a unit is taken.
+A unit is built in a hidden folder beside its place and renamed into it, so it exists whole or not at all. Units are
+planned by count before anything runs. Two workers on one unit write the same bytes and the second one's folder is
+dropped; the hidden folder is also the lease by which a second launch sees that a unit is taken.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Stage(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unit:
-    """Rows that are done together. `start` and `stop` are positions among the rows of the stage before; `keys` name the rows of a unit that takes
-    failed ones again, and such a unit has no positions."""
+    """Rows that are done together. `start` and `stop` are positions among the rows of the stage before; `keys` name the
+    rows of a unit that takes failed ones again, and such a unit has no positions."""
 
     name: str
     start: int
@@ -138,7 +138,10 @@ class StageRun:
         return sum(num_rows(self.folder / unit.name / MANIFEST) for unit in self.units() if self.is_done(unit))
 
     def rejected(self) -> list[Rejected]:
-        """What the finished units refused, in plan order. A failed row that a later unit has taken again counts as that one found it."""
+        """What the finished units refused, in plan order.
+
+        A failed row that a later unit has taken again counts as that one found it.
+        """
         done = [unit for unit in self.units() if self.is_done(unit)]
         again = {key: unit.name for unit in done for key in unit.keys}
         return [
@@ -167,7 +170,9 @@ class StageRun:
                 continue
             for table in StoredRows([path], Rejected).tables(["reason", "parent"]):
                 # in order of first occurrence, which is the order of equally frequent ones
-                found.update({item["values"]: item["counts"] for item in pc.value_counts(table.column("reason")).to_pylist()})
+                found.update(
+                    {item["values"]: item["counts"] for item in pc.value_counts(table.column("reason")).to_pylist()}
+                )
                 if again:
                     failed = table.filter(pc.equal(table.column("reason"), FAILED)).column("parent").to_pylist()
                     found[FAILED] -= sum(again.get(parent, unit.name) != unit.name for parent in failed)
@@ -195,8 +200,9 @@ def _damaged_claim(path: Path, why: str) -> str:
 def check(stage: StageRun, settings: dict[str, Any]) -> bool:
     """Whether the stage's folder is claimed for these settings.
 
-    Raises RunError if it was claimed with others: the message names the first setting that differs, both values and the ways out. A claim of
-    which nothing has come binds nobody (the support set turned out to be broken, and was mended). Raises RunError for foreign files, too.
+    Raises RunError if it was claimed with others: the message names the first setting that differs, both values and the
+    ways out. A claim of which nothing has come binds nobody (the support set turned out to be broken, and was mended).
+    Raises RunError for foreign files, too.
     """
     if not stage.is_claimed():
         return False
@@ -211,10 +217,17 @@ def check(stage: StageRun, settings: dict[str, Any]) -> bool:
         )
     foreign = _foreign(stage)
     if foreign:
-        raise RunError(f"{stage.folder}: {foreign} is not part of this run; move it away and run the same command again")
-    broken = next((unit for unit in stage.units() if (stage.folder / unit.name).exists() and not stage.is_done(unit)), None)
+        raise RunError(
+            f"{stage.folder}: {foreign} is not part of this run; move it away and run the same command again"
+        )
+    broken = next(
+        (unit for unit in stage.units() if (stage.folder / unit.name).exists() and not stage.is_done(unit)), None
+    )
     if broken:  # units appear whole, so somebody else has been here
-        raise RunError(f"{stage.folder / broken.name}: has no {MANIFEST}, so it is not whole; move it away and run the same command again")
+        raise RunError(
+            f"{stage.folder / broken.name}: has no {MANIFEST}, so it is not whole; move it away and run the same "
+            "command again"
+        )
     return True
 
 
@@ -231,13 +244,16 @@ def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Uni
         stage.folder.mkdir(parents=True, exist_ok=True)
         strangers = [name for name in storage.names(stage.folder) if name != CLAIM and not name.startswith(".")]
     except OSError as error:
-        raise StorageError(f"{stage.folder}: cannot be made ({error.strerror}); choose another place with --runs") from error
+        raise StorageError(
+            f"{stage.folder}: cannot be made ({error.strerror}); choose another place with --runs"
+        ) from error
     if strangers and stage.is_claimed():  # another launch has been faster, and has units already
         check(stage, settings)
         return
     if strangers:
         raise RunError(
-            f"{stage.folder}: has no {CLAIM} but holds {strangers[0]!r}, which is not ours; move it away or choose another run folder (--run)"
+            f"{stage.folder}: has no {CLAIM} but holds {strangers[0]!r}, which is not ours; move it away or "
+            "choose another run folder (--run)"
         )
     text = json.dumps(body, indent=1) + "\n"
     if void is not None and stamp(stage.folder / CLAIM) == void:
@@ -267,14 +283,17 @@ def set_aside(stage: StageRun) -> Path | None:
         if stage.folder.exists():
             stage.folder.rename(target)
     except OSError as error:
-        raise StorageError(f"{stage.folder}: cannot be set aside as {target.name} ({error.strerror}); mend the permissions") from error
+        raise StorageError(
+            f"{stage.folder}: cannot be set aside as {target.name} ({error.strerror}); mend the permissions"
+        ) from error
     return target
 
 
 def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any] | StoredRows) -> tuple[int, int]:
     """Do one unit and commit it. Returns how many rows were made and how many refused.
 
-    Raises RunError, leaving nothing behind, if an input row has neither a made row nor a Rejected: nothing is ever lost without a reason.
+    Raises RunError, leaving nothing behind, if an input row has neither a made row nor a Rejected: nothing is ever lost
+    without a reason.
     """
     began = time.monotonic()
     final = stage.folder / unit.name
@@ -300,7 +319,10 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any] 
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         why = error.strerror or error
-        raise StorageError(f"{final}: cannot be written ({why}); free the space or mend the permissions, then run the same command again") from error
+        raise StorageError(
+            f"{final}: cannot be written ({why}); free the space or mend the permissions, then run the same "
+            "command again"
+        ) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -330,7 +352,10 @@ def write_text(text: str, path: Path) -> None:
 
 
 def _write_first(text: str, path: Path) -> bool:
-    """Write whole, unless the file is there: of several writers exactly one wins. Raises StorageError as `write_text` does."""
+    """Write whole, unless the file is there: of several writers exactly one wins.
+
+    Raises StorageError as `write_text` does.
+    """
     candidate = scratch_beside(path)
     write_text(text, candidate)
     try:
@@ -380,14 +405,17 @@ class _Account:
             lost += len(missing)
         if lost:
             raise RunError(
-                f"{stage.name} unit {unit.name}: {lost} rows gave neither a result nor a reason, first {first}; this is a defect of the stage"
+                f"{stage.name} unit {unit.name}: {lost} rows gave neither a result nor a reason, first {first}; "
+                "this is a defect of the stage"
             )
         made = np.sort(np.frombuffer(self._made, np.int64))
         if (made[1:] == made[:-1]).any():  # two keys may have one hash, so look at the keys
             seen: set[str] = set()
             for key in (key for keys in _keys(StoredRows([manifest], stage.gives)) for key in keys):
                 if key in seen:
-                    raise RunError(f"{stage.name} unit {unit.name}: key {key} was made twice; this is a defect of the stage")
+                    raise RunError(
+                        f"{stage.name} unit {unit.name}: key {key} was made twice; this is a defect of the stage"
+                    )
                 seen.add(key)
 
 
@@ -415,7 +443,8 @@ def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:
 def _has_begun(stage: StageRun) -> bool:
     """Whether anything has come of a claim: a unit, or scratch that may be a living process's."""
     leases.sweep(stage.folder)
-    # a hidden file is what an interrupted unit keeps for the next try (a language model's replies): nothing has come of it yet
+    # a hidden file is what an interrupted unit keeps for the next try (a language model's replies): nothing has come of
+    # it yet
     names = (name for name in storage.names(stage.folder) if name != CLAIM and not name.startswith("."))
     return any(entry.is_dir() for entry in stage.folder.iterdir()) or any(names)
 

@@ -1,7 +1,7 @@
 """Finds the data that ships with the package: recipes, vocabularies, card templates, the mini models.
 
-In a checkout they are the top-level folders `pipelines/`, `prompts/` and `data_cards/`; in a wheel the same folders lie under
-`synthgen/_shipped/`. Nothing else in the project knows which of the two it runs from.
+In a checkout they are the top-level folders `pipelines/`, `prompts/` and `data_cards/`; in a wheel the same folders lie
+under `synthgen/_shipped/`. Nothing else in the project knows which of the two it runs from.
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ def write_recipe(path: Path, answers: Answers) -> list[Path]:
         for name in answers.classes:
             known.by_name(name)
     if not answers.support and not is_mini:
-        raise RecipeError("--support: photographs need a support folder (images/ and labels/); without one use --model mini")
+        raise RecipeError(
+            "--support: photographs need a support folder (images/ and labels/); without one use --model mini"
+        )
     texts[path] = recipe_text(path.stem, answers, space, is_mini)
     recipe_of(yaml.safe_load(texts[path]), str(path))
     for each in texts:
@@ -83,7 +85,9 @@ def label_space_text(name: str, classes: tuple[str, ...]) -> str:
     for number, word in enumerate(classes, start=1):
         # the golden ratio spreads hues however many there are
         colour = [round(255 * part) for part in colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, 0.9)]
-        lines.append(f"  - {{id: {number}, name: {json.dumps(word)}, colour: {colour}, synonyms: [{json.dumps(word)}]}}")
+        lines.append(
+            f"  - {{id: {number}, name: {json.dumps(word)}, colour: {colour}, synonyms: [{json.dumps(word)}]}}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -95,11 +99,23 @@ def recipe_text(name: str, answers: Answers, space: str, is_mini: bool) -> str:
     size_px = 64 if is_mini else 1024
     clip = "mini/clip" if is_mini else "hf-hub:laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
     features = "{name: efficientnet_lite0}" if is_mini else f'{{name: open_clip, model: "{clip}"}}'
-    decoder = "{name: segment_anything, model: mini/sam}" if is_mini else "{name: segment_anything, model: sam_vit_h_4b8939.pth, kind: vit_h}"
-    support = f"folder: {json.dumps(answers.support)}  # images/ and labels/ with the same stems; labels are PNGs of class ids"
+    decoder = (
+        "{name: segment_anything, model: mini/sam}"
+        if is_mini
+        else "{name: segment_anything, model: sam_vit_h_4b8939.pth, kind: vit_h}"
+    )
+    support = (
+        f"folder: {json.dumps(answers.support)}  # images/ and labels/ with the same stems; labels are "
+        "PNGs of class ids"
+    )
     if not answers.support:
-        support = "drawn: {world: objects, seed: 7, size_px: 64}  # drawings, to try things out; for your own: folder: my_support"
-    needs = "# Needs: nothing but the package; the pictures are 64 px drawings." if is_mini else _NEEDS.format(model=model)
+        support = (
+            "drawn: {world: objects, seed: 7, size_px: 64}  # drawings, to try things out; for your own: "
+            "folder: my_support"
+        )
+    needs = (
+        "# Needs: nothing but the package; the pictures are 64 px drawings." if is_mini else _NEEDS.format(model=model)
+    )
     return f"""# Written by `synthgen init`. Run it:   synthgen run ./{name}.yaml
 # Check first what is missing here:      synthgen doctor ./{name}.yaml
 {needs}

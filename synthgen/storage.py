@@ -1,9 +1,9 @@
 """A run folder on an object store: any fsspec URL (`s3://bucket/runs`), worked on through a local copy.
 
-Stages read and write plain files of the copy, which is a temporary folder of this process. What they make is uploaded unit by unit,
-`manifest.parquet` last, as a rename makes a unit appear on a disk. What the store has comes when it is asked for: a unit's tables as soon as it is
-seen to be done, an image when it is read, a shard never: the dataset's shards are copied within the store. Two launches that do one unit put the
-same bytes, so a store needs no leases.
+Stages read and write plain files of the copy, which is a temporary folder of this process. What they make is uploaded
+unit by unit, `manifest.parquet` last, as a rename makes a unit appear on a disk. What the store has comes when it is
+asked for: a unit's tables as soon as it is seen to be done, an image when it is read, a shard never: the dataset's
+shards are copied within the store. Two launches that do one unit put the same bytes, so a store needs no leases.
 
 Every function but `opened` and `downloaded` takes paths of local folders too, and has nothing to do then.
 """
@@ -30,7 +30,8 @@ from synthgen.files import host_name, is_alive, write_bytes
 
 LAST = "manifest.parquet"  # of a unit; `index.json` of a dataset is written last by its maker
 FETCHED_WHEN_READ = (".png", ".tar")
-_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)  # pathlib makes `s3:/bucket` of `s3://bucket`
+# pathlib makes `s3:/bucket` of `s3://bucket`
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
 _COPY = re.compile(r"synthgen-copy\.(?P<host>[^.]+)\.(?P<pid>\d+)\..+")
 _NO_BUCKET = re.compile(r"bucket does not exist|NoSuchBucket|bucket not found", re.IGNORECASE)
 _CHUNK_BYTES = 2**20
@@ -62,7 +63,9 @@ def url_of(path: Path | str) -> str:
 
 
 def opened(path: Path) -> Path:
-    """The folder to work on: the path itself, or a local copy of the store's folder, for now with its small top-level files and the event log.
+    """The folder to work on:
+
+    the path itself, or a local copy of the store's folder, for now with its small top-level files and the event log.
 
     Raises StorageError in one line if the URL cannot be used.
     """
@@ -90,7 +93,10 @@ def opened(path: Path) -> Path:
 
 
 def downloaded(path: Path) -> Path:
-    """A finished dataset, whole: the path itself, or a temporary copy of what the URL holds (or of its `dataset/`, for a run folder)."""
+    """A finished dataset, whole:
+
+    the path itself, or a temporary copy of what the URL holds (or of its `dataset/`, for a run folder).
+    """
     if not url_of(path) or url_of(path).startswith("file://"):
         return opened(path)
     root = opened(path)
@@ -114,7 +120,9 @@ def attach(root: Path, url: str) -> None:
     except ImportError as error:
         raise StorageError(f"{missing} ({in_one_line(error)})") from error
     except ValueError as error:
-        raise StorageError(f"{url}: no such kind of storage ({in_one_line(error)}); s3://, gs:// and az:// are some that fsspec has") from error
+        raise StorageError(
+            f"{url}: no such kind of storage ({in_one_line(error)}); s3://, gs:// and az:// are some that fsspec has"
+        ) from error
     root.mkdir(parents=True, exist_ok=True)
     _stores[root] = Store(url, root, files, place.rstrip("/"))
 
@@ -197,8 +205,8 @@ def publish(path: Path) -> None:
 
 
 def publish_first(path: Path) -> bool:
-    """Upload one file unless the store has it; False if it holds other bytes, which are then here. Of several writers one wins where the store can
-    put if absent (S3, Google, Azure), elsewhere the last one does."""
+    """Upload one file unless the store has it; False if it holds other bytes, which are then here. Of several writers
+    one wins where the store can put if absent (S3, Google, Azure), elsewhere the last one does."""
     store = store_of(path)
     if store is None:
         return True
@@ -241,7 +249,10 @@ def size_of(path: Path) -> int | None:
 
 
 def copy_within(source: Path, target: Path, sha256: str) -> bool:
-    """Put a file of the store under another name; nothing passes through this machine. False if another file has that name."""
+    """Put a file of the store under another name; nothing passes through this machine.
+
+    False if another file has that name.
+    """
     store = store_of(source)
     if store is None:
         raise ValueError(f"{source} is a local file")
@@ -281,7 +292,9 @@ def _listed(store: Store, place: str) -> list[dict[str, Any]]:
         if _NO_BUCKET.search(str(error)):
             raise
         return []
-    return [{**entry, "name": entry["name"].rstrip("/")} for entry in found if entry["name"].strip("/") != place.strip("/")]
+    return [
+        {**entry, "name": entry["name"].rstrip("/")} for entry in found if entry["name"].strip("/") != place.strip("/")
+    ]
 
 
 def _get(store: Store, name: str, path: Path) -> None:
@@ -310,9 +323,13 @@ def _told(store: Store) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):
             if not _NO_BUCKET.search(why):
                 raise
-            raise StorageError(f"{store.url}: there is no such bucket ({why}); make it first, or choose another place with --runs") from error
+            raise StorageError(
+                f"{store.url}: there is no such bucket ({why}); make it first, or choose another place with --runs"
+            ) from error
         if isinstance(error, PermissionError) or "credential" in why.lower():
-            raise StorageError(f"{store.url}: not allowed ({why}); look at your credentials and at the bucket's rights") from error
+            raise StorageError(
+                f"{store.url}: not allowed ({why}); look at your credentials and at the bucket's rights"
+            ) from error
         raise StorageError(f"{store.url}: cannot be used ({why}); the same command goes on where it stopped") from error
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-# Before anything loads torch or a BLAS: tests run beside other work, and a result must not depend on the number of threads.
+# Before anything loads torch or a BLAS: tests run beside other work, and a result must not depend on the number of
+# threads.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 if str(TESTS) not in sys.path:

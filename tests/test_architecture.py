@@ -16,7 +16,16 @@ from synthgen.backends import ROLES, available
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("synthgen", "segtrain")
-HEAVY = ("torch", "torchvision", "diffusers", "transformers", "accelerate", "open_clip", "segment_anything", "segmentation_models_pytorch")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "open_clip",
+    "segment_anything",
+    "segmentation_models_pytorch",
+)
 
 # Imports go down only. Parts of one floor stand side by side and never import each other; within a part anything goes.
 FLOORS = (
@@ -42,12 +51,17 @@ def modules(*folders: str) -> list[tuple[str, ast.Module]]:
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found.append((".".join(parts).removesuffix(".__init__"), ast.parse(path.read_text(encoding="utf-8"), str(path))))
+            found.append(
+                (".".join(parts).removesuffix(".__init__"), ast.parse(path.read_text(encoding="utf-8"), str(path)))
+            )
     return found
 
 
 def imported(name: str, tree: ast.Module) -> Iterator[str]:
-    """Every module that a module imports, at the top or inside functions; `from a import b` counts as a.b where that is a module."""
+    """Every module that a module imports, at the top or inside functions;
+
+    `from a import b` counts as a.b where that is a module.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -56,7 +70,11 @@ def imported(name: str, tree: ast.Module) -> Iterator[str]:
             base = node.module or ""
             for alias in node.names:
                 place = ROOT / Path(*base.split("."))
-                yield f"{base}.{alias.name}" if (place / f"{alias.name}.py").is_file() or (place / alias.name).is_dir() else base
+                yield (
+                    f"{base}.{alias.name}"
+                    if (place / f"{alias.name}.py").is_file() or (place / alias.name).is_dir()
+                    else base
+                )
 
 
 def part_of(module: str) -> str:
@@ -73,7 +91,11 @@ def test_the_two_packages_never_import_each_other() -> None:
 
 def test_neither_package_imports_tests_or_benchmarks() -> None:
     for name, tree in modules(*PACKAGES):
-        assert not [found for found in imported(name, tree) if found.split(".")[0] in ("tests", "doubles", "benchmarks", "pytest")], name
+        assert not [
+            found
+            for found in imported(name, tree)
+            if found.split(".")[0] in ("tests", "doubles", "benchmarks", "pytest")
+        ], name
 
 
 def test_imports_go_down_only() -> None:
@@ -82,7 +104,9 @@ def test_imports_go_down_only() -> None:
     for name, tree in modules("synthgen"):
         part = part_of(name)
         if part in ("", "minis"):
-            assert not [found for found in imported(name, tree) if found.startswith("synthgen")], f"{name} is a door plate, it imports nothing"
+            assert not [found for found in imported(name, tree) if found.startswith("synthgen")], (
+                f"{name} is a door plate, it imports nothing"
+            )
             continue
         assert part in floor_of, f"{name}: give synthgen.{part} a floor"
         for found in imported(name, tree):
@@ -98,7 +122,12 @@ def test_every_floor_is_in_use() -> None:
 
 
 def test_nothing_is_called_utils() -> None:
-    files = [path for folder in (*PACKAGES, "tests") for path in (ROOT / folder).rglob("*") if path.suffix == ".py" or path.is_dir()]
+    files = [
+        path
+        for folder in (*PACKAGES, "tests")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix == ".py" or path.is_dir()
+    ]
     assert not [path for path in files if path.stem in ("utils", "util", "helpers", "helper", "common", "base", "misc")]
 
 
@@ -107,7 +136,11 @@ def test_no_exception_is_swallowed_blindly() -> None:
         for node in ast.walk(tree):
             if not isinstance(node, ast.ExceptHandler):
                 continue
-            caught = {found.id for found in ast.walk(node.type) if isinstance(found, ast.Name)} if node.type else {"everything"}
+            caught = (
+                {found.id for found in ast.walk(node.type) if isinstance(found, ast.Name)}
+                if node.type
+                else {"everything"}
+            )
             assert not caught & {"Exception", "everything"}, f"{name}:{node.lineno} catches {caught}"
             if "BaseException" in caught:  # clearing up is allowed, swallowing is not
                 last = node.body[-1]
@@ -115,7 +148,13 @@ def test_no_exception_is_swallowed_blindly() -> None:
 
 
 def test_importing_loads_no_model_library_prints_nothing_and_sets_up_nothing() -> None:
-    names = ["synthgen.cli", *(name for name, _ in modules(*(f"synthgen/{verb}" for verb in ("prompts", "render", "refine", "filter", "pack"))))]
+    names = [
+        "synthgen.cli",
+        *(
+            name
+            for name, _ in modules(*(f"synthgen/{verb}" for verb in ("prompts", "render", "refine", "filter", "pack")))
+        ),
+    ]
     names += [f"{ROLES[role]}.{name}" for role in ROLES for name in available(role)]
     code = f"""
 import importlib, logging, sys, threading
@@ -124,12 +163,17 @@ for name in {names!r}:
 assert not logging.root.handlers and threading.active_count() == 1
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
 def test_asking_for_help_loads_next_to_nothing() -> None:
-    code = "import sys; import synthgen.cli; print([m for m in ('torch', 'numpy', 'pyarrow', 'pydantic', 'scipy', 'PIL') if m in sys.modules])"
+    code = (
+        "import sys; import synthgen.cli; print([m for m in ('torch', 'numpy', 'pyarrow', 'pydantic', "
+        "'scipy', 'PIL') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -142,7 +186,9 @@ def test_the_folder_of_a_role_is_the_list_of_its_backends(role: str) -> None:
     for name in available(role):
         module = importlib.import_module(f"{ROLES[role]}.{name}")
         assert callable(module.build)
-        assert module.Options.model_config.get("extra") == "forbid", f"{module.__name__}: a misspelt option would be taken"
+        assert module.Options.model_config.get("extra") == "forbid", (
+            f"{module.__name__}: a misspelt option would be taken"
+        )
         for key, field in module.Options.model_fields.items():
             assert field.description, f"{module.__name__}.Options.{key} has no description"
 

@@ -46,7 +46,9 @@ def own_world(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("command", ["run", "prompts", "render", "refine", "filter", "pack"])
 def test_unknown_recipe(cli: Cli, command: str) -> None:
     assert told(cli(command, "syn4seg-mimi")).startswith("recipe 'syn4seg-mimi' is not shipped; there are: ")
-    assert told(cli(command, "./none.yaml")).startswith("recipe './none.yaml': no such file; shipped recipes go by bare name: ")
+    assert told(cli(command, "./none.yaml")).startswith(
+        "recipe './none.yaml': no such file; shipped recipes go by bare name: "
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,20 +62,32 @@ def test_unknown_recipe(cli: Cli, command: str) -> None:
         ),
         ({"prompts__lambda_div": 2}, "prompts.lambda_div: Input should be less than or equal to 1 (got 2)"),
         ({"labels__space": "objcts"}, "label space 'objcts': no file "),
-        ({"labels__classes": ["cow"]}, "class 'cow' is not in label space 'shapes'; it has: background, disc, square, bar"),
-        ({"labels__classes": ["background"]}, "labels.classes: 'background' is the background of label space 'shapes', no prompt asks for it"),
+        (
+            {"labels__classes": ["cow"]},
+            "class 'cow' is not in label space 'shapes'; it has: background, disc, square, bar",
+        ),
+        (
+            {"labels__classes": ["background"]},
+            "labels.classes: 'background' is the background of label space 'shapes', no prompt asks for it",
+        ),
         ({"prompts__source__vocabulary": "objcts"}, "prompts.source.vocabulary 'objcts' is not shipped; there are: "),
-        ({"support__folder": "nowhere"}, "nowhere/images: no such folder; a labelled folder has images/ and labels/ with the same stems"),
+        (
+            {"support__folder": "nowhere"},
+            "nowhere/images: no such folder; a labelled folder has images/ and labels/ with the same stems",
+        ),
     ],
 )
-def test_bad_settings_are_told_before_any_work(cli: Cli, tiny: Tiny, tmp_path: Path, calls: Callable[[], list[str]], changes: Any, said: str) -> None:
+def test_bad_settings_are_told_before_any_work(
+    cli: Cli, tiny: Tiny, tmp_path: Path, calls: Callable[[], list[str]], changes: Any, said: str
+) -> None:
     assert said in told(cli("run", tiny(**changes)))
     assert calls() == []
     assert not list(tmp_path.rglob("*.parquet"))
 
 
 @pytest.mark.parametrize(
-    ("option", "said"), [("prompts.per_class", "write it as a.b=value"), ("prompts.per_clas=3", "prompts.per_clas: no such setting")]
+    ("option", "said"),
+    [("prompts.per_class", "write it as a.b=value"), ("prompts.per_clas=3", "prompts.per_clas: no such setting")],
 )
 def test_bad_set(cli: Cli, tiny: Tiny, option: str, said: str) -> None:
     assert said in told(cli("run", tiny(), "--set", option))
@@ -113,12 +127,16 @@ def test_label_ids_outside_the_label_space(spoilt: Callable[..., str]) -> None:
         mask[0, :2] = (17, 200)
         write_image(mask, support / "labels" / "disc_1.png")
 
-    assert spoilt(spoil).endswith("labels/disc_1.png: ids 17, 200 are not in label space 'shapes' (ids 0..3, 255 = ignore)")
+    assert spoilt(spoil).endswith(
+        "labels/disc_1.png: ids 17, 200 are not in label space 'shapes' (ids 0..3, 255 = ignore)"
+    )
 
 
 def test_image_and_mask_of_different_size(spoilt: Callable[..., str]) -> None:
     said = spoilt(lambda support: write_image(paint("disc", 1, 16)[1], support / "labels" / "disc_1.png"))
-    assert said.endswith("labels/disc_1.png: is 16 x 16 px (H x W), its image 32 x 32; resize the label by nearest neighbour")
+    assert said.endswith(
+        "labels/disc_1.png: is 16 x 16 px (H x W), its image 32 x 32; resize the label by nearest neighbour"
+    )
 
 
 def test_unreadable_image(spoilt: Callable[..., str]) -> None:
@@ -155,12 +173,19 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HOME": "{home}", "HF_TOKEN": ""}
         (
             "prompts__embedder",
             {"name": "sd3", "model": "nobody/nothing"},
-            "model 'nobody/nothing' is not in the local cache and the Hub cannot be reached; go online once, or give a local folder",
+            "model 'nobody/nothing' is not in the local cache and the Hub cannot be reached; go online once, or "
+            "give a local folder",
         ),
-        ("refine__mask_decoder", {"name": "segment_anything", "model": "mini/nothing"}, "mini/nothing: no such weights in "),
+        (
+            "refine__mask_decoder",
+            {"name": "segment_anything", "model": "mini/nothing"},
+            "mini/nothing: no such weights in ",
+        ),
     ],
 )
-def test_missing_weights(process: Callable[..., Any], tiny: Tiny, tmp_path: Path, role: str, backend: dict[str, str], said: str) -> None:
+def test_missing_weights(
+    process: Callable[..., Any], tiny: Tiny, tmp_path: Path, role: str, backend: dict[str, str], said: str
+) -> None:
     env = {name: value.format(home=tmp_path / "hub") for name, value in OFFLINE.items()}
     done: subprocess.CompletedProcess[str] = process("-m", "synthgen", "run", tiny(**{role: backend}), env=env)
     assert done.returncode == 2, done.stderr
@@ -214,7 +239,10 @@ def test_folder_of_somebody_is_never_taken_for_a_run_folder(cli: Cli, tiny: Tiny
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_status_of_a_folder_that_is_no_run(cli: Cli, tmp_path: Path, options: tuple[str, ...]) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        assert told(cli("status", folder, *options)) == f"{folder}: is not a run folder (no recipe.lock.yaml); runs lie in runs/ by default"
+        assert (
+            told(cli("status", folder, *options))
+            == f"{folder}: is not a run folder (no recipe.lock.yaml); runs lie in runs/ by default"
+        )
 
 
 def test_damaged_manifest(cli: Cli, tiny: Tiny, tmp_path: Path, finished: Path) -> None:
@@ -223,7 +251,9 @@ def test_damaged_manifest(cli: Cli, tiny: Tiny, tmp_path: Path, finished: Path) 
     (unit / "manifest.parquet").write_bytes((unit / "manifest.parquet").read_bytes()[:99])
     for command in (("run", recipe), ("status", run)):
         said = told(cli(*command))
-        assert said.startswith(f"{unit / 'manifest.parquet'}: is damaged") and f"move the unit folder {unit} away" in said
+        assert (
+            said.startswith(f"{unit / 'manifest.parquet'}: is damaged") and f"move the unit folder {unit} away" in said
+        )
     unit.rename(tmp_path / "away")
     assert cli("run", recipe).exit_code == 0, "the way out works"
 
@@ -281,7 +311,9 @@ def test_lists(cli: Cli) -> None:
 
 def test_a_printed_recipe_is_a_recipe(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(cli("recipes", "syn4seg-mini").stdout)
-    assert told(cli("run", tmp_path / "mine.yaml", "--set", "labels.space=nothing")).startswith("label space 'nothing': no file ")
+    assert told(cli("run", tmp_path / "mine.yaml", "--set", "labels.space=nothing")).startswith(
+        "label space 'nothing': no file "
+    )
 
 
 def test_calibrate_prints_pass_rates_and_makes_nothing(cli: Cli, tiny: Tiny, tmp_path: Path) -> None:
@@ -295,7 +327,9 @@ def test_draw_writes_a_labelled_folder_and_never_over_one(cli: Cli, tmp_path: Pa
     out = tmp_path / "drawn"
     done = cli("draw", out, "--count", 2, "--seed", 5, "--size-px", 48)
     assert (done.exit_code, done.stdout) == (0, f"{out}: 2 objects scenes\n")
-    assert sorted(path.name for path in (out / "images").iterdir()) == sorted(path.name for path in (out / "labels").iterdir())
+    assert sorted(path.name for path in (out / "images").iterdir()) == sorted(
+        path.name for path in (out / "labels").iterdir()
+    )
     assert {read_mask(path).shape for path in (out / "labels").iterdir()} == {(48, 48)}
     assert told(cli("draw", out)) == f"{out}: exists and is not empty; give a new folder"
     assert told(cli("draw", tmp_path / "other", "--world", "oceans")).startswith("world 'oceans' is not known")

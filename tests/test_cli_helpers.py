@@ -39,18 +39,40 @@ def test_init_with_the_mini_model_writes_a_recipe_that_runs(cli: Cli, tmp_path: 
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[0] == f"wrote {path}" and "synthgen doctor" in done.stdout
     recipe = read_recipe(str(path))
-    assert (recipe.name, recipe.labels.space, recipe.labels.classes, recipe.prompts.per_class) == ("tryout", "objects", ("cat", "bus"), 2)
+    assert (recipe.name, recipe.labels.space, recipe.labels.classes, recipe.prompts.per_class) == (
+        "tryout",
+        "objects",
+        ("cat", "bus"),
+        2,
+    )
     health = json.loads(cli("doctor", path, "--json").stdout)["recipes"][0]
     assert health["would_run"], health
 
 
-def test_init_for_photographs_writes_its_label_space_beside(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_for_photographs_writes_its_label_space_beside(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    done = cli("init", "cranes.yaml", "--classes", "tower crane, excavator", "--support", "my: support", "--count", "101", "--shots", "3")
+    done = cli(
+        "init",
+        "cranes.yaml",
+        "--classes",
+        "tower crane, excavator",
+        "--support",
+        "my: support",
+        "--count",
+        "101",
+        "--shots",
+        "3",
+    )
     assert done.exit_code == 0, done.output
     recipe = read_recipe("./cranes.yaml")
     space = read_label_space(recipe.labels.space)
-    assert [(label.id, label.name) for label in space.labels] == [(0, "background"), (1, "tower crane"), (2, "excavator")]
+    assert [(label.id, label.name) for label in space.labels] == [
+        (0, "background"),
+        (1, "tower crane"),
+        (2, "excavator"),
+    ]
     assert len({label.colour for label in space.labels}) == 3 and space.background == 0
     assert (recipe.support.folder, recipe.support.shots, recipe.prompts.per_class) == ("my: support", 3, 51)
     assert recipe.render.renderer.model_dump()["model"] == "stabilityai/stable-diffusion-3.5-large"
@@ -67,7 +89,9 @@ def test_init_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine.labels.yaml").write_text("mine")
     said = told(cli("init", tmp_path / "mine.yaml", "--classes", "cat", "--support", "s"))
     assert said == f"{tmp_path / 'mine.labels.yaml'}: exists; choose another name, nothing is overwritten"
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.labels.yaml"] and (tmp_path / "mine.labels.yaml").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.labels.yaml"] and (
+        tmp_path / "mine.labels.yaml"
+    ).read_text() == "mine"
     (tmp_path / "mine.yaml").write_text("mine too")
     assert "exists; choose another name" in told(cli("init", tmp_path / "mine.yaml", "--model", "mini"))
     assert (tmp_path / "mine.yaml").read_text() == "mine too"
@@ -77,7 +101,10 @@ def test_init_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
     ("options", "said"),
     [
         (("a.yaml",), "--classes: name at least one"),
-        (("a.yaml", "--classes", "cat, cat", "--support", "s"), "--classes: cat, cat: each once, and without the background"),
+        (
+            ("a.yaml", "--classes", "cat, cat", "--support", "s"),
+            "--classes: cat, cat: each once, and without the background",
+        ),
         (("a.yaml", "--classes", "cat"), "--support: photographs need a support folder"),
         (("a.yaml", "--classes", "bycicle", "--model", "mini"), "did you mean 'bicycle'?"),
         (("a.txt", "--classes", "cat", "--model", "mini"), "a recipe's name ends in .yaml"),
@@ -100,13 +127,18 @@ def test_doctor_tells_what_would_run(cli: Cli, monkeypatch: pytest.MonkeyPatch, 
         assert re.search(rf"^{re.escape(name)}: would", done.stdout, re.MULTILINE)
     assert "syn4seg-mini: would run" in done.stdout and "token set" in done.stdout
     assert "hf_secret" not in done.output
-    assert "syn4seg: would not run" in done.stdout and "no such folder; a labelled folder has images/ and labels/" in done.stdout
+    assert (
+        "syn4seg: would not run" in done.stdout
+        and "no such folder; a labelled folder has images/ and labels/" in done.stdout
+    )
 
 
 def test_doctor_finds_every_thing_that_is_missing_at_once(cli: Cli, tiny: Callable[..., Path]) -> None:
     assert cli("doctor", tiny()).exit_code == 0
     broken = tiny(
-        support__folder="nowhere", refine__mask_decoder={"name": "segment_anything", "model": "mini/nothing"}, prompts__source__vocabulary="nothing"
+        support__folder="nowhere",
+        refine__mask_decoder={"name": "segment_anything", "model": "mini/nothing"},
+        prompts__source__vocabulary="nothing",
     )
     done = cli("doctor", broken, "--json")
     assert done.exit_code == 1
@@ -116,7 +148,9 @@ def test_doctor_finds_every_thing_that_is_missing_at_once(cli: Cli, tiny: Callab
     assert "would not run" in cli("doctor", broken).stdout
 
 
-def test_doctor_knows_offline_hubs(cli: Cli, tiny: Callable[..., Path], process: Callable[..., Any], tmp_path: Path) -> None:
+def test_doctor_knows_offline_hubs(
+    cli: Cli, tiny: Callable[..., Path], process: Callable[..., Any], tmp_path: Path
+) -> None:
     recipe = tiny(prompts__embedder={"name": "sd3", "model": "nobody/nothing"})
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": ""}
     done = process("-m", "synthgen", "doctor", recipe, "--json", env=env)
@@ -142,18 +176,31 @@ def test_json_of_the_lists(cli: Cli) -> None:
 
 def test_json_of_verify(cli: Cli, finished: Path) -> None:
     dataset = finished / "dataset"
-    assert json.loads(cli("verify", dataset, "--json").stdout) == {"dataset": str(dataset), "whole": True, "problems": []}
+    assert json.loads(cli("verify", dataset, "--json").stdout) == {
+        "dataset": str(dataset),
+        "whole": True,
+        "problems": [],
+    }
     (dataset / "train-000000.tar").write_bytes(b"")
     done = cli("verify", dataset, "--json")
     found = json.loads(done.stdout)
-    assert done.exit_code == 1 and not found["whole"] and "train-000000.tar" in {each["shard"] for each in found["problems"]}
+    assert (
+        done.exit_code == 1
+        and not found["whole"]
+        and "train-000000.tar" in {each["shard"] for each in found["problems"]}
+    )
 
 
 def test_sources_tell_what_to_download(cli: Cli) -> None:
     lines = cli("sources").stdout.splitlines()
     assert [line.split()[0] for line in lines[:-1]] == source_names() and "support.source=NAME" in lines[-1]
     text = cli("sources", "cityscapes").stdout
-    for said in ("licence: ", "gtFine_trainvaltest.zip", "splits: train, val, train_extra", "leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png"):
+    for said in (
+        "licence: ",
+        "gtFine_trainvaltest.zip",
+        "splits: train, val, train_extra",
+        "leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png",
+    ):
         assert said in text
     assert told(cli("sources", "citiscapes")).endswith("; did you mean 'cityscapes'?")
 
@@ -180,7 +227,9 @@ def test_did_you_mean(cli: Cli, tiny: Callable[..., Path]) -> None:
     assert told(cli("run", tiny(render__heigth_px=64))).endswith("; did you mean 'height_px'?")
     assert told(cli("run", tiny(promts={}))).endswith("; did you mean 'prompts'?")
     assert told(cli("run", tiny(), "--set", "refine.proposer.name=prototipe")).endswith("; did you mean 'prototype'?")
-    assert told(cli("run", tiny(prompts__source={"name": "grammar", "vocabularry": "x"}))).endswith("; did you mean 'vocabulary'?")
+    assert told(cli("run", tiny(prompts__source={"name": "grammar", "vocabularry": "x"}))).endswith(
+        "; did you mean 'vocabulary'?"
+    )
     assert told(cli("run", tiny(labels__classes=["sqare"]))).endswith("; did you mean 'square'?")
 
 
@@ -196,7 +245,12 @@ def test_did_you_mean(cli: Cli, tiny: Callable[..., Path]) -> None:
     ],
 )
 def test_shell_completion(words: str, expected: list[str]) -> None:
-    env = {**os.environ, "_SYNTHGEN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    env = {
+        **os.environ,
+        "_SYNTHGEN_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
     code = "from synthgen.cli import app; app(prog_name='synthgen')"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.stdout.split() == expected, done.stderr

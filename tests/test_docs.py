@@ -1,4 +1,7 @@
-"""What the documents name exists: files, functions, recipe keys, commands and their options, links; and the worked example runs."""
+"""What the documents name exists: files, functions, recipe keys, commands and their options, links;
+
+and the worked example runs.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ def spans(page: str) -> list[str]:
 def found(pattern: re.Pattern[str]) -> list[Any]:
     """(page, span) of every code span that is such a thing as a whole."""
     return [
-        pytest.param(page, span, id=f"{Path(page).stem}-{span}") for page in PAGES for span in dict.fromkeys(spans(page)) if pattern.fullmatch(span)
+        pytest.param(page, span, id=f"{Path(page).stem}-{span}")
+        for page in PAGES
+        for span in dict.fromkeys(spans(page))
+        if pattern.fullmatch(span)
     ]
 
 
@@ -92,13 +98,21 @@ def test_a_place_that_a_document_names_exists(page: str, place: str) -> None:
 
 def test_a_place_that_does_not_exist_is_noticed() -> None:
     assert not why_missing("synthgen/prompts/dedup.py:GreedyBank.offer")
-    for wrong in ("synthgen/nothing.py", "synthgen/prompts/dedup.py:nothing", "synthgen/prompts/dedup.py:GreedyBank.nothing"):
+    for wrong in (
+        "synthgen/nothing.py",
+        "synthgen/prompts/dedup.py:nothing",
+        "synthgen/prompts/dedup.py:GreedyBank.nothing",
+    ):
         assert why_missing(wrong)
 
 
 def test_every_row_of_the_map_of_what_is_built_names_a_place() -> None:
     built = text_of("docs/PAPER_MAP.md").partition("## Not built yet")[0]
-    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in built.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    rows = [
+        [cell.strip() for cell in line[1:-1].split("|")]
+        for line in built.splitlines()
+        if line.startswith("|") and not line.startswith("|---")
+    ]
     assert len(rows) > 30
     for row in rows:
         assert len(row) == 5, row
@@ -126,12 +140,16 @@ def is_recipe_key(key: str) -> bool:
     parts = key.split(".")
     for depth, part in enumerate(parts):
         if section is Backend:
-            options = [find(role, name).Options for role in [ROLE_OF[".".join(parts[:depth])]] for name in available(role)]
+            options = [
+                find(role, name).Options for role in [ROLE_OF[".".join(parts[:depth])]] for name in available(role)
+            ]
             return len(parts) == depth + 1 and (part == "name" or any(part in each.model_fields for each in options))
         if not (isinstance(section, type) and issubclass(section, BaseModel)) or part not in section.model_fields:
             return False
         kind = section.model_fields[part].annotation
-        section = next((each for each in typing.get_args(kind) if isinstance(each, type) and issubclass(each, BaseModel)), kind)
+        section = next(
+            (each for each in typing.get_args(kind) if isinstance(each, type) and issubclass(each, BaseModel)), kind
+        )
     return True
 
 
@@ -142,9 +160,19 @@ def test_a_recipe_key_that_a_document_names_exists(page: str, key: str) -> None:
 
 def test_a_recipe_key_that_does_not_exist_is_noticed() -> None:
     assert set(ROLE_OF.values()) == set(ROLES) == set(chosen_backends(read_recipe("syn4seg-mini")))
-    for right in ("refine.sabr.band_fraction", "support.drawn.size_px", "render.renderer.guidance", "refine.proposer.name"):
+    for right in (
+        "refine.sabr.band_fraction",
+        "support.drawn.size_px",
+        "render.renderer.guidance",
+        "refine.proposer.name",
+    ):
         assert is_recipe_key(right)
-    for wrong in ("refine.sabr.width", "refine.sabr.enabled.more", "render.renderer.guidence", "render.renderer.steps.more"):
+    for wrong in (
+        "refine.sabr.width",
+        "refine.sabr.enabled.more",
+        "render.renderer.guidence",
+        "render.renderer.steps.more",
+    ):
         assert not is_recipe_key(wrong)
 
 
@@ -159,7 +187,11 @@ def shell_lines(page: str) -> list[str]:
 def command_lines(page: str) -> Iterator[list[str]]:
     """Tokens of every line of a shell block, and of every code span that is a command."""
     lines = shell_lines(page)
-    lines += [span for span in spans(page) if span.split(" ")[0] in (*COMMANDS, "make", "python", "accelerate") and " " in span]
+    lines += [
+        span
+        for span in spans(page)
+        if span.split(" ")[0] in (*COMMANDS, "make", "python", "accelerate") and " " in span
+    ]
     for line in lines:
         tokens = shlex.split(line, comments=True)
         while tokens and re.fullmatch(r"[A-Z_]+=.*", tokens[0]):
@@ -173,11 +205,17 @@ def why_no_command(tokens: list[str]) -> str:
     if tokens[0] == "accelerate":
         tokens = tokens[tokens.index("-m") + 1 :]
     if tokens[0] == "make":
-        missing = [word for word in tokens[1:] if "=" not in word and not re.search(rf"^{word}:", text_of("Makefile"), re.MULTILINE)]
+        missing = [
+            word
+            for word in tokens[1:]
+            if "=" not in word and not re.search(rf"^{word}:", text_of("Makefile"), re.MULTILINE)
+        ]
         return f"make has no target {missing[0]}" if missing else ""
     if tokens[0] == "python":
         place = ROOT / tokens[tokens.index("-m") + 1].replace(".", "/")
-        return "" if place.with_suffix(".py").is_file() or (place / "__main__.py").is_file() else f"no module {place.name}"
+        return (
+            "" if place.with_suffix(".py").is_file() or (place / "__main__.py").is_file() else f"no module {place.name}"
+        )
     if tokens[0] not in COMMANDS:
         return ""  # the shell's own
     command: Any = COMMANDS[tokens[0]]
@@ -186,7 +224,9 @@ def why_no_command(tokens: list[str]) -> str:
         if rest[0] not in command.commands:
             return f"{command.name or tokens[0]} has no command {rest[0]}"
         command = command.commands[rest.pop(0)]
-    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {
+        "--help"
+    }
     unknown = [word for word in rest if word.startswith("-") and word.split("=")[0] not in options]
     if unknown:
         return f"{command.name} has no option {unknown[0]}"
@@ -196,7 +236,11 @@ def why_no_command(tokens: list[str]) -> str:
     if command.name in TAKE_A_RECIPE and rest and re.fullmatch(r"[a-z0-9][a-z0-9-]*", rest[0]):
         if rest[0] not in shipped_recipes():
             return f"no shipped recipe {rest[0]}"
-        settings = [value for option, value in itertools.pairwise(rest) if option == "--set" and not re.search(r"=\w*[A-Z]{2}|\.\.\.", value)]
+        settings = [
+            value
+            for option, value in itertools.pairwise(rest)
+            if option == "--set" and not re.search(r"=\w*[A-Z]{2}|\.\.\.", value)
+        ]
         try:
             read_recipe(rest[0], settings)
         except RecipeError as error:
@@ -267,7 +311,9 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
         sys.modules.pop(name, None)
 
 
-def test_the_worked_example_runs(example: dict[str, Any], tiny: Callable[..., Path], cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_worked_example_runs(
+    example: dict[str, Any], tiny: Callable[..., Path], cli: Callable[..., Any], tmp_path: Path
+) -> None:
     result = cli("prompts", tiny(prompts__source=example, prompts__lambda_div=1.0))
     assert result.exit_code == 0, result.output
     rows = stages(tmp_path / "runs" / "tiny")["prompts"].rows()

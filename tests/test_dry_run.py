@@ -20,7 +20,12 @@ from synthgen.models.sizes import clip_of, denoiser_of, parameters_in, sam_of
 from synthgen.recipe import read_recipe
 
 Tiny = Callable[..., Path]
-SETTINGS = ("support.folder=''", "support.drawn={world: objects}", "labels.classes=[bicycle, bus]", "refine.mask_decoder.model=mini/sam")
+SETTINGS = (
+    "support.folder=''",
+    "support.drawn={world: objects}",
+    "labels.classes=[bicycle, bus]",
+    "refine.mask_decoder.model=mini/sam",
+)
 
 
 def machine(gpu_gib: float = 0.0, free_gib: float = 500.0, cached: tuple[str, ...] = ()) -> Machine:
@@ -36,7 +41,14 @@ def test_the_full_size_recipe_is_planned_from_what_is_known_of_its_models(tmp_pa
     plan = full_size(tmp_path, machine(80))
     rows = {stage.name: (stage.rows, stage.units) for stage in plan.stages}
     assert tuple(rows) == tuple(pipeline.MODULES)
-    assert rows == {"prompts": (200, 1), "render": (200, 4), "refine": (200, 4), "score": (200, 4), "filter": (200, 1), "pack": (200, 1)}
+    assert rows == {
+        "prompts": (200, 1),
+        "render": (200, 4),
+        "refine": (200, 4),
+        "score": (200, 4),
+        "filter": (200, 1),
+        "pack": (200, 1),
+    }
     assert plan.needs_gpu and plan.missing == ()
     # 28 steps x 2 of 8.06e9 x 4429 + 4 x 38 x 2432 x 4429^2 operations: 2.4e15 an image
     assert plan.gpu_hours["H100"] == pytest.approx(200 * 2.4e15 / (0.4 * 989e12) / 3600, rel=0.02)
@@ -60,7 +72,12 @@ def test_settings_that_cost_more_or_less(tmp_path: Path) -> None:
     def memory(*more: str) -> float:
         return full_size(tmp_path, machine(80), *more).stages[1].gpu_memory_gb or 0.0
 
-    assert memory("execution.quantise=bnb-nf4") < memory("execution.quantise=fp8") < memory() < memory("execution.dtype=float32")
+    assert (
+        memory("execution.quantise=bnb-nf4")
+        < memory("execution.quantise=fp8")
+        < memory()
+        < memory("execution.dtype=float32")
+    )
     assert memory("execution.offload=sequential") < memory("execution.offload=model") < memory()
 
 
@@ -82,7 +99,9 @@ def test_minis_need_no_gpu_and_unknown_models_are_called_unknown(tmp_path: Path)
     assert not plan.needs_gpu and plan.missing == () and plan.gpu_hours == {}
     assert 280 * 0.2 < (plan.core_hours or 0) * 3600 < 280 * 0.8, "measured: 0.375 s an image"
     assert "of one CPU core" in plan_text(plan)
-    strange = full_size(tmp_path, machine(80), "render.renderer.model=nobody/nothing", "prompts.embedder.model=nobody/nothing")
+    strange = full_size(
+        tmp_path, machine(80), "render.renderer.model=nobody/nothing", "prompts.embedder.model=nobody/nothing"
+    )
     assert strange.gpu_memory_gb is None and strange.gpu_hours == {} and "unknown" in plan_text(strange)
 
 
@@ -90,7 +109,12 @@ def test_photographs_and_lists_count_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(3):
         write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "photos" / f"{number}.png")
-    settings = (f"prompts.source.folder={tmp_path / 'photos'}", "support.drawn={world: objects}", "support.folder=''", "labels.space=objects")
+    settings = (
+        f"prompts.source.folder={tmp_path / 'photos'}",
+        "support.drawn={world: objects}",
+        "support.folder=''",
+        "labels.space=objects",
+    )
     plan = dry_run(read_recipe("label-photos", settings), tmp_path / "run", machine())
     assert [stage.rows for stage in plan.stages] == [3] * 6
     assert plan.download_gb == 0, "photographs need no text encoder"
@@ -140,5 +164,8 @@ def test_listed_sizes_are_those_of_the_published_configurations() -> None:
     with torch.device("meta"):
         counted = sum(weight.numel() for weight in SD3Transformer2DModel(**SD35_LARGE).parameters())
     assert listed.transformer == pytest.approx(counted, rel=1e-4)
-    assert listed.width == SD35_LARGE["num_attention_heads"] * SD35_LARGE["attention_head_dim"] and listed.layers == SD35_LARGE["num_layers"]
+    assert (
+        listed.width == SD35_LARGE["num_attention_heads"] * SD35_LARGE["attention_head_dim"]
+        and listed.layers == SD35_LARGE["num_layers"]
+    )
     assert dataclasses.replace(listed).operations(1024, 1024, 333) == pytest.approx(4.3e13, rel=0.05)

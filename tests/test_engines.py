@@ -39,7 +39,10 @@ def test_an_error_is_raised_as_it_is_and_what_is_done_stays(tmp_path: Path, work
 
 
 def test_a_killed_worker_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"a worker process was killed, .*want of memory; lower execution\.workers or execution\.batch_size") as caught:
+    with pytest.raises(
+        RunError,
+        match=r"a worker process was killed, .*want of memory; lower execution\.workers or execution\.batch_size",
+    ) as caught:
         list(local.run_units(functools.partial(work, tmp_path, dies="00001"), UNITS, 2))
     assert "\n" not in str(caught.value)
 
@@ -79,7 +82,11 @@ def test_ranks_share_the_units_without_gap_or_overlap(num_units: int, world_size
         for rank in range(world_size):
             patch.setenv("RANK", str(rank))
             assert accelerate.is_launched() and accelerate.rank() == rank
-            share = [unit for unit, made, _ in accelerate.run_units(lambda unit: (unit.start, 0), units) if made == unit.start]
+            share = [
+                unit
+                for unit, made, _ in accelerate.run_units(lambda unit: (unit.start, 0), units)
+                if made == unit.start
+            ]
             assert share == sorted(share, key=lambda unit: unit.name)
             done += share
     assert sorted(done, key=lambda unit: unit.name) == units

@@ -62,7 +62,9 @@ def test_sixteen_bit_masks_with_small_ids_are_read(tmp_path: Path) -> None:
 def test_ids_beyond_eight_bits_are_refused_not_wrapped(tmp_path: Path, value: int, kind: Any) -> None:
     path = tmp_path / "mask.tif"
     Image.fromarray(np.array([[3, value]], kind)).save(path)
-    with pytest.raises(InputError, match=rf"mask\.tif: id {value} does not fit 8 bits; ids must be 0\.\.254, 255 = ignore"):
+    with pytest.raises(
+        InputError, match=rf"mask\.tif: id {value} does not fit 8 bits; ids must be 0\.\.254, 255 = ignore"
+    ):
         read_mask(path)
 
 
@@ -70,7 +72,10 @@ def test_ids_beyond_eight_bits_are_refused_not_wrapped(tmp_path: Path, value: in
 def test_colour_images_are_no_masks(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "mask.tif"
     Image.new(mode, (4, 4)).save(path)
-    with pytest.raises(InputError, match=f"a mask must hold one class id a pixel .* this is a {mode} image; convert colours to ids first"):
+    with pytest.raises(
+        InputError,
+        match=f"a mask must hold one class id a pixel .* this is a {mode} image; convert colours to ids first",
+    ):
         read_mask(path)
 
 
@@ -128,14 +133,19 @@ def test_only_bytes_are_encoded(encode: Any) -> None:
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_full_disk_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     def full(*args: object) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     path = tmp_path / "a.png"
     write_bytes(b"old", path)
     monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), full)
-    with pytest.raises(StorageError, match=r"a\.png: cannot be written \(No space left on device\); free the space or mend the permissions"):
+    with pytest.raises(
+        StorageError,
+        match=r"a\.png: cannot be written \(No space left on device\); free the space or mend the permissions",
+    ):
         write_bytes(b"new", path)
     assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == {"a.png": b"old"}
 

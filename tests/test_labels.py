@@ -14,7 +14,11 @@ from synthgen.errors import LabelError
 from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION, Label, LabelSpace, read_label_space
 from synthgen.shipped import shipped_folder
 
-SPACE = LabelSpace("shapes", (Label(0, "background", (0, 0, 0)), Label(1, "disc", (9, 8, 7), ("coin", "plate")), Label(7, "bar", (1, 2, 3))), 0)
+SPACE = LabelSpace(
+    "shapes",
+    (Label(0, "background", (0, 0, 0)), Label(1, "disc", (9, 8, 7), ("coin", "plate")), Label(7, "bar", (1, 2, 3))),
+    0,
+)
 
 
 def test_foreground_is_all_but_the_background() -> None:
@@ -48,7 +52,13 @@ def test_impossible_label_spaces(labels: list[tuple[int, str]], background: int 
         LabelSpace("x", tuple(Label(i, name, (0, 0, 0)) for i, name in labels), background)
 
 
-@given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=4), elements=st.sampled_from([0, 1, 2, 7, 253, 254, 255])))
+@given(
+    arrays.arrays(
+        np.uint8,
+        arrays.array_shapes(min_dims=2, max_dims=2, max_side=4),
+        elements=st.sampled_from([0, 1, 2, 7, 253, 254, 255]),
+    )
+)
 def test_check_accepts_exactly_the_known_ids(mask: np.ndarray) -> None:
     strange = sorted({int(v) for v in mask.ravel()} - {0, 1, 7, OUT_OF_DISTRIBUTION, IGNORE})
     if not strange:
@@ -56,7 +66,10 @@ def test_check_accepts_exactly_the_known_ids(mask: np.ndarray) -> None:
         return
     with pytest.raises(LabelError) as caught:
         SPACE.check(mask, "here")
-    assert str(caught.value) == f"here: ids {', '.join(map(str, strange))} are not in label space 'shapes' (ids 0..7, 255 = ignore)"
+    assert (
+        str(caught.value)
+        == f"here: ids {', '.join(map(str, strange))} are not in label space 'shapes' (ids 0..7, 255 = ignore)"
+    )
 
 
 def test_paint() -> None:

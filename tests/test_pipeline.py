@@ -1,4 +1,7 @@
-"""The whole pipeline on a tiny recipe with doubles for every model: the same dataset however it is cut, stopped, killed and resumed."""
+"""The whole pipeline on a tiny recipe with doubles for every model:
+
+the same dataset however it is cut, stopped, killed and resumed.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +42,19 @@ STAGES = tuple(pipeline.MODULES)
 
 def digest(folder: Path) -> dict[str, str]:
     """sha256 of every file below a folder."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     """Inode and time of change of everything below a folder: it changes if a file is written again with the same bytes."""
-    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 # what a run gives
@@ -102,7 +112,10 @@ def test_two_workers_leave_the_same_units(undisturbed: Path, finished: Path, tin
         shutil.rmtree(finished / name)
         for _ in pipeline.run_stage(recipe, finished, name):
             pass
-        made = [{path: found for path, found in digest(run / name).items() if not path.endswith(runner.SECONDS)} for run in (finished, undisturbed)]
+        made = [
+            {path: found for path, found in digest(run / name).items() if not path.endswith(runner.SECONDS)}
+            for run in (finished, undisturbed)
+        ]
         assert made[0] == made[1]
 
 
@@ -137,7 +150,11 @@ def test_only_what_is_missing_is_done(undisturbed: Path, finished: Path, tiny: T
     before = stamps(run)
     whole_run(tiny(), run)
     done = calls()
-    assert [call for call in done if call.startswith("build")] == ["build renderer", "build feature_extractor", "build mask_decoder"]
+    assert [call for call in done if call.startswith("build")] == [
+        "build renderer",
+        "build feature_extractor",
+        "build mask_decoder",
+    ]
     assert done.count("renderer") == 1, "one batch of one unit"
     after = stamps(run)
     redone = {"render", "render/00001", "refine", "refine/00002"}
@@ -155,7 +172,10 @@ def test_models_of_a_stage_are_let_go_before_the_next_are_loaded(tmp_path: Path,
 
 def test_a_stage_waits_for_the_one_before(tmp_path: Path, tiny: Tiny, finished: Path) -> None:
     recipe = read_recipe(str(tiny()))
-    with pytest.raises(RunError, match="the stage 'render' has not been run; run `synthgen render` first, or `synthgen run` for all stages"):
+    with pytest.raises(
+        RunError,
+        match="the stage 'render' has not been run; run `synthgen render` first, or `synthgen run` for all stages",
+    ):
         list(pipeline.run_stage(recipe, tmp_path / "new", "refine"))
     run = finished
     shutil.rmtree(run / "score" / "00000")
@@ -168,7 +188,10 @@ def test_progress_counts_up_to_what_is_there(finished: Path, tiny: Tiny) -> None
     shutil.rmtree(run / "render" / "00001")
     news = list(pipeline.run_stage(read_recipe(str(tiny())), run, "render"))
     stage = pipeline.stages(run)["render"]
-    assert [(item.unit, item.done_units) for item in news] == [("", len(stage.units()) - 1), ("00001", len(stage.units()))]
+    assert [(item.unit, item.done_units) for item in news] == [
+        ("", len(stage.units()) - 1),
+        ("00001", len(stage.units())),
+    ]
     assert (news[-1].made, news[-1].refused) == (stage.num_rows(), len(stage.rejected()))
 
 
@@ -182,7 +205,9 @@ def killed(stage: str, moment: str, recipe: Path, runs: Path, *more: str) -> sub
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_kill_9_in_each_stage_and_the_same_command_finishes_it(undisturbed: Path, tmp_path: Path, tiny: Tiny, cli: Cli) -> None:
+def test_kill_9_in_each_stage_and_the_same_command_finishes_it(
+    undisturbed: Path, tmp_path: Path, tiny: Tiny, cli: Cli
+) -> None:
     """One run, killed in every stage in the middle of a unit, each time started again by the same command."""
     recipe, run = tiny(), tmp_path / "runs" / "tiny"
     for stage in STAGES:
@@ -199,7 +224,9 @@ def test_kill_9_in_each_stage_and_the_same_command_finishes_it(undisturbed: Path
 
 
 @pytest.mark.parametrize(("stage", "moment"), [("render", "claim"), ("refine", "committing"), ("pack", "index")])
-def test_kill_9_at_awkward_moments(undisturbed: Path, finished: Path, tiny: Tiny, cli: Cli, stage: str, moment: str) -> None:
+def test_kill_9_at_awkward_moments(
+    undisturbed: Path, finished: Path, tiny: Tiny, cli: Cli, stage: str, moment: str
+) -> None:
     recipe, run = tiny(), finished
     for later in (*STAGES[STAGES.index(stage) :], "dataset"):
         shutil.rmtree(run / later)
@@ -218,9 +245,14 @@ def test_kill_9_everywhere(undisturbed: Path, tmp_path: Path, tiny: Tiny, cli: C
     assert digest(run / "dataset") == digest(undisturbed / "dataset")
 
 
-def test_disk_that_is_full_in_the_middle(undisturbed: Path, tmp_path: Path, tiny: Tiny, process: Callable[..., Any], cli: Cli) -> None:
+def test_disk_that_is_full_in_the_middle(
+    undisturbed: Path, tmp_path: Path, tiny: Tiny, process: Callable[..., Any], cli: Cli
+) -> None:
     """The kernel itself refuses: no file may grow beyond 16 KiB, so the first shard cannot be written."""
-    code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384)); from synthgen.cli import app; app(sys.argv[1:])"
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384)); from synthgen.cli "
+        "import app; app(sys.argv[1:])"
+    )
     recipe, run = tiny(), tmp_path / "runs" / "tiny"
     done = process("-c", code, "run", recipe, "--runs", run.parent)
     assert done.returncode == 2
@@ -232,7 +264,9 @@ def test_disk_that_is_full_in_the_middle(undisturbed: Path, tmp_path: Path, tiny
     assert digest(run / "dataset") == digest(undisturbed / "dataset")
 
 
-def test_disk_that_is_full_in_each_stage(undisturbed: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_that_is_full_in_each_stage(
+    undisturbed: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = read_recipe(str(tiny()))
     run = tmp_path / "run"
     for name in STAGES:
@@ -260,14 +294,17 @@ def test_disk_that_is_full_in_each_stage(undisturbed: Path, tmp_path: Path, tiny
         ("pack.jpeg_quality=80", "pack", "jpeg_quality = 95, the recipe now says 80"),
     ],
 )
-def test_another_recipe_in_the_same_run_folder_is_refused_by_name(finished: Path, tiny: Tiny, cli: Cli, override: str, stage: str, said: str) -> None:
+def test_another_recipe_in_the_same_run_folder_is_refused_by_name(
+    finished: Path, tiny: Tiny, cli: Cli, override: str, stage: str, said: str
+) -> None:
     run = finished
     before = stamps(run)
     for command in ("run", "prompts", "pack"):
         done = cli(command, tiny(), "--set", override)
         assert done.exit_code == 2
         assert done.stderr.splitlines() == [
-            f"synthgen: {run / stage}: this run was made with {said}; use another run folder (--run), or --redo {stage} to keep the old results "
+            f"synthgen: {run / stage}: this run was made with {said}; use another run folder (--run), or --redo "
+            f"{stage} to keep the old results "
             "aside and make them again"
         ]
     assert stamps(run) == before
@@ -284,7 +321,9 @@ def test_changed_support_set_is_another_recipe(finished: Path, tmp_path: Path, c
     assert f"{run / 'refine'}: this run was made with support.folder = " in done.stderr
 
 
-def test_stage_moved_away_and_made_otherwise_does_not_feed_the_old_later_stages(finished: Path, tmp_path: Path, tiny: Tiny, cli: Cli) -> None:
+def test_stage_moved_away_and_made_otherwise_does_not_feed_the_old_later_stages(
+    finished: Path, tmp_path: Path, tiny: Tiny, cli: Cli
+) -> None:
     run = finished
     (run / "prompts").rename(tmp_path / "prompts")
     done = cli("run", tiny(), "--set", "prompts.lambda_div=0.8")
@@ -292,7 +331,9 @@ def test_stage_moved_away_and_made_otherwise_does_not_feed_the_old_later_stages(
     assert f"{run / 'render'}: this run was made with stages_before.prompts = " in done.stderr
 
 
-def test_redo_filter_with_other_thresholds(undisturbed: Path, finished: Path, tiny: Tiny, cli: Cli, calls: Calls) -> None:
+def test_redo_filter_with_other_thresholds(
+    undisturbed: Path, finished: Path, tiny: Tiny, cli: Cli, calls: Calls
+) -> None:
     run = finished
     kept = {name: stamps(run / name) for name in ("prompts", "render", "refine", "score")}
     old = {name: digest(run / name) for name in ("filter", "pack", "dataset")}
@@ -306,7 +347,9 @@ def test_redo_filter_with_other_thresholds(undisturbed: Path, finished: Path, ti
     assert 0 < after.num_samples < before.num_samples
     assert {row.key for row in after.samples} < {row.key for row in before.samples}
     assert verify(run / "dataset") == []
-    assert read_recipe(str(run / pipeline.LOCK)).filter.rules.min_class_fraction == 0.1, "the lock tells what is there now"
+    assert read_recipe(str(run / pipeline.LOCK)).filter.rules.min_class_fraction == 0.1, (
+        "the lock tells what is there now"
+    )
     assert cli("run", run / pipeline.LOCK).exit_code == 0
     assert cli("run", tiny()).exit_code == 2
 
@@ -320,7 +363,9 @@ def test_redo_is_not_begun_for_a_recipe_that_is_refused(finished: Path, tiny: Ti
     assert stamps(run) == before
 
 
-def test_ranks_other_than_the_first_set_nothing_aside(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_other_than_the_first_set_nothing_aside(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(undisturbed, tmp_path / "run")
     monkeypatch.setenv("RANK", "1")
     assert pipeline.redo(tmp_path / "run", "render") == []
@@ -329,16 +374,22 @@ def test_ranks_other_than_the_first_set_nothing_aside(undisturbed: Path, tmp_pat
 
 
 def test_a_recipe_that_keeps_nothing_is_told(tmp_path: Path, tiny: Tiny, cli: Cli) -> None:
-    done = cli("run", tiny(prompts__per_class=1, refine__sabr__enabled=False), "--set", "filter.rules.min_class_fraction=1.0")
+    done = cli(
+        "run", tiny(prompts__per_class=1, refine__sabr__enabled=False), "--set", "filter.rules.min_class_fraction=1.0"
+    )
     assert done.exit_code == 2
-    assert done.stderr.splitlines()[-1].endswith("no sample passed the filter, nothing to pack; loosen filter.rules or make more images")
+    assert done.stderr.splitlines()[-1].endswith(
+        "no sample passed the filter, nothing to pack; loosen filter.rules or make more images"
+    )
     assert not (tmp_path / "runs" / "tiny" / "dataset").exists()
 
 
 # two ranks of accelerate
 
 
-def test_ranks_that_come_late_leave_no_gap(undisturbed: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_come_late_leave_no_gap(
+    undisturbed: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two ranks as threads; the second looks for its units when the first could long be at work."""
     here, barrier = threading.local(), threading.Barrier(2, timeout=60)
     see = runner.StageRun.missing
@@ -377,7 +428,17 @@ def test_ranks_that_come_late_leave_no_gap(undisturbed: Path, tmp_path: Path, ti
 
 @pytest.mark.slow
 def test_two_ranks_make_the_same_dataset(undisturbed: Path, tmp_path: Path, tiny: Tiny) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617", "-m", "synthgen"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "29617",
+        "-m",
+        "synthgen",
+    ]
     done = subprocess.run(
         [*launch, "run", str(tiny()), "--runs", str(tmp_path / "runs")],
         env=environment(), capture_output=True, text=True, timeout=300, check=False,

@@ -27,10 +27,17 @@ MOST_SCENES = 500
 
 
 def commands(page: str = "README.md") -> list[list[str]]:
-    """Tokens of every line of a shell block that is one of synthgen's quick commands; drawing thousands of scenes is none."""
+    """Tokens of every line of a shell block that is one of synthgen's quick commands;
+
+    drawing thousands of scenes is none.
+    """
     lines = (shlex.split(line, comments=True) for line in shell_lines(page))
     found = [tokens for tokens in lines if tokens[:1] == ["synthgen"] and tokens[1] in QUICK]
-    return [tokens for tokens in found if "--count" not in tokens or tokens[1] != "draw" or int(tokens[tokens.index("--count") + 1]) <= MOST_SCENES]
+    return [
+        tokens
+        for tokens in found
+        if "--count" not in tokens or tokens[1] != "draw" or int(tokens[tokens.index("--count") + 1]) <= MOST_SCENES
+    ]
 
 
 def run(tokens: list[str]) -> str:
@@ -61,8 +68,15 @@ def test_the_quick_commands_of_the_readme_do_what_it_says(place: Path) -> None:
         assert name in said["synthgen recipes"] and name in by_verb["doctor"]
     assert read_recipe("./mine.yaml") == read_recipe("syn4seg"), "a printed recipe is a recipe"
     assert read_recipe("./cranes.yaml").labels.classes == ("crane", "excavator")
-    assert [label.name for label in read_label_space("cranes.labels.yaml").labels] == ["background", "crane", "excavator"]
-    assert re.match(r"<!doctype html>\n<!-- synthgen report -->", (place / "runs/syn4seg-mini.report.html").read_text(encoding="utf-8"))
+    assert [label.name for label in read_label_space("cranes.labels.yaml").labels] == [
+        "background",
+        "crane",
+        "excavator",
+    ]
+    assert re.match(
+        r"<!doctype html>\n<!-- synthgen report -->",
+        (place / "runs/syn4seg-mini.report.html").read_text(encoding="utf-8"),
+    )
     assert list((place / "coco_copy/annotations").glob("instances_*.json"))
     assert all(name in by_verb["sources"] for name in source_names())
     assert len(list((place / "runs/held-out/labels").iterdir())) == 200
@@ -92,15 +106,21 @@ def test_every_format_that_the_readme_names_can_be_exported(place: Path) -> None
 
 
 def test_the_query_of_the_shard_format_runs(place: Path, undisturbed: Path) -> None:
-    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed (extra interop), the query of SHARD_FORMAT.md is not run")
+    duckdb = pytest.importorskip(
+        "duckdb", reason="duckdb is not installed (extra interop), the query of SHARD_FORMAT.md is not run"
+    )
     shutil.copytree(undisturbed / "dataset", place / "dataset")
     [query] = fences("docs/SHARD_FORMAT.md", "sql")
     with duckdb.connect() as connection:
         rows = connection.execute(query.partition("--")[0]).fetchall()
-    assert {name for name, _, _ in rows} == {"disc", "square", "bar"} and all(count > 0 and -1 <= score <= 1 for _, count, score in rows)
+    assert {name for name, _, _ in rows} == {"disc", "square", "bar"} and all(
+        count > 0 and -1 <= score <= 1 for _, count, score in rows
+    )
 
 
-def test_the_signing_command_of_the_shard_format_runs(tiny: Callable[..., Path], cli: Callable[..., Any], place: Path) -> None:
+def test_the_signing_command_of_the_shard_format_runs(
+    tiny: Callable[..., Path], cli: Callable[..., Any], place: Path
+) -> None:
     c2pa = pytest.importorskip("c2pa", reason="c2pa-python is not installed (extra c2pa), signing is not tested")
     from benchmarks.own_certificate import write_certificate
 

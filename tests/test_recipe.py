@@ -59,7 +59,13 @@ def test_yaml_over_defaults_and_set_over_yaml(tiny: Tiny) -> None:
     assert read_recipe(str(path)).prompts.per_class == 4
     assert read_recipe(str(path)).prompts.class_gate is True
     recipe = read_recipe(
-        str(path), ["prompts.per_class=9", "labels.classes=[disc, bar]", "pack.license_name=yes and no", "refine.sabr.enabled=false"]
+        str(path),
+        [
+            "prompts.per_class=9",
+            "labels.classes=[disc, bar]",
+            "pack.license_name=yes and no",
+            "refine.sabr.enabled=false",
+        ],
     )
     assert recipe.prompts.per_class == 9
     assert recipe.labels.classes == ("disc", "bar")
@@ -80,14 +86,23 @@ def test_lock_of_a_recipe_is_the_same_recipe(tiny: Tiny, tmp_path: Path) -> None
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
-def test_bare_names_are_shipped_ones_and_paths_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> None:
+def test_bare_names_are_shipped_ones_and_paths_are_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Tiny
+) -> None:
     tiny()
     monkeypatch.chdir(tmp_path)
     assert recipe_path("tiny.yaml") == Path("tiny.yaml")
     assert recipe_path("./tiny.yaml").is_file()
-    with pytest.raises(RecipeError, match=r"recipe 'tiny' is not shipped; there are: .*syn4seg-mini.* \(a path has a `/` or ends in \.yaml\)"):
+    with pytest.raises(
+        RecipeError,
+        match=r"recipe 'tiny' is not shipped; there are: .*syn4seg-mini.* \(a path has a `/` or ends in \.yaml\)",
+    ):
         recipe_path("tiny")
-    with pytest.raises(RecipeError, match=r"recipe '\./tiny' is not|recipe '\./tiny': no such file; shipped recipes go by bare name: .*syn4seg-mini"):
+    with pytest.raises(
+        RecipeError,
+        match=r"recipe '\./tiny' is not|recipe '\./tiny': no such file; shipped recipes go by bare name: "
+        r".*syn4seg-mini",
+    ):
         recipe_path("./tiny")
 
 
@@ -95,9 +110,18 @@ def test_bare_names_are_shipped_ones_and_paths_are_paths(tmp_path: Path, monkeyp
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "top key": ({"promts": {}}, "promts: no such setting; a recipe has: name, title, seed, labels"),
-    "nested key": ({"render__heigth_px": 64}, "render.heigth_px: no such setting; render has: renderer, height_px, width_px"),
-    "deep key": ({"refine__apf__lambda": 0.5}, "refine.apf.lambda: no such setting; refine.apf has: lambda_apf, min_region_px"),
-    "key of an optional section": ({"support__drawn": {"wrold": 1}}, "support.drawn.wrold: no such setting; support.drawn has: world, seed, size_px"),
+    "nested key": (
+        {"render__heigth_px": 64},
+        "render.heigth_px: no such setting; render has: renderer, height_px, width_px",
+    ),
+    "deep key": (
+        {"refine__apf__lambda": 0.5},
+        "refine.apf.lambda: no such setting; refine.apf has: lambda_apf, min_region_px",
+    ),
+    "key of an optional section": (
+        {"support__drawn": {"wrold": 1}},
+        "support.drawn.wrold: no such setting; support.drawn has: world, seed, size_px",
+    ),
     "backend option": (
         {"render__renderer": {"name": "doubles.painter", "contrst": 2}},
         "renderer 'doubles.painter': contrst: Extra inputs are not permitted",
@@ -111,21 +135,39 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "renderer 'sd3': steps: Input should be greater than or equal to 1 (got 0)",
     ),
     "unknown backend": ({"render__renderer": {"name": "sd4"}}, "renderer 'sd4' is not known; there are: images, sd3"),
-    "no module": ({"render__renderer": {"name": "doubles.sculptor"}}, "renderer 'doubles.sculptor': no module of that name can be imported"),
-    "no module of a known package": ({"render__renderer": {"name": "dou.bles"}}, "renderer 'dou.bles': no module of that name can be imported"),
-    "no backend": ({"render__renderer": {"name": "os.path"}}, "renderer 'os.path': posixpath has no 'Options'; see docs/ADD_A_BACKEND.md"),
-    "relative module": ({"render__renderer": {"name": ".sd3"}}, "renderer '.sd3' is no module name; there are: images, sd3"),
+    "no module": (
+        {"render__renderer": {"name": "doubles.sculptor"}},
+        "renderer 'doubles.sculptor': no module of that name can be imported",
+    ),
+    "no module of a known package": (
+        {"render__renderer": {"name": "dou.bles"}},
+        "renderer 'dou.bles': no module of that name can be imported",
+    ),
+    "no backend": (
+        {"render__renderer": {"name": "os.path"}},
+        "renderer 'os.path': posixpath has no 'Options'; see docs/ADD_A_BACKEND.md",
+    ),
+    "relative module": (
+        {"render__renderer": {"name": ".sd3"}},
+        "renderer '.sd3' is no module name; there are: images, sd3",
+    ),
     "empty backend name": ({"render__renderer": {"name": ""}}, "renderer '' is no module name"),
     "backend without a name": ({"render__renderer": {"model": "x"}}, "render.renderer.name: is missing"),
     "backend as a word": ({"render__renderer": "sd3"}, "render.renderer: Input should be a valid dictionary"),
-    "value out of range": ({"prompts__lambda_div": 1.5}, "prompts.lambda_div: Input should be less than or equal to 1 (got 1.5)"),
+    "value out of range": (
+        {"prompts__lambda_div": 1.5},
+        "prompts.lambda_div: Input should be less than or equal to 1 (got 1.5)",
+    ),
     "not a number": ({"prompts__lambda_div": float("nan")}, "prompts.lambda_div: "),
     "wrong type": ({"render__height_px": "big"}, "render.height_px: Input should be a valid integer"),
     "missing section": ({"labels": {}}, "labels.space: is missing"),
     "section as a value": ({"filter": 3}, "filter: Input should be a valid dictionary"),
     "one class as a word": ({"labels__classes": "disc"}, "labels.classes: "),
     "name that is a path": ({"name": "../mine"}, "name: String should match pattern"),
-    "two supports": ({"support__drawn": {}}, "support: Value error, give either support.folder or support.drawn, not both"),
+    "two supports": (
+        {"support__drawn": {}},
+        "support: Value error, give either support.folder or support.drawn, not both",
+    ),
     "key that is a number": ({"render": {3: 4}}, "render.3: Keys should be strings"),
 }
 
@@ -170,7 +212,12 @@ def test_bad_set_is_refused(tiny: Tiny, override: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"), [("promts.x=3", "promts: no such setting"), (".=3", ": no such setting"), ("prompts.per_class=0", "prompts.per_class: ")]
+    ("override", "said"),
+    [
+        ("promts.x=3", "promts: no such setting"),
+        (".=3", ": no such setting"),
+        ("prompts.per_class=0", "prompts.per_class: "),
+    ],
 )
 def test_set_is_validated_like_the_file(tiny: Tiny, override: str, said: str) -> None:
     assert said in refused(tiny(), override)
@@ -179,10 +226,28 @@ def test_set_is_validated_like_the_file(tiny: Tiny, override: str, said: str) ->
 @settings(deadline=None, max_examples=50)
 @given(
     section=st.sampled_from(["", "prompts", "render", "refine", "filter", "pack", "execution", "labels", "support"]),
-    key=st.sampled_from(["name", "seed", "lambda_div", "renderer", "apf", "rules", "classes", "folder", "batch_size", "x", "drawn", "space"]),
+    key=st.sampled_from(
+        [
+            "name",
+            "seed",
+            "lambda_div",
+            "renderer",
+            "apf",
+            "rules",
+            "classes",
+            "folder",
+            "batch_size",
+            "x",
+            "drawn",
+            "space",
+        ]
+    ),
     value=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "world", "x"]) | st.integers(), inner, max_size=2),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(st.sampled_from(["name", "world", "x"]) | st.integers(), inner, max_size=2)
+        ),
     ),
 )
 def test_no_value_at_any_place_ends_in_a_traceback(world: Path, section: str, key: str, value: Any) -> None:
@@ -202,8 +267,12 @@ def test_settings_have_a_description_and_cannot_be_changed_later(tiny: Tiny) -> 
                 yield from settings_of(field.annotation, f"{place}{name}.")
 
     for place, field in settings_of(Recipe, ""):
-        if place.rpartition(".")[2].endswith(("lambda_apf", "lambda_div", "beta", "min_cosine", "min_margin", "band_fraction", "min_agreement")):
-            assert re.search(r"\[(paper|code|seed|guess)", field.description or ""), f"{place}: where does the number come from?"
+        if place.rpartition(".")[2].endswith(
+            ("lambda_apf", "lambda_div", "beta", "min_cosine", "min_margin", "band_fraction", "min_agreement")
+        ):
+            assert re.search(r"\[(paper|code|seed|guess)", field.description or ""), (
+                f"{place}: where does the number come from?"
+            )
     recipe = read_recipe(str(tiny()))
     with pytest.raises(ValueError, match="frozen"):
         recipe.prompts.per_class = 3  # type: ignore[misc]
@@ -212,7 +281,11 @@ def test_settings_have_a_description_and_cannot_be_changed_later(tiny: Tiny) -> 
 def test_execution_is_in_no_fingerprint(tiny: Tiny) -> None:
     one = read_recipe(str(tiny()))
     other = read_recipe(
-        str(tiny()), ["execution={device: auto, dtype: float32, batch_size: 2, unit_rows: 1, workers: 3, num_threads: 1, offload: true}"]
+        str(tiny()),
+        [
+            "execution={device: auto, dtype: float32, batch_size: 2, unit_rows: 1, workers: 3, num_threads: 1, "
+            "offload: true}"
+        ],
     )
     assert one.execution != other.execution
     for name in pipeline.MODULES:
@@ -223,8 +296,10 @@ def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) ->
     """Flip each setting of the recipe; some stage must notice, or be one of those that only the card tells."""
     told_only = {"name", "title", "pack.card", "pack.license", "pack.license_name", "pack.license_link"}
     told_only |= {"pack.creator", "pack.url", "pack.date_published"}
-    told_only |= {"pack.c2pa.certificate", "pack.c2pa.private_key", "pack.c2pa.algorithm"}  # they count if pack.mark is c2pa
-    others = {"prompts.dedup": "indexed", "support.limit": 5, "pack.date_published": "2020-02-02"}  # where only some values are allowed
+    # they count if pack.mark is c2pa
+    told_only |= {"pack.c2pa.certificate", "pack.c2pa.private_key", "pack.c2pa.algorithm"}
+    # where only some values are allowed
+    others = {"prompts.dedup": "indexed", "support.limit": 5, "pack.date_published": "2020-02-02"}
     others |= {"pack.mark": "none", "pack.c2pa.algorithm": "es384"}
     path = str(tiny(labels__classes=["disc", "bar"]))
     before = read_recipe(path)
@@ -248,7 +323,9 @@ def changed(value: Any) -> Any:
         return not value
     if isinstance(value, int):
         return value + 1
-    return round(value / 2 + 0.1, 3) if isinstance(value, float) else value[:1] if isinstance(value, list) else value + "x"
+    return (
+        round(value / 2 + 0.1, 3) if isinstance(value, float) else value[:1] if isinstance(value, list) else value + "x"
+    )
 
 
 def flat(node: Any, place: str = "") -> Any:

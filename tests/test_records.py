@@ -44,7 +44,9 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
 
 def rows_of(kind: type) -> st.SearchStrategy[list[Any]]:
     hints = typing.get_type_hints(kind)
-    return st.lists(st.builds(kind, **{field.name: VALUES[hints[field.name]] for field in dataclasses.fields(kind)}), max_size=3)
+    return st.lists(
+        st.builds(kind, **{field.name: VALUES[hints[field.name]] for field in dataclasses.fields(kind)}), max_size=3
+    )
 
 
 @settings(deadline=None, max_examples=40)
@@ -90,7 +92,8 @@ def test_carry_takes_what_both_have_and_says_what_is_missing() -> None:
         carry(ShardRecord, refused, parents=(), split="", shard="", num_samples=0, sha256="")
 
 
-contents = st.lists(st.text(st.characters(exclude_characters="\x1f"), max_size=6) | st.integers(), max_size=4)  # U+001F separates
+# U+001F separates
+contents = st.lists(st.text(st.characters(exclude_characters="\x1f"), max_size=6) | st.integers(), max_size=4)
 
 
 @given(contents)
@@ -105,7 +108,9 @@ def test_different_content_different_key(one: list[object], other: list[object])
     assert (key_of("s", *one) == key_of("s", *other)) == (one == other)
 
 
-@pytest.mark.parametrize(("one", "other"), [(("ab", "c"), ("a", "bc")), ((1,), ("1",)), ((), ("",)), (("a", ""), ("a",)), ((True,), (1,))])
+@pytest.mark.parametrize(
+    ("one", "other"), [(("ab", "c"), ("a", "bc")), ((1,), ("1",)), ((), ("",)), (("a", ""), ("a",)), ((True,), (1,))]
+)
 def test_keys_of_look_alikes_differ(one: tuple[object, ...], other: tuple[object, ...]) -> None:
     assert key_of("s", *one) != key_of("s", *other)
 
@@ -131,9 +136,14 @@ def test_seeds_spread() -> None:
 
 
 def test_keys_and_seeds_are_the_same_in_every_process_and_version() -> None:
-    """A run may be finished by another process: nothing may hang on hash randomisation. Changing these numbers changes every user's keys."""
+    """A run may be finished by another process: nothing may hang on hash randomisation.
+
+    Changing these numbers changes every user's keys.
+    """
     code = "from synthgen.records import *; k = key_of('s', 'a cow', 3); print(k, seed_of(k))"
-    said = subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True
+    ).stdout
     key = key_of("s", "a cow", 3)
     assert said.split() == [key, str(seed_of(key))]
     assert (key, seed_of(key)) == ("sec826d23938f9c0", 4225512869255652221)

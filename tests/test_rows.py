@@ -52,10 +52,17 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[StoredRows, list[R
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 176), max_size=40), st.integers(0, 180), st.integers(0, 180))
-def test_rows_are_found_wherever_they_lie(stored: tuple[StoredRows, list[Rejected]], places: list[int], start: int, stop: int) -> None:
+def test_rows_are_found_wherever_they_lie(
+    stored: tuple[StoredRows, list[Rejected]], places: list[int], start: int, stop: int
+) -> None:
     found, rows = stored
     positions = np.array(places, dtype=np.uint32)
-    assert found.take(positions) == take(rows, positions) == [rows[place] for place in places] == list(Picked(found, positions))
+    assert (
+        found.take(positions)
+        == take(rows, positions)
+        == [rows[place] for place in places]
+        == list(Picked(found, positions))
+    )
     assert found.rows(start, stop) == rows[start:stop]
 
 

@@ -1,4 +1,7 @@
-"""The runner alone, with a stage of three lines: whole units or none, nothing lost without a reason, resume, claims, scratch."""
+"""The runner alone, with a stage of three lines:
+
+whole units or none, nothing lost without a reason, resume, claims, scratch.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,11 @@ def stage(tmp_path: Path) -> StageRun:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder but the times, by relative path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != runner.SECONDS}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != runner.SECONDS
+    }
 
 
 def one_line(message: object) -> str:
@@ -182,7 +189,11 @@ def test_same_rows_same_bytes(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=12)
-@given(sizes=st.lists(st.integers(0, 4), min_size=1, max_size=5), start=st.integers(0, 12), length=st.none() | st.integers(0, 12))
+@given(
+    sizes=st.lists(st.integers(0, 4), min_size=1, max_size=5),
+    start=st.integers(0, 12),
+    length=st.none() | st.integers(0, 12),
+)
 def test_rows_of_a_range_are_those_of_the_whole_list(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], start: int, length: int | None
 ) -> None:
@@ -209,7 +220,9 @@ def test_truncated_manifest_is_one_clear_line(stage: StageRun, name: str, left: 
         stage.rows()
         stage.rejected()
     message = one_line(caught.value)
-    assert message.startswith(f"{path}: is damaged") and message.endswith(f"move the unit folder {path.parent} away and run the same command again")
+    assert message.startswith(f"{path}: is damaged") and message.endswith(
+        f"move the unit folder {path.parent} away and run the same command again"
+    )
 
 
 def test_flipped_bits_are_told_or_without_consequence(stage: StageRun) -> None:
@@ -257,14 +270,20 @@ def test_plan_is_made_once(stage: StageRun) -> None:
 @pytest.mark.parametrize(
     ("before", "now", "said"),
     [
-        ({"a": 1, "b": {"c": 0.5, "d": [1]}}, {"a": 1, "b": {"c": 0.6, "d": [1]}}, "b.c = 0.5, the recipe now says 0.6"),
+        (
+            {"a": 1, "b": {"c": 0.5, "d": [1]}},
+            {"a": 1, "b": {"c": 0.6, "d": [1]}},
+            "b.c = 0.5, the recipe now says 0.6",
+        ),
         ({"a": ("x", "y")}, {"a": ("x", "z")}, "a = ['x', 'y'], the recipe now says ['x', 'z']"),
         ({"a": 1}, {"a": 1, "new": "x"}, "new = None, the recipe now says 'x'"),
         ({"a": {"b": 1}}, {"a": 3}, "a = {'b': 1}, the recipe now says 3"),
         ({"a": True}, {"a": "true"}, "a = True, the recipe now says 'true'"),
     ],
 )
-def test_claim_with_other_settings_names_the_setting_both_values_and_the_ways_out(tmp_path: Path, before: Any, now: Any, said: str) -> None:
+def test_claim_with_other_settings_names_the_setting_both_values_and_the_ways_out(
+    tmp_path: Path, before: Any, now: Any, said: str
+) -> None:
     stage = StageRun("shout", tmp_path / "run" / "shout", Word, None)
     runner.claim(stage, before, lambda: [UNIT])
     runner.run_unit(stage, UNIT, Shout(), WORDS)
@@ -318,12 +337,24 @@ def test_unit_folder_without_manifest_is_told_before_the_work(stage: StageRun) -
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"units": []}', '{"units": [{"name": "a"}], "settings": {}}', '{"units": 3, "settings": {}}', "\xff"]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"units": []}',
+        '{"units": [{"name": "a"}], "settings": {}}',
+        '{"units": 3, "settings": {}}',
+        "\xff",
+    ],
 )
 def test_damaged_claim_is_one_clear_line(stage: StageRun, text: str) -> None:
     (stage.folder / "stage.json").write_text(text, encoding="latin-1")
     for use in (stage.units, lambda: runner.claim(stage, {"loud": True}, list)):
-        with pytest.raises(RunError, match=r"stage\.json: is damaged .*move the folder .* away and run the stage again") as caught:
+        with pytest.raises(
+            RunError, match=r"stage\.json: is damaged .*move the folder .* away and run the stage again"
+        ) as caught:
             use()
         one_line(caught.value)
 
@@ -390,7 +421,9 @@ def no_space(*args: object, **kwargs: object) -> Any:
 
 
 @pytest.mark.parametrize("call", ["RowWriter", "_sync", "Path.rename", "Path.mkdir", "Path.write_text"])
-def test_full_disk_is_one_line_and_the_same_command_finishes(stage: StageRun, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_full_disk_is_one_line_and_the_same_command_finishes(
+    stage: StageRun, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(*((Path, call.removeprefix("Path.")) if call.startswith("Path.") else (runner, call)), no_space)
         with pytest.raises(StorageError) as caught:

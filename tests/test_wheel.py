@@ -27,12 +27,24 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`python("-m", "synthgen", ...)` with the installed wheel alone, in an empty folder."""
     target, elsewhere = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("elsewhere")
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile", "--disable-pip-version-check"]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--no-compile",
+        "--disable-pip-version-check",
+    ]
     subprocess.run([*install, "--target", str(target), str(wheel)], check=True, capture_output=True)
 
     def call(*arguments: object) -> Any:
         env = {"PYTHONPATH": str(target), "PATH": "", "LC_ALL": "C.UTF-8"}
-        return subprocess.run([sys.executable, *map(str, arguments)], cwd=elsewhere, env=env, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)], cwd=elsewhere, env=env, capture_output=True, text=True, check=False
+        )
 
     where = call("-c", "import synthgen, segtrain; print(synthgen.__file__, segtrain.__file__)").stdout.split()
     assert [Path(path).parent.parent for path in where] == [target, target], "these tests must not see the checkout"
@@ -40,35 +52,65 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 
 
 def shipped(folder: str) -> set[str]:
-    return {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file() and not path.name.startswith(".")}
+    return {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
 
 
 def test_wheel_holds_all_that_ships_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     data = shipped("pipelines") | shipped("prompts") | shipped("data_cards")
-    assert {f"synthgen/_shipped/{name}" for name in data} == {name for name in names if name.startswith("synthgen/_shipped/")}
-    code = {str(path.relative_to(ROOT)) for package in ("synthgen", "segtrain") for path in (ROOT / package).rglob("*.py")}
+    assert {f"synthgen/_shipped/{name}" for name in data} == {
+        name for name in names if name.startswith("synthgen/_shipped/")
+    }
+    code = {
+        str(path.relative_to(ROOT)) for package in ("synthgen", "segtrain") for path in (ROOT / package).rglob("*.py")
+    }
     assert code <= names
-    beside_code = {str(path.relative_to(ROOT)) for part in ("sources", "report") for path in (ROOT / "synthgen" / part).glob("*.[hcjy]*")}
-    assert {Path(name).name for name in beside_code} >= {"cityscapes.yaml", "page.html", "page.css", "page.js"} and beside_code <= names
-    weights = {str(path.relative_to(ROOT)) for path in (ROOT / "synthgen" / "minis" / "weights").rglob("*") if path.is_file()}
+    beside_code = {
+        str(path.relative_to(ROOT))
+        for part in ("sources", "report")
+        for path in (ROOT / "synthgen" / part).glob("*.[hcjy]*")
+    }
+    assert {Path(name).name for name in beside_code} >= {
+        "cityscapes.yaml",
+        "page.html",
+        "page.css",
+        "page.js",
+    } and beside_code <= names
+    weights = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "synthgen" / "minis" / "weights").rglob("*") if path.is_file()
+    }
     assert weights <= names
-    assert {name.split("/")[0] for name in names} == {"synthgen", "segtrain", next(n for n in names if n.endswith("/METADATA")).split("/")[0]}
+    assert {name.split("/")[0] for name in names} == {
+        "synthgen",
+        "segtrain",
+        next(n for n in names if n.endswith("/METADATA")).split("/")[0],
+    }
     assert not [name for name in names if "__pycache__" in name or "/test" in name]
 
 
 def test_wheel_carries_its_licence_and_commands(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
-    text = {name.rpartition("/")[2]: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
+    text = {
+        name.rpartition("/")[2]: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name
+    }
     assert "Apache License" in text["LICENSE"]
     assert "License-Expression: Apache-2.0" in text["METADATA"]
-    assert "synthgen = synthgen.cli:app" in text["entry_points.txt"] and "segtrain = segtrain.cli:app" in text["entry_points.txt"]
+    assert (
+        "synthgen = synthgen.cli:app" in text["entry_points.txt"]
+        and "segtrain = segtrain.cli:app" in text["entry_points.txt"]
+    )
 
 
 def test_installed_elsewhere_it_lists_and_prints_its_recipes(python: Callable[..., Any]) -> None:
     done = python("-m", "synthgen", "recipes")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == sorted(path.stem for path in (ROOT / "pipelines").glob("*.yaml"))
+    assert [line.split()[0] for line in done.stdout.splitlines()] == sorted(
+        path.stem for path in (ROOT / "pipelines").glob("*.yaml")
+    )
     done = python("-m", "synthgen", "recipes", "syn4seg-mini")
     assert done.stdout == (ROOT / "pipelines" / "syn4seg-mini.yaml").read_text(encoding="utf-8")
 

@@ -39,9 +39,13 @@ class Check:
 CHECKS: dict[str, Check] = {}
 
 
-def check(package: str, opened: str, module: str = "", tool: str = "") -> Callable[[Callable[[Made], str]], Callable[[Made], str]]:
+def check(
+    package: str, opened: str, module: str = "", tool: str = ""
+) -> Callable[[Callable[[Made], str]], Callable[[Made], str]]:
     def add(function: Callable[[Made], str]) -> Callable[[Made], str]:
-        CHECKS[function.__name__] = Check(tool or package, package, module or package.replace("-", "_"), opened, function)
+        CHECKS[function.__name__] = Check(
+            tool or package, package, module or package.replace("-", "_"), opened, function
+        )
         return function
 
     return add
@@ -57,7 +61,9 @@ def make(folder: Path) -> Made:
 
 def same(found: Any, wanted: np.ndarray, what: str) -> None:
     found = np.asarray(found)
-    assert found.shape == wanted.shape and (found == wanted).all(), f"{what} differs: {found.shape} {found.dtype}, must be {wanted.shape}"
+    assert found.shape == wanted.shape and (found == wanted).all(), (
+        f"{what} differs: {found.shape} {found.dtype}, must be {wanted.shape}"
+    )
 
 
 def same_keys(found: Any, wanted: Any) -> None:

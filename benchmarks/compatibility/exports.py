@@ -35,7 +35,10 @@ def coco_masks(made: Made) -> str:
             for annotation in coco.loadAnns(coco.getAnnIds(image["id"])):
                 part = coco.annToMask(annotation)
                 found[part > 0] = label_of[annotation["category_id"]]
-                assert part.sum() == annotation["area"] and coder.toBbox(coco.annToRLE(annotation)).tolist() == annotation["bbox"]
+                assert (
+                    part.sum() == annotation["area"]
+                    and coder.toBbox(coco.annToRLE(annotation)).tolist() == annotation["bbox"]
+                )
             found[coder.decode(image["ignore_segmentation"]) > 0] = 255
             same(found, wanted, "mask")
     return "masks, areas and boxes equal; 255 from ignore_segmentation"
@@ -82,14 +85,22 @@ def supervision_loaders(made: Made) -> str:
     truth = made.truth(split="train")
     space = Dataset(made.objects).labels
     images = str(made.exports / "coco/images/train")
-    coco = sv.DetectionDataset.from_coco(images, str(made.exports / "coco/annotations/instances_train.json"), force_masks=True)
+    coco = sv.DetectionDataset.from_coco(
+        images, str(made.exports / "coco/annotations/instances_train.json"), force_masks=True
+    )
     for path, _, found in coco:
         wanted = truth[Path(path).stem].mask
         for mask, class_id in zip(found.mask, found.class_id, strict=True):
             name = coco.classes[class_id]
-            same(mask.astype(bool), wanted == (254 if name == "out_of_distribution" else space.by_name(name).id), f"coco {name}")
+            same(
+                mask.astype(bool),
+                wanted == (254 if name == "out_of_distribution" else space.by_name(name).id),
+                f"coco {name}",
+            )
     folder = made.exports / "yolo-seg"
-    yolo = sv.DetectionDataset.from_yolo(str(folder / "images/train"), str(folder / "labels/train"), str(folder / "data.yaml"), force_masks=True)
+    yolo = sv.DetectionDataset.from_yolo(
+        str(folder / "images/train"), str(folder / "labels/train"), str(folder / "data.yaml"), force_masks=True
+    )
     ious = []
     for path, _, found in yolo:
         wanted = truth[Path(path).stem].mask
@@ -110,14 +121,17 @@ def ultralytics_loader(made: Made) -> str:
         from ultralytics.data.dataset import YOLODataset
         from ultralytics.data.utils import polygon2mask
 
-        folder = Path(shutil.copytree(made.exports / "yolo-seg", Path(scratch) / "yolo-seg"))  # it writes a cache beside the labels
+        # it writes a cache beside the labels
+        folder = Path(shutil.copytree(made.exports / "yolo-seg", Path(scratch) / "yolo-seg"))
         names = yaml.safe_load((folder / "data.yaml").read_text())
         space = Dataset(made.objects).labels
         count = 0
         for split, word in (("train", "train"), ("validation", "val")):
             truth = made.truth(split=split)
             settings = {"task": "segment", "augment": False, "imgsz": 48, "rect": False}
-            labels = YOLODataset(img_path=str(folder / "images" / word), data={**names, "channels": 3}, **settings).labels
+            labels = YOLODataset(
+                img_path=str(folder / "images" / word), data={**names, "channels": 3}, **settings
+            ).labels
             same_keys([Path(label["im_file"]).stem for label in labels], truth)
             for label in labels:
                 wanted, classes = truth[Path(label["im_file"]).stem].mask, label["cls"].ravel().astype(int)
@@ -136,7 +150,12 @@ def datumaro_loaders(made: Made) -> str:
     from datumaro.components.dataset import Dataset as Datumaro
 
     told = []
-    for name, form in (("coco", "coco"), ("coco-panoptic", "coco_panoptic"), ("voc", "voc_segmentation"), ("cityscapes", "cityscapes")):
+    for name, form in (
+        ("coco", "coco"),
+        ("coco-panoptic", "coco_panoptic"),
+        ("voc", "voc_segmentation"),
+        ("cityscapes", "cityscapes"),
+    ):
         source = made.streets if name == "cityscapes" else made.objects
         truth, space = made.truth(source), Dataset(source).labels
         data = Datumaro.import_from(str((made.exports / name).resolve()), form)
@@ -151,7 +170,9 @@ def datumaro_loaders(made: Made) -> str:
                 if not hasattr(annotation, "image") or annotation.label is None:
                     continue
                 word = names[annotation.label]
-                label_id = next((label.id for label in space.labels if label.name.replace(" ", "") == word.replace(" ", "")), None)
+                label_id = next(
+                    (label.id for label in space.labels if label.name.replace(" ", "") == word.replace(" ", "")), None
+                )
                 if label_id is None:
                     assert word in ("out_of_distribution", "background", "unlabeled", "ignored"), word
                     continue

@@ -38,7 +38,9 @@ def c2pa_manifests(made: Made) -> str:
         with c2pa.Reader("image/jpeg", io.BytesIO(jpeg)) as reader:
             report = json.loads(reader.json())
         manifest = report["manifests"][report["active_manifest"]]
-        action = next(each for each in manifest["assertions"] if each["label"].startswith("c2pa.actions"))["data"]["actions"][0]
+        action = next(each for each in manifest["assertions"] if each["label"].startswith("c2pa.actions"))["data"][
+            "actions"
+        ][0]
         assert (action["action"], action["digitalSourceType"]) == ("c2pa.created", DIGITAL_SOURCE_TYPE), action
         assert report["validation_state"] == "Valid", report
         states |= {each["code"] for each in report["validation_status"]}

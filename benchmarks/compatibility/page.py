@@ -1,6 +1,7 @@
 """Runs each check in the first Python that has its tool, and writes docs/COMPATIBILITY.md.
 
-A tool whose pins do not go with ours can live in an environment of its own: `--with` names its Python, which must find synthgen too.
+A tool whose pins do not go with ours can live in an environment of its own: `--with` names its Python, which must find
+synthgen too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ MODULES = (shards, marks, exports, trainers)
 """Importing them fills CHECKS; the page has their rows in this order."""
 
 NOT_RUN = {
-    "detectron2_loader": "not on the package index (it installs from its repository only); the rules of its loader are checked with Pillow, below",
+    "detectron2_loader": "not on the package index (it installs from its repository only); the rules of its "
+    "loader are checked with Pillow, below",
     "fiftyone_importer": "its importer's rules are checked with Pillow, below",
     "mmseg_loader": "its loader's rules are checked with Pillow, below",
     "dali_reader": "the offsets are checked without it, below",
@@ -57,7 +59,11 @@ def row(name: str, scratch: Path, made: Made, others: list[str]) -> tuple[str, s
         return version(entry.package), run_check(name, made)
     for python in others:
         done = subprocess.run(
-            [python, "-m", "benchmarks.compatibility", "--only", name, str(scratch)], capture_output=True, text=True, check=False, timeout=600
+            [python, "-m", "benchmarks.compatibility", "--only", name, str(scratch)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
         )
         if done.returncode == 3:
             continue
@@ -71,7 +77,12 @@ def row(name: str, scratch: Path, made: Made, others: list[str]) -> tuple[str, s
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--with", dest="others", action="append", default=[], metavar="PYTHON", help="Python of another environment that has more tools; repeatable"
+        "--with",
+        dest="others",
+        action="append",
+        default=[],
+        metavar="PYTHON",
+        help="Python of another environment that has more tools; repeatable",
     )
     parser.add_argument("--only", nargs=2, metavar=("CHECK", "DIR"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -86,7 +97,12 @@ def main() -> None:
     lines = ["| tool | version | opened | result |", "|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as scratch:
         made = make(Path(scratch))
-        ordered = [(name, entry) for module in MODULES for name, entry in CHECKS.items() if entry.run.__module__ == module.__name__]
+        ordered = [
+            (name, entry)
+            for module in MODULES
+            for name, entry in CHECKS.items()
+            if entry.run.__module__ == module.__name__
+        ]
         for name, entry in ordered:
             found, told = row(name, Path(scratch), made, arguments.others)
             lines.append(f"| {entry.tool} | {found} | {entry.opened} | {told} |")
@@ -100,15 +116,18 @@ def _page(table: list[str], losses: list[str]) -> str:
         [
             "# What opens our datasets",
             "",
-            "Written by `python -m benchmarks.compatibility`. Each row opened every sample of a small packed dataset (254 and 255 in the masks,",
-            "two splits, several shards) or of an export of it, and compared pixels, ids and values with what the shards hold. A tool whose pins",
+            "Written by `python -m benchmarks.compatibility`. Each row opened every sample of a small packed "
+            "dataset (254 and 255 in the masks,",
+            "two splits, several shards) or of an export of it, and compared pixels, ids and values with what "
+            "the shards hold. A tool whose pins",
             "do not go with ours was run in an environment of its own (`--with PYTHON`, which must find synthgen too).",
             "",
             *table,
             "",
             "Known traps of the tools themselves:",
             "",
-            "- mlcroissant keeps what it unpacks under the tar's name alone: after one dataset another one's `train-000000.tar` is not unpacked.",
+            "- mlcroissant keeps what it unpacks under the tar's name alone: after one dataset another one's "
+            "`train-000000.tar` is not unpacked.",
             "  Empty its cache folder between two local datasets.",
             "",
             "## What an export does not carry",

@@ -85,7 +85,9 @@ def hf_datasets(made: Made) -> str:
                     same(row["jpg"], wanted.image, "jpg")
                     same(row["png"], wanted.mask, "png")
                     same(row["conf.png"], wanted.confidence, "conf.png")
-                    facts = {name: tuple(value) if isinstance(value, list) else value for name, value in row["json"].items()}
+                    facts = {
+                        name: tuple(value) if isinstance(value, list) else value for name, value in row["json"].items()
+                    }
                     assert facts == wanted.meta, facts
                 same_keys(seen, truth)
     return "2 splits, every pixel, id and JSON value equal"
@@ -99,7 +101,9 @@ def hf_parquet(made: Made) -> str:
     for streaming in (False, True):
         with _quiet_datasets() as cache:
             files = [str(path) for path in sorted(made.objects.glob("*.parquet"))]
-            rows = list(datasets.load_dataset("parquet", data_files=files, split="train", streaming=streaming, cache_dir=cache))
+            rows = list(
+                datasets.load_dataset("parquet", data_files=files, split="train", streaming=streaming, cache_dir=cache)
+            )
             _same_rows(rows, truth)
     return f"{len(truth)} rows equal to the JSON members"
 
@@ -195,7 +199,13 @@ def croissant(made: Made) -> str:
     for row in rows:
         for name, value in truth[row["key"].decode()].meta.items():
             found = row[name]
-            text = [item.decode() for item in found] if isinstance(value, tuple) else found.decode() if isinstance(found, bytes) else found
+            text = (
+                [item.decode() for item in found]
+                if isinstance(value, tuple)
+                else found.decode()
+                if isinstance(found, bytes)
+                else found
+            )
             assert (tuple(text) if isinstance(value, tuple) else text) == value, (name, found, value)
     splits = {record["splits/name"] for record in document.records("splits")}
     assert {name.decode() if isinstance(name, bytes) else name for name in splits} == {"train", "validation"}
@@ -203,7 +213,10 @@ def croissant(made: Made) -> str:
 
 
 def _forget_unpacked_tars() -> None:
-    """mlcroissant unpacks each tar once for ever, by its file name alone: another dataset's train-000000.tar would be taken for ours."""
+    """mlcroissant unpacks each tar once for ever, by its file name alone:
+
+    another dataset's train-000000.tar would be taken for ours.
+    """
     from etils import epath
     from mlcroissant._src.operation_graph.operations import extract
 
@@ -220,12 +233,17 @@ def hub_card(made: Made) -> str:
     from huggingface_hub import DatasetCard
 
     data = DatasetCard.load(made.objects / "README.md").data.to_dict()
-    assert data["configs"][0]["data_files"][0] == {"split": "train", "path": "train-*.tar"} and data["task_categories"] == ["image-segmentation"]
+    assert data["configs"][0]["data_files"][0] == {"split": "train", "path": "train-*.tar"} and data[
+        "task_categories"
+    ] == ["image-segmentation"]
     return "YAML read; splits, licence and task as written"
 
 
 @check(
-    "nvidia-dali-cuda120", "shards with export dali-index; readers.webdataset, decoders.image on the CPU", module="nvidia.dali", tool="NVIDIA DALI"
+    "nvidia-dali-cuda120",
+    "shards with export dali-index; readers.webdataset, decoders.image on the CPU",
+    module="nvidia.dali",
+    tool="NVIDIA DALI",
 )
 def dali_reader(made: Made) -> str:
     from nvidia.dali import fn, pipeline_def, types
@@ -236,7 +254,9 @@ def dali_reader(made: Made) -> str:
 
     @pipeline_def(batch_size=1, num_threads=1, device_id=None)  # type: ignore[untyped-decorator, unused-ignore]
     def read() -> Any:
-        image, mask, confidence, text = fn.readers.webdataset(paths=shards, index_paths=indexes, ext=["jpg", "png", "conf.png", "json"])
+        image, mask, confidence, text = fn.readers.webdataset(
+            paths=shards, index_paths=indexes, ext=["jpg", "png", "conf.png", "json"]
+        )
         grey = {"device": "cpu", "output_type": types.GRAY}
         return (
             fn.decoders.image(image, device="cpu", output_type=types.RGB),
@@ -261,7 +281,12 @@ def dali_reader(made: Made) -> str:
     return f"{len(seen)} samples: every id equal; JPEG by its own decoder, at most {worst} of 255 away"
 
 
-@check("", "export dali-index: where each member lies, by the written form", module="synthgen", tool="DALI .idx, without DALI")
+@check(
+    "",
+    "export dali-index: where each member lies, by the written form",
+    module="synthgen",
+    tool="DALI .idx, without DALI",
+)
 def dali_offsets(made: Made) -> str:
     count = 0
     for path in sorted((made.exports / "dali-index").glob("*.idx")):
@@ -272,6 +297,10 @@ def dali_offsets(made: Made) -> str:
             words = line.split(" ")
             for suffix, offset, size, name in zip(words[::4], words[1::4], words[2::4], words[3::4], strict=True):
                 header = data[int(offset) - 512 : int(offset)]
-                assert header.startswith(name.encode() + b"\0") and int(header[124:135], 8) == int(size) and name.split(".", 1)[1] == suffix
+                assert (
+                    header.startswith(name.encode() + b"\0")
+                    and int(header[124:135], 8) == int(size)
+                    and name.split(".", 1)[1] == suffix
+                )
                 count += 1
     return f"format v1.2, {count} members lie where it says"

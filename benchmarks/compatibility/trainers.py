@@ -18,7 +18,8 @@ from synthgen.dataset.reader import Dataset
 
 @check("mmsegmentation", "export mmseg: dataset_config.py, BaseSegDataset with its pipeline", module="mmseg")
 def mmseg_loader(made: Made) -> str:
-    if importlib.util.find_spec("mmcv._ext") is None:  # mmcv-lite has no compiled operators; its package asks for one, its loaders for none
+    # mmcv-lite has no compiled operators; its package asks for one, its loaders for none
+    if importlib.util.find_spec("mmcv._ext") is None:
         sys.modules["mmcv.ops"] = types.ModuleType("mmcv.ops")
         vars(sys.modules["mmcv.ops"])["point_sample"] = None
     import mmseg.datasets
@@ -40,7 +41,11 @@ def mmseg_loader(made: Made) -> str:
         for row in data:
             key = Path(row["data_samples"].img_path).stem
             same(row["data_samples"].gt_sem_seg.data[0], table[truth[key].mask], "mmseg mask")
-            same(row["inputs"].permute(1, 2, 0).numpy()[..., ::-1], _as_opencv(made.exports / f"mmseg/img_dir/{word}/{key}.jpg"), "mmseg image")
+            same(
+                row["inputs"].permute(1, 2, 0).numpy()[..., ::-1],
+                _as_opencv(made.exports / f"mmseg/img_dir/{word}/{key}.jpg"),
+                "mmseg image",
+            )
             seen.append(key)
         same_keys(seen, truth)
         count += len(seen)
@@ -62,7 +67,9 @@ def fiftyone_importer(made: Made) -> str:
     count = 0
     for split in ("train", "validation"):
         truth, seen = made.truth(split=split), []
-        with ImageSegmentationDirectoryImporter(dataset_dir=str((made.exports / "fiftyone" / split).resolve()), compute_metadata=True) as importer:
+        with ImageSegmentationDirectoryImporter(
+            dataset_dir=str((made.exports / "fiftyone" / split).resolve()), compute_metadata=True
+        ) as importer:
             for path, about, label in importer:
                 wanted = truth[Path(path).stem]
                 same(label.get_mask(), wanted.mask, "fiftyone mask")
@@ -72,7 +79,9 @@ def fiftyone_importer(made: Made) -> str:
         same_keys(seen, truth)
         count += len(seen)
     targets = json.loads((made.exports / "fiftyone/mask_targets.json").read_text())
-    assert {int(class_id) for class_id in targets} >= {int(i) for sample in made.truth().values() for i in np.unique(sample.mask)}
+    assert {int(class_id) for class_id in targets} >= {
+        int(i) for sample in made.truth().values() for i in np.unique(sample.mask)
+    }
     return f"{count} samples by its importer, which needs no database: every pixel and id equal"
 
 
@@ -92,9 +101,17 @@ def detectron2_loader(made: Made) -> str:
     return f"{count} rows are those of sem_seg_*.json"
 
 
-@check("pillow", "exports coco-panoptic, mmseg, detectron2, fiftyone, folder: the written rules of their loaders", module="PIL", tool="Pillow")
+@check(
+    "pillow",
+    "exports coco-panoptic, mmseg, detectron2, fiftyone, folder: the written rules of their loaders",
+    module="PIL",
+    tool="Pillow",
+)
 def layouts(made: Made) -> str:
-    """What the documented readers do, in a few lines each: for tools that do not install, and for machines without the others."""
+    """What the documented readers do, in a few lines each:
+
+    for tools that do not install, and for machines without the others.
+    """
     for split, word in (("train", "train"), ("validation", "val")):
         truth = made.truth(split=split)
         space = Dataset(made.objects).labels
@@ -106,12 +123,19 @@ def layouts(made: Made) -> str:
             same(Image.open(made.exports / f"fiftyone/{split}/labels/{key}.png"), sample.mask, "fiftyone")
             same(Image.open(made.exports / f"folder/{split}/labels/{key}.png"), sample.mask, "folder")
             same(Image.open(made.exports / f"folder/{split}/confidence/{key}.png"), sample.confidence, "folder")
-            for path in (f"mmseg/img_dir/{word}", f"detectron2/images/{word}", f"fiftyone/{split}/data", f"folder/{split}/images"):
+            for path in (
+                f"mmseg/img_dir/{word}",
+                f"detectron2/images/{word}",
+                f"fiftyone/{split}/data",
+                f"folder/{split}/images",
+            ):
                 same(Image.open(made.exports / path / f"{key}.jpg"), sample.image, path)
         document = json.loads((made.exports / f"coco-panoptic/annotations/panoptic_{word}.json").read_text())
         label_of = {entry["id"]: entry["label_id"] for entry in document["categories"]}
         for annotation in document["annotations"]:
-            rgb = np.asarray(Image.open(made.exports / f"coco-panoptic/annotations/panoptic_{word}" / annotation["file_name"])).astype(np.int64)
+            rgb = np.asarray(
+                Image.open(made.exports / f"coco-panoptic/annotations/panoptic_{word}" / annotation["file_name"])
+            ).astype(np.int64)
             ids = rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
             found = np.full(ids.shape, 255, dtype=np.uint8)
             for segment in annotation["segments_info"]:

@@ -18,7 +18,9 @@ from segtrain.train import Job, carry_out, cross_entropy, named
 
 
 def learn_base(config: BaseConfig) -> Path:
-    """Train on the base classes, or go on where a killed training stopped; returns the model's folder. Raises SegtrainError.
+    """Train on the base classes, or go on where a killed training stopped; returns the model's folder.
+
+    Raises SegtrainError.
 
     Loss: cross-entropy + orthogonality * mean |cos(s_i, s_j)| over pairs of base prototypes.
     """
@@ -27,7 +29,10 @@ def learn_base(config: BaseConfig) -> Path:
     base_space, whole_space = split_classes(space, novel, str(sources[0].path))
     background = base_space.classes[0].id
     novel_to = background if config.novel_pixels == "background" else IGNORE
-    views = [BaseView(source, base_space, novel_to, base_rows(source, base_space, config.novel_images == "keep")) for source in sources]
+    views = [
+        BaseView(source, base_space, novel_to, base_rows(source, base_space, config.novel_images == "keep"))
+        for source in sources
+    ]
     validation = None
     if config.validation:
         held_out = open_source(config.validation, "", space)

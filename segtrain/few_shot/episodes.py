@@ -24,7 +24,9 @@ _ORDER, _AUGMENTATION = 5, 6
 
 
 class Episodes(StepBatches):
-    """Item `step` has the novel images of its pairs first and then their base images, so a batch is 2 * batch_size images."""
+    """Item `step` has the novel images of its pairs first and then their base images, so a batch is 2 * batch_size
+    images.
+    """
 
     _config: NovelConfig
 
@@ -49,7 +51,10 @@ class Episodes(StepBatches):
         self._before = drawn_before(self._mix, len((REAL, SYNTHETIC)))
         # The very first draw is always a real one.
         if synthetic[1] and not self._before[-1, SYNTHETIC]:
-            raise ConfigError(f"synthetic_ratio {config.synthetic_ratio}: the synthetic images give none of {self._mix.size} novel images: raise it")
+            raise ConfigError(
+                f"synthetic_ratio {config.synthetic_ratio}: the synthetic images give none of {self._mix.size} "
+                "novel images: raise it"
+            )
         self._epoch = functools.lru_cache(maxsize=4)(self._base_of_epoch)
         self._order = functools.lru_cache(maxsize=8)(self._novel_order)
 

@@ -1,8 +1,12 @@
-"""POP: features are split into their parts along orthogonal prototypes, and each part is classified on its own (Liu et al., CVPR 2023, section 3).
+"""POP:
 
-A pixel's feature q (D,) is projected on each normalised prototype s_k; what is left over is its background part:
-q = sum_k (q . s_k) s_k + r. A classifier without bias (three 1x1 convolutions, ReLU between them) gives a score to each part. Novel classes get
-prototypes and a copy of the classifier of their own, so what was learnt of the base classes stays as it is.
+features are split into their parts along orthogonal prototypes, and each part is classified on its own (Liu et al.,
+CVPR 2023, section 3).
+
+A pixel's feature q (D,) is projected on each normalised prototype s_k; what is left over is its background part: q =
+sum_k (q . s_k) s_k + r. A classifier without bias (three 1x1 convolutions, ReLU between them) gives a score to each
+part. Novel classes get prototypes and a copy of the classifier of their own, so what was learnt of the base classes
+stays as it is.
 """
 
 from __future__ import annotations
@@ -21,13 +25,17 @@ class PopNetwork(nn.Module):
     """Encoder and decoder of an smp network under POP's classifier. Channels: background, base classes, novel classes."""
 
     def __init__(self, network: Any, num_base: int, num_novel: int = 0) -> None:
-        """`network` is any architecture of smp with a segmentation head. Raises ConfigError if its features are too narrow for the classes."""
+        """`network` is any architecture of smp with a segmentation head.
+
+        Raises ConfigError if its features are too narrow for the classes.
+        """
         super().__init__()
         convolution, upsampling = network.segmentation_head[0], network.segmentation_head[1]
         width = convolution.in_channels
         if num_base + num_novel > width:
             raise ConfigError(
-                f"{num_base + num_novel} classes need as many orthogonal directions, and the features of this decoder have {width} channels: "
+                f"{num_base + num_novel} classes need as many orthogonal directions, and the features of this "
+                f"decoder have {width} channels: "
                 "take an architecture with more (FPN has 128, PSPNet 512)"
             )
         self.encoder, self.decoder, self.upsampling = network.encoder, network.decoder, upsampling
@@ -35,7 +43,11 @@ class PopNetwork(nn.Module):
         self.decoder_learns = False
         self.base_prototypes = nn.Parameter(nn.init.orthogonal_(torch.empty(num_base, width)))
         self.classifier = nn.Sequential(
-            nn.Conv2d(width, width, 1, bias=False), nn.ReLU(), nn.Conv2d(width, width, 1, bias=False), nn.ReLU(), nn.Conv2d(width, 1, 1, bias=False)
+            nn.Conv2d(width, width, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(width, 1, 1, bias=False),
         )
         if num_novel:
             self.novel_prototypes = nn.Parameter(nn.init.orthogonal_(torch.empty(num_novel, width)))
@@ -47,11 +59,18 @@ class PopNetwork(nn.Module):
     def begin_novel(self, base: PopNetwork) -> None:
         """Take over what the base stage has learnt; the novel classifier starts as a copy of the base one."""
         learnt = base.state_dict()
-        learnt |= {name.replace("classifier", "novel_classifier", 1): value for name, value in learnt.items() if name.startswith("classifier.")}
+        learnt |= {
+            name.replace("classifier", "novel_classifier", 1): value
+            for name, value in learnt.items()
+            if name.startswith("classifier.")
+        }
         self.load_state_dict({**self.state_dict(), **learnt})
 
     def let_decoder_learn(self) -> None:
-        """In the novel stage, too. Not POP: its features stay fixed; with some hundred synthetic images there is enough to adapt them."""
+        """In the novel stage, too. Not POP: its features stay fixed;
+
+        with some hundred synthetic images there is enough to adapt them.
+        """
         self.decoder_learns = True
         self.decoder.requires_grad_(True)
 
@@ -84,18 +103,26 @@ class PopNetwork(nn.Module):
             parts = torch.einsum("bdhw,kd->bkhw", features, directions)
             rest = features - torch.einsum("bkhw,kd->bdhw", parts, directions)
             last = self.novel_classifier if self.num_novel else self.classifier
-            logits = [last(rest), _scores_of_parts(self.classifier, directions[: self.num_base], parts[:, : self.num_base])]
+            logits = [
+                last(rest),
+                _scores_of_parts(self.classifier, directions[: self.num_base], parts[:, : self.num_base]),
+            ]
             if self.num_novel:
                 logits.append(_scores_of_parts(last, directions[self.num_base :], parts[:, self.num_base :]))
             return torch.cat(logits, dim=1)
 
     def directions(self) -> torch.Tensor:
         """(base + novel, D): the normalised prototypes."""
-        prototypes = torch.cat([self.base_prototypes, self.novel_prototypes]) if self.num_novel else self.base_prototypes
+        prototypes = (
+            torch.cat([self.base_prototypes, self.novel_prototypes]) if self.num_novel else self.base_prototypes
+        )
         return functional.normalize(prototypes.float(), dim=1)
 
     def mean_cosine(self) -> torch.Tensor:
-        """Mean absolute cosine of each learnt prototype to the other ones, each pair once; 0 if there is only one prototype."""
+        """Mean absolute cosine of each learnt prototype to the other ones, each pair once;
+
+        0 if there is only one prototype.
+        """
         directions = self.directions()
         cosines = directions @ directions.T
         pairs = torch.ones_like(cosines, dtype=torch.bool).triu(1)
@@ -110,7 +137,8 @@ class PopNetwork(nn.Module):
 def _scores_of_parts(classifier: nn.Module, directions: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
     """classifier(p * s) for each direction s (K, D) and each projection p (B, K, h, w) on it; (B, K, h, w).
 
-    Without bias and with ReLU, classifier(p s) = |p| classifier(sign(p) s): two evaluations a class do for all pixels, and give the same numbers.
+    Without bias and with ReLU, classifier(p s) = |p| classifier(sign(p) s): two evaluations a class do for all pixels,
+    and give the same numbers.
     """
     with_sign = torch.cat([directions, -directions])[:, :, None, None]
     positive, negative = classifier(with_sign).view(2, 1, -1, 1, 1)

@@ -27,11 +27,13 @@ from segtrain.train import Job, Named, carry_out, cross_entropy
 
 
 def learn_novel(config: NovelConfig) -> Path:
-    """Learn the novel classes, or go on where a killed training stopped; returns the model's folder. Raises SegtrainError.
+    """Learn the novel classes, or go on where a killed training stopped; returns the model's folder.
 
-    Learnt: the novel prototypes and a copy of the classifier, which scores novel classes and background. All else stays as stage 1 left it.
-    Loss: cross-entropy over both images of each pair + orthogonality * mean |cos| of the novel prototypes to each other and to the base ones.
-    The test images are never looked at: no early stopping.
+    Raises SegtrainError.
+
+    Learnt: the novel prototypes and a copy of the classifier, which scores novel classes and background. All else stays
+    as stage 1 left it. Loss: cross-entropy over both images of each pair + orthogonality * mean |cos| of the novel
+    prototypes to each other and to the base ones. The test images are never looked at: no early stopping.
     """
     base_model, base_space, space, novel_names = read_base(config.base_model)
     novel = [(c.id, c.name) for c in space.classes if c.name in novel_names]
@@ -45,7 +47,9 @@ def learn_novel(config: NovelConfig) -> Path:
     base = {c.id: in_data.of(c.id, taken) for c in base_space.classes if c.id != base_space.background}
     base = {class_id: places for class_id, places in base.items() if places}
     if not base:
-        raise DataError(f"{', '.join(config.data)}: no image shows enough of a base class: lower --min-shot-share or add images")
+        raise DataError(
+            f"{', '.join(config.data)}: no image shows enough of a base class: lower --min-shot-share or add images"
+        )
     views = [BaseView(source, base_space, base_space.classes[0].id) for source in data]
     episodes = Episodes(config, space, shots, (synthetic, made), (views, base))
     names = [
@@ -75,7 +79,10 @@ def learn_novel(config: NovelConfig) -> Path:
 
 
 def read_base(folder: Path) -> tuple[Path, LabelSpace, LabelSpace, tuple[str, ...]]:
-    """Weights file, label spaces of base stage and whole model, names of the novel classes. Raises ModelError if it is no finished base model."""
+    """Weights file, label spaces of base stage and whole model, names of the novel classes.
+
+    Raises ModelError if it is no finished base model.
+    """
     path = folder / "config.json"
     try:
         own = json.loads(path.read_text(encoding="utf-8"))["_segtrain"]
@@ -83,14 +90,17 @@ def read_base(folder: Path) -> tuple[Path, LabelSpace, LabelSpace, tuple[str, ..
         whole = label_space_of(own["whole_label_space"], str(path))
         base = label_space_of(own["label_space"], str(path))
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
-        raise ModelError(f"{folder}: not a finished model of `segtrain few-shot base` ({type(error).__name__}: {error})") from error
+        raise ModelError(
+            f"{folder}: not a finished model of `segtrain few-shot base` ({type(error).__name__}: {error})"
+        ) from error
     if not (folder / "model.safetensors").is_file():
         raise ModelError(f"{folder}: config.json without model.safetensors: copy the model again")
     return folder / "model.safetensors", base, whole, novel
 
 
 def relabelled(targets: torch.Tensor, logits: torch.Tensor, num_base: int) -> torch.Tensor:
-    """Background (channel 0) of base images (B, H, W) becomes what the network says, of background and novel classes only.
+    """Background (channel 0) of base images (B, H, W) becomes what the network says, of background and novel classes
+    only.
 
     POP's pseudo-labels: an image of the base set may show novel classes, which nobody has labelled there.
     """
@@ -119,7 +129,10 @@ def _open(paths: Sequence[str], split: str, space: LabelSpace) -> list[Source]:
 def _shots(
     config: NovelConfig, space: LabelSpace, novel: list[tuple[int, str]], data: list[Source], in_data: Showing
 ) -> tuple[list[Source], list[Place]]:
-    """The sources of the shots and the samples there: drawn from the data, or all of a support folder that show a novel class."""
+    """The sources of the shots and the samples there:
+
+    drawn from the data, or all of a support folder that show a novel class.
+    """
     if config.support is None:
         drawn = novel_shots(in_data, novel, config.shots, config.shots_seed)
         return data, [place for places in drawn.values() for place in places]
@@ -136,12 +149,19 @@ def _of_any(there: Showing, novel: list[tuple[int, str]], what: str) -> list[Pla
     ids = [class_id for class_id, _ in novel]
     found = [there.places[n] for n in np.flatnonzero(there.shows[:, ids].any(axis=1))]
     if not found:
-        raise DataError(f"{what}: none of {len(there.places)} images shows a novel class ({', '.join(name for _, name in novel)})")
+        raise DataError(
+            f"{what}: none of {len(there.places)} images shows a novel class ({', '.join(name for _, name in novel)})"
+        )
     return found
 
 
 def _build(
-    config: NovelConfig, base_model: Path, base_space: LabelSpace, space: LabelSpace, shots: tuple[list[Source], list[Place]], device: torch.device
+    config: NovelConfig,
+    base_model: Path,
+    base_space: LabelSpace,
+    space: LabelSpace,
+    shots: tuple[list[Source], list[Place]],
+    device: torch.device,
 ) -> Segmenter:
     """The network of stage 1 with novel prototypes; a function of the config's seed."""
     base = load_model(base_model.parent, "cpu")
@@ -165,7 +185,8 @@ def _build(
 def start_from_support(segmenter: Segmenter, shots: Sequence[tuple[np.ndarray, np.ndarray, str]]) -> None:
     """Set each novel prototype to the class's mean feature over the shots, less its parts along the base prototypes.
 
-    A cell of the feature map counts by the share of it that the class covers. A class that no cell shows keeps its random vector.
+    A cell of the feature map counts by the share of it that the class covers. A class that no cell shows keeps its
+    random vector.
     """
     network, space = segmenter.network, segmenter.label_space
     assert isinstance(network, PopNetwork)
@@ -177,7 +198,9 @@ def start_from_support(segmenter: Segmenter, shots: Sequence[tuple[np.ndarray, n
         pad = (0, -width % STRIDE_PX, 0, -height % STRIDE_PX)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
         channels = torch.from_numpy(space.to_channels(mask, where).astype(np.int64))
-        covered = (channels == torch.arange(first, len(space.classes))[:, None, None])[None].float().to(segmenter.device)
+        covered = (
+            (channels == torch.arange(first, len(space.classes))[:, None, None])[None].float().to(segmenter.device)
+        )
         features = network.features(segmenter.normalised(functional.pad(pixels, pad, mode="replicate"))).float()
         weights = functional.adaptive_avg_pool2d(functional.pad(covered, pad), (features.shape[2], features.shape[3]))
         sums += torch.einsum("bdhw,bkhw->kd", features, weights)

@@ -1,4 +1,7 @@
-"""Which images are the shots. A choice is a function of a seed, the class and, for base images, the epoch: nothing remembers what was drawn."""
+"""Which images are the shots. A choice is a function of a seed, the class and, for base images, the epoch:
+
+nothing remembers what was drawn.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ class Place:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Showing:
-    """Which samples show a class well enough to stand for it: (samples, 256) bool over the samples of all sources, one source after another."""
+    """Which samples show a class well enough to stand for it:
+
+    (samples, 256) bool over the samples of all sources, one source after another.
+    """
 
     places: tuple[Place, ...]
     shows: np.ndarray
@@ -44,7 +50,9 @@ def showing(sources: Sequence[Source], min_share: float) -> Showing:
     return Showing(tuple(places), np.concatenate(shows))
 
 
-def novel_shots(candidates: Showing, classes: Sequence[tuple[int, str]], shots: int, seed: int) -> dict[int, list[Place]]:
+def novel_shots(
+    candidates: Showing, classes: Sequence[tuple[int, str]], shots: int, seed: int
+) -> dict[int, list[Place]]:
     """`shots` images for each (id, name), no image for two classes. A class's order follows from (seed, id).
 
     Raises DataError naming a class that has too few.

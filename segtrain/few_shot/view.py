@@ -15,7 +15,8 @@ _READERS = 4
 
 
 def split_classes(space: LabelSpace, novel: tuple[str, ...], where: str) -> tuple[LabelSpace, LabelSpace]:
-    """Label spaces of the base stage (background, base) and of the whole model (background, base, novel), in the order of its channels.
+    """Label spaces of the base stage (background, base) and of the whole model (background, base, novel), in the order
+    of its channels.
 
     Raises ConfigError naming `where` if a novel class is unknown, or no base class or no background is left.
     """
@@ -23,12 +24,20 @@ def split_classes(space: LabelSpace, novel: tuple[str, ...], where: str) -> tupl
     background = [c for c in space.classes if c.id == space.background]
     unknown = [name for name in novel if name not in names or name in {c.name for c in background}]
     if unknown:
-        raise ConfigError(f"{where}: novel class {unknown[0]!r} is not in label space {space.name!r}, which has {', '.join(sorted(names))}")
+        raise ConfigError(
+            f"{where}: novel class {unknown[0]!r} is not in label space {space.name!r}, which has "
+            f"{', '.join(sorted(names))}"
+        )
     if not background:
-        raise ConfigError(f"{where}: label space {space.name!r} has no background, which few-shot learning needs: name one in its labels.yaml")
+        raise ConfigError(
+            f"{where}: label space {space.name!r} has no background, which few-shot learning needs: name one in "
+            "its labels.yaml"
+        )
     base = [c for c in space.classes if c.name not in novel and c.id != space.background]
     if not base:
-        raise ConfigError(f"{where}: every class of label space {space.name!r} is novel, none is left for the base stage")
+        raise ConfigError(
+            f"{where}: every class of label space {space.name!r} is novel, none is left for the base stage"
+        )
     by_name = {c.name: c for c in space.classes}
     ours = (*background, *base)
     return (
@@ -43,14 +52,19 @@ def class_pixels(source: Source) -> np.ndarray:
     if not num_samples:
         raise DataError(f"{source.path}: no images")
     with ThreadPoolExecutor(_READERS) as pool:
-        return np.stack(list(pool.map(lambda row: np.bincount(source.read_mask(row)[0].ravel(), minlength=256), range(num_samples))))
+        return np.stack(
+            list(pool.map(lambda row: np.bincount(source.read_mask(row)[0].ravel(), minlength=256), range(num_samples)))
+        )
 
 
 class BaseView:
     """A source with the base classes only. Ids of novel classes become background or 255."""
 
     def __init__(self, source: Source, base_space: LabelSpace, novel_to: int, rows: np.ndarray | None = None) -> None:
-        """`rows` are the samples to keep, in ascending order; None = all. `novel_to` is the id that all other ids of the source become."""
+        """`rows` are the samples to keep, in ascending order; None = all.
+
+        `novel_to` is the id that all other ids of the source become.
+        """
         self._source, self._novel_to = source, novel_to
         self.path, self.split, self.label_space = source.path, source.split, base_space
         self._rows = np.arange(sum(source.group_sizes)) if rows is None else rows
@@ -78,7 +92,10 @@ class BaseView:
 
 
 def base_rows(source: Source, base_space: LabelSpace, keep_novel: bool) -> np.ndarray:
-    """Ascending rows of the images that show a base class and, unless `keep_novel`, no other one. Raises DataError if there is none."""
+    """Ascending rows of the images that show a base class and, unless `keep_novel`, no other one.
+
+    Raises DataError if there is none.
+    """
     pixels = class_pixels(source)
     base = [c.id for c in base_space.classes if c.id != base_space.background]
     novel = [c.id for c in source.label_space.classes if c.id not in base and c.id != base_space.background]
@@ -86,5 +103,8 @@ def base_rows(source: Source, base_space: LabelSpace, keep_novel: bool) -> np.nd
     if not keep_novel:
         shows &= ~pixels[:, novel].any(axis=1)
     if not shows.any():
-        raise DataError(f"{source.path}: none of {len(pixels)} images shows a base class{'' if keep_novel else ' without a novel one'}")
+        raise DataError(
+            f"{source.path}: none of {len(pixels)} images shows a base "
+            f"class{'' if keep_novel else ' without a novel one'}"
+        )
     return np.flatnonzero(shows)

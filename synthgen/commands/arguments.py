@@ -41,14 +41,25 @@ def _stage_names(incomplete: str) -> list[str]:
 
 RecipeName = Annotated[
     str,
-    typer.Argument(metavar="RECIPE", help="A shipped recipe (see `synthgen recipes`), or a path with a / or .yaml", autocompletion=_recipe_names),
+    typer.Argument(
+        metavar="RECIPE",
+        help="A shipped recipe (see `synthgen recipes`), or a path with a / or .yaml",
+        autocompletion=_recipe_names,
+    ),
 ]
-ShownRecipe = Annotated[str, typer.Argument(metavar="RECIPE", help="Print this recipe instead of the list", autocompletion=_recipe_names)]
+ShownRecipe = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Print this recipe instead of the list", autocompletion=_recipe_names)
+]
 CheckedRecipes = Annotated[
-    list[str] | None, typer.Argument(metavar="RECIPE", help="Check these instead of the shipped ones", autocompletion=_recipe_names)
+    list[str] | None,
+    typer.Argument(metavar="RECIPE", help="Check these instead of the shipped ones", autocompletion=_recipe_names),
 ]
-SourceName = Annotated[str, typer.Argument(metavar="SOURCE", help="A public dataset of `synthgen sources`", autocompletion=_source_names)]
-ShownSource = Annotated[str, typer.Argument(metavar="SOURCE", help="Tell this one in full", autocompletion=_source_names)]
+SourceName = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="A public dataset of `synthgen sources`", autocompletion=_source_names)
+]
+ShownSource = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Tell this one in full", autocompletion=_source_names)
+]
 FormatName = Annotated[
     str,
     typer.Option(
@@ -60,9 +71,18 @@ FormatName = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/syn4seg-mini")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated")]
-Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder that holds run folders; may be a URL: s3://bucket/runs")]
-RunName = Annotated[str, typer.Option("--run", metavar="NAME", help="Name of the run folder; default: the recipe's name", show_default=False)]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated")
+]
+Runs = Annotated[
+    Path, typer.Option("--runs", metavar="DIR", help="Folder that holds run folders; may be a URL: s3://bucket/runs")
+]
+RunName = Annotated[
+    str,
+    typer.Option(
+        "--run", metavar="NAME", help="Name of the run folder; default: the recipe's name", show_default=False
+    ),
+]
 Redo = Annotated[
     str,
     typer.Option(
@@ -82,11 +102,15 @@ def examples(*lines: str) -> str:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A SynthgenError is one line on stderr and exit code 2; Ctrl-C says how to go on. Anything else is a bug and keeps its traceback."""
+    """A SynthgenError is one line on stderr and exit code 2; Ctrl-C says how to go on.
+
+    Anything else is a bug and keeps its traceback.
+    """
     try:
         yield
     except SynthgenError as error:
-        typer.echo(f"synthgen: {' '.join(storage.shown(error).splitlines())}", err=True)  # what a library says may have several lines
+        # what a library says may have several lines
+        typer.echo(f"synthgen: {' '.join(storage.shown(error).splitlines())}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         typer.echo("synthgen: stopped; the same command goes on where it stopped", err=True)

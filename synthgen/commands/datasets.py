@@ -17,10 +17,13 @@ PANEL = "Check a dataset and hand it on"  # under which `synthgen --help` shows 
 
 
 @commands.command(
-    rich_help_panel=PANEL, epilog=examples("synthgen verify runs/syn4seg-mini/dataset", "synthgen verify runs/syn4seg-mini/dataset --json")
+    rich_help_panel=PANEL,
+    epilog=examples("synthgen verify runs/syn4seg-mini/dataset", "synthgen verify runs/syn4seg-mini/dataset --json"),
 )
 def verify(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A finished dataset folder, for example runs/syn4seg-mini/dataset")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="A finished dataset folder, for example runs/syn4seg-mini/dataset")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Read everything again and check it: checksums, members, ids, sizes, counts. Exit code 1 if anything is broken."""
@@ -29,7 +32,11 @@ def verify(
 
         problems = check(storage.downloaded(dataset))
         if as_json:
-            told = {"dataset": str(dataset), "whole": not problems, "problems": [dataclasses.asdict(each) for each in problems]}
+            told = {
+                "dataset": str(dataset),
+                "whole": not problems,
+                "problems": [dataclasses.asdict(each) for each in problems],
+            }
             typer.echo(json.dumps(told, indent=1))
         else:
             for problem in problems:

@@ -14,7 +14,9 @@ commands = typer.Typer()
 PANEL = "Labelled images to start from"  # under which `synthgen --help` shows them
 
 
-@commands.command(rich_help_panel=PANEL, epilog=examples("synthgen sources", "synthgen sources cityscapes", "synthgen sources --json"))
+@commands.command(
+    rich_help_panel=PANEL, epilog=examples("synthgen sources", "synthgen sources cityscapes", "synthgen sources --json")
+)
 def sources(name: ShownSource = "", as_json: AsJson = False) -> None:
     """List the public datasets that can serve as labelled images: what to download from where, and under which licence."""
     with one_line_errors():
@@ -26,10 +28,16 @@ def sources(name: ShownSource = "", as_json: AsJson = False) -> None:
         elif not name:
             for each in chosen:
                 typer.echo(f"{each.name:18} {each.title} [{each.licence}]")
-            typer.echo("use one: --set support.source=NAME --set support.folder=DIR --set support.split=SPLIT; `synthgen sources NAME` tells more")
+            typer.echo(
+                "use one: --set support.source=NAME --set support.folder=DIR --set support.split=SPLIT; "
+                "`synthgen sources NAME` tells more"
+            )
         else:
             (source,) = chosen
-            typer.echo(f"{source.title}\nlicence: {source.licence}\nlabel space: {source.space}\nsplits: {', '.join(source.splits)}")
+            typer.echo(
+                f"{source.title}\nlicence: {source.licence}\nlabel space: {source.space}\nsplits: "
+                f"{', '.join(source.splits)}"
+            )
             typer.echo(f"\n{source.download}\nread from the folder:")
             for layout in source.layouts:
                 typer.echo(f"  {layout.images}  with  {layout.labels}")
@@ -37,14 +45,19 @@ def sources(name: ShownSource = "", as_json: AsJson = False) -> None:
 
 @commands.command(
     rich_help_panel=PANEL,
-    epilog=examples("synthgen convert camvid my_camvid camvid_val --split val", "synthgen convert gta5 my_gta5 gta5_train --space cityscapes"),
+    epilog=examples(
+        "synthgen convert camvid my_camvid camvid_val --split val",
+        "synthgen convert gta5 my_gta5 gta5_train --space cityscapes",
+    ),
 )
 def convert(
     source: SourceName,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where it lies")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder: images/ and labels/ (PNG of class ids)")],
     split: Annotated[str, typer.Option(metavar="NAME", help="Which split; default: the first")] = "",
-    space: Annotated[str, typer.Option(metavar="NAME", help="Label space of the masks; default: the dataset's own")] = "",
+    space: Annotated[
+        str, typer.Option(metavar="NAME", help="Label space of the masks; default: the dataset's own")
+    ] = "",
 ) -> None:
     """Write a split of a public dataset as a plain labelled folder: for layouts to render from, or `segtrain eval`."""
     with one_line_errors():
@@ -57,14 +70,17 @@ def convert(
 
 
 @commands.command(
-    rich_help_panel=PANEL, epilog=examples("synthgen draw runs/held-out --count 200", "synthgen draw streets --world streets --size-px 128")
+    rich_help_panel=PANEL,
+    epilog=examples("synthgen draw runs/held-out --count 200", "synthgen draw streets --world streets --size-px 128"),
 )
 def draw(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder: images/ and labels/ (PNG of class ids)")],
     world: Annotated[str, typer.Option(metavar="WORLD", help="objects or streets")] = "objects",
     count: Annotated[int, typer.Option(metavar="N", min=1, help="How many scenes")] = 100,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the first scene; scene i has seed + i")] = 0,
-    size_px: Annotated[int, typer.Option(metavar="PX", min=32, max=1024, help="Height; street scenes are 1.5 times as wide")] = 64,
+    size_px: Annotated[
+        int, typer.Option(metavar="PX", min=32, max=1024, help="Height; street scenes are 1.5 times as wide")
+    ] = 64,
 ) -> None:
     """Draw scenes with exact masks as a plain labelled folder, as if they were your own data."""
     with one_line_errors():

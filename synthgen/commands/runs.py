@@ -19,7 +19,9 @@ PANEL = "Look at a run"  # under which `synthgen --help` shows them
 @commands.command(
     rich_help_panel=PANEL,
     epilog=examples(
-        "synthgen status runs/syn4seg-mini", "synthgen status runs/syn4seg-mini --watch", "synthgen status runs/syn4seg-mini --json | jq ."
+        "synthgen status runs/syn4seg-mini",
+        "synthgen status runs/syn4seg-mini --watch",
+        "synthgen status runs/syn4seg-mini --json | jq .",
     ),
 )
 def status(
@@ -51,7 +53,10 @@ def status(
 )
 def retry(
     run: RunFolder,
-    failed: Annotated[bool, typer.Option("--failed", help="Do them again, and what follows from them; without it they are only listed")] = False,
+    failed: Annotated[
+        bool,
+        typer.Option("--failed", help="Do them again, and what follows from them; without it they are only listed"),
+    ] = False,
     sets: Sets = None,
 ) -> None:
     """List the samples that raised an error each time, or do these and no others again."""
@@ -78,14 +83,27 @@ def retry(
 
 
 @commands.command(
-    rich_help_panel=PANEL, epilog=examples("synthgen report runs/syn4seg-mini", "synthgen report runs/syn4seg-mini --out page.html --samples 200")
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "synthgen report runs/syn4seg-mini", "synthgen report runs/syn4seg-mini --out page.html --samples 200"
+    ),
 )
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, finished or not, for example runs/syn4seg-mini")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The page; default: RUN.report.html beside the run folder")] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="How many images at most; the page stays under 20 MB anyway")] = 480,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, finished or not, for example runs/syn4seg-mini")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The page; default: RUN.report.html beside the run folder"),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="How many images at most; the page stays under 20 MB anyway")
+    ] = 480,
 ) -> None:
-    """Write one HTML page about a run: gallery, classes, prompt map, refusals, scores, times, lineage. It needs no network."""
+    """Write one HTML page about a run: gallery, classes, prompt map, refusals, scores, times, lineage.
+
+    It needs no network.
+    """
     with one_line_errors():
         from synthgen.report.page import write_report
 
@@ -93,4 +111,7 @@ def report(
             run = storage.opened(run)
             out = out or Path(f"{run.name}.report.html")
         written = write_report(run, out, samples)
-        typer.echo(f"{written.path}: {written.num_shown} of {written.num_images} images, {written.num_bytes / 1e6:.1f} MB; open it in a browser")
+        typer.echo(
+            f"{written.path}: {written.num_shown} of {written.num_images} images, {written.num_bytes / 1e6:.1f} "
+            "MB; open it in a browser"
+        )

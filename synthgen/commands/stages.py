@@ -33,7 +33,10 @@ def run_all(
     runs: Runs = RUNS,
     run: RunName = "",
     redo: Redo = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell units, time, disk, memory and what is missing (then exit code 1)")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only tell units, time, disk, memory and what is missing (then exit code 1)"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, with --dry-run")] = False,
 ) -> None:
     """Run every stage; run it again to go on where it stopped."""
@@ -51,14 +54,19 @@ def run_all(
             summary(folder)
 
 
-@commands.command(rich_help_panel=PANEL, epilog=examples("synthgen prompts syn4seg-mini", "synthgen prompts ./cranes.yaml --calibrate"))
+@commands.command(
+    rich_help_panel=PANEL,
+    epilog=examples("synthgen prompts syn4seg-mini", "synthgen prompts ./cranes.yaml --calibrate"),
+)
 def prompts(
     recipe: RecipeName,
     sets: Sets = None,
     runs: Runs = RUNS,
     run: RunName = "",
     redo: Redo = "",
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Only print the pass rate over lambda_div, make nothing")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Only print the pass rate over lambda_div, make nothing")
+    ] = False,
 ) -> None:
     """Build the prompt bank: propose, embed, drop near-duplicates (Syn4Seg: HDIG)."""
     if not calibrate:
@@ -73,7 +81,9 @@ def prompts(
 
 @commands.command(
     rich_help_panel=PANEL,
-    epilog=examples("synthgen render syn4seg-mini", "synthgen render ./cranes.yaml --set render.renderer.steps=40 --redo render"),
+    epilog=examples(
+        "synthgen render syn4seg-mini", "synthgen render ./cranes.yaml --set render.renderer.steps=40 --redo render"
+    ),
 )
 def render(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunName = "", redo: Redo = "") -> None:
     """Render the accepted prompts (or take over photographs)."""
@@ -82,7 +92,9 @@ def render(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunNam
 
 @commands.command(
     rich_help_panel=PANEL,
-    epilog=examples("synthgen refine syn4seg-mini", "synthgen refine syn4seg-mini --set refine.apf.lambda_apf=0.5 --redo refine"),
+    epilog=examples(
+        "synthgen refine syn4seg-mini", "synthgen refine syn4seg-mini --set refine.apf.lambda_apf=0.5 --redo refine"
+    ),
 )
 def refine(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunName = "", redo: Redo = "") -> None:
     """Label the images: coarse masks, then APF, APR and SABR (Syn4Seg: APE, SABR)."""
@@ -92,7 +104,9 @@ def refine(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunNam
 @commands.command(
     "filter",
     rich_help_panel=PANEL,
-    epilog=examples("synthgen filter syn4seg-mini", "synthgen filter syn4seg-mini --set filter.rules.max_class_rank=0 --redo filter"),
+    epilog=examples(
+        "synthgen filter syn4seg-mini", "synthgen filter syn4seg-mini --set filter.rules.max_class_rank=0 --redo filter"
+    ),
 )
 def filter_(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunName = "", redo: Redo = "") -> None:
     """Score every labelled image once, then keep what passes the rules."""
@@ -100,7 +114,10 @@ def filter_(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunNa
 
 
 @commands.command(
-    rich_help_panel=PANEL, epilog=examples("synthgen pack syn4seg-mini", "synthgen pack syn4seg-mini --set pack.samples_per_shard=500 --redo pack")
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "synthgen pack syn4seg-mini", "synthgen pack syn4seg-mini --set pack.samples_per_shard=500 --redo pack"
+    ),
 )
 def pack(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunName = "", redo: Redo = "") -> None:
     """Write the shards, the contact sheet, the data card and the index."""
@@ -122,7 +139,9 @@ def _dry_run(recipe: str, sets: list[str] | None, runs: Path, run: str, as_json:
             raise typer.Exit(1)
 
 
-def _verb(verb: str, recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo: str, tell_coverage: bool = False) -> None:
+def _verb(
+    verb: str, recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo: str, tell_coverage: bool = False
+) -> None:
     from synthgen import pipeline
 
     with one_line_errors():
@@ -134,7 +153,9 @@ def _verb(verb: str, recipe_name: str, sets: list[str] | None, runs: Path, run: 
             typer.echo(coverage_report(folder))
 
 
-def _start(recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo: str, names: tuple[str, ...]) -> tuple[Any, Path]:
+def _start(
+    recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo: str, names: tuple[str, ...]
+) -> tuple[Any, Path]:
     """The recipe and its run folder, checked against what the folder already holds."""
     from synthgen import pipeline, storage
     from synthgen.errors import RecipeError, did_you_mean

@@ -25,12 +25,20 @@ PANEL = "Start"  # under which `synthgen --help` shows them
 def init(
     recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The recipe to write; nothing is overwritten")],
     classes: Annotated[str, typer.Option(metavar="NAMES", help="Classes, with commas between: 'bicycle, bus'")] = "",
-    support: Annotated[str, typer.Option(metavar="DIR", help="Folder with images/ and labels/; empty = drawings (model mini only)")] = "",
-    model: Annotated[str, typer.Option(metavar="MODEL", help="mini, sd35-large, sd35-medium, a Hub id or a local folder")] = "sd35-large",
+    support: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder with images/ and labels/; empty = drawings (model mini only)")
+    ] = "",
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="mini, sd35-large, sd35-medium, a Hub id or a local folder")
+    ] = "sd35-large",
     count: Annotated[int, typer.Option(metavar="N", min=1, help="Images to render, all classes together")] = 500,
     shots: Annotated[int, typer.Option(metavar="N", min=1, help="Labelled images per class")] = 5,
     space: Annotated[
-        str, typer.Option(metavar="NAME", help="Label space of your masks: a shipped one or a YAML file; empty = written beside the recipe")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Label space of your masks: a shipped one or a YAML file; empty = written beside the recipe",
+        ),
     ] = "",
 ) -> None:
     """Write a recipe to start from, with a comment at every setting."""
@@ -45,17 +53,24 @@ def init(
 
 
 @commands.command(
-    rich_help_panel=PANEL, epilog=examples("synthgen doctor", "synthgen doctor ./cranes.yaml", "synthgen doctor --json | jq .machine.gpus")
+    rich_help_panel=PANEL,
+    epilog=examples("synthgen doctor", "synthgen doctor ./cranes.yaml", "synthgen doctor --json | jq .machine.gpus"),
 )
 def doctor(recipes: CheckedRecipes = None, as_json: AsJson = False) -> None:
-    """Say what is installed, which weights and GPUs are there, and which recipes would run. Exit code 1 if a named recipe would not."""
+    """Say what is installed, which weights and GPUs are there, and which recipes would run.
+
+    Exit code 1 if a named recipe would not.
+    """
     with one_line_errors():
         from synthgen.doctor import check_recipes, lines, machine
 
         here = machine()
         checks = check_recipes(here, tuple(recipes or ()))
         if as_json:
-            told = {"machine": dataclasses.asdict(here), "recipes": [{**dataclasses.asdict(each), "would_run": each.would_run} for each in checks]}
+            told = {
+                "machine": dataclasses.asdict(here),
+                "recipes": [{**dataclasses.asdict(each), "would_run": each.would_run} for each in checks],
+            }
             typer.echo(json.dumps(told, indent=1))
         else:
             typer.echo("\n".join(lines(here, checks)))
@@ -78,13 +93,18 @@ def recipes(show: ShownRecipe = "", as_json: AsJson = False) -> None:
             typer.echo(f"{name:24} {read_recipe(name).title}")
 
 
-@commands.command(rich_help_panel=PANEL, epilog=examples("synthgen backends", "synthgen backends --json | jq '.renderer.sd3.properties'"))
+@commands.command(
+    rich_help_panel=PANEL,
+    epilog=examples("synthgen backends", "synthgen backends --json | jq '.renderer.sd3.properties'"),
+)
 def backends(as_json: AsJson = False) -> None:
     """List the backends of every role; --json tells the options of each as well."""
     from synthgen.backends import ROLES, available, find
 
     if as_json:
-        found = {role: {name: find(role, name).Options.model_json_schema() for name in available(role)} for role in ROLES}
+        found = {
+            role: {name: find(role, name).Options.model_json_schema() for name in available(role)} for role in ROLES
+        }
         return typer.echo(json.dumps(found, indent=1))
     for role in ROLES:
         typer.echo(f"{role:18} {', '.join(available(role))}")

@@ -109,7 +109,9 @@ def read_index(folder: Path) -> Index:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise DatasetError(f"{path}: no such file; a dataset without it is not finished, run `synthgen pack` again") from error
+        raise DatasetError(
+            f"{path}: no such file; a dataset without it is not finished, run `synthgen pack` again"
+        ) from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:

@@ -47,7 +47,9 @@ def metadata_bytes(values: Mapping[str, Any]) -> bytes:
         try:
             parts.append(f"{json.dumps(name)}: {_TEXT_OF[kind](values[name])}")
         except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{where}: field {name!r} cannot be written as JSON: {error} (got {values[name]!r})") from error
+            raise InputError(
+                f"{where}: field {name!r} cannot be written as JSON: {error} (got {values[name]!r})"
+            ) from error
     return ("{" + ", ".join(parts) + "}").encode()
 
 
@@ -100,7 +102,8 @@ def _list_text(value: Any) -> str:
         raise TypeError("needs a list of texts")
     if "" in value:
         raise TypeError("needs texts that are not empty")
-    # `[]` in the first samples would make it a column of nulls for Hugging Face `datasets`, and a text in a later one an error
+    # `[]` in the first samples would make it a column of nulls for Hugging Face `datasets`, and a text in a later one
+    # an error
     return "[" + ", ".join(_str_text(item) for item in value or ("",)) + "]"
 
 

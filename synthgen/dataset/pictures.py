@@ -85,7 +85,10 @@ def decode_png(data: bytes, where: str) -> np.ndarray:
 
 
 def _whole_png(data: bytes, where: str) -> None:
-    """Raise DatasetError unless every chunk is whole with its check sum and IEND is the last byte; Pillow lets much of that pass."""
+    """Raise DatasetError unless every chunk is whole with its check sum and IEND is the last byte;
+
+    Pillow lets much of that pass.
+    """
     at, name = 8, b""
     while name != b"IEND":
         length = int.from_bytes(data[at : at + 4], "big")

@@ -88,6 +88,9 @@ def _sample(key: str, members: list[Any], path: Path) -> StoredSample:
     mask = decode_png(png.data, f"{path}: {png.name}")
     confidence = decode_png(conf.data, f"{path}: {conf.name}")
     if not image.shape[:2] == mask.shape == confidence.shape:
-        raise DatasetError(f"{path}: sample {key!r}: image {image.shape[:2]}, mask {mask.shape} and confidence {confidence.shape} differ in size")
+        raise DatasetError(
+            f"{path}: sample {key!r}: image {image.shape[:2]}, mask {mask.shape} and confidence "
+            f"{confidence.shape} differ in size"
+        )
     encoded = (jpg.data, png.data, conf.data, meta.data)
     return StoredSample(key, image, mask, confidence, read_metadata(meta.data, f"{path}: {meta.name}"), encoded)

@@ -20,7 +20,9 @@ from synthgen.errors import DatasetError, in_one_line
 
 CROISSANT_FILE = "croissant.json"
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), tuple[str, ...]: pa.list_(pa.string())}
-_PIXELS = pa.list_(pa.struct([pa.field("id", pa.int64(), nullable=False), pa.field("pixels", pa.int64(), nullable=False)]))
+_PIXELS = pa.list_(
+    pa.struct([pa.field("id", pa.int64(), nullable=False), pa.field("pixels", pa.int64(), nullable=False)])
+)
 TABLE_SCHEMA = pa.schema(
     [
         *(pa.field(name, _ARROW[kind], nullable=False) for name, kind in FIELDS.items()),
@@ -41,7 +43,9 @@ def wids_file(split: str) -> str:
     return f"wids-{split}.json"
 
 
-def table_rows(shard: str, metadata: Sequence[Mapping[str, Any]], entries: Sequence[SampleEntry]) -> list[dict[str, Any]]:
+def table_rows(
+    shard: str, metadata: Sequence[Mapping[str, Any]], entries: Sequence[SampleEntry]
+) -> list[dict[str, Any]]:
     """The rows of one shard's table: what each sample's JSON says, and where the sample lies."""
     return [
         {
@@ -57,20 +61,24 @@ def table_rows(shard: str, metadata: Sequence[Mapping[str, Any]], entries: Seque
 def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Parquet of the rows. The same rows give the same bytes with the same pyarrow."""
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=TABLE_SCHEMA), buffer, compression="zstd", write_page_checksum=True)
+    pq.write_table(
+        pa.Table.from_pylist(list(rows), schema=TABLE_SCHEMA), buffer, compression="zstd", write_page_checksum=True
+    )
     return buffer.getvalue()
 
 
 def read_table(path: Path, num_rows: int) -> list[dict[str, Any]]:
-    """The rows of a shard's table. Raises DatasetError for a damaged file, one with other columns or another number of rows, and one that claims
-    more bytes than that many JSON members may have: nothing is unpacked before."""
+    """The rows of a shard's table. Raises DatasetError for a damaged file, one with other columns or another number of
+    rows, and one that claims more bytes than that many JSON members may have: nothing is unpacked before."""
     try:
         facts = pq.read_metadata(path)
         if not facts.schema.to_arrow_schema().equals(TABLE_SCHEMA):
             raise DatasetError("its columns are not those of a shard's table")
         if facts.num_rows != num_rows:
             raise DatasetError(f"has {facts.num_rows} rows, the shard {num_rows} samples")
-        if sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups)) > MAX_JSON_BYTES * (num_rows + 1):
+        if sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups)) > MAX_JSON_BYTES * (
+            num_rows + 1
+        ):
             raise DatasetError("claims to unpack to more than its samples can hold")
         rows: list[dict[str, Any]] = pq.read_table(path, page_checksum_verification=True).to_pylist()
         return rows
@@ -88,5 +96,10 @@ def wids_bytes(index: Index, split: str) -> bytes:
         for shard in index.shards
         if shard.split == split
     ]
-    document = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": f"{index.name}-{split}", "shardlist": shards}
+    document = {
+        "__kind__": "wids-shard-index-v1",
+        "wids_version": 1,
+        "name": f"{index.name}-{split}",
+        "shardlist": shards,
+    }
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()

@@ -76,7 +76,9 @@ def read_members(file: ByteReader, where: str) -> Iterator[Member]:
         yield Member(name, data, header == member_header(name, size) and not any(filler))
     rest = file.read(RECORD + 1)
     if len(rest) < BLOCK or len(rest) > RECORD or any(rest) or (offset + BLOCK + len(rest)) % RECORD:
-        raise DatasetError(f"{where}: the tar does not end with two zero blocks and zeros up to a multiple of {RECORD} bytes")
+        raise DatasetError(
+            f"{where}: the tar does not end with two zero blocks and zeros up to a multiple of {RECORD} bytes"
+        )
 
 
 def _parse_header(header: bytes, where: str) -> tuple[str, int]:

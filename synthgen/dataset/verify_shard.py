@@ -36,7 +36,10 @@ def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEn
             try:
                 for key, members in _grouped(read_members(hashed, "tar")):
                     found.append(key)
-                    yield from ((key, what) for what in _broken_in_sample(key, members, by_key.get(key), shard.split, index, metadata))
+                    yield from (
+                        (key, what)
+                        for what in _broken_in_sample(key, members, by_key.get(key), shard.split, index, metadata)
+                    )
             except DatasetError as error:
                 yield "", str(error)
             hashed.drain()
@@ -142,7 +145,9 @@ def _try(problems: list[str], read: Callable[[bytes, str], Decoded], member: Mem
         return None
 
 
-def _broken_values(values: dict[str, Any], key: str, row: SampleEntry | None, split: str, index: Index) -> Iterator[str]:
+def _broken_values(
+    values: dict[str, Any], key: str, row: SampleEntry | None, split: str, index: Index
+) -> Iterator[str]:
     names = {entry.id: entry.name for entry in index.classes}
     if values["key"] != key:
         yield f"JSON says key {values['key']!r}"

@@ -31,7 +31,9 @@ def broken_in_lists(folder: Path, index: Index) -> Iterator[tuple[str, str]]:
         yield from ((path.name, what) for what in _broken_in_croissant(path, folder, index))
 
 
-def broken_in_table(folder: Path, shard: str, metadata: Sequence[Mapping[str, Any]], rows: Sequence[SampleEntry]) -> Iterator[tuple[str, str]]:
+def broken_in_table(
+    folder: Path, shard: str, metadata: Sequence[Mapping[str, Any]], rows: Sequence[SampleEntry]
+) -> Iterator[tuple[str, str]]:
     """(key, what) for the table of one shard, against the JSON of its samples as they were read."""
     path = folder / table_file(shard)
     if not path.exists() or len(metadata) != len(rows):  # samples that could not be read are told already
@@ -64,4 +66,7 @@ def _broken_in_croissant(path: Path, folder: Path, index: Index) -> Iterator[str
         return
     for name in sorted(wanted.keys() | found.keys(), key=str):
         if wanted.get(name) != found.get(name):
-            yield f"sha256 of {name} is {found.get(name, 'not given')}, must be {wanted.get(name, 'left out: it is no file of this dataset')}"
+            yield (
+                f"sha256 of {name} is {found.get(name, 'not given')}, must be "
+                f"{wanted.get(name, 'left out: it is no file of this dataset')}"
+            )

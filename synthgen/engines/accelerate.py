@@ -1,7 +1,7 @@
 """Engine `accelerate`: `accelerate launch -m synthgen run RECIPE` on one or more machines that share the run folder.
 
-Rank r of n does the units r, r + n, ... of every stage; a stage that must see all rows is one unit, so rank 0 does it. Before the next stage
-every rank waits for all of them: a stage reads only what is finished.
+Rank r of n does the units r, r + n, ... of every stage; a stage that must see all rows is one unit, so rank 0 does it.
+Before the next stage every rank waits for all of them: a stage reads only what is finished.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def run_units(work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit]) ->
 
 
 def wait_for_all(ready: Callable[[], bool] = lambda: True) -> None:
-    """A barrier over the ranks, entered when `ready`: a stage may take hours, a barrier of torch gives up after minutes."""
+    """A barrier over the ranks, entered when `ready`:
+
+    a stage may take hours, a barrier of torch gives up after minutes.
+    """
     while not ready():
         time.sleep(POLL_S)
     _state().wait_for_everyone()

@@ -1,7 +1,10 @@
-"""What happened in a run, for people and for `synthgen status`: one JSON object a line in `events/<host>.<pid>.jsonl` of the run folder.
+"""What happened in a run, for people and for `synthgen status`:
 
-Every process has a file of its own, so nobody waits for anybody and lines are never torn. Nothing in a run depends on the log: a line that cannot be
-written is left out, one that cannot be read is skipped, and the folder may be deleted at any time.
+one JSON object a line in `events/<host>.<pid>.jsonl` of the run folder.
+
+Every process has a file of its own, so nobody waits for anybody and lines are never torn. Nothing in a run depends on
+the log: a line that cannot be written is left out, one that cannot be read is skipped, and the folder may be deleted at
+any time.
 """
 
 from __future__ import annotations

@@ -18,12 +18,15 @@ from synthgen.errors import RunError
 from synthgen.runner import Unit
 
 
-def run_units(work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], workers: int, retries: int = 2) -> Iterator[tuple[Unit, int, int]]:
+def run_units(
+    work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], workers: int, retries: int = 2
+) -> Iterator[tuple[Unit, int, int]]:
     """Do every unit with `work(unit) -> (made, refused)`; yields (unit, made, refused) as they finish.
 
-    With more than one worker `work` must be picklable; a worker loads its models at its first unit. The first error stops the handing-out and
-    is raised; units that are finished stay finished. If a worker is killed from outside, the units that are not finished go to new workers;
-    raises RunError after `retries` such deaths without a finished unit between them.
+    With more than one worker `work` must be picklable; a worker loads its models at its first unit. The first error
+    stops the handing-out and is raised; units that are finished stay finished. If a worker is killed from outside, the
+    units that are not finished go to new workers; raises RunError after `retries` such deaths without a finished unit
+    between them.
     """
     if workers <= 1 or len(units) <= 1:
         for unit in units:
@@ -40,12 +43,15 @@ def run_units(work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], wo
             deaths += 1
             if deaths > retries:
                 raise RunError(
-                    "a worker process was killed, most likely for want of memory; lower execution.workers or execution.batch_size, "
+                    "a worker process was killed, most likely for want of memory; lower execution.workers or "
+                    "execution.batch_size, "
                     "then run the same command again"
                 ) from error
 
 
-def _in_pool(work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], workers: int) -> Iterator[tuple[Unit, int, int]]:
+def _in_pool(
+    work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], workers: int
+) -> Iterator[tuple[Unit, int, int]]:
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     pool = ProcessPoolExecutor(min(workers, len(units)), mp_context=context, initializer=_end_with_parent)
     try:
@@ -58,7 +64,8 @@ def _in_pool(work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], wor
 
 def _end_with_parent() -> None:
     """A worker whose parent was killed would wait for its next unit for ever, models in memory."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches workers too: go at once, the parent has the word for it
+    # Ctrl-C reaches workers too: go at once, the parent has the word for it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -1,8 +1,11 @@
-"""Engine `ray`: units as calls of Ray actors, on this machine or on a cluster that shares the run folder. Needs the package `ray`.
+"""Engine `ray`: units as calls of Ray actors, on this machine or on a cluster that shares the run folder.
 
-An actor is a worker with its GPU and its models, kept for a whole stage: a plain Ray task that uses a GPU gets a new process each time (Ray lets
-no GPU process be used again), and would load its models for every unit. A free worker takes the next unit, so slow units hold up nobody. Workers
-are added while the cluster grows; the unit of a worker that is lost goes to another one.
+Needs the package `ray`.
+
+An actor is a worker with its GPU and its models, kept for a whole stage: a plain Ray task that uses a GPU gets a new
+process each time (Ray lets no GPU process be used again), and would load its models for every unit. A free worker takes
+the next unit, so slow units hold up nobody. Workers are added while the cluster grows; the unit of a worker that is
+lost goes to another one.
 """
 
 from __future__ import annotations
@@ -44,12 +47,16 @@ class Worker:
 
 
 def run_units(
-    work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], options: Options, device: str = "auto", retries: int = 2
+    work: Callable[[Unit], tuple[int, int]],
+    units: Sequence[Unit],
+    options: Options,
+    device: str = "auto",
+    retries: int = 2,
 ) -> Iterator[tuple[Unit, int, int]]:
     """Do every unit with the picklable `work(unit) -> (made, refused)`; yields (unit, made, refused) as they finish.
 
-    The first error that `work` raises is raised here, as it is. Raises RecipeError without Ray, and RunError if a unit's worker is lost more than
-    `retries` times.
+    The first error that `work` raises is raised here, as it is. Raises RecipeError without Ray, and RunError if a
+    unit's worker is lost more than `retries` times.
     """
     if not units:
         return
@@ -80,7 +87,8 @@ def run_units(
                     losses[unit.name] += 1
                     if losses[unit.name] > retries:
                         raise RunError(
-                            f"unit {unit.name}: its Ray worker was lost {losses[unit.name]} times, most likely for want of memory; lower "
+                            f"unit {unit.name}: its Ray worker was lost {losses[unit.name]} times, most likely "
+                            "for want of memory; lower "
                             "execution.batch_size or execution.ray.workers, then run the same command again"
                         ) from error
                     waiting.append(unit)
@@ -99,14 +107,20 @@ def _started(options: Options) -> Any:
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
-        raise RecipeError("execution.engine ray: the package 'ray' is not installed; pip install 'synthgen-seg[ray]'") from error
+        raise RecipeError(
+            "execution.engine ray: the package 'ray' is not installed; pip install 'synthgen-seg[ray]'"
+        ) from error
     if not ray.is_initialized():
-        local: dict[str, Any] = {} if options.address else {"include_dashboard": False, "num_cpus": options.workers or None}
+        local: dict[str, Any] = (
+            {} if options.address else {"include_dashboard": False, "num_cpus": options.workers or None}
+        )
         try:
             ray.init(address=options.address or "local", log_to_driver=False, logging_level="ERROR", **local)
         except (ConnectionError, ValueError, RuntimeError) as error:
             why = in_one_line(error, 160)
-            raise RunError(f"execution.ray.address {options.address!r}: no Ray there ({why}); start one with `ray start --head`") from error
+            raise RunError(
+                f"execution.ray.address {options.address!r}: no Ray there ({why}); start one with `ray start --head`"
+            ) from error
     return ray
 
 
@@ -117,6 +131,9 @@ def _gpus(ray: Any, options: Options, device: str) -> float:
 
 
 def _room(ray: Any, need: dict[str, float]) -> int:
-    """Workers that the cluster has room for now, at least one: a single pending worker is what an autoscaler needs to see."""
+    """Workers that the cluster has room for now, at least one:
+
+    a single pending worker is what an autoscaler needs to see.
+    """
     there = ray.cluster_resources()
     return max(1, min(int(there.get(kind, 0) // amount) for kind, amount in need.items() if amount))

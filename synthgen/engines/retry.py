@@ -1,8 +1,10 @@
-"""What is done about a unit that raises an error: too little GPU memory halves the batch, another error finds the sample that causes it.
+"""What is done about a unit that raises an error:
 
-The rows of a failed unit are taken one by one, each a bounded number of times; one that fails every time is a Rejected `failed` that names the
-error, and the others are made as ever: a result depends on its own row only. If every row fails, the fault is not the samples': the error is
-raised as it is. So a broken installation rejects nothing.
+too little GPU memory halves the batch, another error finds the sample that causes it.
+
+The rows of a failed unit are taken one by one, each a bounded number of times; one that fails every time is a Rejected
+`failed` that names the error, and the others are made as ever: a result depends on its own row only. If every row
+fails, the fault is not the samples': the error is raised as it is. So a broken installation rejects nothing.
 """
 
 from __future__ import annotations
@@ -22,18 +24,33 @@ from synthgen.records import Rejected
 from synthgen.runner import FAILED, Stage, StageRun, Unit
 
 # what a model or a library may raise over one sample; what a user can mend (SynthgenError) is told at once
-FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
-PASSING = (errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOTCONN)  # of network file systems
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+# of network file systems
+PASSING = (errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOTCONN)
 PAUSE_S = 1.0
 MOST_DETAIL = 300  # characters of an error that a rejected row keeps
 
 Tell = Callable[..., None]
 
 
-def attempt(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any], *, retries: int, by_row: bool, tell: Tell) -> tuple[int, int]:
-    """Do and commit a unit in spite of passing faults and of samples that cannot be done. Returns how many rows were made and refused.
+def attempt(
+    stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any], *, retries: int, by_row: bool, tell: Tell
+) -> tuple[int, int]:
+    """Do and commit a unit in spite of passing faults and of samples that cannot be done.
 
-    `by_row` says that the stage's rows are independent. `tell(event, **facts)` hears of every retry. Raises what keeps failing.
+    Returns how many rows were made and refused.
+
+    `by_row` says that the stage's rows are independent. `tell(event, **facts)` hears of every retry. Raises what keeps
+    failing.
     """
     for number in range(retries + 1):
         try:
@@ -68,8 +85,8 @@ class OneByOne:
     def process(self, rows: Sequence[Any], folder: Path, unit: str) -> Iterator[Any]:
         """What the rows give, in their order.
 
-        Raises the last error if no row could be done, unless that is no surprise: one row alone, or rows that have failed before, of a stage
-        which has made others.
+        Raises the last error if no row could be done, unless that is no surprise: one row alone, or rows that have
+        failed before, of a stage which has made others.
         """
         failures: dict[Any, str] = {}
         last: Exception | None = None
@@ -136,7 +153,8 @@ def _explain(stage: StageRun, unit: Unit, error: Exception) -> None:
     """Raise a clear line instead where a user can do something."""
     if is_out_of_memory(error):
         raise ModelError(
-            f"{stage.name} unit {unit.name}: out of GPU memory with one image at a time; make smaller images, set execution.offload=model or a "
+            f"{stage.name} unit {unit.name}: out of GPU memory with one image at a time; make smaller images, "
+            "set execution.offload=model or a "
             "smaller dtype, or use a larger GPU"
         ) from error
 
@@ -145,7 +163,8 @@ def _refuse_lost_gpu(stage: StageRun, unit: Unit, error: Exception) -> None:
     """After an error of the device itself every later call of this process fails, so no sample may be blamed for it."""
     if "CUDA error" in str(error) or type(error).__name__ == "AcceleratorError":
         raise RunError(
-            f"{stage.name} unit {unit.name}: the GPU has failed ({_short(error)[:120]}); run the same command again, a new process can use it again"
+            f"{stage.name} unit {unit.name}: the GPU has failed ({_short(error)[:120]}); run the same command "
+            "again, a new process can use it again"
         ) from error
 
 

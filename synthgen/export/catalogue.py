@@ -1,7 +1,8 @@
 """What a format is, and how it is found: a format is a file.
 
-`--to coco-panoptic` is `synthgen/export/formats/coco_panoptic.py`; a name with a dot is somebody else's module. A format file has three public
-names: `LOSS` (what of the masks does not survive, "" for nothing), `USE` (how the result is opened) and `build(dataset)`.
+`--to coco-panoptic` is `synthgen/export/formats/coco_panoptic.py`; a name with a dot is somebody else's module. A
+format file has three public names: `LOSS` (what of the masks does not survive, "" for nothing), `USE` (how the result
+is opened) and `build(dataset)`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from synthgen.export import formats
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exported:
-    """What one sample gives: whole files by path below the export folder, and rows (JSON values) for the tables that are written at the end."""
+    """What one sample gives:
+
+    whole files by path below the export folder, and rows (JSON values) for the tables that are written at the end.
+    """
 
     files: Mapping[str, bytes]
     rows: tuple[tuple[str, Any], ...] = ()  # (table, value)
@@ -33,11 +37,17 @@ class Format(Protocol):
     """One layout, for one dataset."""
 
     def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
-        """Files and rows of the sample at place `number` (from 0) of the dataset. They depend on the arguments alone, so a kill costs nothing."""
+        """Files and rows of the sample at place `number` (from 0) of the dataset.
+
+        They depend on the arguments alone, so a kill costs nothing.
+        """
         ...
 
     def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:
-        """(path, pieces of text) of every file that is about more than one sample; streamed, so tables of any length fit."""
+        """(path, pieces of text) of every file that is about more than one sample;
+
+        streamed, so tables of any length fit.
+        """
         ...
 
 
@@ -57,5 +67,7 @@ def find(name: str) -> ModuleType:
         raise InputError(f"export format {name!r}: {error}; {ways}") from error
     for public in ("LOSS", "USE", "build"):
         if not hasattr(module, public):
-            raise InputError(f"export format {name!r}: {module.__name__} has no {public!r}; see synthgen/export/catalogue.py")
+            raise InputError(
+                f"export format {name!r}: {module.__name__} has no {public!r}; see synthgen/export/catalogue.py"
+            )
     return module

@@ -45,8 +45,12 @@ class ExportFolder:
             if claimed.is_file():
                 self._check(claimed)
                 return False
-            if self.folder.exists() and (not self.folder.is_dir() or any(path.name != UNFINISHED for path in self.folder.iterdir())):
-                raise StorageError(f"{self.folder}: exists and is no export of this dataset; nothing was written, choose a new folder")
+            if self.folder.exists() and (
+                not self.folder.is_dir() or any(path.name != UNFINISHED for path in self.folder.iterdir())
+            ):
+                raise StorageError(
+                    f"{self.folder}: exists and is no export of this dataset; nothing was written, choose a new folder"
+                )
             self._unfinished.mkdir(parents=True, exist_ok=True)
             self._write(claimed, [json.dumps(self._claim).encode()])
         return False
@@ -68,7 +72,9 @@ class ExportFolder:
     def put_rows(self, shard: str, rows: Iterable[tuple[str, Any]]) -> None:
         """Write the rows of one shard; it counts as done from then on."""
         with _told(self._rows(shard)):
-            lines = (f"{table}\t{json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n" for table, value in rows)
+            lines = (
+                f"{table}\t{json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n" for table, value in rows
+            )
             self._write(self._rows(shard), (line.encode() for line in lines))
 
     def rows(self, shards: Iterable[str], table: str) -> Iterator[str]:
@@ -96,7 +102,9 @@ class ExportFolder:
             raise StorageError(f"{path}: is not of an export; choose a new folder") from error
         if strange is not None:
             what = f"{strange} {found[strange]!r}, not {self._claim[strange]!r}"
-            raise StorageError(f"{self.folder}: holds another export ({what}); choose a new folder, or remove this one first")
+            raise StorageError(
+                f"{self.folder}: holds another export ({what}); choose a new folder, or remove this one first"
+            )
 
     def _write(self, path: Path, pieces: Iterable[bytes]) -> None:
         # in the working folder, so that a kill leaves no half file among the finished ones
@@ -115,4 +123,6 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror or error}); free the space or mend the permissions") from error
+        raise StorageError(
+            f"{path}: cannot be written ({error.strerror or error}); free the space or mend the permissions"
+        ) from error

@@ -32,7 +32,10 @@ def contiguous(labels: tuple[Label, ...]) -> np.ndarray:
 
 
 def coco_categories(space: LabelSpace, labels: Iterable[Label], out_of_distribution: bool) -> list[dict[str, object]]:
-    """COCO's `categories`. A category's id is the label's id + 1, for 0 means "nothing" to many readers; `label_id` keeps our own."""
+    """COCO's `categories`. A category's id is the label's id + 1, for 0 means "nothing" to many readers;
+
+    `label_id` keeps our own.
+    """
     found: list[dict[str, object]] = [
         {
             "id": label.id + 1,
@@ -48,13 +51,23 @@ def coco_categories(space: LabelSpace, labels: Iterable[Label], out_of_distribut
         name = "out_of_distribution"
         colour = [255, 0, 255]
         found.append(
-            {"id": OUT_OF_DISTRIBUTION + 1, "name": name, "supercategory": name, "isthing": 0, "color": colour, "label_id": OUT_OF_DISTRIBUTION}
+            {
+                "id": OUT_OF_DISTRIBUTION + 1,
+                "name": name,
+                "supercategory": name,
+                "isthing": 0,
+                "color": colour,
+                "label_id": OUT_OF_DISTRIBUTION,
+            }
         )
     return found
 
 
 def json_document(head: str, lists: Iterable[tuple[str, str]], rows: Rows) -> Iterator[str]:
-    """One JSON object in pieces: the text of `head` (`"a":1,"b":2`), then each (key, table) as a list of the table's rows, one a line."""
+    """One JSON object in pieces:
+
+    the text of `head` (`"a":1,"b":2`), then each (key, table) as a list of the table's rows, one a line.
+    """
     yield "{" + head
     for key, table in lists:
         yield f',\n"{key}":['

@@ -1,7 +1,9 @@
-"""Polygons through the centres of a mask's boundary pixels: drawn and filled with 8-connected lines, they are the mask, no more and no less.
+"""Polygons through the centres of a mask's boundary pixels:
 
-That is how OpenCV's `findContours` and `fillPoly` see a polygon, and so every trainer that reads YOLO labels. A hole is cut in by a seam: the line
-goes there and back over the same pixels, so that one closed line is enough.
+drawn and filled with 8-connected lines, they are the mask, no more and no less.
+
+That is how OpenCV's `findContours` and `fillPoly` see a polygon, and so every trainer that reads YOLO labels. A hole is
+cut in by a seam: the line goes there and back over the same pixels, so that one closed line is enough.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ Point = tuple[int, int]  # x, y
 
 
 def outlines(mask: np.ndarray) -> list[list[Point]]:
-    """One polygon of pixels (x, y) for each 4-connected part of an (H, W) bool mask, in order of the first pixel by rows. A part of one or two
-    pixels has as many points."""
+    """One polygon of pixels (x, y) for each 4-connected part of an (H, W) bool mask, in order of the first pixel by
+    rows. A part of one or two pixels has as many points."""
     parts, _ = ndimage.label(mask)
     found = []
     for number, box in enumerate(ndimage.find_objects(parts), 1):
@@ -33,7 +35,10 @@ def _outline(part: np.ndarray) -> list[Point]:
 
 
 def _loops(part: np.ndarray) -> list[list[Point]]:
-    """The closed lines around the set pixels along their edges, in unit steps, the pixels on the right hand: the outer one and one a hole."""
+    """The closed lines around the set pixels along their edges, in unit steps, the pixels on the right hand:
+
+    the outer one and one a hole.
+    """
     padded = np.pad(part, 1)
     inside = padded[1:-1, 1:-1]
     steps: dict[Point, list[Point]] = {}

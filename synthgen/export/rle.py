@@ -6,10 +6,12 @@ import numpy as np
 
 
 def coco_rle(mask: np.ndarray) -> dict[str, object]:
-    """`{"size": [h, w], "counts": text}` of an (H, W) bool mask: runs in column order, the first one of zeros (0 long if need be).
+    """`{"size": [h, w], "counts": text}` of an (H, W) bool mask:
 
-    The text is that of pycocotools: each run less the one two before it (from the fourth run on), in groups of 5 bits, lowest first, a sixth bit
-    where more follow, 48 added.
+    runs in column order, the first one of zeros (0 long if need be).
+
+    The text is that of pycocotools: each run less the one two before it (from the fourth run on), in groups of 5 bits,
+    lowest first, a sixth bit where more follow, 48 added.
     """
     flat = np.asarray(mask, dtype=bool).ravel(order="F")
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1

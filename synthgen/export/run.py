@@ -32,14 +32,17 @@ def dataset_folder(run_or_dataset: Path) -> Path:
     for folder in (run_or_dataset, run_or_dataset / "dataset"):
         if (folder / INDEX_FILE).is_file():
             return folder
-    raise DatasetError(f"{run_or_dataset}: no finished dataset here (no {INDEX_FILE}, nor dataset/{INDEX_FILE}); run `synthgen pack` first")
+    raise DatasetError(
+        f"{run_or_dataset}: no finished dataset here (no {INDEX_FILE}, nor dataset/{INDEX_FILE}); run `synthgen "
+        "pack` first"
+    )
 
 
 def export(run_or_dataset: Path, to: str, out: Path) -> ExportReport:
     """Write the dataset to `out` in the layout `to`; run again, it goes on after the last whole shard.
 
-    Raises InputError for an unknown format, StorageError if `out` holds anything but this very export, LabelError if the format cannot hold the
-    label space, DatasetError for a damaged shard.
+    Raises InputError for an unknown format, StorageError if `out` holds anything but this very export, LabelError if
+    the format cannot hold the label space, DatasetError for a damaged shard.
     """
     module = find(to)
     source = dataset_folder(run_or_dataset)

@@ -23,7 +23,10 @@ Block = tuple[list[ScoredRecord], np.ndarray]
 
 
 class ByKey:
-    """Blocks of rows, as often as they are gone through. Stored rows are sorted into files of a temporary folder first, a range of keys a file."""
+    """Blocks of rows, as often as they are gone through.
+
+    Stored rows are sorted into files of a temporary folder first, a range of keys a file.
+    """
 
     def __init__(self, rows: Sequence[ScoredRecord] | StoredRows, folder: Path) -> None:
         self._rows, self._folder = rows, folder
@@ -67,7 +70,10 @@ def _block(table: pa.Table) -> Block:
 
 
 def _sorted_into(rows: StoredRows, folder: Path) -> list[Path]:
-    """One file for each range of the sorted keys, of batches one after another. 12 bytes a row are held, and some hundred rows."""
+    """One file for each range of the sorted keys, of batches one after another.
+
+    12 bytes a row are held, and some hundred rows.
+    """
     by_key = pc.sort_indices(rows.column("key")).to_numpy()
     place = np.empty(len(by_key), dtype=np.uint32)
     place[by_key] = np.arange(len(by_key), dtype=np.uint32) // BLOCK_ROWS

@@ -1,4 +1,7 @@
-"""The greedy near-duplicate check: each image against those kept before it. Exact, with a bounded part of the vectors in memory."""
+"""The greedy near-duplicate check: each image against those kept before it.
+
+Exact, with a bounded part of the vectors in memory.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +22,30 @@ _ROUND_OFF = 1.2 * 2.0**-24  # of one float32 operation; 1.2 for what bounds lea
 def nearest_kept(embeddings: Sequence[Sequence[float]] | np.ndarray, keep: Callable[[int, float], bool]) -> list[float]:
     """Highest cosine of each embedding to those kept before it; -1 where none is.
 
-    `embeddings` is (N, D), rows of length 1, in the order of the check. `keep(index, similarity)` is called once for each row in that order
-    and says whether later rows are compared with it. Similarities are rounded to 6 decimals, so that no decision hangs on the order in
-    which a processor sums.
+    `embeddings` is (N, D), rows of length 1, in the order of the check. `keep(index, similarity)` is called once for
+    each row in that order and says whether later rows are compared with it. Similarities are rounded to 6 decimals, so
+    that no decision hangs on the order in which a processor sums.
     """
     vectors = np.asarray(embeddings, dtype=np.float64)
     with Kept() as kept:
         return [
-            similarity for start in range(0, len(vectors), _TILE_ROWS) for similarity in kept.check(vectors[start : start + _TILE_ROWS], keep, start)
+            similarity
+            for start in range(0, len(vectors), _TILE_ROWS)
+            for similarity in kept.check(vectors[start : start + _TILE_ROWS], keep, start)
         ]
 
 
 class Kept:
     """The vectors kept so far, in a temporary file if they are many.
 
-    Products are float32 first. Where one comes so near to a row's best that rounding could hide a better one, it is computed again in float64: the
-    result is that of float64 throughout at half of the work.
+    Products are float32 first. Where one comes so near to a row's best that rounding could hide a better one, it is
+    computed again in float64: the result is that of float64 throughout at half of the work.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=None if folder is None else str(folder))  # noqa: SIM115 - closed by __exit__
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(
+            max_size=_IN_MEMORY, dir=None if folder is None else str(folder)
+        )  # noqa: SIM115 - closed by __exit__
         self._count = 0
         self._longest = 0.0
 
@@ -49,7 +56,10 @@ class Kept:
         self._file.close()
 
     def check(self, vectors: np.ndarray, keep: Callable[[int, float], bool], first: int = 0) -> list[float]:
-        """As `nearest_kept`, of rows (N, D) that follow those of the call before; they are numbered from `first`. N is at most some thousands."""
+        """As `nearest_kept`, of rows (N, D) that follow those of the call before; they are numbered from `first`.
+
+        N is at most some thousands.
+        """
         before = self._best(vectors)
         kept = np.empty_like(vectors, dtype=np.float64)
         count = 0
@@ -93,7 +103,9 @@ class Kept:
             return exact
         rough, wide = vectors.astype(np.float32), vectors.astype(np.float64)
         # |error of a float32 product| <= (D + 2) * round-off * lengths; of two products that are compared, twice that
-        margin = 2 * (width + 2) * _ROUND_OFF * max(1.0, self._longest) * max(1.0, float(np.linalg.norm(wide, axis=1).max()))
+        margin = (
+            2 * (width + 2) * _ROUND_OFF * max(1.0, self._longest) * max(1.0, float(np.linalg.norm(wide, axis=1).max()))
+        )
         best = np.full(count, -np.inf, dtype=np.float32)
         for tile in self._tiles(width, vectors.dtype):
             products = rough @ tile.astype(np.float32, copy=False).T
@@ -104,5 +116,7 @@ class Kept:
                 continue
             for start in range(0, len(rows), _TILE_ROWS):
                 some = slice(start, start + _TILE_ROWS)
-                np.maximum.at(exact, rows[some], np.einsum("ij,ij->i", wide[rows[some]], tile[columns[some]].astype(np.float64)))
+                np.maximum.at(
+                    exact, rows[some], np.einsum("ij,ij->i", wide[rows[some]], tile[columns[some]].astype(np.float64))
+                )
         return exact

@@ -1,7 +1,7 @@
 """The filter's rules: one small pure function each, from stored scores to a verdict.
 
-A rule gives None where it does not apply: class rules to a row that is about no class, text rules to a row without a prompt, and any rule
-whose threshold is the value that its description calls off.
+A rule gives None where it does not apply: class rules to a row that is about no class, text rules to a row without a
+prompt, and any rule whose threshold is the value that its description calls off.
 """
 
 from __future__ import annotations
@@ -98,4 +98,8 @@ def first_failure(row: ScoredRecord, rules: Rules) -> Verdict | None:
 
 def near_duplicate_image(similarity: float, rules: Rules) -> Verdict | None:
     """An image too much like one that is kept already. `similarity` is the highest cosine to those, -1 for none."""
-    return None if rules.max_image_similarity == 1 else at_most("near_duplicate_image", similarity, rules.max_image_similarity)
+    return (
+        None
+        if rules.max_image_similarity == 1
+        else at_most("near_duplicate_image", similarity, rules.max_image_similarity)
+    )

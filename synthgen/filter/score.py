@@ -1,4 +1,7 @@
-"""`score`: every number that a filter rule may ask for. No decision is taken here, so thresholds change without scoring again."""
+"""`score`: every number that a filter rule may ask for.
+
+No decision is taken here, so thresholds change without scoring again.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,10 @@ def pixel_std(image: np.ndarray) -> float:
 
 
 def class_rank(image: np.ndarray, class_vectors: np.ndarray, index: int) -> int:
-    """How many classes (C, D) are more like the image (D,) than class `index`; 0 = it is the best. All rows have length 1."""
+    """How many classes (C, D) are more like the image (D,) than class `index`; 0 = it is the best.
+
+    All rows have length 1.
+    """
     similarity = class_vectors @ image
     return int(np.count_nonzero(similarity > similarity[index]))
 

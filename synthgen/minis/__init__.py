@@ -1,1 +1,4 @@
-"""The mini model family: the worlds that it learns from (world/), how it is trained (train/), and the weights (weights/)."""
+"""The mini model family:
+
+the worlds that it learns from (world/), how it is trained (train/), and the weights (weights/).
+"""

@@ -1,8 +1,10 @@
-"""The six kinds of model that the pipeline asks for. A backend is a file of the folder of its kind (see synthgen/backends.py).
+"""The six kinds of model that the pipeline asks for.
 
-One convention for all: images are numpy (H, W, 3) uint8 RGB; masks (H, W) uint8 class ids, 255 = ignore; boxes XYXY and points (x, y) in
-pixels; sizes (H, W). Lists in, lists out, same order; a result depends on its own item only, not on its neighbours in the batch.
-Tensors, devices and [-1, 1] stay inside a backend.
+A backend is a file of the folder of its kind (see synthgen/backends.py).
+
+One convention for all: images are numpy (H, W, 3) uint8 RGB; masks (H, W) uint8 class ids, 255 = ignore; boxes XYXY and
+points (x, y) in pixels; sizes (H, W). Lists in, lists out, same order; a result depends on its own item only, not on
+its neighbours in the batch. Tensors, devices and [-1, 1] stay inside a backend.
 """
 
 from __future__ import annotations
@@ -80,8 +82,8 @@ class Renderer(Protocol):
     def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray]:
         """(H, W, 3) uint8 for each job, None where there is no finite image.
 
-        A renderer may also have `denoiser_runs`, how often its denoiser ran for each job of the last call, and `prepare(prompts)`, which hears
-        before the jobs of a unit which prompts will come without an embedding.
+        A renderer may also have `denoiser_runs`, how often its denoiser ran for each job of the last call, and
+        `prepare(prompts)`, which hears before the jobs of a unit which prompts will come without an embedding.
         """
         ...
 
@@ -90,7 +92,10 @@ class FeatureExtractor(Protocol):
     id: str
 
     def features(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """(h, w, D) float32 for each image, every cell L2-normalised; cell (i, j) covers the image's (i, j)-th h x w part."""
+        """(h, w, D) float32 for each image, every cell L2-normalised;
+
+        cell (i, j) covers the image's (i, j)-th h x w part.
+        """
         ...
 
 

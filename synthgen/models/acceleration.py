@@ -1,4 +1,6 @@
-"""What `execution.compile`, `.channels_last`, `.attention`, `.quantise` and `.offload` do to a diffusers pipeline of the SD3 kind."""
+"""What `execution.compile`, `.channels_last`, `.attention`, `.quantise` and `.offload` do to a diffusers pipeline of
+the SD3 kind.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,19 @@ ATTENTION = {
     "flash": "flash", "flash3": "_flash_3", "sage": "sage", "xformers": "xformers", "flex": "flex",
     "cudnn": "_native_cudnn", "efficient": "_native_efficient", "math": "_native_math",
 }  # fmt: skip
-"""execution.attention -> diffusers' name of the kernel. `auto` is torch's own choice and leaves diffusers' processor in place."""
+"""execution.attention -> diffusers' name of the kernel.
+
+`auto` is torch's own choice and leaves diffusers' processor in place.
+"""
 CPU_ATTENTION = ("flex", "math")
 QUANTISED = {"bnb-int8": "bitsandbytes", "bnb-nf4": "bitsandbytes", "torchao-int8": "torchao", "torchao-fp8": "torchao"}
 """execution.quantise -> the package that it needs. `fp8` needs nothing but diffusers."""
 
 
 def quantisation(execution: Any, device: Any) -> Any:
-    """The `quantization_config` with which diffusers loads the transformer; None for `none` and for `fp8`, which is done after loading.
+    """The `quantization_config` with which diffusers loads the transformer;
+
+    None for `none` and for `fp8`, which is done after loading.
 
     Raises ModelError in one line if the package is missing or the device is of the wrong kind.
     """
@@ -28,7 +35,10 @@ def quantisation(execution: Any, device: Any) -> Any:
         return None
     package = QUANTISED[kind]
     if importlib.util.find_spec(package) is None:
-        raise ModelError(f"execution.quantise={kind} needs the package {package!r}, which is not installed (pip install {package}); or use fp8")
+        raise ModelError(
+            f"execution.quantise={kind} needs the package {package!r}, which is not installed (pip install "
+            f"{package}); or use fp8"
+        )
     if package == "bitsandbytes":
         if device.type != "cuda":
             raise ModelError(f"execution.quantise={kind} needs a CUDA GPU, this is {device.type}; use fp8 or none")
@@ -38,7 +48,9 @@ def quantisation(execution: Any, device: Any) -> Any:
             return BitsAndBytesConfig(load_in_8bit=True)
         from synthgen.models.devices import torch_dtype
 
-        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch_dtype(execution, device))
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch_dtype(execution, device)
+        )
     from diffusers import TorchAoConfig
 
     torchao = importlib.import_module("torchao.quantization")
@@ -46,14 +58,18 @@ def quantisation(execution: Any, device: Any) -> Any:
 
 
 def accelerate(pipeline: Any, execution: Any, device: Any, dtype: Any) -> None:
-    """Apply the keys to a pipeline that lies on the CPU, without moving it. `fp8` stores the linear layers of transformer and ControlNet in 8 bits
-    and computes in `dtype`; norms, embeddings of positions and the VAE keep theirs.
+    """Apply the keys to a pipeline that lies on the CPU, without moving it. `fp8` stores the linear layers of
+    transformer and ControlNet in 8 bits and computes in `dtype`; norms, embeddings of positions and the VAE keep
+    theirs.
 
     Raises ModelError for an attention kernel that is not there.
     """
     import torch
 
-    denoisers = [pipeline.transformer, *([pipeline.controlnet] if getattr(pipeline, "controlnet", None) is not None else [])]
+    denoisers = [
+        pipeline.transformer,
+        *([pipeline.controlnet] if getattr(pipeline, "controlnet", None) is not None else []),
+    ]
     if execution.attention != "auto":
         for model in denoisers:
             _attend(model, execution.attention, device)
@@ -65,7 +81,9 @@ def accelerate(pipeline: Any, execution: Any, device: Any, dtype: Any) -> None:
     if execution.compile:
         for model in denoisers:
             for block in model.transformer_blocks:
-                block.compile()  # one block's code serves all; the decoder runs once an image and would take longer to compile than it saves
+                # one block's code serves all; the decoder runs once an image and would take longer to compile than it
+                # saves
+                block.compile()
 
 
 def place(pipeline: Any, execution: Any, device: Any) -> None:
@@ -79,11 +97,17 @@ def place(pipeline: Any, execution: Any, device: Any) -> None:
 
 
 def _attend(model: Any, name: str, device: Any) -> None:
-    """Have a model's joint attention call the kernel. diffusers' own `set_attention_backend` does not reach SD3 (0.42): its processor asks torch."""
+    """Have a model's joint attention call the kernel. diffusers' own `set_attention_backend` does not reach SD3 (0.42):
+
+    its processor asks torch.
+    """
     from diffusers.models import attention_dispatch
 
     if device.type != "cuda" and name not in CPU_ATTENTION:
-        raise ModelError(f"execution.attention={name} needs a CUDA GPU, this is {device.type}; use auto, {' or '.join(CPU_ATTENTION)}")
+        raise ModelError(
+            f"execution.attention={name} needs a CUDA GPU, this is {device.type}; use auto, "
+            f"{' or '.join(CPU_ATTENTION)}"
+        )
     backend = attention_dispatch.AttentionBackendName(ATTENTION[name])
     try:
         attention_dispatch._check_attention_backend_requirements(backend)
@@ -98,7 +122,14 @@ class JointAttention:
     def __init__(self, backend: Any) -> None:
         self._backend = backend
 
-    def __call__(self, attn: Any, hidden_states: Any, encoder_hidden_states: Any = None, attention_mask: Any = None, **unused: Any) -> Any:
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Any,
+        encoder_hidden_states: Any = None,
+        attention_mask: Any = None,
+        **unused: Any,
+    ) -> Any:
         """(B, T, D) image tokens and, where there are any, (B, S, D) text tokens; the same out."""
         import torch
         from diffusers.models.attention_dispatch import dispatch_attention_fn

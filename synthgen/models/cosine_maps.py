@@ -1,8 +1,8 @@
 """Cosine maps: how much each pixel looks like each prototype.
 
-A proposer, APR and the confidence map all need cosines at full size. Features (h, w, D) are not upsampled: the cosines are taken at (h, w) and
-the (P, h, w) maps are upsampled, which costs P instead of D channels. For unit features the two differ only by the length that interpolated
-features lose between unlike cells.
+A proposer, APR and the confidence map all need cosines at full size. Features (h, w, D) are not upsampled: the cosines
+are taken at (h, w) and the (P, h, w) maps are upsampled, which costs P instead of D channels. For unit features the two
+differ only by the length that interpolated features lose between unlike cells.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from synthgen.models import Prototypes
 
 
 def cosine_maps(features: np.ndarray, vectors: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(P, H, W) float32 in [-1, 1]: cosine of features (h, w, D) to vectors (P, D), both of unit length, bilinear to `size`."""
+    """(P, H, W) float32 in [-1, 1]:
+
+    cosine of features (h, w, D) to vectors (P, D), both of unit length, bilinear to `size`.
+    """
     height, width, _ = features.shape
     maps = np.tensordot(np.asarray(vectors, np.float32), np.asarray(features, np.float32), axes=(1, 2))
     return resize_bilinear(maps.reshape(-1, height, width), size)
 
 
 def best_per_class(maps: np.ndarray, ids: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Of maps (P, H, W) whose rows belong to the classes `ids` (P,): the unique ids (K,) in order of first appearance, and (K, H, W) maxima."""
+    """Of maps (P, H, W) whose rows belong to the classes `ids` (P,):
+
+    the unique ids (K,) in order of first appearance, and (K, H, W) maxima.
+    """
     unique = tuple(dict.fromkeys(ids))
     owner = np.asarray(ids)
     if len(unique) == len(ids):
@@ -31,9 +37,12 @@ def best_per_class(maps: np.ndarray, ids: tuple[int, ...]) -> tuple[np.ndarray, 
 
 
 def two_best(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of maps (K, H, W), K >= 1, at each pixel: the row of the highest (H, W) uint8, its value, and the next value (-inf where K = 1).
+    """Of maps (K, H, W), K >= 1, at each pixel:
 
-    On a tie the row that comes first. One pass over contiguous planes: several times faster than argmax along the first axis.
+    the row of the highest (H, W) uint8, its value, and the next value (-inf where K = 1).
+
+    On a tie the row that comes first. One pass over contiguous planes: several times faster than argmax along the first
+    axis.
     """
     best, top = np.zeros(maps.shape[1:], np.uint8), maps[0].copy()
     second = np.full_like(top, -np.inf)
@@ -46,13 +55,19 @@ def two_best(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def of_classes(prototypes: Prototypes, candidates: tuple[int, ...]) -> Prototypes:
-    """The rows that belong to `candidates`, grouped in the order of `candidates`. A candidate without a prototype is left out."""
+    """The rows that belong to `candidates`, grouped in the order of `candidates`.
+
+    A candidate without a prototype is left out.
+    """
     rows = [row for k in dict.fromkeys(candidates) for row, owner in enumerate(prototypes.ids) if owner == k]
     return Prototypes(tuple(prototypes.ids[row] for row in rows), prototypes.vectors[rows])
 
 
 def resize_bilinear(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(..., h, w) -> (..., H, W) float32, bilinear between cell centres, constant beyond the outermost (torch: align_corners=False)."""
+    """(..., h, w) -> (..., H, W) float32, bilinear between cell centres, constant beyond the outermost (torch:
+
+    align_corners=False).
+    """
     rows, columns = _interpolation(maps.shape[-2], size[0]), _interpolation(maps.shape[-1], size[1])
     return np.asarray(rows @ np.asarray(maps, np.float32) @ columns.T, np.float32)
 

@@ -22,7 +22,9 @@ def torch_device(execution: Any) -> torch.device:
     except RuntimeError as error:
         raise ModelError(f"execution.device {name!r}: not a device; use auto, cpu, cuda, cuda:1 or mps") from error
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise ModelError(f"execution.device {name!r}: no such GPU here ({torch.cuda.device_count()} found); use auto or cpu")
+        raise ModelError(
+            f"execution.device {name!r}: no such GPU here ({torch.cuda.device_count()} found); use auto or cpu"
+        )
     return device
 
 
@@ -36,7 +38,10 @@ def torch_dtype(execution: Any, device: torch.device) -> torch.dtype:
 
 
 def give_memory_back() -> None:
-    """Free what is no longer used, on the GPU too. Pipelines hold themselves in circles, so dropping the last name is not enough."""
+    """Free what is no longer used, on the GPU too.
+
+    Pipelines hold themselves in circles, so dropping the last name is not enough.
+    """
     import gc
     import sys
 

@@ -1,8 +1,10 @@
-"""Inference with the few-shot network that segtrain trains (POP, Liu et al., CVPR 2023, section 3). Imports torch: import this module inside `build`.
+"""Inference with the few-shot network that segtrain trains (POP, Liu et al., CVPR 2023, section 3). Imports torch:
 
-A pixel's feature q is split along the normalised prototypes s_k of the classes, q = sum_k (q . s_k) s_k + r, and a bias-free classifier scores each
-part on its own; r is the background's. Novel classes, and with them the background, have a classifier of their own. Parameter names are those of
-segtrain's files, its only contract with this module.
+import this module inside `build`.
+
+A pixel's feature q is split along the normalised prototypes s_k of the classes, q = sum_k (q . s_k) s_k + r, and a
+bias-free classifier scores each part on its own; r is the background's. Novel classes, and with them the background,
+have a classifier of their own. Parameter names are those of segtrain's files, its only contract with this module.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from torch import nn
 
 
 class PopNetwork(nn.Module):
-    """Encoder and decoder of a segmentation_models_pytorch network under that classifier. Channels: background, base classes, novel classes."""
+    """Encoder and decoder of a segmentation_models_pytorch network under that classifier. Channels:
+
+    background, base classes, novel classes.
+    """
 
     def __init__(self, network: Any, num_base: int, num_novel: int) -> None:
         super().__init__()
@@ -33,7 +38,9 @@ class PopNetwork(nn.Module):
         features = self.decoder(self.encoder(images))
         with torch.autocast(features.device.type, enabled=False):
             features = features.float()
-            prototypes = torch.cat([self.base_prototypes, self.novel_prototypes]) if self._num_novel else self.base_prototypes
+            prototypes = (
+                torch.cat([self.base_prototypes, self.novel_prototypes]) if self._num_novel else self.base_prototypes
+            )
             directions = nn.functional.normalize(prototypes, dim=1)
             parts = torch.einsum("bdhw,kd->bkhw", features, directions)
             rest = features - torch.einsum("bkhw,kd->bdhw", parts, directions)
@@ -46,12 +53,19 @@ class PopNetwork(nn.Module):
 
 
 def _scores(classifier: nn.Sequential, directions: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
-    """(B, K, h, w): classifier(p s) of each direction s (K, D) and part p (B, K, h, w). Without bias it is |p| classifier(sign(p) s)."""
+    """(B, K, h, w): classifier(p s) of each direction s (K, D) and part p (B, K, h, w).
+
+    Without bias it is |p| classifier(sign(p) s).
+    """
     along, against = (classifier(signed[:, :, None, None]).view(1, -1, 1, 1) for signed in (directions, -directions))
     return parts.clamp(min=0) * along + (-parts).clamp(min=0) * against
 
 
 def _classifier(width: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(width, width, 1, bias=False), nn.ReLU(), nn.Conv2d(width, width, 1, bias=False), nn.ReLU(), nn.Conv2d(width, 1, 1, bias=False)
+        nn.Conv2d(width, width, 1, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 1, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(width, 1, 1, bias=False),
     )

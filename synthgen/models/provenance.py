@@ -17,7 +17,9 @@ _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".json", ".gz")
 
 @functools.cache
 def revision_of(model: str, revision: str = "") -> str:
-    """The Hub revision that was asked for, the commit that the local cache holds for it, or a digest of a local folder's weights."""
+    """The Hub revision that was asked for, the commit that the local cache holds for it, or a digest of a local
+    folder's weights.
+    """
     try:
         place = resolve(model)
     except ModelError:
@@ -37,7 +39,10 @@ def revision_of(model: str, revision: str = "") -> str:
 
 
 def folder_facts(place: Path | str) -> dict[str, Any]:
-    """What a model folder says of itself in `synthgen.json`: for example that its denoiser was trained without any T5 tokens."""
+    """What a model folder says of itself in `synthgen.json`:
+
+    for example that its denoiser was trained without any T5 tokens.
+    """
     if isinstance(place, Path) and (place / "synthgen.json").is_file():
         return json.loads((place / "synthgen.json").read_text(encoding="utf-8"))
     return {}

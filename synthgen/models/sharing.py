@@ -7,7 +7,9 @@ from synthgen.recipe import Recipe
 
 
 def shares_text(recipe: Recipe) -> bool:
-    """True if `prompts.embedder` gives the very tokens and pooled vectors that `render.renderer` wants: the same model, encoded in the same way.
+    """True if `prompts.embedder` gives the very tokens and pooled vectors that `render.renderer` wants:
+
+    the same model, encoded in the same way.
 
     Otherwise the bank's embeddings serve to compare prompts only, and the renderer encodes each prompt itself.
     """
@@ -17,4 +19,7 @@ def shares_text(recipe: Recipe) -> bool:
     renderer, encoder = check_options("renderer", mine), check_options("text_encoder", bank)
     if getattr(encoder, "pooled", "clip") != "clip":
         return False  # averaged T5 states are compared, but no denoiser takes them in CLIP's place
-    return all(getattr(renderer, field, None) == getattr(encoder, field, None) for field in ("model", "revision", "t5", "max_sequence_length"))
+    return all(
+        getattr(renderer, field, None) == getattr(encoder, field, None)
+        for field in ("model", "revision", "t5", "max_sequence_length")
+    )

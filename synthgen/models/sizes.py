@@ -1,8 +1,11 @@
-"""How large a model is and how much it computes, without loading or downloading it: for `synthgen run RECIPE --dry-run`.
+"""How large a model is and how much it computes, without loading or downloading it:
 
-Local folders and files are read (headers of safetensors, configurations); released models that a recipe may name are listed below. Parameters were
-counted from the published configurations, operations of SAM's image encoders are those that Segment Anything (Kirillov et al., ICCV 2023) and its
-code give for 1024 px. What is neither local nor listed is None: unknown.
+for `synthgen run RECIPE --dry-run`.
+
+Local folders and files are read (headers of safetensors, configurations); released models that a recipe may name are
+listed below. Parameters were counted from the published configurations, operations of SAM's image encoders are those
+that Segment Anything (Kirillov et al., ICCV 2023) and its code give for 1024 px. What is neither local nor listed is
+None: unknown.
 """
 
 from __future__ import annotations
@@ -34,7 +37,10 @@ class Denoiser:
     download_gb: float  # as the Hub keeps it; 0 = local
 
     def operations(self, height_px: int, width_px: int, text_tokens: int) -> float:
-        """Multiplications and additions of one forward for one image: each token goes through the half of the weights that is its modality's."""
+        """Multiplications and additions of one forward for one image:
+
+        each token goes through the half of the weights that is its modality's.
+        """
         image_tokens = (height_px // self.token_px) * (width_px // self.token_px)
         tokens = image_tokens + text_tokens
         return self.transformer * tokens + 4 * self.layers * self.width * tokens**2
@@ -43,9 +49,13 @@ class Denoiser:
 _CLIPS, _T5 = 123.7e6 + 694.7e6, 4762.3e6
 _SD3 = {
     "stabilityai/stable-diffusion-3.5-large": Denoiser(8056.6e6, 38, 2432, 16, 83.8e6, _CLIPS + _T5, _T5, 4096, 27.6),
-    "stabilityai/stable-diffusion-3.5-large-turbo": Denoiser(8056.6e6, 38, 2432, 16, 83.8e6, _CLIPS + _T5, _T5, 4096, 27.6),
+    "stabilityai/stable-diffusion-3.5-large-turbo": Denoiser(
+        8056.6e6, 38, 2432, 16, 83.8e6, _CLIPS + _T5, _T5, 4096, 27.6
+    ),
     "stabilityai/stable-diffusion-3.5-medium": Denoiser(2243.2e6, 24, 1536, 16, 83.8e6, _CLIPS + _T5, _T5, 4096, 15.9),
-    "stabilityai/stable-diffusion-3-medium-diffusers": Denoiser(2028.3e6, 24, 1536, 16, 83.8e6, _CLIPS + _T5, _T5, 4096, 15.4),
+    "stabilityai/stable-diffusion-3-medium-diffusers": Denoiser(
+        2028.3e6, 24, 1536, 16, 83.8e6, _CLIPS + _T5, _T5, 4096, 15.4
+    ),
 }
 
 
@@ -58,7 +68,11 @@ class Encoder:
     download_gb: float  # 0 = local
 
 
-_SAM = {"vit_h": Encoder(641.1e6, 2.98e12, 2.56), "vit_l": Encoder(312.3e6, 1.49e12, 1.25), "vit_b": Encoder(93.7e6, 0.49e12, 0.375)}
+_SAM = {
+    "vit_h": Encoder(641.1e6, 2.98e12, 2.56),
+    "vit_l": Encoder(312.3e6, 1.49e12, 1.25),
+    "vit_b": Encoder(93.7e6, 0.49e12, 0.375),
+}
 _CLIP = {  # by what stands in the Hub id; operations of the image tower at 224 px
     "ViT-bigG-14": Encoder(2539.6e6, 0.97e12, 10.2),
     "ViT-g-14": Encoder(1366.7e6, 0.53e12, 5.5),
@@ -105,7 +119,10 @@ def clip_of(model: str) -> Encoder | None:
 
 
 def parameters_in(folder: Path) -> float:
-    """Elements of all tensors of the safetensors files of a folder; of the same weights in several precisions the largest file counts."""
+    """Elements of all tensors of the safetensors files of a folder;
+
+    of the same weights in several precisions the largest file counts.
+    """
     found: dict[tuple[str, ...], float] = {}
     for path in sorted(folder.glob("*.safetensors")):
         names, count = _header(path)

@@ -35,15 +35,25 @@ def resolve(model: str) -> Path | str:
         if not folder.is_dir():
             there = ", ".join(f"mini/{path.name}" for path in sorted(_MINIS.glob("*")) if path.is_dir()) or "none"
             what = _TRAINED_BY.get(name, "--help")
-            raise ModelError(f"{model}: no such weights in {folder} (there: {there}); train them with `python -m synthgen.minis.train {what}`")
+            raise ModelError(
+                f"{model}: no such weights in {folder} (there: {there}); train them with `python -m "
+                f"synthgen.minis.train {what}`"
+            )
         return folder
     if model.startswith(HUB_PREFIX):
         return model.removeprefix(HUB_PREFIX)
     path = Path(model).expanduser()
     if model and path.exists():
         return path
-    if not model or model.startswith(("/", "./", "../", "~")) or model.count("/") > 1 or path.suffix in _WEIGHT_SUFFIXES:
-        raise ModelError(f"{model!r}: no such file or folder; give a local path that exists, mini/<name>, or a Hub id (owner/name)")
+    if (
+        not model
+        or model.startswith(("/", "./", "../", "~"))
+        or model.count("/") > 1
+        or path.suffix in _WEIGHT_SUFFIXES
+    ):
+        raise ModelError(
+            f"{model!r}: no such file or folder; give a local path that exists, mini/<name>, or a Hub id (owner/name)"
+        )
     return model
 
 

@@ -85,7 +85,13 @@ def size_category(num_samples: int) -> str:
 
 
 def _facts(
-    recipe: Recipe, labels: LabelSpace, index: Index, totals: Totals, counts: RunCounts, license_name: str, license_link: str
+    recipe: Recipe,
+    labels: LabelSpace,
+    index: Index,
+    totals: Totals,
+    counts: RunCounts,
+    license_name: str,
+    license_link: str,
 ) -> dict[str, Any]:
     """What a template may use."""
     total = totals.pixels.total()
@@ -102,7 +108,9 @@ def _facts(
         "license_link": license_link,
         "num_samples": index.num_samples,
         "splits": index.splits,
-        "num_bytes": {split.name: sum(s.num_bytes for s in index.shards if s.split == split.name) for split in index.splits},
+        "num_bytes": {
+            split.name: sum(s.num_bytes for s in index.shards if s.split == split.name) for split in index.splits
+        },
         "label_space": labels.name,
         "background": labels.background,
         "about_one_class": made_for[IGNORE] < index.num_samples,
@@ -140,7 +148,9 @@ def _facts(
         ],
         "models": [_model(model) for model in counts.models],
         "load_split": first.name,
-        "shard_pattern": f"{first.name}-000000.tar" if first.num_shards == 1 else f"{first.name}-{{000000..{last}}}.tar",
+        "shard_pattern": f"{first.name}-000000.tar"
+        if first.num_shards == 1
+        else f"{first.name}-{{000000..{last}}}.tar",
     }
 
 

@@ -130,7 +130,9 @@ def _grid(cells: list[tuple[Image.Image, str]], legend: list[tuple[str, tuple[in
     return sheet
 
 
-def _flow(names: list[str], width: int, line: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[list[tuple[int, int]], int]:
+def _flow(
+    names: list[str], width: int, line: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> tuple[list[tuple[int, int]], int]:
     """Left and top of each legend entry, set like words in a paragraph, and the height of it all."""
     places, left, top = [], GAP_PX, 0
     for name in names:

@@ -35,7 +35,8 @@ class Totals:
 
     pixels: Counter[int] = dataclasses.field(default_factory=Counter)  # id in the masks -> pixels, 255 too
     occurs: Counter[int] = dataclasses.field(default_factory=Counter)  # id -> samples that have it
-    made_for: Counter[int] = dataclasses.field(default_factory=Counter)  # class id -> samples made for it, 255 = for none
+    # class id -> samples made for it, 255 = for none
+    made_for: Counter[int] = dataclasses.field(default_factory=Counter)
     key_lengths: set[int] = dataclasses.field(default_factory=set)
 
 

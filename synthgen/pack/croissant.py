@@ -1,7 +1,9 @@
-"""`croissant.json`: the dataset as Croissant 1.1 with the RAI 1.0 terms and PROV-O lineage, so that mlcroissant can load it.
+"""`croissant.json`:
 
-Only what the run knows goes in. Who publishes the dataset, where and when are settings of the recipe (`pack.creator`, `pack.url`,
-`pack.date_published`); where they are empty the keys are left out, and a validator warns about that.
+the dataset as Croissant 1.1 with the RAI 1.0 terms and PROV-O lineage, so that mlcroissant can load it.
+
+Only what the run knows goes in. Who publishes the dataset, where and when are settings of the recipe (`pack.creator`,
+`pack.url`, `pack.date_published`); where they are empty the keys are left out, and a validator warns about that.
 """
 
 from __future__ import annotations
@@ -30,8 +32,13 @@ _SPLITS = {"train": "cr:TrainingSplit", "validation": "cr:ValidationSplit", "tes
 _KEY_OF_NAME = {"extract": {"fileProperty": "filename"}, "transform": {"regex": r"^(?:.*/)?([^./]+)"}}
 
 
-def croissant_bytes(recipe: Recipe, index: Index, totals: Totals, counts: RunCounts, tables: Mapping[str, tuple[str, int]]) -> bytes:
-    """The document. `tables` has sha256 and number of bytes of each shard's table, by file name. The same run gives the same bytes."""
+def croissant_bytes(
+    recipe: Recipe, index: Index, totals: Totals, counts: RunCounts, tables: Mapping[str, tuple[str, int]]
+) -> bytes:
+    """The document. `tables` has sha256 and number of bytes of each shard's table, by file name.
+
+    The same run gives the same bytes.
+    """
     hub_license, name, link = dataset_license(recipe, counts)
     models = [model for model in counts.models if model.id]
     document: dict[str, Any] = {
@@ -39,18 +46,27 @@ def croissant_bytes(recipe: Recipe, index: Index, totals: Totals, counts: RunCou
         "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
         "name": recipe.name,
-        "description": f"{index.num_samples} images with a semantic segmentation mask each, {len(index.classes)} classes; "
-        f"images {'made by a generative model' if is_generated(recipe) else 'taken over from a folder'}, masks made by machine.",
+        "description": f"{index.num_samples} images with a semantic segmentation mask each, {len(index.classes)} "
+        "classes; "
+        f"images {'made by a generative model' if is_generated(recipe) else 'taken over from a folder'}, masks "
+        "made by machine.",
         "license": link or name or hub_license,
         "version": "1.0.0",
         "keywords": [*(["synthetic"] if is_generated(recipe) else []), "semantic segmentation", "webdataset"],
         **_publisher(recipe),
-        "rai:dataCollection": f"Made by the recipe {recipe.name} of synthgen, seed {recipe.seed}: prompts, images, masks, filter.",
+        "rai:dataCollection": f"Made by the recipe {recipe.name} of synthgen, seed {recipe.seed}: prompts, "
+        "images, masks, filter.",
         "rai:dataCollectionType": ["Synthetic" if is_generated(recipe) else "Secondary Data Analysis"],
         "rai:dataPreprocessingProtocol": [_filtering(counts)],
-        "rai:machineAnnotationTools": [model.id for model in models if model.role in ("feature_extractor", "proposer", "mask_decoder")],
+        "rai:machineAnnotationTools": [
+            model.id for model in models if model.role in ("feature_extractor", "proposer", "mask_decoder")
+        ],
         "rai:dataLimitations": "No person has checked the masks one by one; 255 marks pixels without a label.",
-        "prov:wasGeneratedBy": {"@type": "prov:Activity", "prov:label": "synthgen run", "prov:used": [_entity(model) for model in models]},
+        "prov:wasGeneratedBy": {
+            "@type": "prov:Activity",
+            "prov:label": "synthgen run",
+            "prov:used": [_entity(model) for model in models],
+        },
         "distribution": [*_files(index, tables), *_file_sets(index, totals)],
         "recordSet": [_splits(index), _classes(index), *map(_pictures, ("image", "mask", "confidence")), _samples()],
     }
@@ -59,7 +75,9 @@ def croissant_bytes(recipe: Recipe, index: Index, totals: Totals, counts: RunCou
 
 def _context() -> dict[str, Any]:
     json_valued = ("data", "examples")
-    terms: dict[str, Any] = {term: f"cr:{term}" for term in _CROISSANT_TERMS if term not in (*json_valued, "conformsTo", "dataType")}
+    terms: dict[str, Any] = {
+        term: f"cr:{term}" for term in _CROISSANT_TERMS if term not in (*json_valued, "conformsTo", "dataType")
+    }
     terms |= {term: {"@id": f"cr:{term}", "@type": "@json"} for term in json_valued}
     return {
         "@language": "en",
@@ -94,7 +112,12 @@ def _filtering(counts: RunCounts) -> str:
 
 def _entity(model: Any) -> dict[str, Any]:
     name, link = model_license(model)
-    facts = {"prov:label": model.id, "prov:hadRole": model.role, "sc:version": model.revision, "sc:license": link or name}
+    facts = {
+        "prov:label": model.id,
+        "prov:hadRole": model.role,
+        "sc:version": model.revision,
+        "sc:license": link or name,
+    }
     return {"@type": "prov:Entity", **{key: value for key, value in facts.items() if value}}
 
 
@@ -106,15 +129,26 @@ def _files(index: Index, tables: Mapping[str, tuple[str, int]]) -> Iterable[dict
 
 
 def _file(name: str, kind: str, sha256: str, num_bytes: int) -> dict[str, Any]:
-    facts = {"name": name, "contentUrl": name, "encodingFormat": kind, "contentSize": f"{num_bytes} B", "sha256": sha256}
+    facts = {
+        "name": name,
+        "contentUrl": name,
+        "encodingFormat": kind,
+        "contentSize": f"{num_bytes} B",
+        "sha256": sha256,
+    }
     return {"@type": "cr:FileObject", "@id": name, **facts}
 
 
 def _file_sets(index: Index, totals: Totals) -> Iterable[dict[str, Any]]:
     tars = [{"@id": shard.file} for shard in index.shards]
-    # `*.png` takes the confidence maps too, and mlcroissant passes over `excludes`: a key has no dot, so its length tells them apart
+    # `*.png` takes the confidence maps too, and mlcroissant passes over `excludes`: a key has no dot, so its length
+    # tells them apart
     masks = ["[!.]" * length + ".png" for length in sorted(totals.key_lengths)]
-    for name, kind, pattern in (("image", "image/jpeg", ["*.jpg"]), ("mask", "image/png", masks), ("confidence", "image/png", ["*.conf.png"])):
+    for name, kind, pattern in (
+        ("image", "image/jpeg", ["*.jpg"]),
+        ("mask", "image/png", masks),
+        ("confidence", "image/png", ["*.conf.png"]),
+    ):
         includes = pattern[0] if len(pattern) == 1 else pattern
         yield {
             "@type": "cr:FileSet",
@@ -132,7 +166,11 @@ def _file_sets(index: Index, totals: Totals) -> Iterable[dict[str, Any]]:
 def _pictures(name: str) -> dict[str, Any]:
     """Image, mask and confidence are record sets of their own: mlcroissant cannot join file sets, the key does."""
     files = {"fileSet": {"@id": f"{name}-files"}}
-    kinds: dict[str, Any] = {"image": "sc:ImageObject", "mask": ["cr:SegmentationMask", "sc:ImageObject"], "confidence": "sc:ImageObject"}
+    kinds: dict[str, Any] = {
+        "image": "sc:ImageObject",
+        "mask": ["cr:SegmentationMask", "sc:ImageObject"],
+        "confidence": "sc:ImageObject",
+    }
     content = {"source": {**files, "extract": {"fileProperty": "content"}}}
     key = {"source": {**files, **_KEY_OF_NAME}}
     set_id = f"{name}s"
@@ -141,7 +179,10 @@ def _pictures(name: str) -> dict[str, Any]:
         "@id": set_id,
         "name": set_id,
         "key": {"@id": f"{set_id}/key"},
-        "field": [_field(f"{set_id}/key", "sc:Text", "the sample's key", key), _field(f"{set_id}/{name}", kinds[name], _MEANING[name], content)],
+        "field": [
+            _field(f"{set_id}/key", "sc:Text", "the sample's key", key),
+            _field(f"{set_id}/{name}", kinds[name], _MEANING[name], content),
+        ],
     }
 
 
@@ -158,12 +199,21 @@ def _samples() -> dict[str, Any]:
         source = {"source": {"fileSet": {"@id": "tables"}, "extract": {"column": name}}}
         many = {"isArray": True, "arrayShape": "-1"} if kind == tuple[str, ...] else {}
         fields.append(_field(f"samples/{name}", _TYPE_OF[kind], f"{name} of the sample", {**source, **many}))
-    return {"@type": "cr:RecordSet", "@id": "samples", "name": "samples", "key": {"@id": "samples/key"}, "field": fields}
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "samples",
+        "name": "samples",
+        "key": {"@id": "samples/key"},
+        "field": fields,
+    }
 
 
 def _splits(index: Index) -> dict[str, Any]:
     data = [{"splits/name": entry.name, "splits/url": _SPLITS.get(entry.name, "cr:Split")} for entry in index.splits]
-    fields = [_field("splits/name", "sc:Text", "name of the split", {}), _field("splits/url", "sc:URL", "what it is for", {})]
+    fields = [
+        _field("splits/name", "sc:Text", "name of the split", {}),
+        _field("splits/url", "sc:URL", "what it is for", {}),
+    ]
     return {
         "@type": "cr:RecordSet",
         "@id": "splits",
@@ -177,9 +227,26 @@ def _splits(index: Index) -> dict[str, Any]:
 
 def _classes(index: Index) -> dict[str, Any]:
     data = [{"classes/id": entry.id, "classes/name": entry.name} for entry in index.classes]
-    fields = [_field("classes/id", "sc:Integer", "id in the masks", {}), _field("classes/name", "sc:Text", "name of the class", {})]
-    return {"@type": "cr:RecordSet", "@id": "classes", "name": "classes", "key": {"@id": "classes/id"}, "field": fields, "data": data}
+    fields = [
+        _field("classes/id", "sc:Integer", "id in the masks", {}),
+        _field("classes/name", "sc:Text", "name of the class", {}),
+    ]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "classes",
+        "name": "classes",
+        "key": {"@id": "classes/id"},
+        "field": fields,
+        "data": data,
+    }
 
 
 def _field(field_id: str, kind: Any, description: str, more: Mapping[str, Any]) -> dict[str, Any]:
-    return {"@type": "cr:Field", "@id": field_id, "name": field_id, "description": description, "dataType": kind, **more}
+    return {
+        "@type": "cr:Field",
+        "@id": field_id,
+        "name": field_id,
+        "description": description,
+        "dataType": kind,
+        **more,
+    }

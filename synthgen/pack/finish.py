@@ -1,4 +1,7 @@
-"""Turns packed shards into `run/dataset/`: tars, contact sheet, card, the files that other tools read, and the index last."""
+"""Turns packed shards into `run/dataset/`:
+
+tars, contact sheet, card, the files that other tools read, and the index last.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ CARD_FILE = "README.md"
 SHEET_FILE = "contact_sheet.png"
 
 
-def finish(recipe: Recipe, run: Path, shards: Iterable[ShardRecord], samples: Sequence[Sample] | StoredRows, counts: RunCounts) -> Path:
+def finish(
+    recipe: Recipe, run: Path, shards: Iterable[ShardRecord], samples: Sequence[Sample] | StoredRows, counts: RunCounts
+) -> Path:
     """Build the dataset folder and return it. Run again, it changes nothing; the same run gives the same
     bytes.
 
@@ -77,7 +82,9 @@ def finish(recipe: Recipe, run: Path, shards: Iterable[ShardRecord], samples: Se
     return dataset
 
 
-def _write_tables(run: Path, dataset: Path, shards: Sequence[Shard], samples: Sequence[Sample] | StoredRows) -> dict[str, tuple[str, int]]:
+def _write_tables(
+    run: Path, dataset: Path, shards: Sequence[Shard], samples: Sequence[Sample] | StoredRows
+) -> dict[str, tuple[str, int]]:
     """One table a shard; one is in memory at a time. Returns sha256 and size of each by file name."""
     written = {}
     keys = _padded(column(samples, "key"))
@@ -89,7 +96,10 @@ def _write_tables(run: Path, dataset: Path, shards: Sequence[Shard], samples: Se
         rows = take(samples, by_key[np.minimum(places, len(by_key) - 1)])
         lost = next((entry.key for entry, row in zip(entries, rows, strict=True) if entry.key != row.key), None)
         if lost is not None:
-            raise RunError(f"{run / shard.shard}: sample {lost!r} is not among those that passed the filter; run again with --redo pack")
+            raise RunError(
+                f"{run / shard.shard}: sample {lost!r} is not among those that passed the filter; run again with "
+                "--redo pack"
+            )
         file = f"{shard.key}.tar"
         data = table_bytes(table_rows(file, [metadata_of(row) for row in rows], entries))
         _write(data, dataset / table_file(file))
@@ -106,7 +116,10 @@ def _padded(keys: pa.ChunkedArray) -> np.ndarray:
 
 
 def _is_stored(run: Path, path: Path, index: Index, shards: Sequence[Shard]) -> bool:
-    """Whether an object store has this very index, which is written last: then its shards need not be read again to know them."""
+    """Whether an object store has this very index, which is written last:
+
+    then its shards need not be read again to know them.
+    """
     if storage.store_of(path) is None:
         return False
     storage.refresh(path)
@@ -150,7 +163,9 @@ def _place(source: Path, target: Path, sha256: str) -> None:
         if not target.samefile(source) and _sha256(target) != sha256:
             raise RunError(other)
     except OSError as error:
-        raise StorageError(f"{target}: not written ({error.strerror or error}); free space or mend permissions, then rerun") from error
+        raise StorageError(
+            f"{target}: not written ({error.strerror or error}); free space or mend permissions, then rerun"
+        ) from error
 
 
 def _copy(source: Path, target: Path) -> None:

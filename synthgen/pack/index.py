@@ -1,4 +1,7 @@
-"""Makes the index of a dataset from the rows that each shard's unit has left. They are read shard by shard, and never all held."""
+"""Makes the index of a dataset from the rows that each shard's unit has left.
+
+They are read shard by shard, and never all held.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +37,16 @@ class Shard:
 
 def in_order(shards: Iterable[ShardRecord]) -> list[Shard]:
     """By split, then by number (7 digits come after 6)."""
-    lean = (Shard(row.key, row.split, row.shard, row.num_samples, row.num_bytes, row.sha256, _digest(row.parents)) for row in shards)
+    lean = (
+        Shard(row.key, row.split, row.shard, row.num_samples, row.num_bytes, row.sha256, _digest(row.parents))
+        for row in shards
+    )
     return sorted(lean, key=lambda shard: (shard.split, len(shard.key), shard.key))
 
 
 def build_index(name: str, labels: LabelSpace, run: Path, shards: Sequence[Shard]) -> tuple[Index, Totals]:
-    """The index over `shards`, which are in order, without its samples; and sums over these. Raises RunError that names the file if the
-    rows beside a tar are missing or are not its own.
+    """The index over `shards`, which are in order, without its samples; and sums over these. Raises RunError that names
+    the file if the rows beside a tar are missing or are not its own.
     """
     totals = Totals()
     for row in samples_of(run, shards):
@@ -56,7 +62,8 @@ def build_index(name: str, labels: LabelSpace, run: Path, shards: Sequence[Shard
         classes=tuple(ClassEntry(id=label.id, name=label.name, colour=label.colour) for label in labels.labels),
         num_samples=sum(shard.num_samples for shard in shards),
         splits=tuple(
-            SplitEntry(name=split, num_samples=sum(shard.num_samples for shard in group), num_shards=len(group)) for split, group in splits.items()
+            SplitEntry(name=split, num_samples=sum(shard.num_samples for shard in group), num_shards=len(group))
+            for split, group in splits.items()
         ),
         shards=tuple(
             ShardEntry(
@@ -69,7 +76,8 @@ def build_index(name: str, labels: LabelSpace, run: Path, shards: Sequence[Shard
             for shard in shards
         ),
         class_pixels=tuple(
-            ClassPixels(id=label.id, name=label.name, pixels=totals.pixels[label.id], samples=totals.occurs[label.id]) for label in labels.labels
+            ClassPixels(id=label.id, name=label.name, pixels=totals.pixels[label.id], samples=totals.occurs[label.id])
+            for label in labels.labels
         ),
         samples=(),
     )
@@ -89,7 +97,9 @@ def entries_of(run: Path, shard: Shard, number: int) -> list[SampleEntry]:
         raw = json.loads(path.read_text(encoding="utf-8"))
         rows = [SampleEntry.model_validate_json(json.dumps({**row, "shard": number})) for row in raw]
     except (OSError, ValueError, TypeError, ValidationError) as error:
-        raise RunError(f"{path}: cannot be read ({type(error).__name__}); remove the folder {path.parent} and run again") from error
+        raise RunError(
+            f"{path}: cannot be read ({type(error).__name__}); remove the folder {path.parent} and run again"
+        ) from error
     if _digest(row.key for row in rows) != shard.keys_digest or len(rows) != shard.num_samples:
         raise RunError(f"{path}: its keys are not those of {shard.key}.tar; remove {path.parent} and run again")
     return rows

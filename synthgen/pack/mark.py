@@ -1,8 +1,11 @@
-"""Says inside the packed JPEG that a model made the picture: IPTC's term in XMP, or that and a C2PA manifest that is signed.
+"""Says inside the packed JPEG that a model made the picture:
 
-Both are segments beside the image data, so no decoded pixel changes. The XMP is the same for every image and has no date: shards stay the same
-byte for byte. A C2PA manifest has a random id and a salted hash, so signed shards differ each time that they are packed; what they decode to does
-not. Loaders that encode images anew lose both: the JSON member says the same once more.
+IPTC's term in XMP, or that and a C2PA manifest that is signed.
+
+Both are segments beside the image data, so no decoded pixel changes. The XMP is the same for every image and has no
+date: shards stay the same byte for byte. A C2PA manifest has a random id and a salted hash, so signed shards differ
+each time that they are packed; what they decode to does not. Loaders that encode images anew lose both: the JSON member
+says the same once more.
 """
 
 from __future__ import annotations
@@ -51,7 +54,10 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     if mark != "c2pa":
         return {"mark": mark}
     if util.find_spec("c2pa") is None or not _has_c2pa_python():
-        raise RecipeError("pack.mark c2pa: the package c2pa-python is not installed; pip install 'synthgen-seg[c2pa]', or set pack.mark to iptc")
+        raise RecipeError(
+            "pack.mark c2pa: the package c2pa-python is not installed; pip install 'synthgen-seg[c2pa]', or set "
+            "pack.mark to iptc"
+        )
     _read(recipe.pack.c2pa, "private_key")
     return {"mark": mark, "certificate_sha256": hashlib.sha256(_read(recipe.pack.c2pa, "certificate")).hexdigest()}
 
@@ -78,7 +84,10 @@ def with_xmp(jpeg: bytes) -> bytes:
 
 
 def signer(keys: C2pa) -> Callable[[bytes, str, str, str], bytes]:
-    """`sign(jpeg, key, model, revision)` gives the JPEG with its manifest. Needs c2pa-python. Raises RecipeError for keys that cannot sign."""
+    """`sign(jpeg, key, model, revision)` gives the JPEG with its manifest. Needs c2pa-python.
+
+    Raises RecipeError for keys that cannot sign.
+    """
     import c2pa
 
     def told(error: Exception) -> RecipeError:
@@ -89,7 +98,9 @@ def signer(keys: C2pa) -> Callable[[bytes, str, str, str], bytes]:
     context = c2pa.Context(settings=c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}}))
     try:
         # no timestamp authority: an empty address is refused by the library, None is not
-        info = c2pa.C2paSignerInfo(keys.algorithm.encode(), _read(keys, "certificate"), _read(keys, "private_key"), None)
+        info = c2pa.C2paSignerInfo(
+            keys.algorithm.encode(), _read(keys, "certificate"), _read(keys, "private_key"), None
+        )
         signing = c2pa.Signer.from_info(info)
     except c2pa.C2paError as error:
         raise told(error) from error
@@ -117,7 +128,9 @@ def signer(keys: C2pa) -> Callable[[bytes, str, str, str], bytes]:
 def _read(keys: C2pa, name: str) -> bytes:
     path = getattr(keys, name)
     if not path:
-        raise RecipeError(f"pack.c2pa.{name}: is empty; signing needs a certificate chain and its private key, both as PEM files")
+        raise RecipeError(
+            f"pack.c2pa.{name}: is empty; signing needs a certificate chain and its private key, both as PEM files"
+        )
     try:
         data = Path(path).read_bytes()
     except OSError as error:

@@ -12,7 +12,10 @@ from synthgen.pack.counts import ModelUse
 
 
 def model_use(role: str, config: dict[str, Any]) -> ModelUse | None:
-    """What the data card says of one backend: of its `model` key, or of the package that brings its weights. None: it has no weights."""
+    """What the data card says of one backend: of its `model` key, or of the package that brings its weights. None:
+
+    it has no weights.
+    """
     options = check_options(role, config)
     model = getattr(options, "model", "")
     if not model:

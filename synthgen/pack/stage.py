@@ -63,7 +63,9 @@ def plan(rows: Sequence[Sample] | StoredRows, recipe: Recipe) -> list[tuple[str,
         members = by_key[of_row == known.index(split)]
         for number, start in enumerate(range(0, len(members), recipe.pack.samples_per_shard)):
             chosen = members[start : start + recipe.pack.samples_per_shard]
-            units.append((f"{split}-{number:06d}", Picked(rows, chosen) if isinstance(rows, StoredRows) else take(rows, chosen)))
+            units.append(
+                (f"{split}-{number:06d}", Picked(rows, chosen) if isinstance(rows, StoredRows) else take(rows, chosen))
+            )
     return units
 
 
@@ -120,7 +122,9 @@ class Packer:
                 if picture.shape[:2] != (row.height_px, row.width_px):
                     size = f"{picture.shape[0]} x {picture.shape[1]}"
                     wanted = f"{row.height_px} x {row.width_px}"
-                    raise InputError(f"{self._run / path}: is {size} pixels, must be {wanted}; remove or replace the file")
+                    raise InputError(
+                        f"{self._run / path}: is {size} pixels, must be {wanted}; remove or replace the file"
+                    )
             self._labels.check(mask, self._run / row.mask)
             if row.class_id != IGNORE:
                 self._labels.by_id(row.class_id)

@@ -53,7 +53,9 @@ def write_shard(path: Path, samples: Iterable[PackedSample]) -> WrittenShard:
                 if not is_key(sample.key):
                     raise InputError(f"{path.name}: key {sample.key!r} must be {KEY_FORM}")
                 if sample.key <= last:
-                    raise InputError(f"{path.name}: key {sample.key!r} follows {last!r}; keys must ascend and be unique")
+                    raise InputError(
+                        f"{path.name}: key {sample.key!r} follows {last!r}; keys must ascend and be unique"
+                    )
                 last = sample.key
                 data = _tar_of(sample)
                 num_bytes += file.write(data)
@@ -67,7 +69,9 @@ def write_shard(path: Path, samples: Iterable[PackedSample]) -> WrittenShard:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise StorageError(f"{path}: not written ({error.strerror or error}); free space or mend permissions, then rerun") from error
+        raise StorageError(
+            f"{path}: not written ({error.strerror or error}); free space or mend permissions, then rerun"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return WrittenShard(num_samples, num_bytes, digest.hexdigest())
@@ -76,5 +80,6 @@ def write_shard(path: Path, samples: Iterable[PackedSample]) -> WrittenShard:
 def _tar_of(sample: PackedSample) -> bytes:
     contents = (sample.jpg, sample.png, sample.conf_png, metadata_bytes(sample.metadata))
     return b"".join(
-        member_header(f"{sample.key}.{field}", len(data)) + data + padding(len(data)) for field, data in zip(MEMBERS, contents, strict=True)
+        member_header(f"{sample.key}.{field}", len(data)) + data + padding(len(data))
+        for field, data in zip(MEMBERS, contents, strict=True)
     )

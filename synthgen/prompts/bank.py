@@ -1,11 +1,12 @@
 """The prompt bank of one class (Syn4Seg, HDIG).
 
-    loop: take a candidate; refuse it if it does not name the class, if it means something else, or if its text embedding is too close to an
+    loop: take a candidate; refuse it if it does not name the class, if it means something else, or if its text
+    embedding is too close to an
           accepted one; tell the source, if it listens
     until the quota is reached, the budget is spent or the source has nothing left
 
-Candidates are embedded in blocks of a fixed size; neither that size nor what is wanted of other classes changes what is accepted. An agent's
-blocks are its own rounds, since what it proposes next follows from what became of the last ones.
+Candidates are embedded in blocks of a fixed size; neither that size nor what is wanted of other classes changes what is
+accepted. An agent's blocks are its own rounds, since what it proposes next follows from what became of the last ones.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from synthgen.prompts.indexed import IndexedBank
 from synthgen.prompts.words import article, mentions
 from synthgen.records import key_of
 
-REMEMBERED = 2000  # embeddings of candidates that are kept to tell what another lambda_div would have let pass: 16 MB at 2048 wide
+# embeddings of candidates that are kept to tell what another lambda_div would have let pass: 16 MB at 2048 wide
+REMEMBERED = 2000
 BLOCK = 32  # candidates embedded at once: a real encoder gives about 5 MB of tokens for each
 
 
@@ -51,11 +53,14 @@ class Candidate:
 class PromptSource(Protocol):
     """A backend file of prompts/sources gives this from `build(options, execution)`.
 
-    It may also have a module function `fingerprint(options) -> dict[str, str]`, the content hash of each file that it reads.
+    It may also have a module function `fingerprint(options) -> dict[str, str]`, the content hash of each file that it
+    reads.
     """
 
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
-        """Candidates about the wanted classes, class after class; with no wanted class, those that are about no single class.
+        """Candidates about the wanted classes, class after class;
+
+        with no wanted class, those that are about no single class.
 
         The order within a class follows from `seed` and the class alone. The iterator may be endless.
         """
@@ -64,7 +69,10 @@ class PromptSource(Protocol):
 
 @runtime_checkable
 class Agent(Protocol):
-    """What the iterator that `candidates` gives may also be: one that hears what became of its candidates before it proposes others."""
+    """What the iterator that `candidates` gives may also be:
+
+    one that hears what became of its candidates before it proposes others.
+    """
 
     stopped: str  # why it has no more, in a snake_case word; "" = it has only come to an end
 
@@ -85,7 +93,8 @@ class Entry:
     order: int  # position among the candidates of its bank, from 0
     refusal: str  # "" if accepted; near_duplicate, class_missing, off_class, repeated or unreadable_image
     detail: str
-    similarity: float  # cosine to `nearest`, for off_class to the sentence that names the class alone; -1 where there is none
+    # cosine to `nearest`, for off_class to the sentence that names the class alone; -1 where there is none
+    similarity: float
     nearest: Candidate | None  # the most similar one accepted before it
     embedding: TextEmbedding | None  # None for refused ones and for photographs
 
@@ -136,9 +145,9 @@ class ClassBank:
     def fill(self, candidates: Iterator[Candidate]) -> Iterator[Entry]:
         """Yield what became of each candidate, in order, until the bank is full; `stopped` then says why it ended.
 
-        Photographs and layouts are all accepted and count neither for the quota nor for the budget: they are the user's own list, and two
-        label maps with one sentence are still two images.
-        Raises ModelError if the encoder gives a vector that is zero or not finite.
+        Photographs and layouts are all accepted and count neither for the quota nor for the budget: they are the user's
+        own list, and two label maps with one sentence are still two images. Raises ModelError if the encoder gives a
+        vector that is zero or not finite.
         """
         order, tried, accepted = 0, 0, 0
         agent = candidates if isinstance(candidates, Agent) else None
@@ -155,7 +164,8 @@ class ClassBank:
                 tried += is_text
                 accepted += is_text and not entry.refusal
                 if agent:
-                    entries.append(dataclasses.replace(entry, embedding=None))  # 5 MB each: only the receiver may keep them
+                    # 5 MB each: only the receiver may keep them
+                    entries.append(dataclasses.replace(entry, embedding=None))
                 yield entry
             if agent and block:
                 agent.hear(entries)
@@ -167,7 +177,9 @@ class ClassBank:
                 return
 
     def compared(self) -> dict[str, Compared]:
-        """What the accepted prompts, as many times the class's name alone, and the first so many candidates without any comparison would give."""
+        """What the accepted prompts, as many times the class's name alone, and the first so many candidates without any
+        comparison would give.
+        """
         taken = np.flatnonzero(np.concatenate(self._taken)) if self._taken else np.empty(0, int)
         if not len(taken):
             return {}
@@ -188,7 +200,11 @@ class ClassBank:
 
     def _judge(self, block: list[Candidate], order: int, limit: int) -> Iterator[Entry]:
         early = [self._refusal(candidate) for candidate in block]
-        texts = [candidate for candidate, (reason, _) in zip(block, early, strict=True) if not reason and not _is_given(candidate)]
+        texts = [
+            candidate
+            for candidate, (reason, _) in zip(block, early, strict=True)
+            if not reason and not _is_given(candidate)
+        ]
         judged = self._compare(texts, limit)
         for place, (candidate, (reason, detail)) in enumerate(zip(block, early, strict=True), start=order):
             if limit == 0:
@@ -202,9 +218,19 @@ class ClassBank:
                 limit -= 1
                 yield Entry(candidate, place, "", "", similarity, nearest, embedding)
             else:
-                yield Entry(candidate, place, refusal, nearest.prompt if nearest else candidate.prompt, similarity, nearest, None)
+                yield Entry(
+                    candidate,
+                    place,
+                    refusal,
+                    nearest.prompt if nearest else candidate.prompt,
+                    similarity,
+                    nearest,
+                    None,
+                )
 
-    def _compare(self, texts: list[Candidate], limit: int) -> Iterator[tuple[str, float, Candidate | None, TextEmbedding]]:
+    def _compare(
+        self, texts: list[Candidate], limit: int
+    ) -> Iterator[tuple[str, float, Candidate | None, TextEmbedding]]:
         """(refusal, similarity, nearest, embedding) of each text up to the `limit`-th acceptance."""
         if not texts:
             return
@@ -228,15 +254,25 @@ class ClassBank:
                 continue
             n = place[i]
             nearest = self._judged[verdicts.nearest[n]] if verdicts.nearest[n] >= 0 else None
-            yield "" if verdicts.accepted[n] else "near_duplicate", float(verdicts.similarity[n]), nearest, embeddings[i]
+            yield (
+                "" if verdicts.accepted[n] else "near_duplicate",
+                float(verdicts.similarity[n]),
+                nearest,
+                embeddings[i],
+            )
 
     def _class_similarity(self, pooled: np.ndarray) -> np.ndarray:
-        """(N,) cosines, rounded as the greedy comparison rounds, to "a photo of a <class>"; all 1 where the floor is off or there is no class."""
+        """(N,) cosines, rounded as the greedy comparison rounds, to "a photo of a <class>";
+
+        all 1 where the floor is off or there is no class.
+        """
         if self._label is None or self._min_class_similarity <= -1:
             return np.ones(len(pooled))
         if self._anchor is None:
             spoken = self._label.spoken
-            self._anchor = normalised(self._encoder().encode([f"a photo of {article(spoken)} {spoken}"])[0].pooled[None]).T
+            self._anchor = normalised(
+                self._encoder().encode([f"a photo of {article(spoken)} {spoken}"])[0].pooled[None]
+            ).T
         return np.round((normalised(pooled) @ self._anchor)[:, 0], 6)
 
     def _refusal(self, candidate: Candidate) -> tuple[str, str]:
@@ -250,7 +286,11 @@ class ClassBank:
                 image_size(Path(candidate.photograph))
             except InputError as error:
                 return "unreadable_image", str(error)
-        elif self._class_gate and not candidate.layout and (self._label is None or not mentions(candidate.prompt, self._label)):
+        elif (
+            self._class_gate
+            and not candidate.layout
+            and (self._label is None or not mentions(candidate.prompt, self._label))
+        ):
             return "class_missing", candidate.prompt
         return "", ""
 
@@ -277,5 +317,8 @@ def pooled_vectors(texts: Sequence[Candidate], embeddings: Sequence[TextEmbeddin
     """(N, P) pooled embeddings. Raises ModelError that names the prompt whose vector is zero or not finite."""
     for candidate, embedding in zip(texts, embeddings, strict=True):
         if not np.isfinite(embedding.pooled).all() or not embedding.pooled.any():
-            raise ModelError(f"text encoder {encoder_id}: the embedding of {candidate.prompt!r} is zero or not finite; try execution.dtype=float32")
+            raise ModelError(
+                f"text encoder {encoder_id}: the embedding of {candidate.prompt!r} is zero or not finite; try "
+                "execution.dtype=float32"
+            )
     return np.stack([embedding.pooled for embedding in embeddings])

@@ -3,9 +3,9 @@
     POST <base_url>/chat/completions   {"model", "messages", "temperature", "seed", "max_tokens", "response_format"}
     -> {"choices": [{"message": {"content": "..."}}]}
 
-What may pass (no connection, a time-out, 408, 429, 5xx) is tried again after 1, 2, 4 ... times `backoff_s`, or as long as Retry-After says. An
-answer has a time limit as a whole and a size limit, so a server that drips or never ends cannot hold a run. Redirects are not followed: they
-would carry the key to another host.
+What may pass (no connection, a time-out, 408, 429, 5xx) is tried again after 1, 2, 4 ... times `backoff_s`, or as long
+as Retry-After says. An answer has a time limit as a whole and a size limit, so a server that drips or never ends cannot
+hold a run. Redirects are not followed: they would carry the key to another host.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def ask(endpoint: Endpoint, request: dict[str, Any], sleep: Callable[[float], No
         except urllib.error.HTTPError as error:
             said = _excerpt(error)
             if error.code not in _AGAIN:
-                raise NoAnswerError(f"{endpoint.base_url}: answers {error.code} ({said}); {_way_out(error.code)}") from error
+                raise NoAnswerError(
+                    f"{endpoint.base_url}: answers {error.code} ({said}); {_way_out(error.code)}"
+                ) from error
             after = error.headers.get("Retry-After", "")
             asked_for_s = float(after) if after.isdecimal() else 0.0
             why = f"HTTP {error.code} {said}"
@@ -67,7 +69,8 @@ def ask(endpoint: Endpoint, request: dict[str, Any], sleep: Callable[[float], No
             why = " ".join(f"{type(reason).__name__} {reason}".split()) if not isinstance(reason, str) else reason
     tries = endpoint.retries + 1
     raise NoAnswerError(
-        f"{endpoint.base_url}: no answer after {tries} tries (the last: {why[:160]}); start the server, mend prompts.source.base_url or raise "
+        f"{endpoint.base_url}: no answer after {tries} tries (the last: {why[:160]}); start the server, mend "
+        "prompts.source.base_url or raise "
         "timeout_s, then run the same command again: answers so far are kept"
     )
 
@@ -122,4 +125,7 @@ def _way_out(code: int) -> str:
         return "check prompts.source.base_url (it ends in /v1 for most servers) and prompts.source.model"
     if 300 <= code < 400:
         return "redirects are not followed; give the final address in prompts.source.base_url"
-    return "check prompts.source.model and, if the server does not know response_format, prompts.source.reply: json_object or lines"
+    return (
+        "check prompts.source.model and, if the server does not know response_format, prompts.source.reply: "
+        "json_object or lines"
+    )

@@ -1,4 +1,7 @@
-"""The same question to a language model in this process: a transformers folder, a Hub id, or a GGUF file through transformers."""
+"""The same question to a language model in this process:
+
+a transformers folder, a Hub id, or a GGUF file through transformers.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,13 @@ class LocalChat:
         try:
             with loading(model), _quietly():
                 self._tokenizer = AutoTokenizer.from_pretrained(place, **gguf)
-                self._model = AutoModelForCausalLM.from_pretrained(place, dtype=torch_dtype(execution, self._device), **gguf)
+                self._model = AutoModelForCausalLM.from_pretrained(
+                    place, dtype=torch_dtype(execution, self._device), **gguf
+                )
         except ImportError as error:  # transformers asks for gguf only when it is needed
-            raise ModelError(f"model {model!r}: {in_one_line(error, 160)}; install what it names (`pip install gguf`)") from error
+            raise ModelError(
+                f"model {model!r}: {in_one_line(error, 160)}; install what it names (`pip install gguf`)"
+            ) from error
         if self._tokenizer.chat_template is None:
             raise ModelError(f"model {model!r}: has no chat template; use an instruction-tuned model")
         self._model.to(self._device).eval()
@@ -38,10 +45,17 @@ class LocalChat:
         """What the model says to the messages, at most `max_tokens` tokens."""
         import torch
 
-        inputs = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True).to(self._device)
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature else {"do_sample": False}
+        inputs = self._tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(self._device)
+        sampling = (
+            {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature else {"do_sample": False}
+        )
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else self._tokenizer.eos_token_id
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []), torch.inference_mode():
+        with (
+            torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []),
+            torch.inference_mode(),
+        ):
             torch.manual_seed(seed)
             tokens = self._model.generate(**inputs, max_new_tokens=max_tokens, pad_token_id=pad, **sampling)
         return str(self._tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))

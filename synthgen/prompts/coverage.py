@@ -32,7 +32,8 @@ class ClassCoverage:
     missing: dict[str, list[str]]  # attribute -> values that no accepted prompt has
     replies: int = 0  # of a language model, bad ones included
     bad_replies: int = 0  # of them, those without a caption
-    compared: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)  # way to spend as many prompts -> bank.Compared; {} without texts
+    # way to spend as many prompts -> bank.Compared; {} without texts
+    compared: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +58,10 @@ class PassRate:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Calibration:
-    """Pass rates over a grid of lambda_div, for one embedder and one number of candidates a class: the rate falls as more are tried."""
+    """Pass rates over a grid of lambda_div, for one embedder and one number of candidates a class:
+
+    the rate falls as more are tried.
+    """
 
     embedder: str
     num_candidates: dict[str, int]
@@ -108,7 +112,9 @@ class Tally:
         """`possible` are the values that the source could give; those of refused candidates count as possible too."""
         names = sorted({*self._known, *possible})
         used = {name: dict(sorted(self._used.get(name, Counter()).items())) for name in names}
-        missing = {name: sorted({*self._known.get(name, ()), *possible.get(name, ())} - set(used[name])) for name in names}
+        missing = {
+            name: sorted({*self._known.get(name, ()), *possible.get(name, ())} - set(used[name])) for name in names
+        }
         return ClassCoverage(
             class_name=class_name,
             class_id=class_id,
@@ -134,11 +140,15 @@ def coverage_json(coverage: Coverage) -> str:
 def coverage_of(text: str) -> Coverage:
     """Read back what `coverage_json` gave."""
     raw = json.loads(text)
-    return Coverage(raw["source"], raw["embedder"], raw["lambda_div"], tuple(ClassCoverage(**item) for item in raw["classes"]))
+    return Coverage(
+        raw["source"], raw["embedder"], raw["lambda_div"], tuple(ClassCoverage(**item) for item in raw["classes"])
+    )
 
 
 def coverage_text(coverage: Coverage) -> str:
-    """Plain text: one row a class, then for each attribute one row a class with the number of accepted prompts per value.
+    """Plain text:
+
+    one row a class, then for each attribute one row a class with the number of accepted prompts per value.
 
     A dot is a value that the class cannot have.
     """
@@ -171,7 +181,11 @@ def calibrate(vectors: Mapping[str, np.ndarray], embedder: str, grid: Sequence[f
     for lambda_div in sorted(grid):
         accepted = {name: int(greedy_dedup(rows, lambda_div).accepted.sum()) for name, rows in vectors.items()}
         by_class = {name: round(accepted[name] / len(rows), 6) if len(rows) else 0.0 for name, rows in vectors.items()}
-        rates.append(PassRate(lambda_div, sum(accepted.values()), round(sum(accepted.values()) / total, 6) if total else 0.0, by_class))
+        rates.append(
+            PassRate(
+                lambda_div, sum(accepted.values()), round(sum(accepted.values()) / total, 6) if total else 0.0, by_class
+            )
+        )
     return Calibration(embedder, {name: len(rows) for name, rows in vectors.items()}, tuple(rates))
 
 
@@ -186,16 +200,26 @@ def calibration_text(calibration: Calibration) -> str:
     counts = sorted(set(calibration.num_candidates.values()))
     span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}" if counts else "0"
     classes = len(calibration.num_candidates)
-    head = f"embedder {calibration.embedder}, {classes} classes, {span} candidates each; {TARGET[0]:.0%}-{TARGET[1]:.0%} should pass"
+    head = (
+        f"embedder {calibration.embedder}, {classes} classes, {span} candidates each; "
+        f"{TARGET[0]:.0%}-{TARGET[1]:.0%} should pass"
+    )
     return "\n".join([head, "", *_table(heads, rows)]) + "\n"
 
 
 def _attribute_table(attribute: str, classes: Sequence[ClassCoverage]) -> list[str]:
-    values = sorted({value for item in classes for value in (*item.used.get(attribute, {}), *item.missing.get(attribute, []))})
+    values = sorted(
+        {value for item in classes for value in (*item.used.get(attribute, {}), *item.missing.get(attribute, []))}
+    )
     rows = []
     for item in classes:
         used, missing = item.used.get(attribute, {}), item.missing.get(attribute, [])
-        rows.append([_name(item), *(str(used[value]) if value in used else "0" if value in missing else "." for value in values)])
+        rows.append(
+            [
+                _name(item),
+                *(str(used[value]) if value in used else "0" if value in missing else "." for value in values),
+            ]
+        )
     return _table([attribute, *values], rows)
 
 
@@ -218,4 +242,6 @@ def _name(item: ClassCoverage) -> str:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows)
+    ]

@@ -1,14 +1,16 @@
 """Greedy near-duplicate removal in the order of proposal (Syn4Seg, HDIG).
 
-A candidate with normalised embedding phi is accepted iff s < lambda_div, where s = max over the accepted u of phi . u, and the first
-candidate of a bank is always accepted. The result is that of the plain double loop; only the products are done in blocks.
+A candidate with normalised embedding phi is accepted iff s < lambda_div, where s = max over the accepted u of phi . u,
+and the first candidate of a bank is always accepted. The result is that of the plain double loop; only the products are
+done in blocks.
 
-Cosines are rounded to 6 decimals before they are compared: what is below that is noise of the encoder and of the order of summation, and
-without it a decision could depend on the size of the blocks.
+Cosines are rounded to 6 decimals before they are compared: what is below that is noise of the encoder and of the order
+of summation, and without it a decision could depend on the size of the blocks.
 
-The products are done in float32, twice as fast as float64; what comes within their error bound of a row's best is then computed again in
-float64, a handful of pairs a row, so the answer is float64's. An accepted vector is kept as two float32 numbers, its float32 value and the rest:
-8 bytes an element. Work arrays are bounded; the bank itself grows with what it accepts.
+The products are done in float32, twice as fast as float64; what comes within their error bound of a row's best is then
+computed again in float64, a handful of pairs a row, so the answer is float64's. An accepted vector is kept as two
+float32 numbers, its float32 value and the rest: 8 bytes an element. Work arrays are bounded; the bank itself grows with
+what it accepts.
 """
 
 from __future__ import annotations
@@ -28,12 +30,15 @@ class Verdicts:
     """What became of N candidates, in order. Indices count every candidate that the bank has judged, from 0."""
 
     accepted: np.ndarray  # (N,) bool
-    nearest: np.ndarray  # (N,) int64, the most similar candidate accepted before it, the earliest of equals; -1 for none
+    # (N,) int64, the most similar candidate accepted before it, the earliest of equals; -1 for none
+    nearest: np.ndarray
     similarity: np.ndarray  # (N,) float64, cosine to that one; -1 for none
 
 
 class GreedyBank:
-    """The accepted embeddings D_t of one class; takes candidates block by block, and the cut into blocks changes nothing.
+    """The accepted embeddings D_t of one class;
+
+    takes candidates block by block, and the cut into blocks changes nothing.
 
     `lambda_div` 1 switches the comparison off: everything is accepted, similarities are still given.
     """
@@ -59,8 +64,8 @@ class GreedyBank:
     def offer(self, block: np.ndarray, limit: int | None = None) -> Verdicts:
         """Judge candidates (N, dim) of any scale, in order; stop right after the `limit`-th acceptance.
 
-        The verdicts then cover the judged ones only, the rest counts as never offered. Raises ValueError for a vector that is zero or
-        not finite.
+        The verdicts then cover the judged ones only, the rest counts as never offered. Raises ValueError for a vector
+        that is zero or not finite.
         """
         self._check(block)
         left = len(block) if limit is None else limit
@@ -107,7 +112,10 @@ class GreedyBank:
         return self._held == 0
 
     def _nearest_accepted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(similarity in millionths, candidate index) of the most similar accepted one of each row; (-_UNITS, -1) where there is none."""
+        """(similarity in millionths, candidate index) of the most similar accepted one of each row;
+
+        (-_UNITS, -1) where there is none.
+        """
         similarity = np.full(len(rows), -_UNITS)
         nearest = np.full(len(rows), -1, dtype=np.int64)
         rows32 = rows.astype(np.float32)
@@ -126,7 +134,9 @@ class GreedyBank:
                 self._compare_pairs(rows, row, column, start, similarity, nearest)
         return similarity, nearest
 
-    def _compare_all(self, rows: np.ndarray, start: int, stop: int, similarity: np.ndarray, nearest: np.ndarray) -> None:
+    def _compare_all(
+        self, rows: np.ndarray, start: int, stop: int, similarity: np.ndarray, nearest: np.ndarray
+    ) -> None:
         """Float64 cosines to the accepted ones start..stop; `similarity` and `nearest` are updated."""
         exact = np.rint((rows * _UNITS) @ self._exact(slice(start, stop)).T)
         column = exact.argmax(axis=1)
@@ -135,7 +145,15 @@ class GreedyBank:
         similarity[closer] = best[closer]
         nearest[closer] = self._order[start + column[closer]]
 
-    def _compare_pairs(self, rows: np.ndarray, row: np.ndarray, column: np.ndarray, start: int, similarity: np.ndarray, nearest: np.ndarray) -> None:
+    def _compare_pairs(
+        self,
+        rows: np.ndarray,
+        row: np.ndarray,
+        column: np.ndarray,
+        start: int,
+        similarity: np.ndarray,
+        nearest: np.ndarray,
+    ) -> None:
         """The same for the pairs (row, start + column) alone, which come sorted by row and then by column."""
         exact = np.empty(len(row))
         step = max(1, _WORK_ELEMENTS // rows.shape[1])
@@ -197,4 +215,6 @@ def normalised(vectors: np.ndarray) -> np.ndarray:
 def _joined(parts: list[Verdicts]) -> Verdicts:
     if not parts:
         return Verdicts(np.empty(0, bool), np.empty(0, np.int64), np.empty(0))
-    return Verdicts(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("accepted", "nearest", "similarity")))
+    return Verdicts(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("accepted", "nearest", "similarity"))
+    )

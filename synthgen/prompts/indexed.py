@@ -1,11 +1,13 @@
 """Greedy near-duplicate removal with an inverted file, for banks whose matrix product takes too long.
 
-The exact comparison costs (candidates x accepted x dim) multiplications: minutes at 100 000 prompts, most of an hour at a million. Here accepted
-vectors are sorted into cells around k-means centres, and a candidate is compared with the cells whose centres are nearest to it (IVF; Sivic and
-Zisserman 2003). The vectors accepted last, up to `FLUSH`, are in no cell yet and are compared exactly.
+The exact comparison costs (candidates x accepted x dim) multiplications: minutes at 100 000 prompts, most of an hour at
+a million. Here accepted vectors are sorted into cells around k-means centres, and a candidate is compared with the
+cells whose centres are nearest to it (IVF; Sivic and Zisserman 2003). The vectors accepted last, up to `FLUSH`, are in
+no cell yet and are compared exactly.
 
-What is accepted may then have a near neighbour in a cell that was not looked at: benchmarks/dedup.py measures how often. What is refused has
-one for certain. Up to FLUSH accepted prompts the answer is the exact one, and the cut into blocks never changes it.
+What is accepted may then have a near neighbour in a cell that was not looked at: benchmarks/dedup.py measures how
+often. What is refused has one for certain. Up to FLUSH accepted prompts the answer is the exact one, and the cut into
+blocks never changes it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from synthgen.prompts.dedup import _UNITS, GreedyBank, Verdicts, _joined, normal
 
 FLUSH = 4096  # accepted vectors that are compared exactly before they go into cells
 PROBES = 32  # cells that a candidate is compared with [ours: see the rows dedup/100k_384/ours_ivf_*]
-_SEARCHED = 4096  # candidates that are looked up in the cells at once: enough of them meet in each cell for a matrix product
+# candidates that are looked up in the cells at once: enough of them meet in each cell for a matrix product
+_SEARCHED = 4096
 _CELLS = 2.0  # cells = this x sqrt(vectors)
 _TRAINED_ON = 32  # vectors a cell for k-means
 _ROUNDS = 8  # of k-means
@@ -30,7 +33,8 @@ class IndexedBank(GreedyBank):
         super().__init__(dim, lambda_div)
         self._flush = flush
         self._cells = Cells(dim, probes)
-        self._found: tuple[np.ndarray, np.ndarray] = (np.empty(0), np.empty(0, np.int64))  # in the cells, of the rows being judged
+        # in the cells, of the rows being judged
+        self._found: tuple[np.ndarray, np.ndarray] = (np.empty(0), np.empty(0, np.int64))
 
     @property
     def num_accepted(self) -> int:
@@ -88,8 +92,15 @@ class Cells:
         return len(self._order)
 
     def add(self, high: np.ndarray, low: np.ndarray, order: np.ndarray) -> None:
-        """Take in unit vectors high + low (N, dim) with their candidate indices; trains the centres when there are many more than before."""
-        high, low, order = np.concatenate([self._high, high]), np.concatenate([self._low, low]), np.concatenate([self._order, order])
+        """Take in unit vectors high + low (N, dim) with their candidate indices;
+
+        trains the centres when there are many more than before.
+        """
+        high, low, order = (
+            np.concatenate([self._high, high]),
+            np.concatenate([self._low, low]),
+            np.concatenate([self._order, order]),
+        )
         if len(order) >= _REGROWN * self._trained_on:
             self._centres = k_means(high, max(1, round(_CELLS * len(order) ** 0.5)))
             self._trained_on = len(order)
@@ -99,7 +110,9 @@ class Cells:
         self._starts = np.searchsorted(cell[by_cell], np.arange(len(self._centres) + 1))
 
     def search(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(similarity in millionths, candidate index) of the best vector in the probed cells for each unit row (N, dim); index -1 for none."""
+        """(similarity in millionths, candidate index) of the best vector in the probed cells for each unit row (N,
+        dim); index -1 for none.
+        """
         similarity = np.full(len(rows), -_UNITS)
         nearest = np.full(len(rows), -1, dtype=np.int64)
         if not len(self):
@@ -131,7 +144,10 @@ class Cells:
 
 
 def k_means(vectors: np.ndarray, num_cells: int) -> np.ndarray:
-    """(num_cells, dim) unit float32 centres by spherical k-means on at most 32 vectors a cell; fixed seed. At most len(vectors) cells."""
+    """(num_cells, dim) unit float32 centres by spherical k-means on at most 32 vectors a cell; fixed seed.
+
+    At most len(vectors) cells.
+    """
     rng = np.random.default_rng(0)
     num_cells = min(num_cells, len(vectors))
     sample = vectors[np.sort(rng.permutation(len(vectors))[: _TRAINED_ON * num_cells])]

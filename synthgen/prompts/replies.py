@@ -1,7 +1,8 @@
 """What a language model said, as data: the captions in a reply, and the file in which replies are kept.
 
-A reply is never more than a list of sentences. No key of it is acted on: it cannot name a class, a file or a setting; control and invisible
-characters are dropped, a caption that is too long is dropped, and only so many are taken as were asked for.
+A reply is never more than a list of sentences. No key of it is acted on: it cannot name a class, a file or a setting;
+control and invisible characters are dropped, a caption that is too long is dropped, and only so many are taken as were
+asked for.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ _TRIES = 64  # places of a reply where JSON is looked for: each try may read to 
 def captions_of(reply: str, limit: int, as_lines: bool = False) -> list[str]:
     """At most `limit` captions of a reply, cleaned; [] if it is not of the form that was asked for.
 
-    The form is a JSON object with the list `captions`, or a list alone, of texts or of objects with the text `prompt`; text around it (a code
-    fence, thinking aloud) is passed over. `as_lines`: one caption a line, with or without a bullet.
+    The form is a JSON object with the list `captions`, or a list alone, of texts or of objects with the text `prompt`;
+    text around it (a code fence, thinking aloud) is passed over. `as_lines`: one caption a line, with or without a
+    bullet.
     """
     found = [_BULLET.sub("", line).strip(" \"'") for line in reply.splitlines()] if as_lines else _listed(reply)
     captions = []
@@ -38,7 +40,10 @@ def captions_of(reply: str, limit: int, as_lines: bool = False) -> list[str]:
 
 
 def clean(text: str) -> str:
-    """One line of printable text: control, format (zero-width, right-to-left) and private characters are dropped, runs of space become one."""
+    """One line of printable text:
+
+    control, format (zero-width, right-to-left) and private characters are dropped, runs of space become one.
+    """
     text = " ".join(text.split())  # line breaks are control characters too, but stand for a space
     return " ".join("".join(c for c in text if unicodedata.category(c)[0] != "C").split())
 
@@ -63,7 +68,12 @@ def _listed(reply: str) -> list[str]:
 def schema(limit: int) -> dict[str, Any]:
     """JSON schema of the reply that is asked for."""
     captions = {"type": "array", "items": {"type": "string", "maxLength": MAX_CHARS}, "minItems": 1, "maxItems": limit}
-    return {"type": "object", "properties": {"captions": captions}, "required": ["captions"], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {"captions": captions},
+        "required": ["captions"],
+        "additionalProperties": False,
+    }
 
 
 class Replies:
@@ -78,11 +88,16 @@ class Replies:
         self._path: Path | None = None
 
     def read(self, path: Path, *, damaged_end: bool = False) -> None:
-        """Add what a file holds. `damaged_end`: a last line that was cut by a kill is passed over. Raises InputError that names the line."""
+        """Add what a file holds. `damaged_end`: a last line that was cut by a kill is passed over.
+
+        Raises InputError that names the line.
+        """
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"prompts.source.replies {path}: cannot be read ({error}); give a replies.jsonl of an earlier run") from error
+            raise InputError(
+                f"prompts.source.replies {path}: cannot be read ({error}); give a replies.jsonl of an earlier run"
+            ) from error
         for number, line in enumerate(lines, 1):
             if not line:
                 continue
@@ -94,7 +109,9 @@ class Replies:
             except (ValueError, KeyError, TypeError) as error:
                 if damaged_end and number == len(lines):
                     continue
-                raise InputError(f"{path}:{number}: is no stored reply; give a replies.jsonl of an earlier run") from error
+                raise InputError(
+                    f"{path}:{number}: is no stored reply; give a replies.jsonl of an earlier run"
+                ) from error
             self._known[asked] = reply
 
     def keep_in(self, path: Path) -> None:
@@ -127,7 +144,9 @@ class Replies:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StorageError(f"{self._path}: cannot be written ({error.strerror}); free the space, then run the same command again") from error
+            raise StorageError(
+                f"{self._path}: cannot be written ({error.strerror}); free the space, then run the same command again"
+            ) from error
 
     def used_text(self) -> str:
         """The replies that made this bank, in the order of their questions: the text of replies.jsonl."""

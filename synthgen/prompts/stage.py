@@ -1,8 +1,8 @@
 """`synthgen prompts`: fills the prompt bank of every wanted class, and writes the text embeddings of what it accepts.
 
-Artefacts of a unit: `embeddings.safetensors` (`{key}.tokens`, `{key}.pooled`, and the negative prompt under the key `negative`), unless the
-encoder only pools or nothing was embedded; `coverage.json`; and `replies.jsonl` if a language model was asked. Until the unit is whole its replies
-are kept beside it, so that an interrupted run does not ask again.
+Artefacts of a unit: `embeddings.safetensors` (`{key}.tokens`, `{key}.pooled`, and the negative prompt under the key
+`negative`), unless the encoder only pools or nothing was embedded; `coverage.json`; and `replies.jsonl` if a language
+model was asked. Until the unit is whole its replies are kept beside it, so that an interrupted run does not ask again.
 """
 
 from __future__ import annotations
@@ -98,18 +98,25 @@ def build(recipe: Recipe, run: Path) -> PromptStage:
 
 
 def wanted_classes(recipe: Recipe, space: LabelSpace) -> tuple[Label, ...]:
-    """The classes of `labels.classes`, or every class but the background. Raises LabelError for an unknown, repeated or background one."""
+    """The classes of `labels.classes`, or every class but the background.
+
+    Raises LabelError for an unknown, repeated or background one.
+    """
     wanted = tuple(space.by_name(name) for name in recipe.labels.classes) or space.foreground
     for i, label in enumerate(wanted):
         if label.id == space.background:
-            raise LabelError(f"labels.classes: {label.name!r} is the background of label space {space.name!r}, no prompt asks for it")
+            raise LabelError(
+                f"labels.classes: {label.name!r} is the background of label space {space.name!r}, no prompt asks for it"
+            )
         if label in wanted[:i]:
             raise LabelError(f"labels.classes: {label.name!r} is named twice")
     return wanted
 
 
 def calibrate_recipe(recipe: Recipe, num_candidates: int = 200, grid: Sequence[float] = GRID) -> Calibration:
-    """Pass rates of the first `num_candidates` candidates of each class at each lambda_div of the grid; nothing is written.
+    """Pass rates of the first `num_candidates` candidates of each class at each lambda_div of the grid;
+
+    nothing is written.
 
     Raises InputError if the source proposes no text to embed.
     """
@@ -126,11 +133,15 @@ def calibrate_recipe(recipe: Recipe, num_candidates: int = 200, grid: Sequence[f
             block = list(islice(texts, min(BLOCK, num_candidates - start)))
             if not block:
                 break
-            blocks.append(pooled_vectors(block, encoder().encode([candidate.prompt for candidate in block]), encoder().id))
+            blocks.append(
+                pooled_vectors(block, encoder().encode([candidate.prompt for candidate in block]), encoder().id)
+            )
         if blocks:
             vectors[label.name if label else ""] = np.concatenate(blocks)
     if not vectors:
-        raise InputError(f"prompts.source {recipe.prompts.source.name!r} proposes no text, so there is nothing to calibrate")
+        raise InputError(
+            f"prompts.source {recipe.prompts.source.name!r} proposes no text, so there is nothing to calibrate"
+        )
     return calibrate(vectors, encoder().id, grid)
 
 
@@ -140,26 +151,49 @@ def calibration(recipe: Recipe) -> str:
 
 
 def shortage_text(lambda_div: float, wanted: int, higher: Mapping[str, tuple[int, dict[float, int]]]) -> str:
-    """What higher lambda_div would let pass, for the classes that near-duplicates have left short: up to the first at which all have enough."""
+    """What higher lambda_div would let pass, for the classes that near-duplicates have left short:
+
+    up to the first at which all have enough.
+    """
     grid = sorted({value for _, passing in higher.values() for value in passing})
     if not grid:
         return ""
-    enough = next((n for n, value in enumerate(grid) if all(passing[value] >= wanted for _, passing in higher.values())), len(grid) - 1)
+    enough = next(
+        (n for n, value in enumerate(grid) if all(passing[value] >= wanted for _, passing in higher.values())),
+        len(grid) - 1,
+    )
     shown = sorted({round(enough * part) for part in (1 / 3, 2 / 3, 1)})
-    told = [f"{grid[n]:g} passes " + ", ".join(f"{name} {passing[grid[n]]} of {tried}" for name, (tried, passing) in higher.items()) for n in shown]
+    told = [
+        f"{grid[n]:g} passes "
+        + ", ".join(f"{name} {passing[grid[n]]} of {tried}" for name, (tried, passing) in higher.items())
+        for n in shown
+    ]
     return f" at lambda_div {lambda_div:g} (" + "; ".join(told) + ")"
 
 
 def coverage_report(run: Path) -> str:
-    """Of a run whose prompts are made: what its bank covers, as plain text, beside what class names alone and an uncompared list would cover."""
-    texts = [coverage_text(coverage_of(path.read_text(encoding="utf-8"))) for path in sorted((run / STAGE).glob(f"[0-9]*/{COVERAGE}"))]
+    """Of a run whose prompts are made:
+
+    what its bank covers, as plain text, beside what class names alone and an uncompared list would cover.
+    """
+    texts = [
+        coverage_text(coverage_of(path.read_text(encoding="utf-8")))
+        for path in sorted((run / STAGE).glob(f"[0-9]*/{COVERAGE}"))
+    ]
     return "\n".join(texts)
 
 
 class PromptStage:
     """Makes PromptRecords out of nothing but the recipe."""
 
-    def __init__(self, recipe: Recipe, space: LabelSpace, wanted: Sequence[Label], source: PromptSource, encoder: Callable[[], TextEncoder]) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        space: LabelSpace,
+        wanted: Sequence[Label],
+        source: PromptSource,
+        encoder: Callable[[], TextEncoder],
+    ) -> None:
         self._recipe = recipe
         self._space = space
         self._wanted = wanted
@@ -182,39 +216,62 @@ class PromptStage:
                 for entry in bank.fill(candidates):
                     tally.add(entry)
                     made.append(self._row(entry, unit, writer))
-                possible = self._source.attribute_values(label) if label and isinstance(self._source, ListsAttributes) else {}
+                possible = (
+                    self._source.attribute_values(label) if label and isinstance(self._source, ListsAttributes) else {}
+                )
                 replies = (candidates.asked, candidates.bad_replies) if isinstance(candidates, CountsReplies) else ()
-                coverage = tally.coverage(bank.class_name, bank.class_id, bank.stopped, possible, *(replies or (0, 0)), bank.compared())
+                coverage = tally.coverage(
+                    bank.class_name, bank.class_id, bank.stopped, possible, *(replies or (0, 0)), bank.compared()
+                )
                 if label or coverage.tried:
                     banks.append(coverage)
-                if label and coverage.accepted < self._recipe.prompts.per_class and "near_duplicate" in coverage.refused:
-                    higher[label.name] = bank.would_pass([value for value in GRID if value > self._recipe.prompts.lambda_div])
+                if (
+                    label
+                    and coverage.accepted < self._recipe.prompts.per_class
+                    and "near_duplicate" in coverage.refused
+                ):
+                    higher[label.name] = bank.would_pass(
+                        [value for value in GRID if value > self._recipe.prompts.lambda_div]
+                    )
             if not writer.empty:
                 writer.add(NEGATIVE, self._encoder().encode([self._recipe.render.negative])[0])
         if not made:
             names = ", ".join(label.name for label in self._wanted)
             name = self._recipe.prompts.source.name
-            raise InputError(f"prompts.source {name!r} proposes nothing for {names}; see labels.classes and the source's input")
+            raise InputError(
+                f"prompts.source {name!r} proposes nothing for {names}; see labels.classes and the source's input"
+            )
         self._tell_shortage(banks, higher)
         self._write_coverage(banks, made, folder)
         if isinstance(self._source, KeepsReplies):
             write_bytes(self._source.replies.used_text().encode(), folder / REPLIES)
         return made
 
-    def _tell_shortage(self, banks: Sequence[ClassCoverage], higher: Mapping[str, tuple[int, dict[float, int]]]) -> None:
-        """Raises InputError if every candidate was refused; says in one line which classes have fewer prompts than were asked for, and how many
-        each of a few higher lambda_div would let pass."""
+    def _tell_shortage(
+        self, banks: Sequence[ClassCoverage], higher: Mapping[str, tuple[int, dict[float, int]]]
+    ) -> None:
+        """Raises InputError if every candidate was refused; says in one line which classes have fewer prompts than were
+        asked for, and how many each of a few higher lambda_div would let pass."""
         if not any(bank.accepted for bank in banks):
             reasons: Counter[str] = Counter()
             for bank in banks:
                 reasons.update(bank.refused)
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-            raise InputError(f"prompts: every candidate was refused ({told}); loosen prompts.class_gate or prompts.min_class_similarity")
+            raise InputError(
+                f"prompts: every candidate was refused ({told}); loosen prompts.class_gate or "
+                "prompts.min_class_similarity"
+            )
         wanted = self._recipe.prompts.per_class
-        short = [f"{bank.class_name} {bank.accepted} ({bank.stopped})" for bank in banks if bank.class_name and bank.accepted < wanted]
+        short = [
+            f"{bank.class_name} {bank.accepted} ({bank.stopped})"
+            for bank in banks
+            if bank.class_name and bank.accepted < wanted
+        ]
         if short:
             way_out = shortage_text(self._recipe.prompts.lambda_div, wanted, higher)
-            _log.warning("prompts: fewer than %d for %s%s; see `synthgen prompts --calibrate`", wanted, ", ".join(short), way_out)
+            _log.warning(
+                "prompts: fewer than %d for %s%s; see `synthgen prompts --calibrate`", wanted, ", ".join(short), way_out
+            )
 
     def _bank(self, label: Label | None) -> ClassBank:
         prompts = self._recipe.prompts
@@ -245,7 +302,9 @@ class PromptStage:
             if not self._said_unshared and not shares_text(self._recipe):
                 self._said_unshared = True
                 name = self._recipe.render.renderer.name
-                _log.warning("prompts: %s only compares prompts; the renderer %r encodes each prompt itself", embedder, name)
+                _log.warning(
+                    "prompts: %s only compares prompts; the renderer %r encodes each prompt itself", embedder, name
+                )
             if entry.embedding.tokens.size:
                 writer.add(key, entry.embedding)
                 stored = f"{STAGE}/{unit}/{EMBEDDINGS}"

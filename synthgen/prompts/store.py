@@ -1,6 +1,7 @@
 """Writes embeddings.safetensors one prompt at a time.
 
-A real encoder gives about 5 MB of tokens for a prompt, so a bank of 2000 prompts is 10 GB: it must never be in memory as a whole.
+A real encoder gives about 5 MB of tokens for a prompt, so a bank of 2000 prompts is 10 GB: it must never be in memory
+as a whole.
 """
 
 from __future__ import annotations
@@ -54,11 +55,17 @@ class EmbeddingWriter:
         for part, array in (("tokens", embedding.tokens), ("pooled", embedding.pooled)):
             data = np.ascontiguousarray(array, dtype="<f4")
             end = self._size + data.nbytes
-            self._header[f"{key}.{part}"] = {"dtype": "F32", "shape": list(data.shape), "data_offsets": [self._size, end]}
+            self._header[f"{key}.{part}"] = {
+                "dtype": "F32",
+                "shape": list(data.shape),
+                "data_offsets": [self._size, end],
+            }
             file.write(data.tobytes())
             self._size = end
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._file is None:
             return
         try:
@@ -87,5 +94,6 @@ class EmbeddingWriter:
 
     def _trouble(self, error: OSError) -> StorageError:
         return StorageError(
-            f"{self._path}: cannot be written ({error.strerror or error}); free the space or mend the permissions, then run the same command again"
+            f"{self._path}: cannot be written ({error.strerror or error}); free the space or mend the "
+            "permissions, then run the same command again"
         )

@@ -10,7 +10,15 @@ from synthgen.labels import Label, LabelSpace
 
 _AN = re.compile(r"(?:[aeiou]|hour|honest|heir)", re.IGNORECASE)
 _NOT_AN = re.compile(r"(?:one\b|once|uni(?:[cfqtv]|on)|use|usual|utili|ubi|eu)", re.IGNORECASE)
-_IRREGULAR = {"person": "people", "man": "men", "woman": "women", "child": "children", "bus": "buses", "sheep": "sheep", "aircraft": "aircraft"}
+_IRREGULAR = {
+    "person": "people",
+    "man": "men",
+    "woman": "women",
+    "child": "children",
+    "bus": "buses",
+    "sheep": "sheep",
+    "aircraft": "aircraft",
+}
 
 
 def article(word: str) -> str:
@@ -33,7 +41,8 @@ def plural(words: str) -> str:
 
 
 def mentions(prompt: str, label: Label) -> bool:
-    """Whether the class name or a synonym stands in the prompt as a whole word, singular or plural, upper or lower case.
+    """Whether the class name or a synonym stands in the prompt as a whole word, singular or plural, upper or lower
+    case.
 
     A part of a hyphenated word does not count: a "car-free street" names no car.
     """
@@ -41,7 +50,10 @@ def mentions(prompt: str, label: Label) -> bool:
 
 
 def first_mentioned(prompt: str, space: LabelSpace) -> Label | None:
-    """The foreground class that the prompt names first; of two that start at the same place, the longer wording. None if none is named."""
+    """The foreground class that the prompt names first; of two that start at the same place, the longer wording.
+
+    None if none is named.
+    """
     best: tuple[int, int] | None = None
     found = None
     for label in space.foreground:
@@ -58,6 +70,8 @@ def _pattern(label: Label) -> re.Pattern[str]:
 
 def _whole_words(words: Sequence[str]) -> re.Pattern[str]:
     # Longer wordings first, so that the match is the longest one at its place.
-    forms = sorted({form.casefold() for word in words for form in (word, plural(word))}, key=lambda form: (-len(form), form))
+    forms = sorted(
+        {form.casefold() for word in words for form in (word, plural(word))}, key=lambda form: (-len(form), form)
+    )
     alternatives = "|".join(r"[\s-]+".join(map(re.escape, re.split(r"[\s-]+", form))) for form in forms)
     return re.compile(rf"(?<![\w-])(?:{alternatives})(?![\w-])", re.IGNORECASE)

@@ -1,7 +1,9 @@
-"""APE, adaptive pseudo-label enhancement (Syn4Seg): filter the regions of a coarse mask (APF), then relabel what was freed (APR).
+"""APE, adaptive pseudo-label enhancement (Syn4Seg):
 
-The paper calls both thresholds lambda; they are different quantities and have different names here (`lambda_apf`, and `lambda_div` of the
-prompt bank).
+filter the regions of a coarse mask (APF), then relabel what was freed (APR).
+
+The paper calls both thresholds lambda; they are different quantities and have different names here (`lambda_apf`, and
+`lambda_div` of the prompt bank).
 """
 
 from __future__ import annotations
@@ -44,9 +46,9 @@ def filter_regions(
 ) -> Filtered:
     """APF: free (mark 255) every foreground region that is small or unlike the support prototype of its class.
 
-    v(r) = normalised mean feature over region r; s(r) = v(r) . mu_k (the best row of k if it has several); r is kept iff s(r) >= lambda_apf
-    and it has at least `min_region_px` pixels. mask (H, W) uint8, features (h, w, D). The background is no region: it is kept as it is.
-    A region whose class has no prototype is freed.
+    v(r) = normalised mean feature over region r; s(r) = v(r) . mu_k (the best row of k if it has several); r is kept
+    iff s(r) >= lambda_apf and it has at least `min_region_px` pixels. mask (H, W) uint8, features (h, w, D). The
+    background is no region: it is kept as it is. A region whose class has no prototype is freed.
     """
     regions = connected_components(mask, exclude=() if background is None else (background,))
     if not len(regions):
@@ -66,8 +68,9 @@ def filter_regions(
 def adapted_prototypes(mask: np.ndarray, features: np.ndarray, prototypes: Prototypes, beta: float) -> Prototypes:
     """mu~_k(x) = beta mu_k + (1 - beta) mu_k(x), renormalised: support prototypes moved towards image x (APR, step 1).
 
-    mu_k(x) is the normalised mean feature of the trusted pixels of class k, those that `mask` (H, W) labels k. A class without a trusted pixel
-    keeps its support prototype (beta = 1). Of a class with several rows (background), each cell moves only the row that it is most like.
+    mu_k(x) is the normalised mean feature of the trusted pixels of class k, those that `mask` (H, W) labels k. A class
+    without a trusted pixel keeps its support prototype (beta = 1). Of a class with several rows (background), each cell
+    moves only the row that it is most like.
     """
     height, width, depth = features.shape
     flat = features.reshape(-1, depth)
@@ -88,7 +91,10 @@ def adapted_prototypes(mask: np.ndarray, features: np.ndarray, prototypes: Proto
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClassCosines:
-    """How much each pixel looks like each candidate class of an image. K = 0 is possible: all other arrays are then of no use."""
+    """How much each pixel looks like each candidate class of an image. K = 0 is possible:
+
+    all other arrays are then of no use.
+    """
 
     class_ids: np.ndarray  # (K,) uint8
     cosines: np.ndarray  # (K, H, W) float32, to the best prototype of the class
@@ -101,16 +107,25 @@ def class_cosines(features: np.ndarray, prototypes: Prototypes, size: tuple[int,
     """Cosines of features (h, w, D) to prototypes, upsampled to `size` (H, W)."""
     if not prototypes.ids:
         nothing = np.zeros((0, *size), np.float32)
-        return ClassCosines(np.zeros(0, np.uint8), nothing, np.zeros(size, np.uint8), np.zeros(size, np.float32), np.zeros(size, np.float32))
+        return ClassCosines(
+            np.zeros(0, np.uint8),
+            nothing,
+            np.zeros(size, np.uint8),
+            np.zeros(size, np.float32),
+            np.zeros(size, np.float32),
+        )
     class_ids, cosines = best_per_class(cosine_maps(features, prototypes.vectors, size), prototypes.ids)
     return ClassCosines(class_ids.astype(np.uint8), cosines, *two_best(cosines))
 
 
 def relabel(mask: np.ndarray, looks: ClassCosines, *, min_cosine: float, min_margin: float) -> np.ndarray:
-    """APR: label a free pixel p with argmax_k cos(f(p), mu~_k) where that is sure enough, else leave it 255. Returns a new mask.
+    """APR: label a free pixel p with argmax_k cos(f(p), mu~_k) where that is sure enough, else leave it 255.
 
-    Free pixels are those that are 255 in `mask` (H, W): freed by APF, or left open by the proposer. Sure enough: the best cosine reaches
-    `min_cosine` and leads the best of any other class by `min_margin`. `looks` belongs to the adapted prototypes of the image's candidates.
+    Returns a new mask.
+
+    Free pixels are those that are 255 in `mask` (H, W): freed by APF, or left open by the proposer. Sure enough: the
+    best cosine reaches `min_cosine` and leads the best of any other class by `min_margin`. `looks` belongs to the
+    adapted prototypes of the image's candidates.
     """
     if not len(looks.class_ids):
         return mask.copy()
@@ -127,9 +142,9 @@ def filled_fraction(coarse: np.ndarray, filtered: np.ndarray, relabelled: np.nda
 def confidence_map(mask: np.ndarray, looks: ClassCosines) -> np.ndarray:
     """(H, W) uint8, 0..255 = 0..1: how far each pixel's label leads the other candidates.
 
-    sigmoid(m / CONFIDENCE_SCALE), m = cosine to the label's class minus the best cosine to another class; 128 is a tie, less means that another
-    class looks likelier. At least 1 where there is a label, 0 where `mask` is 255; 255 where no other candidate exists. A label that is not
-    among the candidates counts as a tie.
+    sigmoid(m / CONFIDENCE_SCALE), m = cosine to the label's class minus the best cosine to another class; 128 is a tie,
+    less means that another class looks likelier. At least 1 where there is a label, 0 where `mask` is 255; 255 where no
+    other candidate exists. A label that is not among the candidates counts as a tie.
     """
     row_of = np.full(256, -1, np.int16)
     row_of[looks.class_ids] = np.arange(len(looks.class_ids))

@@ -1,8 +1,9 @@
 """What APE did to each class: how much APF kept, and what APR made of the rest.
 
-Syn4Seg's risk is circularity: the network that proposes masks may later learn from its own mistakes. A class of which nearly nothing is kept, or
-whose freed pixels nearly all come back as the same class, tells of it. Every unit of the stage writes its counts beside its masks; a report adds them
-up. A file is named after the first row that it counts: a unit whose rows are tried one by one has several.
+Syn4Seg's risk is circularity: the network that proposes masks may later learn from its own mistakes. A class of which
+nearly nothing is kept, or whose freed pixels nearly all come back as the same class, tells of it. Every unit of the
+stage writes its counts beside its masks; a report adds them up. A file is named after the first row that it counts: a
+unit whose rows are tried one by one has several.
 """
 
 from __future__ import annotations
@@ -101,7 +102,10 @@ def rates_of(stage: StageRun) -> Rates:
 
 
 def rates_text(stage: StageRun) -> list[str]:
-    """Lines for a run's summary: keep and fill rate over all classes, the classes that fared worst, and each class of which nothing was kept."""
+    """Lines for a run's summary:
+
+    keep and fill rate over all classes, the classes that fared worst, and each class of which nothing was kept.
+    """
     rates = rates_of(stage)
     if not rates:
         return []
@@ -120,14 +124,19 @@ def rates_text(stage: StageRun) -> list[str]:
         if not counts.num_kept:
             least = settings["refine"]["apf"]["lambda_apf"]
             lines.append(
-                f"masks: every region of class {names[k]!r} was freed ({counts.num_regions} regions, the most similar at "
-                f"{counts.best_similarity:.2f}; refine.apf.lambda_apf is {least}): lower it, or give support images that look more like them"
+                f"masks: every region of class {names[k]!r} was freed ({counts.num_regions} regions, the most "
+                "similar at "
+                f"{counts.best_similarity:.2f}; refine.apf.lambda_apf is {least}): lower it, or give support "
+                "images that look more like them"
             )
     return lines
 
 
 def read_rates(folders: Iterable[Path]) -> Rates:
-    """The sum over units' folders; one without counts (made by an older version) adds nothing. Raises RunError for a damaged file."""
+    """The sum over units' folders; one without counts (made by an older version) adds nothing.
+
+    Raises RunError for a damaged file.
+    """
     return add_rates(_read(path) for folder in folders for path in sorted(folder.glob(f"*{_SUFFIX}")))
 
 
@@ -136,4 +145,6 @@ def _read(path: Path) -> Rates:
         body = json.loads(path.read_text(encoding="utf-8"))
         return {int(k): ClassCounts(**counts) for k, counts in body.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise RunError(f"{path}: is damaged ({error}); move the unit folder {path.parent} away and run the same command again") from error
+        raise RunError(
+            f"{path}: is damaged ({error}); move the unit folder {path.parent} away and run the same command again"
+        ) from error

@@ -1,10 +1,11 @@
 """Prototypes: the mean look of a class (Syn4Seg, APE).
 
-mu_k = sum_j sum_p 1[M_j(p) = k] f_j(p) / count, then hat = L2-normalise: masked average pooling over all support images j. Features have fewer
-cells than masks have pixels. DIaM shrinks the mask to the feature size by nearest neighbour; here each pixel adds the feature of the cell
-that it lies in, so a cell counts by the share of it that the class covers. At a mini's 16 x 16 cells nearest neighbour would lose thin
-objects altogether. For the same reason regions and trusted pixels are pooled in this way, too. Where a class has cells of its own (PURE) in the
-support set, its prototype is their mean alone: cells on an edge hold the other side's look as well.
+mu_k = sum_j sum_p 1[M_j(p) = k] f_j(p) / count, then hat = L2-normalise: masked average pooling over all support images
+j. Features have fewer cells than masks have pixels. DIaM shrinks the mask to the feature size by nearest neighbour;
+here each pixel adds the feature of the cell that it lies in, so a cell counts by the share of it that the class covers.
+At a mini's 16 x 16 cells nearest neighbour would lose thin objects altogether. For the same reason regions and trusted
+pixels are pooled in this way, too. Where a class has cells of its own (PURE) in the support set, its prototype is their
+mean alone: cells on an edge hold the other side's look as well.
 
 The background is many things: `background_prototypes` > 1 splits it by a deterministic spherical k-means.
 """
@@ -19,7 +20,10 @@ import numpy as np
 from synthgen.models import Prototypes
 
 PURE = 0.95
-"""A support cell belongs to a class if the class covers this share of it [ours: +0.01 to +0.04 IoU of coarse masks on drawn objects]."""
+"""A support cell belongs to a class if the class covers this share of it [ours:
+
++0.01 to +0.04 IoU of coarse masks on drawn objects].
+"""
 _MOST_BACKGROUND_CELLS = 2048  # of one support image
 _KMEANS_ROUNDS = 30
 
@@ -27,7 +31,8 @@ _KMEANS_ROUNDS = 30
 def pixels_per_cell(index: np.ndarray, count: int, grid: tuple[int, int]) -> np.ndarray:
     """(count, h * w) float32: how many pixels of group n lie in each cell of a grid (h, w).
 
-    `index` (H, W) holds group numbers 0 .. count - 1; other values are in no group. A pixel lies in the cell that holds its centre.
+    `index` (H, W) holds group numbers 0 .. count - 1; other values are in no group. A pixel lies in the cell that holds
+    its centre.
     """
     (rows, columns), (height, width) = index.shape, grid
     cell_row = (2 * np.arange(rows) + 1) * height // (2 * rows)
@@ -45,7 +50,9 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
 
 
 def masked_average(features: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
-    """(count, D) float32: normalised mean feature of each group of pixels; zero for a group without pixels. Masked average pooling.
+    """(count, D) float32: normalised mean feature of each group of pixels; zero for a group without pixels.
+
+    Masked average pooling.
 
     features (h, w, D); index (H, W) as in `pixels_per_cell`.
     """
@@ -54,13 +61,18 @@ def masked_average(features: np.ndarray, index: np.ndarray, count: int) -> np.nd
 
 
 def support_prototypes(
-    labelled: Iterable[tuple[np.ndarray, np.ndarray]], class_ids: Sequence[int], background: int | None, background_prototypes: int
+    labelled: Iterable[tuple[np.ndarray, np.ndarray]],
+    class_ids: Sequence[int],
+    background: int | None,
+    background_prototypes: int,
 ) -> Prototypes:
-    """Prototypes of the support set: one row a foreground class, then up to `background_prototypes` rows of the background.
+    """Prototypes of the support set:
 
-    `labelled` gives (features (h, w, D) with unit cells, mask (H, W) uint8) once for each image. Classes are taken in the order of
-    `class_ids`; one that has no pixel has no row, and
-    at least one must have. At most 2048 background cells of an image enter the k-means.
+    one row a foreground class, then up to `background_prototypes` rows of the background.
+
+    `labelled` gives (features (h, w, D) with unit cells, mask (H, W) uint8) once for each image. Classes are taken in
+    the order of `class_ids`; one that has no pixel has no row, and at least one must have. At most 2048 background
+    cells of an image enter the k-means.
     """
     classes = [k for k in class_ids if k != background] + ([] if background is None else [background])
     group = np.full(256, -1, np.int16)
@@ -89,9 +101,12 @@ def support_prototypes(
 
 
 def spherical_kmeans(vectors: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
-    """(up to count, D) unit centres of unit vectors (N, D) with weights (N,) > 0, by cosine. Deterministic; count = 1 gives the mean.
+    """(up to count, D) unit centres of unit vectors (N, D) with weights (N,) > 0, by cosine. Deterministic;
 
-    Starts from the vector nearest to the mean and then from the one farthest from all starts so far. Equal vectors give fewer centres.
+    count = 1 gives the mean.
+
+    Starts from the vector nearest to the mean and then from the one farthest from all starts so far. Equal vectors give
+    fewer centres.
     """
     centres = normalise((weights @ vectors)[None])
     if count == 1:

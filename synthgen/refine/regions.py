@@ -1,7 +1,7 @@
 """Regions of a mask: connected components, their boxes, their boundary bands.
 
-Syn4Seg needs them twice: APF judges regions (APE, step 1) and SABR works in a band around their edges (step 1). Everything here is a pure function
-over arrays.
+Syn4Seg needs them twice: APF judges regions (APE, step 1) and SABR works in a band around their edges (step 1).
+Everything here is a pure function over arrays.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 
 from synthgen.images import IGNORE
 
-# scipy.ndimage is imported in the functions: planning a run imports this module, and the import takes longer than the plan.
+# scipy.ndimage is imported in the functions: planning a run imports this module, and the import takes longer than the
+# plan.
 _EIGHT = np.ones((3, 3), dtype=bool)
 
 
@@ -33,7 +34,8 @@ class Components:
 def connected_components(mask: np.ndarray, exclude: Collection[int] = ()) -> Components:
     """8-connected components of every class of a mask (H, W) uint8 (APE, step 1; SABR, step 1).
 
-    Pixels of 255 and of the classes in `exclude` belong to none. Ordered by class id, then by first pixel in reading order.
+    Pixels of 255 and of the classes in `exclude` belong to none. Ordered by class id, then by first pixel in reading
+    order.
     """
     from scipy import ndimage
 
@@ -56,7 +58,9 @@ def select(components: Components, keep: np.ndarray) -> Components:
     """The components for which `keep` (N,) bool holds, renumbered from 1 in the same order."""
     new_number = np.zeros(len(components) + 1, np.int32)
     new_number[1:][keep] = np.arange(1, int(np.count_nonzero(keep)) + 1)
-    return Components(new_number[components.index], components.class_ids[keep], components.areas_px[keep], components.boxes[keep])
+    return Components(
+        new_number[components.index], components.class_ids[keep], components.areas_px[keep], components.boxes[keep]
+    )
 
 
 def drop_small(components: Components, min_region_px: int) -> Components:
@@ -77,14 +81,20 @@ def edge_of(region: np.ndarray) -> np.ndarray:
 
 
 def boundary_band(region: np.ndarray, radius: int) -> np.ndarray:
-    """(H, W) bool: dilate(edge, radius), i.e. pixels within `radius` (Chebyshev) of the edge of a region, on both sides (SABR, step 1)."""
+    """(H, W) bool: dilate(edge, radius), i.e.
+
+    pixels within `radius` (Chebyshev) of the edge of a region, on both sides (SABR, step 1).
+    """
     from scipy import ndimage
 
     return ndimage.maximum_filter(edge_of(region), size=2 * radius + 1, mode="constant", cval=False)
 
 
 def padded_boxes(boxes: np.ndarray, padding: float, size: tuple[int, int]) -> np.ndarray:
-    """(N, 4) float32 XYXY: every side moved outwards by `padding` times the box's width or height, clipped to the image (SABR, step 1)."""
+    """(N, 4) float32 XYXY:
+
+    every side moved outwards by `padding` times the box's width or height, clipped to the image (SABR, step 1).
+    """
     grown = np.asarray(boxes, np.float32).reshape(-1, 4).copy()
     width, height = grown[:, 2] - grown[:, 0], grown[:, 3] - grown[:, 1]
     grown += padding * np.stack([-width, -height, width, height], axis=1)

@@ -1,6 +1,9 @@
-"""SABR, SAM-assisted boundary refinement (Syn4Seg): a box-prompted mask decoder redraws the edges of a mask, and nothing but the edges.
+"""SABR, SAM-assisted boundary refinement (Syn4Seg):
 
-The paper writes back only in (boundary band U unlabelled) pixels. The exact rule is not published; this is the one used here:
+a box-prompted mask decoder redraws the edges of a mask, and nothing but the edges.
+
+The paper writes back only in (boundary band U unlabelled) pixels. The exact rule is not published; this is the one used
+here:
 
     editable(r)   = (band(r) U unlabelled) and inside the padded box of region r
     SAM = 1       on editable(r)                             -> class of r
@@ -8,8 +11,8 @@ The paper writes back only in (boundary band U unlabelled) pixels. The exact rul
     two claims    on a pixel                                 -> the higher predicted IoU; on a tie the region that comes first
     IoU(SAM, r) < min_agreement                              -> r is left alone: SAM has latched on to something else
 
-So: a labelled pixel outside every band never changes, an unlabelled pixel is never called background, and a class never appears outside
-the padded box of one of its regions.
+So: a labelled pixel outside every band never changes, an unlabelled pixel is never called background, and a class never
+appears outside the padded box of one of its regions.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ import dataclasses
 import numpy as np
 
 from synthgen.images import IGNORE
-from synthgen.refine.regions import Components, boundary_band, box_window, connected_components, drop_small, padded_boxes
+from synthgen.refine.regions import (
+    Components,
+    boundary_band,
+    box_window,
+    connected_components,
+    drop_small,
+    padded_boxes,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,7 +41,9 @@ class BoxPrompts:
 
 
 def box_prompts(mask: np.ndarray, *, background: int | None, min_region_px: int, box_padding: float) -> BoxPrompts:
-    """One padded box for each foreground component of at least `min_region_px` pixels of a mask (H, W) uint8 (SABR, step 1)."""
+    """One padded box for each foreground component of at least `min_region_px` pixels of a mask (H, W) uint8 (SABR,
+    step 1).
+    """
     regions = drop_small(connected_components(mask, exclude=() if background is None else (background,)), min_region_px)
     return BoxPrompts(regions, padded_boxes(regions.boxes, box_padding, (mask.shape[0], mask.shape[1])))
 
@@ -79,7 +91,10 @@ def boundary_refine(
 
 
 def _band_in(region: np.ndarray, window: tuple[slice, slice], band_px: int) -> np.ndarray:
-    """The boundary band of a region, cut to a window that holds the region. Computed on the surroundings of the window only."""
+    """The boundary band of a region, cut to a window that holds the region.
+
+    Computed on the surroundings of the window only.
+    """
     rows, columns = window
     # One pixel more than the window, so that the edge of a region that fills it is still seen as an edge.
     top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)

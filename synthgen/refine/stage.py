@@ -1,8 +1,11 @@
-"""`refine`: images to masks. Coarse proposal, APF, APR (Syn4Seg: APE), then SABR; every step's mask stays an artefact of its own.
+"""`refine`: images to masks. Coarse proposal, APF, APR (Syn4Seg: APE), then SABR;
 
-Of each row five 8-bit L PNGs are written: {key}_coarse.png (the proposer), {key}_filtered.png (after APF), {key}_relabelled.png (after APR),
-{key}_mask.png (after SABR) and {key}_confidence.png; of each unit one {key}_class_rates.json: what APF kept and APR filled, class by class. A mask
-in which nothing was found is still a row: filtering is for the stage after this one.
+every step's mask stays an artefact of its own.
+
+Of each row five 8-bit L PNGs are written: {key}_coarse.png (the proposer), {key}_filtered.png (after APF),
+{key}_relabelled.png (after APR), {key}_mask.png (after SABR) and {key}_confidence.png; of each unit one
+{key}_class_rates.json: what APF kept and APR filled, class by class. A mask in which nothing was found is still a row:
+filtering is for the stage after this one.
 """
 
 from __future__ import annotations
@@ -23,7 +26,16 @@ from synthgen.models.cosine_maps import of_classes
 from synthgen.models.provenance import revision_of
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, RenderRecord, carry
-from synthgen.refine.ape import ClassCosines, Filtered, adapted_prototypes, class_cosines, confidence_map, filled_fraction, filter_regions, relabel
+from synthgen.refine.ape import (
+    ClassCosines,
+    Filtered,
+    adapted_prototypes,
+    class_cosines,
+    confidence_map,
+    filled_fraction,
+    filter_regions,
+    relabel,
+)
 from synthgen.refine.class_rates import Rates, add_rates, count_image, write_rates
 from synthgen.refine.prototypes import support_prototypes
 from synthgen.refine.regions import band_radius
@@ -38,14 +50,18 @@ _ROLES = {"features": "feature_extractor", "proposer": "proposer", "mask_decoder
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """Label space, wanted classes, support set (with a hash of its files), the refine section with every backend option, weight revisions.
+    """Label space, wanted classes, support set (with a hash of its files), the refine section with every backend
+    option, weight revisions.
 
-    Raises InputError or LabelError for a support folder that does not show a wanted class or holds ids outside the label space.
+    Raises InputError or LabelError for a support folder that does not show a wanted class or holds ids outside the
+    label space.
     """
     space = read_label_space(recipe.labels.space)
     support = recipe.support.model_dump(mode="json")
     if recipe.support.folder:
-        support["folder"] = source_hash(recipe.support.source, Path(recipe.support.folder).expanduser(), recipe.support.split)
+        support["folder"] = source_hash(
+            recipe.support.source, Path(recipe.support.folder).expanduser(), recipe.support.split
+        )
         check_support(recipe, space, support["folder"])
     refine = recipe.refine.model_dump(mode="json")
     revisions: list[str] = []
@@ -141,23 +157,36 @@ class RefineStage:
         if rows:
             write_rates(add_rates(rates), folder, rows[0].key)
 
-    def _batch(self, rows: Sequence[RenderRecord], folder: Path, place: str, rates: list[Rates]) -> Iterator[MaskRecord | Rejected]:
+    def _batch(
+        self, rows: Sequence[RenderRecord], folder: Path, place: str, rates: list[Rates]
+    ) -> Iterator[MaskRecord | Rejected]:
         readable: list[tuple[RenderRecord, np.ndarray]] = []
         for row in rows:
             try:
                 readable.append((row, read_image(self._run / row.image)))
             except InputError as error:
                 detail = str(error).replace(f"{self._run}/", "")
-                yield Rejected(key=row.key, parent=row.key, stage="refine", reason="unreadable_image", detail=detail, score=0.0)
+                yield Rejected(
+                    key=row.key, parent=row.key, stage="refine", reason="unreadable_image", detail=detail, score=0.0
+                )
         if not readable:
             return
         features = self._extractor.features([image for _, image in readable])
         requests = [
-            ProposalRequest(image, grid, self._candidates(row.class_id), row.prompt, read_mask(Path(row.layout)) if row.layout else None)
+            ProposalRequest(
+                image,
+                grid,
+                self._candidates(row.class_id),
+                row.prompt,
+                read_mask(Path(row.layout)) if row.layout else None,
+            )
             for (row, image), grid in zip(readable, features, strict=True)
         ]
         coarse = self._proposer.propose(requests)
-        works = [self._enhance(row, request, mask) for (row, _), request, mask in zip(readable, requests, coarse, strict=True)]
+        works = [
+            self._enhance(row, request, mask)
+            for (row, _), request, mask in zip(readable, requests, coarse, strict=True)
+        ]
         decoded: list[tuple[np.ndarray, np.ndarray]] | list[None] = [None] * len(works)
         if self._decoder is not None:
             # One call for the batch: every image is encoded once and all of its boxes are decoded together.
@@ -178,13 +207,19 @@ class RefineStage:
             coarse, request.features, self._prototypes,
             lambda_apf=apf.lambda_apf, min_region_px=apf.min_region_px, background=self._background,
         )  # fmt: skip
-        adapted = adapted_prototypes(filtered.mask, request.features, of_classes(self._prototypes, request.candidates), apr.beta)
+        adapted = adapted_prototypes(
+            filtered.mask, request.features, of_classes(self._prototypes, request.candidates), apr.beta
+        )
         looks = class_cosines(request.features, adapted, (coarse.shape[0], coarse.shape[1]))
         relabelled = relabel(filtered.mask, looks, min_cosine=apr.min_cosine, min_margin=apr.min_margin)
-        prompts = box_prompts(relabelled, background=self._background, min_region_px=sabr.min_region_px, box_padding=sabr.box_padding)
+        prompts = box_prompts(
+            relabelled, background=self._background, min_region_px=sabr.min_region_px, box_padding=sabr.box_padding
+        )
         return _Work(row, request.image, coarse, filtered, relabelled, looks, prompts)
 
-    def _finish(self, work: _Work, of_sam: tuple[np.ndarray, np.ndarray] | None, folder: Path, place: str) -> MaskRecord:
+    def _finish(
+        self, work: _Work, of_sam: tuple[np.ndarray, np.ndarray] | None, folder: Path, place: str
+    ) -> MaskRecord:
         """SABR, the confidence map, the files and the row."""
         sabr = self._settings.sabr
         mask, sam_ious = work.relabelled, np.zeros(0)

@@ -1,7 +1,9 @@
-"""The support set S = {(I_j, M_j)}: the few labelled images that the whole run learns its classes from (Syn4Seg, setting).
+"""The support set S = {(I_j, M_j)}:
 
-Either chosen from a labelled folder or drawn by one of the built-in worlds. Which images are chosen follows from the run seed and the class id
-alone, so that adding a class does not change the shots of the others.
+the few labelled images that the whole run learns its classes from (Syn4Seg, setting).
+
+Either chosen from a labelled folder or drawn by one of the built-in worlds. Which images are chosen follows from the
+run seed and the class id alone, so that adding a class does not change the shots of the others.
 """
 
 from __future__ import annotations
@@ -40,9 +42,12 @@ def wanted_classes(recipe: Recipe, space: LabelSpace) -> tuple[int, ...]:
 
 
 def support_shots(recipe: Recipe, space: LabelSpace) -> list[SupportShot]:
-    """`support.shots` images for each wanted class, class by class. The masks hold all classes of the space, not only the wanted one.
+    """`support.shots` images for each wanted class, class by class.
 
-    Raises InputError or LabelError in one line if the folder is unusable or a class is not in it. Fewer images than asked for is a logged warning.
+    The masks hold all classes of the space, not only the wanted one.
+
+    Raises InputError or LabelError in one line if the folder is unusable or a class is not in it. Fewer images than
+    asked for is a logged warning.
     """
     wanted = wanted_classes(recipe, space)
     if recipe.support.folder:
@@ -52,13 +57,17 @@ def support_shots(recipe: Recipe, space: LabelSpace) -> list[SupportShot]:
 
 
 def check_support(recipe: Recipe, space: LabelSpace, digest: str) -> None:
-    """Refuse now what `support_shots` would refuse after everything is rendered: a label folder in which a wanted class is not shown, or ids that
-    the label space has not. `digest` stands for the folder's content: the same one is read once.
+    """Refuse now what `support_shots` would refuse after everything is rendered: a label folder in which a wanted class
+    is not shown, or ids that the label space has not. `digest` stands for the folder's content: the same one is read
+    once.
 
-    Public datasets are not looked through: they are large, and `synthgen sources` says what is in them. Raises as `support_shots` does.
+    Public datasets are not looked through: they are large, and `synthgen sources` says what is in them. Raises as
+    `support_shots` does.
     """
     if recipe.support.folder and recipe.support.source == FOLDER:
-        _check_folder(recipe.support.folder, digest, recipe.support.limit, recipe.seed, wanted_classes(recipe, space), space)
+        _check_folder(
+            recipe.support.folder, digest, recipe.support.limit, recipe.seed, wanted_classes(recipe, space), space
+        )
 
 
 @functools.lru_cache(maxsize=8)
@@ -74,7 +83,9 @@ def _check_folder(folder: str, digest: str, limit: int, seed: int, wanted: tuple
 
 def _pairs_of(recipe: Recipe) -> tuple[Path, list[LabelledFile]]:
     folder = Path(recipe.support.folder).expanduser()
-    return folder, _limited(list_source(recipe.support.source, folder, recipe.support.split), recipe.support.limit, recipe.seed)
+    return folder, _limited(
+        list_source(recipe.support.source, folder, recipe.support.split), recipe.support.limit, recipe.seed
+    )
 
 
 def _limited(pairs: list[LabelledFile], limit: int, seed: int) -> list[LabelledFile]:
@@ -85,11 +96,18 @@ def _limited(pairs: list[LabelledFile], limit: int, seed: int) -> list[LabelledF
 
 def _not_shown(folder: Path, space: LabelSpace, class_id: int) -> InputError:
     name = space.by_id(class_id).name
-    return InputError(f"{folder}: no image shows enough of class {name!r} (id {class_id}); add one or leave it out of labels.classes")
+    return InputError(
+        f"{folder}: no image shows enough of class {name!r} (id {class_id}); add one or leave it out of labels.classes"
+    )
 
 
 def folder_shots(
-    folder: Path, space: LabelSpace, wanted: Sequence[int], shots: int, seed: int, pairs: Sequence[LabelledFile] | None = None
+    folder: Path,
+    space: LabelSpace,
+    wanted: Sequence[int],
+    shots: int,
+    seed: int,
+    pairs: Sequence[LabelledFile] | None = None,
 ) -> list[SupportShot]:
     """Of the images that hold enough of a class, `shots` in an order drawn from (seed, class id).
 
@@ -119,7 +137,10 @@ def folder_shots(
 
 
 def drawn_shots(drawn: DrawnSupport, space: LabelSpace, wanted: Sequence[int], shots: int) -> list[SupportShot]:
-    """`shots` drawings for each class; which ones follows from (drawn.seed, class id). Streets are drawn until one shows the class."""
+    """`shots` drawings for each class; which ones follows from (drawn.seed, class id).
+
+    Streets are drawn until one shows the class.
+    """
     draw, names = _world(drawn)
     id_of = np.full(256, IGNORE, np.uint8)
     known = {word: label.id for label in space.labels for word in (label.name, *label.synonyms)}
@@ -132,7 +153,10 @@ def drawn_shots(drawn: DrawnSupport, space: LabelSpace, wanted: Sequence[int], s
     for k in wanted:
         worldly = [names[world_id] for world_id in sorted(names) if id_of[world_id] == k]
         if not worldly:
-            raise InputError(f"support.drawn: the world {drawn.world!r} has no class {space.by_id(k).name!r}; it has: {', '.join(names.values())}")
+            raise InputError(
+                f"support.drawn: the world {drawn.world!r} has no class {space.by_id(k).name!r}; it has: "
+                f"{', '.join(names.values())}"
+            )
         rng, made = np.random.default_rng([drawn.seed, k]), 0
         for _ in range(_DRAWS_PER_SHOT * shots):
             image, mask = draw(int(rng.integers(2**31)), worldly[0])
@@ -143,7 +167,8 @@ def drawn_shots(drawn: DrawnSupport, space: LabelSpace, wanted: Sequence[int], s
                 break
         else:
             raise InputError(
-                f"support.drawn: the world {drawn.world!r} does not draw class {space.by_id(k).name!r} often enough; leave it out of labels.classes"
+                f"support.drawn: the world {drawn.world!r} does not draw class {space.by_id(k).name!r} often "
+                "enough; leave it out of labels.classes"
             )
     return chosen
 

@@ -1,4 +1,8 @@
-"""`render`: prompts to images, each with a key and a noise seed of its own that follow from prompt, layout, run seed and number alone."""
+"""`render`:
+
+prompts to images, each with a key and a noise seed of its own that follow from prompt, layout, run seed and number
+alone.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,10 @@ SINGLE_UNIT = False
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """The render section with every option of the renderer, the revisions of its weights and the run seed; quantised weights are other weights."""
+    """The render section with every option of the renderer, the revisions of its weights and the run seed;
+
+    quantised weights are other weights.
+    """
     options = check_options("renderer", recipe.render.renderer.model_dump())
     revisions = {
         name: revision_of(getattr(options, name), getattr(options, "revision", "") if name == "model" else "")
@@ -33,7 +40,8 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     }
     return {
         "seed": recipe.seed,
-        "render": recipe.render.model_dump(mode="json") | {"renderer": {"name": recipe.render.renderer.name, **options.model_dump(mode="json")}},
+        "render": recipe.render.model_dump(mode="json")
+        | {"renderer": {"name": recipe.render.renderer.name, **options.model_dump(mode="json")}},
         "revisions": revisions,
         "embedder": recipe.prompts.embedder.model_dump(mode="json"),
         **({"quantise": recipe.execution.quantise} if recipe.execution.quantise != "none" else {}),
@@ -58,7 +66,9 @@ class RenderStage:
     def process(self, rows: Sequence[PromptRecord], folder: Path, unit: str) -> Iterator[RenderRecord | Rejected]:
         """One row or Rejected for every prompt and number."""
         self._prepare(rows)
-        jobs = ((row, self._job(row, number)) for row in rows for number in range(self._recipe.render.images_per_prompt))
+        jobs = (
+            (row, self._job(row, number)) for row in rows for number in range(self._recipe.render.images_per_prompt)
+        )
         with ImageWriter() as writer:
             for batch in _batches(jobs, self.batch_size):
                 pictures = self._renderer.render([job for _, job in batch])
@@ -74,10 +84,14 @@ class RenderStage:
         if texts and hasattr(self._renderer, "prepare"):
             self._renderer.prepare([*dict.fromkeys([*texts, self._recipe.render.negative])])
 
-    def _row(self, row: PromptRecord, job: RenderJob, picture: np.ndarray | None, unit: str, denoiser_runs: int) -> RenderRecord | Rejected:
+    def _row(
+        self, row: PromptRecord, job: RenderJob, picture: np.ndarray | None, unit: str, denoiser_runs: int
+    ) -> RenderRecord | Rejected:
         if picture is None:
             where = job.photograph or "the model's output is not finite"
-            return Rejected(job.key, row.key, "render", "unreadable_image" if job.photograph else "not_finite", str(where), 0.0)
+            return Rejected(
+                job.key, row.key, "render", "unreadable_image" if job.photograph else "not_finite", str(where), 0.0
+            )
         record: RenderRecord = carry(
             RenderRecord,
             row,
@@ -121,10 +135,14 @@ class RenderStage:
             with safe_open(path, framework="np") as bank:
                 return TextEmbedding(bank.get_tensor(f"{key}.tokens"), bank.get_tensor(f"{key}.pooled"))
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: no embedding of {key} ({error}); run the stage prompts again with --redo prompts") from error
+            raise InputError(
+                f"{path}: no embedding of {key} ({error}); run the stage prompts again with --redo prompts"
+            ) from error
 
 
-def _batches(jobs: Iterable[tuple[PromptRecord, RenderJob]], size: int) -> Iterator[list[tuple[PromptRecord, RenderJob]]]:
+def _batches(
+    jobs: Iterable[tuple[PromptRecord, RenderJob]], size: int
+) -> Iterator[list[tuple[PromptRecord, RenderJob]]]:
     source = iter(jobs)
     while batch := list(itertools.islice(source, size)):
         yield batch

@@ -19,8 +19,8 @@ MOST_WAITING = 16  # images of 1024 px are 3 MB each; a full queue makes the ren
 class ImageWriter:
     """`write` takes a row with its image and gives back the rows, in their order, whose images are on the disk.
 
-    What goes wrong in the thread is raised by a later `write`, or by `rest`. Leaving the `with` block waits for the image at work and drops those
-    that wait.
+    What goes wrong in the thread is raised by a later `write`, or by `rest`. Leaving the `with` block waits for the
+    image at work and drops those that wait.
     """
 
     def __init__(self, most_waiting: int = MOST_WAITING) -> None:
@@ -31,13 +31,17 @@ class ImageWriter:
     def __enter__(self) -> ImageWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def write(self, row: Any, image: np.ndarray | None, path: Path) -> Iterator[Any]:
         """Queue (H, W, 3) uint8 for `path`; a row without an image only keeps its place."""
         self._waiting.append((row, None if image is None else self._pool.submit(write_image, image, path)))
-        while len(self._waiting) > self._most or (self._waiting and (self._waiting[0][1] is None or self._waiting[0][1].done())):
+        while len(self._waiting) > self._most or (
+            self._waiting and (self._waiting[0][1] is None or self._waiting[0][1].done())
+        ):
             yield self._first()
 
     def rest(self) -> Iterator[Any]:

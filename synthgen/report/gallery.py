@@ -1,6 +1,7 @@
 """The samples that the page shows: chosen evenly, drawn small, with everything that the stages said of them.
 
-The pictures are most of the page's bytes, so they are counted while they are made: a page stays under its limit whatever the images are.
+The pictures are most of the page's bytes, so they are counted while they are made: a page stays under its limit
+whatever the images are.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ MIN_SHOWN_SHARE = 0.005
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gallery:
-    """`cards` is what the page's script reads. `num_images` are all images of the run; `num_left_out` were chosen but did not fit.
+    """`cards` is what the page's script reads. `num_images` are all images of the run;
+
+    `num_left_out` were chosen but did not fit.
 
     `class_pixels` counts the final masks of those cards that are not refused: id -> (pixels, images that show it).
     """
@@ -42,9 +45,12 @@ class Gallery:
 
 
 def choose(images: Iterable[Row], limit: int) -> list[Row]:
-    """At most `limit` images: refused ones up to a quarter, equally many of each reason; the rest kept ones, equally many of each class.
+    """At most `limit` images: refused ones up to a quarter, equally many of each reason;
 
-    Within a group the lowest keys: they are hashes, so that is a random draw which does not depend on the order of the rows.
+    the rest kept ones, equally many of each class.
+
+    Within a group the lowest keys: they are hashes, so that is a random draw which does not depend on the order of the
+    rows.
     """
     rows = sorted(images, key=lambda row: row["key"])
     refused = [row for row in rows if row["outcome"] not in (KEPT, PENDING)]
@@ -90,12 +96,14 @@ def gallery(found: RunRows, limit: int, picture_bytes: int = PICTURE_BYTES) -> G
         cards.append(made)
     cards.sort(key=lambda made: (made["outcome"] not in (KEPT, PENDING), made["key"]))
     counted = {int(i): (int(pixels[i]), int(images[i])) for i in np.flatnonzero(pixels)}
-    return Gallery(tuple(cards), len(found.images), len(chosen) - len(cards) - len(unreadable), tuple(unreadable), counted)
+    return Gallery(
+        tuple(cards), len(found.images), len(chosen) - len(cards) - len(unreadable), tuple(unreadable), counted
+    )
 
 
 def card(found: RunRows, row: Row) -> dict[str, Any]:
-    """One image as the page's script reads it, and `pixels`, the (256,) counts of its final mask. A mask that equals the step before it is the
-    number of that step.
+    """One image as the page's script reads it, and `pixels`, the (256,) counts of its final mask. A mask that equals
+    the step before it is the number of that step.
 
     Raises InputError that names a missing or damaged file.
     """

@@ -23,8 +23,8 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """One step: what it is, what it made, and its facts as (name, value). `under` and `over` are data addresses of pictures, "" for none;
-    those of a small image are shown as the pixels that they are."""
+    """One step: what it is, what it made, and its facts as (name, value). `under` and `over` are data addresses of
+    pictures, "" for none; those of a small image are shown as the pixels that they are."""
 
     title: str
     text: str
@@ -41,26 +41,59 @@ def lineage(found: RunRows, row: Row) -> list[Step]:
     if prompt is not None:
         facts = [("key", prompt["key"]), ("place in its bank", str(prompt["order"]))]
         if prompt["similarity"] >= 0:
-            facts.append(("cosine to the nearest accepted before", f"{prompt['similarity']:.3f}, must be below {recipe.prompts.lambda_div:g}"))
+            facts.append(
+                (
+                    "cosine to the nearest accepted before",
+                    f"{prompt['similarity']:.3f}, must be below {recipe.prompts.lambda_div:g}",
+                )
+            )
         if prompt["embedder"]:
             facts.append(("embedded by", prompt["embedder"]))
-        steps.append(Step("Prompt", prompt["prompt"] or f"the photograph {Path(prompt['photograph']).name}", tuple(facts)))
+        steps.append(
+            Step("Prompt", prompt["prompt"] or f"the photograph {Path(prompt['photograph']).name}", tuple(facts))
+        )
     image = photograph(read_image(found.run / row["image"]), LARGE_PX)
-    made = (("key", row["key"]), ("seed", str(row["seed"])), ("model", row["renderer"]), ("revision", row["model_revision"]))
+    made = (
+        ("key", row["key"]),
+        ("seed", str(row["seed"])),
+        ("model", row["renderer"]),
+        ("revision", row["model_revision"]),
+    )
     steps.append(
-        Step("Image", f"{row['width_px']} x {row['height_px']} px", (*made, ("steps", f"{row['steps']}, guidance {row['guidance']:g}")), image)
+        Step(
+            "Image",
+            f"{row['width_px']} x {row['height_px']} px",
+            (*made, ("steps", f"{row['steps']}, guidance {row['guidance']:g}")),
+            image,
+        )
     )
     for column, word in STEPS:
         if row.get(column):
             told = _of_mask(column, row)
-            steps.append(Step(f"Mask: {word}", _MASK_TEXT[column], told, image, overlay(read_mask(found.run / row[column]), found.space, LARGE_PX)))
+            steps.append(
+                Step(
+                    f"Mask: {word}",
+                    _MASK_TEXT[column],
+                    told,
+                    image,
+                    overlay(read_mask(found.run / row[column]), found.space, LARGE_PX),
+                )
+            )
     if row.get("confidence"):
-        steps.append(Step("Confidence", "white = sure of its label", (), grey(read_mask(found.run / row["confidence"]), LARGE_PX)))
+        steps.append(
+            Step(
+                "Confidence", "white = sure of its label", (), grey(read_mask(found.run / row["confidence"]), LARGE_PX)
+            )
+        )
     if row.get("pixel_std") is not None:
         steps.append(Step("Scores", f"outcome: {row['outcome'].replace('_', ' ')}", _of_scores(found, row)))
     shard = next((each for each in found.shards if row["shard"] == f"{each['key']}.tar"), None)
     if shard is not None:
-        place = (("split", shard["split"]), ("sample", f"{row['place'] + 1} of {shard['num_samples']}"), ("sha256", shard["sha256"]))
+        place = (
+            ("split", shard["split"]),
+            ("sample", f"{row['place'] + 1} of {shard['num_samples']}"),
+            ("sha256", shard["sha256"]),
+        )
         steps.append(Step("Shard", row["shard"], place))
     return [dataclasses.replace(step, small=max(row["width_px"], row["height_px"]) < SMALL_PX) for step in steps]
 
@@ -74,7 +107,10 @@ _MASK_TEXT = {
 
 
 def template_of(found: RunRows, row: Row) -> str:
-    """The grammar's template that gives this sentence, or "": other sources have none, and the grammar may have changed since."""
+    """The grammar's template that gives this sentence, or "":
+
+    other sources have none, and the grammar may have changed since.
+    """
     source = found.recipe.prompts.source.model_dump()
     if source["name"] != "grammar" or not row["class_name"]:
         return ""
@@ -101,7 +137,9 @@ def sentence_pattern(vocabulary: grammar.Vocabulary, text: str) -> re.Pattern[st
             parts.append(".+?")
         else:
             slot, _, form = name.partition(".")
-            words = sorted({word for value in vocabulary.slots[slot] for word in value.wordings(form)}, key=len, reverse=True)
+            words = sorted(
+                {word for value in vocabulary.slots[slot] for word in value.wordings(form)}, key=len, reverse=True
+            )
             parts.append("(?:" + "|".join(map(re.escape, [*words, ""])) + ")")
     parts.append(re.escape(text[end:]))
     # empty slots leave double blanks, and blanks before a comma, which the grammar closes up
@@ -115,7 +153,10 @@ def _attributes(row: Row) -> tuple[tuple[str, str], ...]:
 
 def _of_mask(column: str, row: Row) -> tuple[tuple[str, str], ...]:
     if column == "filtered":
-        return (("regions kept", f"{row['num_kept_regions']} of {row['num_regions']}"), ("their similarity", f"{row['region_similarity']:.3f}"))
+        return (
+            ("regions kept", f"{row['num_kept_regions']} of {row['num_regions']}"),
+            ("their similarity", f"{row['region_similarity']:.3f}"),
+        )
     if column == "relabelled":
         return (("freed pixels labelled again", f"{row['filled_fraction']:.0%}"),)
     if column == "mask":

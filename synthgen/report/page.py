@@ -1,7 +1,7 @@
 """Puts the page together and writes it: one file, no network, nothing of it trusted.
 
-Prompts and file names come from anywhere. Texts go through jinja's escaping, the script's data through its JSON filter (no `<` survives), the
-script writes texts as text only, and the page forbids itself every connection.
+Prompts and file names come from anywhere. Texts go through jinja's escaping, the script's data through its JSON filter
+(no `<` survives), the script writes texts as text only, and the page forbids itself every connection.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Written:
 
 
 def write_report(run: Path, out: Path | None = None, num_shown: int = NUM_SHOWN) -> Written:
-    """Write the report of a run, finished or not; default place `<run>.report.html` beside it, since a run folder holds nothing foreign.
+    """Write the report of a run, finished or not;
+
+    default place `<run>.report.html` beside it, since a run folder holds nothing foreign.
 
     Raises RunError if the folder is no run, StorageError if `out` is a file that is no report or cannot be written.
     """
@@ -58,13 +60,18 @@ def write_report(run: Path, out: Path | None = None, num_shown: int = NUM_SHOWN)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{path.parent}: cannot be made ({error.strerror or error}); choose another place with --out") from error
+        raise StorageError(
+            f"{path.parent}: cannot be made ({error.strerror or error}); choose another place with --out"
+        ) from error
     write_bytes(data, path)
     return Written(path, len(data), len(pictures.cards), pictures.num_images)
 
 
 def page(found: RunRows, pictures: Gallery) -> str:
-    """The HTML. Raises RunError for damaged embeddings, InputError for damaged pictures of the sample whose lineage is told."""
+    """The HTML.
+
+    Raises RunError for damaged embeddings, InputError for damaged pictures of the sample whose lineage is told.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -109,12 +116,27 @@ def duration(seconds: float) -> str:
 
 def figure(value: float) -> str:
     """Three digits, never an exponent."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1e-3 else f"{value:.1g}" if value >= 1e-4 else f"{value:.6f}"
+    return (
+        f"{value:,.0f}"
+        if value >= 100
+        else f"{value:.3g}"
+        if value >= 1e-3
+        else f"{value:.1g}"
+        if value >= 1e-4
+        else f"{value:.6f}"
+    )
 
 
 def funnel(found: RunRows) -> list[dict[str, Any]]:
     """What goes into each stage that has begun and what comes out."""
-    names = {"prompts": "prompts", "render": "images", "refine": "labelled", "score": "scored", "filter": "kept", "pack": "shards"}
+    names = {
+        "prompts": "prompts",
+        "render": "images",
+        "refine": "labelled",
+        "score": "scored",
+        "filter": "kept",
+        "pack": "shards",
+    }
     return [
         {
             "name": names[stage.name],
@@ -132,7 +154,10 @@ def _is_packed(found: RunRows) -> bool:
 
 
 def class_pixels(found: RunRows, pictures: Gallery) -> list[dict[str, Any]]:
-    """Pixels and samples of each class of the finished dataset, in the order of the label space; while there is none, of the gallery's masks."""
+    """Pixels and samples of each class of the finished dataset, in the order of the label space;
+
+    while there is none, of the gallery's masks.
+    """
     counted = pictures.class_pixels
     if _is_packed(found):
         counted = {entry.id: (entry.pixels, entry.samples) for entry in read_index(found.run / "dataset").class_pixels}
@@ -142,7 +167,13 @@ def class_pixels(found: RunRows, pictures: Gallery) -> list[dict[str, Any]]:
     tried = collections.Counter(row["class_id"] for row in found.images)
     own = {label.id for label in found.space.labels}
     total = sum(pixels for class_id, (pixels, _) in counted.items() if class_id in own) or 1
-    largest = max((pixels for class_id, (pixels, _) in counted.items() if class_id in own - {found.space.background}), default=1) or 1
+    largest = (
+        max(
+            (pixels for class_id, (pixels, _) in counted.items() if class_id in own - {found.space.background}),
+            default=1,
+        )
+        or 1
+    )
     listed = []
     for label in found.space.labels:
         pixels, samples = counted.get(label.id, (0, 0))
@@ -162,20 +193,33 @@ def class_pixels(found: RunRows, pictures: Gallery) -> list[dict[str, Any]]:
 
 
 def mask_rates(found: RunRows) -> list[tuple[Label, ClassCounts]]:
-    """What APF and APR did to each class, the lowest keep rate first; empty before the stage and for runs of an older version."""
+    """What APF and APR did to each class, the lowest keep rate first;
+
+    empty before the stage and for runs of an older version.
+    """
     labels = {label.id: label for label in found.space.labels}
     rates = rates_of(pipeline.stages(found.run)["refine"]) if found.stage("refine") else {}
-    return sorted(((labels[k], counts) for k, counts in rates.items() if k in labels), key=lambda each: (each[1].keep_rate, each[0].id))
+    return sorted(
+        ((labels[k], counts) for k, counts in rates.items() if k in labels),
+        key=lambda each: (each[1].keep_rate, each[0].id),
+    )
 
 
 def refusals(found: RunRows, pictures: Gallery) -> list[dict[str, Any]]:
-    """Reasons by stage, most frequent first, each with a few examples: pairs of prompts, or indices of cards, or details."""
+    """Reasons by stage, most frequent first, each with a few examples:
+
+    pairs of prompts, or indices of cards, or details.
+    """
     listed = []
     for stage in found.stages:
         reasons = collections.Counter(row.reason for row in stage.rejected)
         for reason, count in reasons.most_common():
             rows = sorted((row for row in stage.rejected if row.reason == reason), key=lambda row: row.key)
-            cards = [number for number, card in enumerate(pictures.cards) if (card["stage"], card["outcome"]) == (stage.name, reason)]
+            cards = [
+                number
+                for number, card in enumerate(pictures.cards)
+                if (card["stage"], card["outcome"]) == (stage.name, reason)
+            ]
             pairs = [(pair, row.score) for row in rows if (pair := duplicate_pair(row.detail))]
             listed.append(
                 {
@@ -212,13 +256,22 @@ def _data(found: RunRows, pictures: Gallery, bank: PromptMap | None) -> dict[str
         "classes": [{"id": label.id, "name": label.name, "colour": list(label.colour)} for label in found.space.labels],
         "background": found.space.background,
         "scores": [
-            {"key": score.key, "title": score.title, "explained": score.explained, "least": bounds[0], "most": bounds[1]}
+            {
+                "key": score.key,
+                "title": score.title,
+                "explained": score.explained,
+                "least": bounds[0],
+                "most": bounds[1],
+            }
             for score in SCORES
             for bounds in [score.thresholds(rules)]
         ],
         "points": []
         if bank is None
-        else [[round(p.x, 4), round(p.y, 4), p.prompt, p.class_name, list(p.attributes), p.near, round(p.similarity, 4)] for p in bank.points],
+        else [
+            [round(p.x, 4), round(p.y, 4), p.prompt, p.class_name, list(p.attributes), p.near, round(p.similarity, 4)]
+            for p in bank.points
+        ],
     }
 
 
@@ -227,4 +280,6 @@ def _is_report(path: Path) -> bool:
         with path.open("rb") as file:
             return MARK.encode() in file.read(200)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror or error}); choose another name with --out") from error
+        raise StorageError(
+            f"{path}: cannot be read ({error.strerror or error}); choose another name with --out"
+        ) from error

@@ -1,7 +1,10 @@
-"""The prompt bank on a plane: the two principal components of the L2-normalised text embeddings of the accepted prompts.
+"""The prompt bank on a plane:
 
-Refused near-duplicates have no stored embedding, only their cosine c to the accepted prompt that they repeat. Unit vectors at that cosine are
-sqrt(2 - 2c) apart, so they are drawn at that distance from it; the direction follows from their key and means nothing.
+the two principal components of the L2-normalised text embeddings of the accepted prompts.
+
+Refused near-duplicates have no stored embedding, only their cosine c to the accepted prompt that they repeat. Unit
+vectors at that cosine are sqrt(2 - 2c) apart, so they are drawn at that distance from it; the direction follows from
+their key and means nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +48,9 @@ class PromptMap:
     num_prompts: int  # with an embedding, drawn or not
 
 
-def prompt_map(run: Path, prompts: list[Row], rejected: tuple[Rejected, ...], limit: int = MAX_POINTS) -> PromptMap | None:
+def prompt_map(
+    run: Path, prompts: list[Row], rejected: tuple[Rejected, ...], limit: int = MAX_POINTS
+) -> PromptMap | None:
     """None if the run stores no prompt embeddings. Raises RunError for a damaged embedding file.
 
     Of more than `limit` prompts those with the lowest keys are drawn; keys are hashes, so that is a random draw.
@@ -59,14 +64,19 @@ def prompt_map(run: Path, prompts: list[Row], rejected: tuple[Rejected, ...], li
     axes, shares = principal_axes(centred)
     plane = centred @ axes
     points = [
-        Point(float(x), float(y), row["prompt"], row["class_name"], tuple(row["attributes"]), -1, float(row["similarity"]))
+        Point(
+            float(x), float(y), row["prompt"], row["class_name"], tuple(row["attributes"]), -1, float(row["similarity"])
+        )
         for row, (x, y) in zip(rows, plane, strict=True)
     ]
     return PromptMap((*points, *_near_duplicates(points, rejected, limit)), shares, len(stored))
 
 
 def principal_axes(centred: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """(D, 2) axes of the largest variance of centred rows (N, D), and their shares of it all. Signs are fixed: the largest entry is positive."""
+    """(D, 2) axes of the largest variance of centred rows (N, D), and their shares of it all. Signs are fixed:
+
+    the largest entry is positive.
+    """
     from scipy.linalg import eigh
 
     covariance = centred.T.astype(np.float64) @ centred

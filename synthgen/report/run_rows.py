@@ -1,6 +1,9 @@
-"""Reads from a run folder what the report tells: every image with all that the stages say of it, what was refused, and how long it took.
+"""Reads from a run folder what the report tells:
 
-Only the columns that are told are read: a scorer's embeddings are most of a score manifest and none of the report. A run may be unfinished.
+every image with all that the stages say of it, what was refused, and how long it took.
+
+Only the columns that are told are read: a scorer's embeddings are most of a score manifest and none of the report. A
+run may be unfinished.
 """
 
 from __future__ import annotations
@@ -64,7 +67,10 @@ class StageFacts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunRows:
-    """A run as the report sees it. `images` is in the order of rendering; each has `outcome`: KEPT, PENDING or the reason of its refusal."""
+    """A run as the report sees it. `images` is in the order of rendering; each has `outcome`:
+
+    KEPT, PENDING or the reason of its refusal.
+    """
 
     run: Path
     recipe: Recipe
@@ -88,7 +94,9 @@ def read_run(run: Path) -> RunRows:
     except FileNotFoundError as error:
         raise RunError(f"{run}: is not a run folder (no {pipeline.LOCK}); runs lie in runs/ by default") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise RunError(f"{lock}: cannot be read ({in_one_line(error, 160)}); run the recipe again to write it anew") from error
+        raise RunError(
+            f"{lock}: cannot be read ({in_one_line(error, 160)}); run the recipe again to write it anew"
+        ) from error
     begun = {name: stage for name, stage in pipeline.stages(run).items() if stage.is_claimed()}
     rows = {name: _rows(begun[name], columns) if name in begun else [] for name, columns in COLUMNS.items()}
     facts = tuple(_facts(stage) for stage in begun.values())
@@ -115,7 +123,9 @@ def _seconds(path: Path) -> float:
     try:
         return float(path.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: is damaged ({error}); move the unit folder {path.parent} away and run the same command again") from error
+        raise RunError(
+            f"{path}: is damaged ({error}); move the unit folder {path.parent} away and run the same command again"
+        ) from error
 
 
 def _rows(stage: StageRun, columns: tuple[str, ...]) -> list[Row]:
@@ -125,7 +135,9 @@ def _rows(stage: StageRun, columns: tuple[str, ...]) -> list[Row]:
             continue
         path = stage.folder / unit.name / runner.MANIFEST
         try:
-            found += pq.read_table(path, columns=list(columns), page_checksum_verification=True).select(columns).to_pylist()
+            found += (
+                pq.read_table(path, columns=list(columns), page_checksum_verification=True).select(columns).to_pylist()
+            )
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise RunError(damaged(path, error)) from error
     return found
@@ -133,7 +145,10 @@ def _rows(stage: StageRun, columns: tuple[str, ...]) -> list[Row]:
 
 def _joined(rows: dict[str, list[Row]], facts: tuple[StageFacts, ...]) -> list[Row]:
     """Every rendered image with the columns of all later stages that know its key."""
-    images = {row["key"]: {**row, "outcome": PENDING, "stage": "", "detail": "", "score": 0.0, "shard": "", "place": -1} for row in rows["render"]}
+    images = {
+        row["key"]: {**row, "outcome": PENDING, "stage": "", "detail": "", "score": 0.0, "shard": "", "place": -1}
+        for row in rows["render"]
+    }
     for name in ("refine", "score", "filter"):
         for row in rows[name]:
             if row["key"] in images:

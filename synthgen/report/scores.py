@@ -17,8 +17,8 @@ BINS = 40
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Score:
-    """One score of an image. `low` and `high` name the rules that bound it; `off` is the value that switches both off; `none` is what stands for
-    no score.
+    """One score of an image. `low` and `high` name the rules that bound it; `off` is the value that switches both off;
+    `none` is what stands for no score.
     """
 
     key: str
@@ -39,8 +39,21 @@ class Score:
 
 
 SCORES = (
-    Score("text_image_score", "text-image similarity", "cosine of image and prompt in the scorer's space", low="min_text_image_score", off=-1),
-    Score("class_rank", "class rank", "place of the wanted class among all classes, 0 = best", high="max_class_rank", off=-1, none=-1),
+    Score(
+        "text_image_score",
+        "text-image similarity",
+        "cosine of image and prompt in the scorer's space",
+        low="min_text_image_score",
+        off=-1,
+    ),
+    Score(
+        "class_rank",
+        "class rank",
+        "place of the wanted class among all classes, 0 = best",
+        high="max_class_rank",
+        off=-1,
+        none=-1,
+    ),
     Score(
         "class_fraction",
         "share of the class",
@@ -48,7 +61,9 @@ SCORES = (
         low="min_class_fraction",
         high="max_class_fraction",
     ),
-    Score("labelled_fraction", "labelled share", "share of the final mask that is not ignore", low="min_labelled_fraction"),
+    Score(
+        "labelled_fraction", "labelled share", "share of the final mask that is not ignore", low="min_labelled_fraction"
+    ),
     Score(
         "region_similarity",
         "region similarity",
@@ -61,14 +76,22 @@ SCORES = (
     Score("sam_predicted_iou", "SAM's own IoU", "mean of the mask decoder's predicted IoU", none=-1),
     Score("pixel_std", "pixel spread", "standard deviation of the grey image; near 0 is a blank", low="min_pixel_std"),
     Score(
-        "nearest_image_similarity", "nearest image", "cosine to the most similar image kept before it", high="max_image_similarity", off=1, none=-1
+        "nearest_image_similarity",
+        "nearest image",
+        "cosine to the most similar image kept before it",
+        high="max_image_similarity",
+        off=1,
+        none=-1,
     ),
 )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts of a score in equal bins over [low, high], kept and refused apart. `bars` are (x, kept height, refused height) in 0..1."""
+    """Counts of a score in equal bins over [low, high], kept and refused apart.
+
+    `bars` are (x, kept height, refused height) in 0..1.
+    """
 
     score: Score
     low: float
@@ -98,7 +121,11 @@ def histogram(score: Score, images: Sequence[Row], rules: Rules) -> Histogram | 
     edges = np.linspace(low, high, BINS + 1)
     of_kept, of_refused = np.histogram(values[kept], edges)[0], np.histogram(values[~kept], edges)[0]
     tallest = max(1, int((of_kept + of_refused).max()))
-    lines = [((value - low) / (high - low), value, word) for value, word in ((least, "at least"), (most, "at most")) if value is not None]
+    lines = [
+        ((value - low) / (high - low), value, word)
+        for value, word in ((least, "at least"), (most, "at most"))
+        if value is not None
+    ]
     return Histogram(
         score=score,
         low=low,
@@ -106,7 +133,10 @@ def histogram(score: Score, images: Sequence[Row], rules: Rules) -> Histogram | 
         median=float(np.median(values)),
         num_values=len(values),
         num_none=sum(row.get(score.key) == score.none for row in images),
-        bars=tuple((i / BINS, int(a) / tallest, int(b) / tallest) for i, (a, b) in enumerate(zip(of_kept, of_refused, strict=True))),
+        bars=tuple(
+            (i / BINS, int(a) / tallest, int(b) / tallest)
+            for i, (a, b) in enumerate(zip(of_kept, of_refused, strict=True))
+        ),
         counts=tuple((int(a), int(b)) for a, b in zip(of_kept, of_refused, strict=True)),
         width=1 / BINS,
         thresholds=tuple(lines),
@@ -120,6 +150,8 @@ def value_of(score: Score, row: Row) -> float:
         return float(row["score"])  # refused images have no row of the filter; the refusal itself holds the cosine
     if value is None or value == score.none:
         return math.nan
-    if (score.key == "text_image_score" and not row["prompt"]) or (score.key == "class_fraction" and row["class_id"] == IGNORE):
+    if (score.key == "text_image_score" and not row["prompt"]) or (
+        score.key == "class_fraction" and row["class_id"] == IGNORE
+    ):
         return math.nan
     return float(value)

@@ -37,12 +37,21 @@ class Layout(_Part):
     labels: str = Field(description="template of the label path")
     encoding: Encoding = "ids"
     classes: str = Field("", description="which table of `classes`; empty for datasets that bring their own")
-    splits: dict[str, str] = Field({}, description="split -> the word for it in this layout, where it is another; only these splits lie in it")
-    listed: str = Field("", description="template of a file with the split's stems, one a line or in a .mat; empty = all labels that are there")
+    splits: dict[str, str] = Field(
+        {}, description="split -> the word for it in this layout, where it is another; only these splits lie in it"
+    )
+    listed: str = Field(
+        "",
+        description="template of a file with the split's stems, one a line or in a .mat; empty = all labels that "
+        "are there",
+    )
 
 
 class ClassTable(_Part):
-    """Stored values of a label file. A value that is neither in `names` nor in `ignored` is an error; 255 is ignored anyway."""
+    """Stored values of a label file. A value that is neither in `names` nor in `ignored` is an error;
+
+    255 is ignored anyway.
+    """
 
     names: dict[int | str, str]
     ignored: tuple[int | str, ...] = ()
@@ -66,7 +75,9 @@ class Source(_Part):
     def _whole(self) -> Source:
         for layout in self.layouts:
             if layout.classes and layout.classes not in self.classes:
-                raise ValueError(f"layout {layout.labels!r} asks for the class table {layout.classes!r}, which is not there")
+                raise ValueError(
+                    f"layout {layout.labels!r} asks for the class table {layout.classes!r}, which is not there"
+                )
             if not set(layout.splits) <= set(self.splits):
                 raise ValueError(f"layout {layout.labels!r} names splits that the source does not have")
         return self
@@ -82,7 +93,10 @@ def read_source(name: str) -> Source:
     path = _FOLDER / f"{name}.yaml"
     if name not in source_names():
         known = [FOLDER, *source_names()]
-        raise InputError(f"source {name!r} is not known; there are: {', '.join(known)} (see `synthgen sources`){did_you_mean(name, known)}")
+        raise InputError(
+            f"source {name!r} is not known; there are: {', '.join(known)} (see `synthgen "
+            f"sources`){did_you_mean(name, known)}"
+        )
     try:
         return Source.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,7 @@
 """COCO's annotation files: panoptic PNGs with their JSON, and instances as polygons or run lengths.
 
-Class names come from the file's own `categories`. An id image of the panoptic format holds R + 256 G + 65536 B, 0 is void.
+Class names come from the file's own `categories`. An id image of the panoptic format holds R + 256 G + 65536 B, 0 is
+void.
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ from synthgen.sources.folder import LabelledFile
 _CROWD = -1
 
 
-def list_files(root: Path, images: str, labels: str, encoding: str, split: str, aliases: dict[str, str]) -> list[LabelledFile]:
-    """One LabelledFile an image that has annotations. Its label is the panoptic PNG, or the JSON that holds its instances.
+def list_files(
+    root: Path, images: str, labels: str, encoding: str, split: str, aliases: dict[str, str]
+) -> list[LabelledFile]:
+    """One LabelledFile an image that has annotations.
 
-    `labels` is the template of the JSON; empty list if it is not there. Raises InputError for a damaged JSON and for missing pictures.
+    Its label is the panoptic PNG, or the JSON that holds its instances.
+
+    `labels` is the template of the JSON; empty list if it is not there. Raises InputError for a damaged JSON and for
+    missing pictures.
     """
     path = root / labels.format(split=split)
     if not path.is_file():
@@ -44,7 +50,9 @@ def list_files(root: Path, images: str, labels: str, encoding: str, split: str, 
             decode: PanopticDecoder | InstanceDecoder
             if encoding == "coco_panoptic":
                 label = path.with_suffix("") / items[0]["file_name"]
-                decode = PanopticDecoder(names, aliases, {int(part["id"]): int(part["category_id"]) for part in items[0]["segments_info"]})
+                decode = PanopticDecoder(
+                    names, aliases, {int(part["id"]): int(part["category_id"]) for part in items[0]["segments_info"]}
+                )
             else:
                 label = path
                 decode = InstanceDecoder(names, aliases, sizes[number], tuple(_instance(item) for item in items))
@@ -53,7 +61,9 @@ def list_files(root: Path, images: str, labels: str, encoding: str, split: str, 
         raise InputError(f"{path}: not a COCO annotation file ({type(error).__name__}: {error})") from error
     missing = next((each for pair in found for each in (pair.image, pair.label) if not each.is_file()), None)
     if missing is not None:
-        raise InputError(f"{missing}: no such file, but {path.name} asks for it; the download or its unpacking is not complete")
+        raise InputError(
+            f"{missing}: no such file, but {path.name} asks for it; the download or its unpacking is not complete"
+        )
     return found
 
 
@@ -66,11 +76,18 @@ class PanopticDecoder:
     segments: dict[int, int]  # segment id -> category id
 
     def __call__(self, path: Path, space: LabelSpace) -> np.ndarray:
-        """(H, W) uint8 ids of `space`; void and classes that it lacks are 255. Raises LabelError for a segment that the JSON does not list."""
+        """(H, W) uint8 ids of `space`; void and classes that it lacks are 255.
+
+        Raises LabelError for a segment that the JSON does not list.
+        """
         channels = read_image(path).astype(np.int64)
         values = channels[..., 0] + 256 * channels[..., 1] + 65536 * channels[..., 2]
         of_category = ids_of(self.names, space, path, self.aliases)
-        return translate(values, {0: IGNORE} | {segment: of_category.get(kind, IGNORE) for segment, kind in self.segments.items()}, path)
+        return translate(
+            values,
+            {0: IGNORE} | {segment: of_category.get(kind, IGNORE) for segment, kind in self.segments.items()},
+            path,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,7 +100,10 @@ class InstanceDecoder:
     instances: tuple[tuple[int, float, Any], ...]  # (category id or -1 for a crowd, area, segmentation)
 
     def __call__(self, path: Path, space: LabelSpace) -> np.ndarray:
-        """(H, W) uint8 ids of `space`; classes that it lacks are 255 and not background. Raises LabelError if it has none of COCO's."""
+        """(H, W) uint8 ids of `space`; classes that it lacks are 255 and not background.
+
+        Raises LabelError if it has none of COCO's.
+        """
         ids = ids_of(self.names, space, path, self.aliases)
         found = np.full(self.size, IGNORE if space.background is None else space.background, np.uint8)
         # crowds go first: a counted instance inside one keeps its label
@@ -93,7 +113,8 @@ class InstanceDecoder:
 
 
 def region(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool of a list of polygons [x0, y0, x1, y1 ...] or of run lengths {"size", "counts"}, counts as numbers or as COCO's string.
+    """(H, W) bool of a list of polygons [x0, y0, x1, y1 ...] or of run lengths {"size", "counts"}, counts as numbers or
+    as COCO's string.
 
     Raises InputError for anything else.
     """
@@ -113,7 +134,10 @@ def region(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: pixels whose centre lies in the polygon (N, 2) of x, y, even-odd. Pixel (0, 0) covers 0..1, as COCO has it."""
+    """(H, W) bool: pixels whose centre lies in the polygon (N, 2) of x, y, even-odd.
+
+    Pixel (0, 0) covers 0..1, as COCO has it.
+    """
     height, width = size
     crossings = np.zeros((height, width + 1), dtype=np.int32)
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
@@ -127,8 +151,8 @@ def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def run_lengths(text: str) -> list[int]:
-    """The numbers of COCO's compressed string: five bits a character from 48 up, the sixth says that more follow, and from the third number
-    on each is the difference to the one before the last."""
+    """The numbers of COCO's compressed string: five bits a character from 48 up, the sixth says that more follow, and
+    from the third number on each is the difference to the one before the last."""
     runs: list[int] = []
     value = shift = 0
     for character in text.encode("ascii"):

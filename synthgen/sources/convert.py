@@ -1,4 +1,7 @@
-"""Writes a split of a public dataset as a plain labelled folder, for whatever reads only those: layouts to render from, `segtrain eval`."""
+"""Writes a split of a public dataset as a plain labelled folder, for whatever reads only those:
+
+layouts to render from, `segtrain eval`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from synthgen.sources.listing import list_source
 
 
 def convert(name: str, folder: Path, split: str, space: LabelSpace, out: Path) -> Iterator[tuple[int, int]]:
-    """Copy the images and write the masks in the ids of `space` to out/images and out/labels; yields (done, of how many).
+    """Copy the images and write the masks in the ids of `space` to out/images and out/labels;
+
+    yields (done, of how many).
 
     Raises StorageError if `out` is there and not empty, InputError and LabelError as reading does.
     """
@@ -31,5 +36,6 @@ def convert(name: str, folder: Path, split: str, space: LabelSpace, out: Path) -
             yield done, len(pairs)
     except OSError as error:
         raise StorageError(
-            f"{out}: cannot be written ({error.strerror or error}); free the space or mend the permissions, then use a new folder"
+            f"{out}: cannot be written ({error.strerror or error}); free the space or mend the permissions, then "
+            "use a new folder"
         ) from error

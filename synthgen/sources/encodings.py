@@ -49,7 +49,10 @@ def translate(values: np.ndarray, ids: Mapping[int, int], where: object) -> np.n
     strange = [int(value) for value in present if int(value) not in ids]
     if strange:
         listed = ", ".join(map(str, strange[:8]))
-        raise LabelError(f"{where}: stored values {listed} are not of this dataset; check that support.source and its split are the right ones")
+        raise LabelError(
+            f"{where}: stored values {listed} are not of this dataset; check that support.source and its split "
+            "are the right ones"
+        )
     found = np.array([ids[int(value)] for value in present], dtype=np.uint8)
     if values.dtype in (np.uint8, np.uint16):
         table = np.full(np.iinfo(values.dtype).max + 1, IGNORE, np.uint8)
@@ -58,8 +61,13 @@ def translate(values: np.ndarray, ids: Mapping[int, int], where: object) -> np.n
     return found[inverse].reshape(values.shape)
 
 
-def ids_of(names: Mapping[int, str], space: LabelSpace, where: object, aliases: Mapping[str, str] | None = None) -> dict[int, int]:
-    """stored value -> id of the class with that name, its alias or synonym; 255 where the space has none. Raises LabelError if it has none at all."""
+def ids_of(
+    names: Mapping[int, str], space: LabelSpace, where: object, aliases: Mapping[str, str] | None = None
+) -> dict[int, int]:
+    """stored value -> id of the class with that name, its alias or synonym; 255 where the space has none.
+
+    Raises LabelError if it has none at all.
+    """
     known = {word: label.id for label in reversed(space.labels) for word in label.synonyms}
     known |= {label.name: label.id for label in space.labels}
     known.setdefault(ANOMALY, OUT_OF_DISTRIBUTION)
@@ -68,7 +76,10 @@ def ids_of(names: Mapping[int, str], space: LabelSpace, where: object, aliases: 
     other = aliases or {}
     ids = {value: known.get(name, known.get(other.get(name, name), IGNORE)) for value, name in names.items()}
     if all(i == IGNORE for i in ids.values()):
-        raise LabelError(f"{where}: label space {space.name!r} has none of this dataset's classes ({', '.join(sorted(set(names.values()))[:8])} ...)")
+        raise LabelError(
+            f"{where}: label space {space.name!r} has none of this dataset's classes "
+            f"({', '.join(sorted(set(names.values()))[:8])} ...)"
+        )
     return ids
 
 
@@ -99,5 +110,7 @@ def _sbd_mat(path: Path) -> np.ndarray:
     try:
         found: np.ndarray = np.asarray(loadmat(path)["GTcls"]["Segmentation"][0, 0])
     except (OSError, MatReadError, KeyError, ValueError, IndexError, TypeError, NotImplementedError) as error:
-        raise InputError(f"{path}: is not a SBD class file ({type(error).__name__}: {error}); it needs GTcls.Segmentation") from error
+        raise InputError(
+            f"{path}: is not a SBD class file ({type(error).__name__}: {error}); it needs GTcls.Segmentation"
+        ) from error
     return found

@@ -20,7 +20,10 @@ from synthgen.labels import LabelSpace
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LabelledFile:
-    """An image file and its label file. `decode` reads a label file of another dataset; None for masks of the label space itself."""
+    """An image file and its label file. `decode` reads a label file of another dataset;
+
+    None for masks of the label space itself.
+    """
 
     stem: str
     image: Path
@@ -31,7 +34,8 @@ class LabelledFile:
 def list_labelled(folder: Path) -> list[LabelledFile]:
     """The pairs of a folder, by stem. Reads no pixel.
 
-    Raises InputError if the folder or one of its two parts is missing, holds no image, or if an image and a label lack each other.
+    Raises InputError if the folder or one of its two parts is missing, holds no image, or if an image and a label lack
+    each other.
     """
     images = _by_stem(folder / "images", IMAGE_SUFFIXES)
     labels = _by_stem(folder / "labels", (".png",))
@@ -41,7 +45,9 @@ def list_labelled(folder: Path) -> list[LabelledFile]:
         alone = [one[stem] for stem in sorted(one) if stem not in other]
         if alone:
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-            raise InputError(f"{alone[0]}{more}: has no partner {part}/{alone[0].stem}{kind or '.*'}; add it or remove the file")
+            raise InputError(
+                f"{alone[0]}{more}: has no partner {part}/{alone[0].stem}{kind or '.*'}; add it or remove the file"
+            )
     return [LabelledFile(stem, images[stem], labels[stem]) for stem in sorted(images)]
 
 
@@ -60,7 +66,8 @@ def read_label(pair: LabelledFile, space: LabelSpace) -> np.ndarray:
     height, width = image_size(pair.image)
     if mask.shape != (height, width):
         raise InputError(
-            f"{pair.label}: is {mask.shape[0]} x {mask.shape[1]} px (H x W), its image {height} x {width}; resize the label by nearest neighbour"
+            f"{pair.label}: is {mask.shape[0]} x {mask.shape[1]} px (H x W), its image {height} x {width}; "
+            "resize the label by nearest neighbour"
         )
     space.check(mask, pair.label)
     return mask
@@ -93,6 +100,8 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         if path.name.startswith(".") or path.suffix.lower() not in suffixes:
             continue
         if path.stem in found:
-            raise InputError(f"{path}: the stem {path.stem!r} is taken by {found[path.stem].name}; rename or remove one of them")
+            raise InputError(
+                f"{path}: the stem {path.stem!r} is taken by {found[path.stem].name}; rename or remove one of them"
+            )
         found[path.stem] = path
     return found

@@ -17,7 +17,9 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 
 def list_source(name: str, folder: Path, split: str = "") -> list[LabelledFile]:
-    """The labelled files of a split of a dataset, by path; `name` "folder" is the project's own layout, which has no splits.
+    """The labelled files of a split of a dataset, by path;
+
+    `name` "folder" is the project's own layout, which has no splits.
 
     Raises InputError for an unknown source or split, and if the folder does not hold the dataset as it is published.
     """
@@ -30,14 +32,21 @@ def list_source(name: str, folder: Path, split: str = "") -> list[LabelledFile]:
     if chosen not in source.splits:
         raise InputError(f"source {name!r} has no split {chosen!r} with labels; there are: {', '.join(source.splits)}")
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; `synthgen sources {name}` says what to download and how it must lie")
+        raise InputError(
+            f"{folder}: no such folder; `synthgen sources {name}` says what to download and how it must lie"
+        )
     for inner in source.roots:
         for layout in source.layouts:
             found = _files(source, folder / inner, layout, chosen)
             if found:
                 return found
-    looked_for = ", or ".join(dict.fromkeys(layout.labels.replace("{split}", layout.splits.get(chosen, chosen)) for layout in source.layouts))
-    raise InputError(f"{folder}: holds no labels of {source.title}, split {chosen!r}: there is no {looked_for}; see `synthgen sources {name}`")
+    looked_for = ", or ".join(
+        dict.fromkeys(layout.labels.replace("{split}", layout.splits.get(chosen, chosen)) for layout in source.layouts)
+    )
+    raise InputError(
+        f"{folder}: holds no labels of {source.title}, split {chosen!r}: there is no {looked_for}; see `synthgen "
+        f"sources {name}`"
+    )
 
 
 def source_hash(name: str, folder: Path, split: str = "") -> str:
@@ -61,7 +70,9 @@ def _files(source: Source, root: Path, layout: Layout, split: str) -> list[Label
         if not path.is_file():
             return []
         return [_pair(root, images, labels, {"stem": stem}, decode) for stem in _stems(path, word)]
-    pattern = re.compile(_FIELD.sub(lambda field: f"(?P<{field[1]}>[^/]+)", re.escape(labels).replace(r"\{", "{").replace(r"\}", "}")))
+    pattern = re.compile(
+        _FIELD.sub(lambda field: f"(?P<{field[1]}>[^/]+)", re.escape(labels).replace(r"\{", "{").replace(r"\}", "}"))
+    )
     found = []
     for path in sorted(root.glob(_FIELD.sub("*", labels))):
         match = pattern.fullmatch(path.relative_to(root).as_posix())
@@ -74,10 +85,14 @@ def _pair(root: Path, images: str, labels: str, fields: dict[str, str], decode: 
     label = root / labels.format(**fields)
     image = root / images.removesuffix(".*").format(**fields)
     if images.endswith(".*"):
-        image = next((there for suffix in IMAGE_SUFFIXES if (there := image.with_name(image.name + suffix)).is_file()), image)
+        image = next(
+            (there for suffix in IMAGE_SUFFIXES if (there := image.with_name(image.name + suffix)).is_file()), image
+        )
     for path, other in ((image, label), (label, image)):
         if not path.is_file():
-            raise InputError(f"{path}: no such file, but {other.name} asks for it; the download or its unpacking is not complete")
+            raise InputError(
+                f"{path}: no such file, but {other.name} asks for it; the download or its unpacking is not complete"
+            )
     return LabelledFile("/".join(fields.values()), image, label, decode)
 
 

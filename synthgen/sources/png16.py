@@ -1,4 +1,7 @@
-"""Reads colour PNGs of 16 bits a channel, which Pillow cuts to the upper 8: SYNTHIA keeps its class ids in the lower ones."""
+"""Reads colour PNGs of 16 bits a channel, which Pillow cuts to the upper 8:
+
+SYNTHIA keeps its class ids in the lower ones.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ def read_png16(path: Path) -> np.ndarray:
         header, body = _chunks(data)
         width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
         if depth != 16 or colour not in _CHANNELS or interlaced:
-            raise ValueError(f"it has {depth} bits a channel, colour type {colour}{', interlaced' if interlaced else ''}")
+            raise ValueError(
+                f"it has {depth} bits a channel, colour type {colour}{', interlaced' if interlaced else ''}"
+            )
         if not 0 < width * height <= MAX_PX:
             raise ValueError(f"{width} x {height} px")
         size = height * (1 + width * 2 * _CHANNELS[colour])
@@ -52,10 +57,16 @@ def unfiltered(filters: np.ndarray, raw: np.ndarray) -> np.ndarray:
     for diagonal in range(height + width - 1):
         row = np.arange(max(0, diagonal - width + 1), min(height, diagonal + 1))
         column = diagonal - row
-        left, up, corner = (found[row + down, column + across].astype(np.int16) for down, across in ((1, 0), (0, 1), (0, 0)))
+        left, up, corner = (
+            found[row + down, column + across].astype(np.int16) for down, across in ((1, 0), (0, 1), (0, 0))
+        )
         kind = filters[row][:, None]
         nearest = np.abs(up - corner), np.abs(left - corner), np.abs(left + up - 2 * corner)
-        paeth = np.where((nearest[0] <= nearest[1]) & (nearest[0] <= nearest[2]), left, np.where(nearest[1] <= nearest[2], up, corner))
+        paeth = np.where(
+            (nearest[0] <= nearest[1]) & (nearest[0] <= nearest[2]),
+            left,
+            np.where(nearest[1] <= nearest[2], up, corner),
+        )
         predicted = np.select([kind == 1, kind == 2, kind == 3, kind == 4], [left, up, (left + up) // 2, paeth], 0)
         found[row + 1, column + 1] = (raw[row, column] + predicted).astype(np.uint8)
     return np.ascontiguousarray(found[1:, 1:])
@@ -69,7 +80,10 @@ def _chunks(data: bytes) -> tuple[bytes, bytes]:
     while place + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
         content = data[place + 8 : place + 8 + length]
-        if place + 12 + length > len(data) or zlib.crc32(kind + content) != struct.unpack_from(">I", data, place + 8 + length)[0]:
+        if (
+            place + 12 + length > len(data)
+            or zlib.crc32(kind + content) != struct.unpack_from(">I", data, place + 8 + length)[0]
+        ):
             raise ValueError(f"its part {kind!r} is damaged")
         if kind == b"IHDR":
             header = content

@@ -47,7 +47,9 @@ def test_gains_are_held_against_the_aims_beyond_the_spread() -> None:
     assert "novel: +8.1 ± 1.0 points (aim: 5; reached)" in text
     assert "harmonic: +3.5 ± 2.0 points (aim: 3; not reached beyond the spread)" in text
     assert "novel: +2.0 ± 0.1 points (aim: 5; not reached)" in text
-    assert "0.51 ± 0.012" in text and "Machine: a machine. Date: 2026-11-21. Wall time: fewshot:objects 300 min." in text
+    assert (
+        "0.51 ± 0.012" in text and "Machine: a machine. Date: 2026-11-21. Wall time: fewshot:objects 300 min." in text
+    )
 
 
 def test_what_was_not_run_says_why() -> None:
@@ -57,7 +59,9 @@ def test_what_was_not_run_says_why() -> None:
     assert "| 0.75 |" in text, "a spread of nothing is not shown"
 
 
-def test_a_benchmark_leaves_its_time(tmp_path: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_benchmark_leaves_its_time(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert isinstance(tmp_path, type(PAGE))
     monkeypatch.setattr(run, "RESULTS", tmp_path / "results.csv")
     monkeypatch.setattr(run, "TIMES", tmp_path / "times.csv")
@@ -65,8 +69,17 @@ def test_a_benchmark_leaves_its_time(tmp_path: object, monkeypatch: pytest.Monke
     monkeypatch.setattr(run.importlib, "import_module", lambda _: __import__("types").SimpleNamespace(made_up=made_up))
     run.main(["made/"])
     run.main(["made/"])
-    assert (tmp_path / "times.csv").read_text().splitlines()[1].startswith("tests.benchmarks.test_claims_syn4seg:made_up,0")
-    assert len((tmp_path / "times.csv").read_text().splitlines()) == len((tmp_path / "results.csv").read_text().splitlines()) == 2
+    assert (
+        (tmp_path / "times.csv")
+        .read_text()
+        .splitlines()[1]
+        .startswith("tests.benchmarks.test_claims_syn4seg:made_up,0")
+    )
+    assert (
+        len((tmp_path / "times.csv").read_text().splitlines())
+        == len((tmp_path / "results.csv").read_text().splitlines())
+        == 2
+    )
     assert "made/up" in capsys.readouterr().out
 
 

@@ -1,4 +1,7 @@
-"""The scripts that need a GPU run here on tiny models; what the hardware table adds up is checked on shapes that can be counted by hand."""
+"""The scripts that need a GPU run here on tiny models;
+
+what the hardware table adds up is checked on shapes that can be counted by hand.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,10 @@ class Made:
         (self.folder / "index.json").write_text(json.dumps(index))
 
     def reseal(self) -> None:
-        """Put the true sizes and hashes into the index, as someone would who damages with intent: the deeper checks must speak."""
+        """Put the true sizes and hashes into the index, as someone would who damages with intent:
+
+        the deeper checks must speak.
+        """
         index = self.index()
         for shard in index["shards"]:
             data = (self.folder / shard["file"]).read_bytes()
@@ -89,8 +92,18 @@ def make_dataset(folder: Path) -> Made:
         for sample in packed:
             ids, counts = np.unique(result.arrays[sample.key][1], return_counts=True)
             pixels = tuple((int(i), int(n)) for i, n in zip(ids, counts, strict=True))
-            rows.append(SampleEntry(key=sample.key, shard=len(shards), class_id=sample.metadata["class_id"], pixels=pixels))
-        shards.append(ShardEntry(file=file, split=split, num_samples=written.num_samples, num_bytes=written.num_bytes, sha256=written.sha256))
+            rows.append(
+                SampleEntry(key=sample.key, shard=len(shards), class_id=sample.metadata["class_id"], pixels=pixels)
+            )
+        shards.append(
+            ShardEntry(
+                file=file,
+                split=split,
+                num_samples=written.num_samples,
+                num_bytes=written.num_bytes,
+                sha256=written.sha256,
+            )
+        )
     index = Index(
         name="made",
         background=0,

@@ -57,7 +57,12 @@ def test_index_bytes_read_back_equal(made: Any) -> None:
     index = read_index(made.folder)
     data = (made.folder / "index.json").read_bytes()
     assert index_bytes(index) == data
-    assert json.loads(data)["samples"][0] == {"key": "s000", "shard": 0, "class_id": 1, "pixels": json.loads(data)["samples"][0]["pixels"]}
+    assert json.loads(data)["samples"][0] == {
+        "key": "s000",
+        "shard": 0,
+        "class_id": 1,
+        "pixels": json.loads(data)["samples"][0]["pixels"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,9 @@ def test_an_index_of_another_form_is_refused(made: Any, change: dict[str, Any], 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("file", ["../train-000000.tar", "/etc/train-000000.tar", "a/train-000000.tar", "train.tar", "train-000000.tar\n"])
+@pytest.mark.parametrize(
+    "file", ["../train-000000.tar", "/etc/train-000000.tar", "a/train-000000.tar", "train.tar", "train-000000.tar\n"]
+)
 def test_an_index_cannot_point_out_of_its_folder(made: Any, file: str) -> None:
     index = made.index()
     index["shards"][0]["file"] = file
@@ -106,7 +113,13 @@ def test_missing_files_are_named(made: Any, tmp_path: Path) -> None:
 
 def test_a_shard_with_other_samples_than_the_index_says(made: Any) -> None:
     members = made.members["train-000000.tar"]
-    for changed in (members[4:], members[:-4], members[:-1], [*members, ("s009.jpg", b"")], members[4:8] + members[:4] + members[8:]):
+    for changed in (
+        members[4:],
+        members[:-4],
+        members[:-1],
+        [*members, ("s009.jpg", b"")],
+        members[4:8] + members[:4] + members[8:],
+    ):
         made.rewrite("train-000000.tar", changed)
         with pytest.raises(DatasetError, match=r"expected the 4 members|not in the index"):
             list(Dataset(made.folder))
@@ -120,7 +133,16 @@ def test_pictures_of_different_sizes(made: Any) -> None:
 
 def _header(name: bytes = b"s1.jpg", kind: bytes = b"0", size: bytes = b"00000000003\0", prefix: bytes = b"") -> bytes:
     plain = member_header("s1.jpg", 3)
-    changed = name.ljust(100, b"\0") + plain[100:124] + size + plain[136:148] + b" " * 8 + kind + plain[157:345] + prefix.ljust(155, b"\0")
+    changed = (
+        name.ljust(100, b"\0")
+        + plain[100:124]
+        + size
+        + plain[136:148]
+        + b" " * 8
+        + kind
+        + plain[157:345]
+        + prefix.ljust(155, b"\0")
+    )
     changed = changed.ljust(512, b"\0")
     return changed[:148] + b"%06o\0 " % sum(changed) + changed[156:]
 
@@ -224,7 +246,9 @@ def test_grey_and_progressive_jpeg() -> None:
     assert decode_jpeg(progressive.getvalue(), "x.jpg").shape == (3, 4, 3)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00\x00", b"\xff\xd8\xff\xc0\x00\x04\x08\x00", b"GIF89a"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00\x00", b"\xff\xd8\xff\xc0\x00\x04\x08\x00", b"GIF89a"]
+)
 def test_what_is_no_jpeg(data: bytes) -> None:
     with pytest.raises(DatasetError, match="not a JPEG"):
         decode_jpeg(data, "x.jpg")

@@ -42,9 +42,13 @@ def test_the_table_has_the_json_of_every_sample_in_tar_order(dataset: Path) -> N
     for number, shard in enumerate(source.index.shards):
         samples = list(source.shard_samples(number))
         rows = read_table(dataset / shard.file.replace(".tar", ".parquet"), len(samples))
-        assert [(row["key"], row["shard"], row["row"]) for row in rows] == [(sample.key, shard.file, i) for i, sample in enumerate(samples)]
+        assert [(row["key"], row["shard"], row["row"]) for row in rows] == [
+            (sample.key, shard.file, i) for i, sample in enumerate(samples)
+        ]
         for row, sample in zip(rows, samples, strict=True):
-            assert {name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in sample.meta} == sample.meta
+            assert {
+                name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in sample.meta
+            } == sample.meta
 
 
 def test_the_same_rows_give_the_same_bytes(dataset: Path) -> None:
@@ -86,9 +90,18 @@ def _other_columns(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (_edit_json("wids-train.json", lambda d: d["shardlist"][0].update(nsamples=9)), "wids-train.json: is not the list of shards"),
-        (_edit_json("wids-validation.json", lambda d: d["shardlist"][0].update(url="../x.tar")), "wids-validation.json: is not the list"),
-        (_edit_json("croissant.json", lambda d: d["distribution"][0].update(sha256="0" * 64)), "croissant.json: sha256 of train-000000.tar is 0000"),
+        (
+            _edit_json("wids-train.json", lambda d: d["shardlist"][0].update(nsamples=9)),
+            "wids-train.json: is not the list of shards",
+        ),
+        (
+            _edit_json("wids-validation.json", lambda d: d["shardlist"][0].update(url="../x.tar")),
+            "wids-validation.json: is not the list",
+        ),
+        (
+            _edit_json("croissant.json", lambda d: d["distribution"][0].update(sha256="0" * 64)),
+            "croissant.json: sha256 of train-000000.tar is 0000",
+        ),
         (_edit_json("croissant.json", lambda d: d["distribution"].pop(0)), "sha256 of train-000000.tar is not given"),
         (_edit_json("croissant.json", lambda d: d.pop("distribution")), "croissant.json: cannot be read"),
         (lambda folder: (folder / "croissant.json").write_bytes(b"[" * 100_000), "croissant.json: cannot be read"),
@@ -98,7 +111,10 @@ def _other_columns(folder: Path) -> None:
         (_edit_table(lambda rows: rows.pop()), f"{TABLE}: has 2 rows, the shard 3 samples"),
         (_other_columns, f"{TABLE}: its columns are not those"),
         (lambda folder: (folder / TABLE).write_bytes(b"PAR1"), f"{TABLE}: cannot be read as parquet"),
-        (lambda folder: shutil.copy(folder / TABLE, folder / "train-000007.parquet"), "train-000007.parquet: is the table of no shard"),
+        (
+            lambda folder: shutil.copy(folder / TABLE, folder / "train-000007.parquet"),
+            "train-000007.parquet: is the table of no shard",
+        ),
     ],
 )
 def test_what_differs_is_named(dataset: Path, damage: Callable[[Path], Any], said: str) -> None:

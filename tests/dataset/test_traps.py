@@ -1,7 +1,9 @@
-"""Traps of the loaders, against the loaders themselves: what a first look at a shard must not decide for the samples that come later.
+"""Traps of the loaders, against the loaders themselves:
 
-Hugging Face `datasets` takes the columns of a tar from its first five samples. A shard whose first samples are all whole numbers, empty texts and
-empty lists must read as one whose samples are not.
+what a first look at a shard must not decide for the samples that come later.
+
+Hugging Face `datasets` takes the columns of a tar from its first five samples. A shard whose first samples are all
+whole numbers, empty texts and empty lists must read as one whose samples are not.
 """
 
 from __future__ import annotations
@@ -45,14 +47,27 @@ def shard(samples: list[PackedSample], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_the_first_five_samples_decide_nothing(shard: Path, samples: list[PackedSample], tmp_path: Path, streaming: bool) -> None:
-    datasets = pytest.importorskip("datasets", reason="datasets is not installed (extra interop), its view of a shard is not checked")
+def test_the_first_five_samples_decide_nothing(
+    shard: Path, samples: list[PackedSample], tmp_path: Path, streaming: bool
+) -> None:
+    datasets = pytest.importorskip(
+        "datasets", reason="datasets is not installed (extra interop), its view of a shard is not checked"
+    )
     datasets.disable_progress_bars()
-    rows = list(datasets.load_dataset("webdataset", data_files=str(shard), split="train", streaming=streaming, cache_dir=str(tmp_path)))
+    rows = list(
+        datasets.load_dataset(
+            "webdataset", data_files=str(shard), split="train", streaming=streaming, cache_dir=str(tmp_path)
+        )
+    )
     assert [row["__key__"] for row in rows] == [each.key for each in samples]
     for row, wanted in zip(rows, samples, strict=True):
         assert row.keys() == {"__key__", "__url__", "jpg", "png", "conf.png", "json"}
-        found = {name: tuple(filter(None, value)) if isinstance(value, list) else value for name, value in row["json"].items()}
+        found = {
+            name: tuple(filter(None, value)) if isinstance(value, list) else value
+            for name, value in row["json"].items()
+        }
         assert found == dict(wanted.metadata)
-        assert {name: type(value) for name, value in found.items()} == {name: type(value) for name, value in wanted.metadata.items()}
+        assert {name: type(value) for name, value in found.items()} == {
+            name: type(value) for name, value in wanted.metadata.items()
+        }
         np.testing.assert_array_equal(np.asarray(row["png"]), np.asarray(Image.open(io.BytesIO(wanted.png))))

@@ -218,7 +218,10 @@ def test_every_other_order_of_members_is_found(made: Any) -> None:
 
 def test_members_that_are_missing_or_too_many(made: Any) -> None:
     members = made.members[FIRST]
-    for changed in [*(members[:i] + members[i + 1 :] for i in range(12)), *([*members[:i], ("s001.txt", b""), *members[i:]] for i in range(13))]:
+    for changed in [
+        *(members[:i] + members[i + 1 :] for i in range(12)),
+        *([*members[:i], ("s001.txt", b""), *members[i:]] for i in range(13)),
+    ]:
         made.rewrite(FIRST, changed)
         assert "must have the members" in _what(made.folder)
 
@@ -235,7 +238,9 @@ def test_samples_in_another_order_apart_or_twice(made: Any) -> None:
     assert [p.key for p in verify(made.folder)] == ["s000", "s001", "s002"]
 
 
-@pytest.mark.parametrize(("place", "byte"), [(100, b"0000600\0"), (108, b"0001750\0"), (136, b"00000000001\0"), (265, b"root")])
+@pytest.mark.parametrize(
+    ("place", "byte"), [(100, b"0000600\0"), (108, b"0001750\0"), (136, b"00000000001\0"), (265, b"root")]
+)
 def test_headers_that_make_tars_differ_from_run_to_run(made: Any, place: int, byte: bytes) -> None:
     data = bytearray((made.folder / FIRST).read_bytes())
     data[place : place + len(byte)] = byte
@@ -281,7 +286,12 @@ def test_problems_read_well() -> None:
     assert str(Problem("index.json", "", "is broken")) == "index.json: is broken"
 
 
-EDIT = st.tuples(st.sampled_from(["flip", "cut", "insert", "repeat", "swap"]), st.integers(0, 2**20), st.integers(1, 700), st.integers(0, 7))
+EDIT = st.tuples(
+    st.sampled_from(["flip", "cut", "insert", "repeat", "swap"]),
+    st.integers(0, 2**20),
+    st.integers(1, 700),
+    st.integers(0, 7),
+)
 
 
 def _edited(data: bytes, edits: list[tuple[str, int, int, int]]) -> bytes:
@@ -307,9 +317,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory, make: Callable[[Path], Any]
 
 
 @settings(max_examples=150, deadline=None)
-@given(edits=st.lists(EDIT, min_size=1, max_size=4), file=st.sampled_from([FIRST, "train-000001.tar", "index.json"]), resealed=st.booleans())
-def test_no_damage_makes_anything_else_than_problems(shared: Any, edits: list[tuple[str, int, int, int]], file: str, resealed: bool) -> None:
-    """Whatever the bytes are: `verify` returns, a changed shard is found, and the reader raises DatasetError or nothing."""
+@given(
+    edits=st.lists(EDIT, min_size=1, max_size=4),
+    file=st.sampled_from([FIRST, "train-000001.tar", "index.json"]),
+    resealed=st.booleans(),
+)
+def test_no_damage_makes_anything_else_than_problems(
+    shared: Any, edits: list[tuple[str, int, int, int]], file: str, resealed: bool
+) -> None:
+    """Whatever the bytes are:
+
+    `verify` returns, a changed shard is found, and the reader raises DatasetError or nothing.
+    """
     before = {name: (shared.folder / name).read_bytes() for name in (file, "index.json")}
     after = _edited(before[file], edits)
     (shared.folder / file).write_bytes(after)

@@ -1,4 +1,7 @@
-"""Counts what the doubles are asked to do, over all processes of a run: one line a call in the file that DOUBLES_CALLS names."""
+"""Counts what the doubles are asked to do, over all processes of a run:
+
+one line a call in the file that DOUBLES_CALLS names.
+"""
 
 from __future__ import annotations
 

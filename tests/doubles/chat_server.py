@@ -1,6 +1,9 @@
-"""A server of the OpenAI chat protocol on a real socket of this machine, which does what a script says: one step a request, the last step for ever.
+"""A server of the OpenAI chat protocol on a real socket of this machine, which does what a script says:
 
-A step is a callable that gets the handler and does what it likes with the connection. `says`, `fails`, `raw`, `stalls` and `drips` make steps.
+one step a request, the last step for ever.
+
+A step is a callable that gets the handler and does what it likes with the connection. `says`, `fails`, `raw`, `stalls`
+and `drips` make steps.
 """
 
 from __future__ import annotations

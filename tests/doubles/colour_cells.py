@@ -33,6 +33,8 @@ class ColourCells:
 
     def _one(self, image: np.ndarray) -> np.ndarray:
         height, width = (side // CELL_PX for side in image.shape[:2])
-        cells = image[: height * CELL_PX, : width * CELL_PX].reshape(height, CELL_PX, width, CELL_PX, 3).mean(axis=(1, 3))
+        cells = (
+            image[: height * CELL_PX, : width * CELL_PX].reshape(height, CELL_PX, width, CELL_PX, 3).mean(axis=(1, 3))
+        )
         grid = np.concatenate([cells / 255 - 0.47, np.full((height, width, 1), self._greyness)], axis=-1)
         return np.asarray(grid / np.linalg.norm(grid, axis=-1, keepdims=True), np.float32)

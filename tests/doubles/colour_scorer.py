@@ -30,7 +30,12 @@ class ColourScorer:
 
     def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         note("image_scorer")
-        return _unit([[*(image.reshape(-1, 3).mean(axis=0) - 120) * self._sharpness, 1e-3, image.std() / 100] for image in images])
+        return _unit(
+            [
+                [*(image.reshape(-1, 3).mean(axis=0) - 120) * self._sharpness, 1e-3, image.std() / 100]
+                for image in images
+            ]
+        )
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         named = (next((colour for word, colour in WORDS.items() if word in text), (120, 120, 120)) for text in texts)

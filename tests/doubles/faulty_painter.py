@@ -1,8 +1,8 @@
 """Renderer: the painter, with faults that a test asks for.
 
-`fails_in`: one in so many seeds raises an error as long as the file `cured` is not there. `most`: more jobs than these in a call are too much for
-the memory of the pretended GPU. `once`: the first call of all raises, which leaves the file. `kills`: the process ends by SIGKILL at a call as long
-as fewer than so many lines are in the file `deaths`.
+`fails_in`: one in so many seeds raises an error as long as the file `cured` is not there. `most`: more jobs than these
+in a call are too much for the memory of the pretended GPU. `once`: the first call of all raises, which leaves the file.
+`kills`: the process ends by SIGKILL at a call as long as fewer than so many lines are in the file `deaths`.
 """
 
 from __future__ import annotations

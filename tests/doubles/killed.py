@@ -1,4 +1,6 @@
-"""`python -m doubles.killed STAGE MOMENT COMMAND...`: the command line, in a process that is killed (SIGKILL) at one moment of one stage:
+"""`python -m doubles.killed STAGE MOMENT COMMAND...`:
+
+the command line, in a process that is killed (SIGKILL) at one moment of one stage:
 
 claim       before stage.json is there
 working     in the second unit (or the only one), after its first row
@@ -33,7 +35,9 @@ def main(stage_name: str, moment: str, command: list[str]) -> None:
             die()
         claim(text, path)
 
-    def counted(stage: runner.StageRun, unit: runner.Unit, processor: runner.Stage, rows: Sequence[Any]) -> tuple[int, int]:
+    def counted(
+        stage: runner.StageRun, unit: runner.Unit, processor: runner.Stage, rows: Sequence[Any]
+    ) -> tuple[int, int]:
         place["last"] = stage.name == stage_name and (unit == stage.units()[1 if len(stage.units()) > 1 else 0])
         return run_unit(stage, unit, Mortal(processor) if place["last"] and moment == "working" else processor, rows)
 
@@ -56,7 +60,12 @@ def main(stage_name: str, moment: str, command: list[str]) -> None:
             die()
         write_chunks(chunks, path)
 
-    runner.write_text, runner.run_unit, runner._sync, finish.write_chunks = write_text, counted, sync_unit, write_dataset
+    runner.write_text, runner.run_unit, runner._sync, finish.write_chunks = (
+        write_text,
+        counted,
+        sync_unit,
+        write_dataset,
+    )
     cli.app(command)
 
 

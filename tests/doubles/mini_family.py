@@ -1,4 +1,7 @@
-"""A mini family with random weights, saved as the training saves it: narrower than the shipped one unless asked otherwise."""
+"""A mini family with random weights, saved as the training saves it:
+
+narrower than the shipped one unless asked otherwise.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from diffusers import AutoencoderKL
 from synthgen.minis.train import denoiser, diffusion, vae
 
 
-def random_flow(length: int = 16, control_layers: int = 0, *, width: int = 48, layers: int = 2, heads: int = 2) -> diffusion.Flow:
+def random_flow(
+    length: int = 16, control_layers: int = 0, *, width: int = 48, layers: int = 2, heads: int = 2
+) -> diffusion.Flow:
     """The denoiser and its text encoders; half of a batch is controlled if there is a ControlNet."""
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:

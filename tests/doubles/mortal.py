@@ -1,8 +1,9 @@
-"""Kills this process (SIGKILL) at a random one of its file operations below a folder, as long as there is a token for it.
+"""Kills this process (SIGKILL) at a random one of its file operations below a folder, as long as there is a token for
+it.
 
-`install` hooks this process; with `doubles/site` on PYTHONPATH and MORTAL set every new Python does so by itself, whoever starts it: workers of
-a pool, workers of Ray. A death takes a file out of the tokens' folder and leaves a line (stage, process id) in the log, so a launch with five
-tokens dies five times at the most.
+`install` hooks this process; with `doubles/site` on PYTHONPATH and MORTAL set every new Python does so by itself,
+whoever starts it: workers of a pool, workers of Ray. A death takes a file out of the tokens' folder and leaves a line
+(stage, process id) in the log, so a launch with five tokens dies five times at the most.
 """
 
 from __future__ import annotations

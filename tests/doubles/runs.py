@@ -24,5 +24,9 @@ def whole_run(recipe: Path, run: Path, *sets: str) -> Path:
 
 def digest(folder: Path) -> dict[str, str]:
     """sha256 of every file below a folder but times and the event log."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SECONDS and path.parent.name != FOLDER)
+    files = (
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != SECONDS and path.parent.name != FOLDER
+    )
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,4 +1,7 @@
-"""Three flat shapes on grey sand: label space, grammar, labelled support images and a recipe that uses the doubles throughout."""
+"""Three flat shapes on grey sand:
+
+label space, grammar, labelled support images and a recipe that uses the doubles throughout.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,11 @@ RECIPE: dict[str, Any] = {
     "seed": 5,
     "support": {"shots": 2},
     "prompts": {"embedder": {"name": "doubles.word_bag"}, "lambda_div": 0.9, "per_class": 4, "budget_per_class": 12},
-    "render": {"renderer": {"name": "doubles.painter", "not_finite_in": 7, "blank_in": 6}, "height_px": SIZE_PX, "width_px": SIZE_PX},
+    "render": {
+        "renderer": {"name": "doubles.painter", "not_finite_in": 7, "blank_in": 6},
+        "height_px": SIZE_PX,
+        "width_px": SIZE_PX,
+    },
     "refine": {
         "features": {"name": "doubles.colour_cells"},
         "mask_decoder": {"name": "doubles.same_colour"},
@@ -48,7 +55,10 @@ RECIPE: dict[str, Any] = {
         "apr": {"min_cosine": 0.3, "min_margin": 0.01},
         "sabr": {"min_region_px": 6, "min_agreement": 0.3},
     },
-    "filter": {"scorer": {"name": "doubles.colour_scorer"}, "rules": {"min_class_fraction": 0.02, "min_labelled_fraction": 0.3}},
+    "filter": {
+        "scorer": {"name": "doubles.colour_scorer"},
+        "rules": {"min_class_fraction": 0.02, "min_labelled_fraction": 0.3},
+    },
     "pack": {"samples_per_shard": 4, "validation_fraction": 0.3, "license": "cc0-1.0"},
     "execution": {"device": "cpu", "batch_size": 4, "unit_rows": 3},
 }

@@ -1,4 +1,7 @@
-"""Real file systems that fill up or turn read-only, files that are cut short, clocks that jump: one clear line, then a clean resume."""
+"""Real file systems that fill up or turn read-only, files that are cut short, clocks that jump:
+
+one clear line, then a clean resume.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         mount("-t", "tmpfs", "-o", "size=160k", "tmpfs", folder)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mount: not allowed here, so no disk can be filled up for real (test_pipeline.py has the emulated ones)")
+        pytest.skip(
+            "mount: not allowed here, so no disk can be filled up for real (test_pipeline.py has the emulated ones)"
+        )
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

@@ -1,4 +1,7 @@
-"""The durability harness in its short version: some real kills, the byte-identical dataset. `make bench ROWS=engine/kills` is the long one."""
+"""The durability harness in its short version: some real kills, the byte-identical dataset.
+
+`make bench ROWS=engine/kills` is the long one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A run folder on an object store: an S3 server in this process, real launches against it, the byte-identical dataset of a local run."""
+"""A run folder on an object store:
+
+an S3 server in this process, real launches against it, the byte-identical dataset of a local run.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,12 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty bucket; what is opened in the test is forgotten after it."""
-    settings = {"AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    settings = {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     name = "b" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]
@@ -80,7 +88,9 @@ def _files(url: str) -> Any:
 def stored(url: str) -> dict[str, str]:
     """sha256 of every object below a URL, by relative name."""
     files, place = _files(url), url.removeprefix("s3://")
-    return {name.removeprefix(f"{place}/"): hashlib.sha256(files.cat_file(name)).hexdigest() for name in files.find(place)}
+    return {
+        name.removeprefix(f"{place}/"): hashlib.sha256(files.cat_file(name)).hexdigest() for name in files.find(place)
+    }
 
 
 def launch(recipe: Path, url: str, *more: str, first: tuple[str, ...] = ("-m", "synthgen")) -> subprocess.Popen[str]:
@@ -102,7 +112,11 @@ def test_run_on_a_store_gives_the_dataset_of_a_local_run(
     assert f"samples in {run}/dataset" in " ".join(said.split()), "messages name the URL, not the copy"
     assert stored(f"{run}/dataset") == digest(undisturbed / "dataset")
     here = {name: value for name, value in digest(undisturbed).items() if name != pipeline.LOCK}
-    there = {name: value for name, value in stored(run).items() if Path(name).name != runner.SECONDS and not name.startswith("events/")}
+    there = {
+        name: value
+        for name, value in stored(run).items()
+        if Path(name).name != runner.SECONDS and not name.startswith("events/")
+    }
     assert {name: value for name, value in there.items() if name != pipeline.LOCK} == here
 
     status = cli("status", run, "--json")
@@ -123,7 +137,10 @@ def test_run_on_a_store_gives_the_dataset_of_a_local_run(
 
 
 def test_killed_and_gone_on_with(tiny: Tiny, undisturbed: Path, bucket: str, calls: Callable[[], list[str]]) -> None:
-    """SIGKILL in the second unit of `refine`, then the same command on what may be another machine: nothing but the store is left."""
+    """SIGKILL in the second unit of `refine`, then the same command on what may be another machine:
+
+    nothing but the store is left.
+    """
     code, _ = ended(launch(tiny(), f"{bucket}/runs", first=("-m", "doubles.killed", "refine", "working")))
     assert code == -9
     run = f"{bucket}/runs/tiny"
@@ -157,7 +174,9 @@ def test_redo_keeps_the_old_results_in_the_store(tiny: Tiny, bucket: str, cli: C
     }
     for name in ("filter", "pack", "dataset"):
         old = {inside.partition("/")[2]: value for inside, value in before.items() if inside.startswith(f"{name}/")}
-        assert old == {inside.partition("/")[2]: value for inside, value in after.items() if inside.startswith(f"{name}.old-1/")}
+        assert old == {
+            inside.partition("/")[2]: value for inside, value in after.items() if inside.startswith(f"{name}.old-1/")
+        }
     storage._stores.clear()
     refused = cli("run", tiny(), "--runs", f"{bucket}/runs")
     assert refused.exit_code == 2 and f"{run}/filter: this run was made with" in refused.stderr
@@ -194,8 +213,14 @@ def test_a_package_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (PermissionError("Access Denied"), "not allowed (Access Denied); look at your credentials and at the bucket's rights"),
-        (OSError(5, "Please reduce your request rate"), "cannot be used ([Errno 5] Please reduce your request rate); the same command goes on"),
+        (
+            PermissionError("Access Denied"),
+            "not allowed (Access Denied); look at your credentials and at the bucket's rights",
+        ),
+        (
+            OSError(5, "Please reduce your request rate"),
+            "cannot be used ([Errno 5] Please reduce your request rate); the same command goes on",
+        ),
         (FileNotFoundError("The specified bucket does not exist"), "there is no such bucket"),
     ],
 )
@@ -209,7 +234,13 @@ def test_what_a_store_refuses_is_one_line(memory: str, error: OSError, told: str
 
 @pytest.mark.parametrize(
     ("path", "url"),
-    [("runs", ""), ("/runs/a:b", ""), ("s3://bucket/runs", "s3://bucket/runs"), ("C:/runs", ""), ("memory://a/b/", "memory://a/b")],
+    [
+        ("runs", ""),
+        ("/runs/a:b", ""),
+        ("s3://bucket/runs", "s3://bucket/runs"),
+        ("C:/runs", ""),
+        ("memory://a/b/", "memory://a/b"),
+    ],
 )
 def test_what_is_a_url(path: str, url: str) -> None:
     assert storage.url_of(Path(path)) == url
@@ -301,7 +332,9 @@ def test_a_worker_on_another_machine_has_nothing_but_the_store(
     made, _ = work(unit)
     found = pipeline.stages(undisturbed)[last]
     assert made == found.counts(unit)[0] > 0
-    assert (stage.folder / unit.name / runner.MANIFEST).read_bytes() == (found.folder / unit.name / runner.MANIFEST).read_bytes()
+    assert (stage.folder / unit.name / runner.MANIFEST).read_bytes() == (
+        found.folder / unit.name / runner.MANIFEST
+    ).read_bytes()
 
 
 def test_another_shard_in_the_store_is_not_replaced(memory: str) -> None:

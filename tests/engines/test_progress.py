@@ -29,7 +29,9 @@ def test_pace_is_measured_from_the_first_look(monkeypatch: pytest.MonkeyPatch) -
     assert pace.text(Progress("render", "00099", 100, 100, 6000, 400)) == "96/s"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7300, "2.0 h"), (200_000, "2.3 days")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7300, "2.0 h"), (200_000, "2.3 days")]
+)
 def test_durations(seconds: float, text: str) -> None:
     assert progress.duration(seconds) == text
 
@@ -38,11 +40,17 @@ def test_plain_lines_tell_speed_and_gpu_memory(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "run").mkdir()
     for gpu_gb in (11.0, 17.25):
         write_event(tmp_path / "run", "unit", stage="render", unit="00000", gpu_gb=gpu_gb)
-    news = [Progress("render", "", 0, 2, 0, 0), Progress("render", "00000", 1, 2, 3, 0), Progress("render", "00001", 2, 2, 5, 1)]
+    news = [
+        Progress("render", "", 0, 2, 0, 0),
+        Progress("render", "00000", 1, 2, 3, 0),
+        Progress("render", "00001", 2, 2, 5, 1),
+    ]
     progress.show(iter(news), tmp_path / "run")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("render   0/2 units, 0 made, 0 rejected, 0 s")
-    assert lines[-1].startswith("render   2/2 units, 5 made, 1 rejected, 0 s, ") and lines[-1].endswith("/s, 17.2 GB of a GPU")
+    assert lines[-1].startswith("render   2/2 units, 5 made, 1 rejected, 0 s, ") and lines[-1].endswith(
+        "/s, 17.2 GB of a GPU"
+    )
 
 
 def test_watch_follows_a_run_until_its_dataset_is_whole(
@@ -67,7 +75,9 @@ def test_watch_of_a_whole_run_ends_at_once(cli: Any, finished: Path) -> None:
     assert done.exit_code == 0 and "pack" in done.stdout
 
 
-def test_first_rank_tells_of_all_ranks(undisturbed: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_rank_tells_of_all_ranks(
+    undisturbed: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second rank's units appear beside it while it waits for them."""
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run)

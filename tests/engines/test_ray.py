@@ -1,4 +1,7 @@
-"""Engine `ray`: the dataset of the local engine to the byte, though a worker is lost; every test that needs Ray says so if it is not there."""
+"""Engine `ray`: the dataset of the local engine to the byte, though a worker is lost;
+
+every test that needs Ray says so if it is not there.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,16 @@ from synthgen.engines.events import read_events
 from synthgen.errors import RecipeError
 from synthgen.recipe import Ray, read_recipe
 
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray: the package is not installed; pip install 'synthgen-seg[ray]'")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="ray: the package is not installed; pip install 'synthgen-seg[ray]'"
+)
 
 
 @needs_ray
 @pytest.mark.slow
-def test_ray_makes_the_same_units_though_a_worker_is_killed(tiny: Callable[..., Path], tmp_path: Path, process: Callable[..., Any]) -> None:
+def test_ray_makes_the_same_units_though_a_worker_is_killed(
+    tiny: Callable[..., Path], tmp_path: Path, process: Callable[..., Any]
+) -> None:
     deaths = tmp_path / "deaths"
     options = {"name": "doubles.faulty_painter", "not_finite_in": 7, "blank_in": 6, "kills": 1, "deaths": str(deaths)}
     recipe = tiny(render__renderer=options)
@@ -51,7 +58,10 @@ def test_without_ray_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 class Cluster:
-    """A Ray with some resources, all of it in this process; `lost` names the units whose worker dies, as often as they are in it."""
+    """A Ray with some resources, all of it in this process;
+
+    `lost` names the units whose worker dies, as often as they are in it.
+    """
 
     class exceptions:  # noqa: N801
         class RayTaskError(Exception):
@@ -123,7 +133,13 @@ class Cluster:
     ],
 )
 def test_workers_fill_the_cluster_and_lost_units_are_done_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, resources: dict[str, float], options: Ray, device: str, most: int, gpus: float
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    resources: dict[str, float],
+    options: Ray,
+    device: str,
+    most: int,
+    gpus: float,
 ) -> None:
     cluster = Cluster(resources, ["00000", "00002", "00002"])
     monkeypatch.setitem(sys.modules, "ray", cluster)
@@ -143,4 +159,6 @@ def test_a_unit_that_kills_every_worker_ends_in_one_line(monkeypatch: pytest.Mon
 
 def test_engine_is_no_part_of_the_fingerprint(tiny: Callable[..., Path]) -> None:
     one, other = (read_recipe(str(tiny()), [f"execution.engine={engine}"]) for engine in ("local", "ray"))
-    assert [pipeline.settings(one, name) for name in pipeline.MODULES] == [pipeline.settings(other, name) for name in pipeline.MODULES]
+    assert [pipeline.settings(one, name) for name in pipeline.MODULES] == [
+        pipeline.settings(other, name) for name in pipeline.MODULES
+    ]

@@ -1,4 +1,7 @@
-"""Units and samples that fail: memory that is too small, faults that pass, samples that keep failing, and faults that are nobody's sample."""
+"""Units and samples that fail:
+
+memory that is too small, faults that pass, samples that keep failing, and faults that are nobody's sample.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,9 @@ def test_too_little_memory_halves_the_batch_and_changes_no_pixel(tiny: Tiny, tmp
     halved = rendered(recipe, tmp_path / "halved", "execution.batch_size=5", "execution.unit_rows=6")
     assert halved == small and len(small) > 4
     done = calls()
-    assert [call for call in done if call.startswith("out of memory")] == ["out of memory at 5"], "later units begin with the smaller batch"
+    assert [call for call in done if call.startswith("out of memory")] == ["out of memory at 5"], (
+        "later units begin with the smaller batch"
+    )
     assert done.count("build renderer") == 1
     (event,) = (event for event in read_events(tmp_path / "halved") if event["event"] == "smaller_batch")
     assert (event["batch_size"], event["stage"], event["unit"]) == (2, "render", "00000")
@@ -67,7 +72,9 @@ def test_too_little_memory_for_one_image_is_one_clear_line(tiny: Tiny, tmp_path:
             raise torch.OutOfMemoryError("CUDA out of memory")
             yield
 
-    with pytest.raises(ModelError, match=r"^shout unit 00000: out of GPU memory with one image at a time; .*execution\.offload"):
+    with pytest.raises(
+        ModelError, match=r"^shout unit 00000: out of GPU memory with one image at a time; .*execution\.offload"
+    ):
         attempt(stage_of(tmp_path), Hungry())
 
 
@@ -84,7 +91,9 @@ def test_a_fault_that_passes_leaves_no_trace_in_the_dataset(tiny: Tiny, tmp_path
     assert not (again / FOLDER).exists()
 
 
-def test_samples_that_keep_failing_are_rejected_listed_and_can_be_tried_again(tiny: Tiny, tmp_path: Path, cli: Any, calls: Calls) -> None:
+def test_samples_that_keep_failing_are_rejected_listed_and_can_be_tried_again(
+    tiny: Tiny, tmp_path: Path, cli: Any, calls: Calls
+) -> None:
     cured = tmp_path / "cured"
     recipe = faulty(tiny, fails_in=4, cured=str(cured))
     cured.touch()
@@ -164,7 +173,15 @@ def stage_of(folder: Path) -> StageRun:
 def attempt(stage: StageRun, processor: Any, retries: int = 2, by_row: bool = False) -> list[str]:
     told: list[str] = []
     rows = [Row("w0"), Row("w1")]
-    assert retry.attempt(stage, stage.units()[0], processor, rows, retries=retries, by_row=by_row, tell=lambda event, **_: told.append(event)) == (
+    assert retry.attempt(
+        stage,
+        stage.units()[0],
+        processor,
+        rows,
+        retries=retries,
+        by_row=by_row,
+        tell=lambda event, **_: told.append(event),
+    ) == (
         0,
         2,
     )
@@ -180,7 +197,9 @@ def test_a_unit_that_must_be_done_whole_is_tried_a_bounded_number_of_times(tmp_p
 
 
 @pytest.mark.parametrize(("code", "tries"), [(errno.EIO, 3), (errno.ESTALE, 3), (errno.ENOSPC, 1), (errno.EROFS, 1)])
-def test_a_file_system_that_may_recover_is_tried_again_a_full_disk_is_not(tmp_path: Path, code: int, tries: int) -> None:
+def test_a_file_system_that_may_recover_is_tried_again_a_full_disk_is_not(
+    tmp_path: Path, code: int, tries: int
+) -> None:
     processor = Shout(*(OSError(code, "gone") for _ in range(3)))
     with pytest.raises(StorageError, match="cannot be written"):
         attempt(stage_of(tmp_path), processor)
@@ -194,8 +213,14 @@ def test_what_a_user_can_mend_is_told_at_once(tmp_path: Path, error: BaseExcepti
 
 
 def test_a_lost_gpu_blames_no_sample(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"shout unit 00000: the GPU has failed \(RuntimeError: CUDA error: an illegal memory access.*run the same"):
-        attempt(stage_of(tmp_path), Shout(RuntimeError("CUDA error: an illegal memory access was encountered")), by_row=True)
+    with pytest.raises(
+        RunError,
+        match=r"shout unit 00000: the GPU has failed \(RuntimeError: CUDA error: an illegal memory access.*run "
+        r"the same",
+    ):
+        attempt(
+            stage_of(tmp_path), Shout(RuntimeError("CUDA error: an illegal memory access was encountered")), by_row=True
+        )
 
 
 def test_event_log_is_json_lines_and_survives_rubbish(tmp_path: Path, tiny: Tiny, cli: Any) -> None:

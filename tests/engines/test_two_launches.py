@@ -1,4 +1,7 @@
-"""Several launches on one run folder: they share the work, the first one's plan holds, and nobody commits to what another has taken over."""
+"""Several launches on one run folder:
+
+they share the work, the first one's plan holds, and nobody commits to what another has taken over.
+"""
 
 from __future__ import annotations
 
@@ -44,16 +47,33 @@ def elsewhere(stage: StageRun, unit: Unit) -> Path:
 def test_two_processes_share_one_run(tiny: Tiny, tmp_path: Path) -> None:
     """Started together, with unit sizes of their own; each image is slow enough for the two to meet in every stage."""
     recipe = tiny(render__renderer={"name": "doubles.faulty_painter", "not_finite_in": 7, "blank_in": 6, "slow_s": 0.3})
-    command = [sys.executable, "-m", "synthgen", "run", str(recipe), "--runs", str(tmp_path), "--run", "both", "--set", "execution.batch_size=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "synthgen",
+        "run",
+        str(recipe),
+        "--runs",
+        str(tmp_path),
+        "--run",
+        "both",
+        "--set",
+        "execution.batch_size=1",
+    ]
     launches = [
-        subprocess.Popen([*command, "--set", f"execution.unit_rows={size}"], env=environment(), stderr=subprocess.PIPE, text=True) for size in (2, 3)
+        subprocess.Popen(
+            [*command, "--set", f"execution.unit_rows={size}"], env=environment(), stderr=subprocess.PIPE, text=True
+        )
+        for size in (2, 3)
     ]
     alone = whole_run(recipe, tmp_path / "alone")
     said = [launch.communicate(timeout=300)[1] for launch in launches]
     assert [launch.returncode for launch in launches] == [0, 0], said
     assert digest(tmp_path / "both" / "dataset") == digest(alone / "dataset")
     assert not [path for path in (tmp_path / "both").rglob(".*") if path.is_dir()]
-    render = [event for event in read_events(tmp_path / "both") if event["event"] == "unit" and event["stage"] == "render"]
+    render = [
+        event for event in read_events(tmp_path / "both") if event["event"] == "unit" and event["stage"] == "render"
+    ]
     units = pipeline.stages(tmp_path / "both")["render"].units()
     assert {event["unit"] for event in render} == {unit.name for unit in units}
     assert len(render) <= len(units) + 1, "what one has taken the other leaves"
@@ -129,7 +149,9 @@ def test_a_lease_lasts_as_long_as_files_come(stage: StageRun) -> None:
     thread.join()
 
 
-def test_nothing_is_committed_to_a_folder_that_another_recipe_has_taken(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_committed_to_a_folder_that_another_recipe_has_taken(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between the plan and the first unit another launch finds a claim of which nothing has come, and takes the folder."""
     import doubles.word_bag
 

@@ -26,7 +26,11 @@ FORMATS = [name for name in available() if name != "cityscapes"]
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def test_what_the_command_line_names_is_what_there_is(cli: Any) -> None:
@@ -84,7 +88,9 @@ def test_a_kill_between_the_last_two_steps(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / ".unfinished").exists()
 
 
-@pytest.mark.parametrize("there", ["a file", "a folder", "the place is a file", "another format", "another dataset", "a strange export.json"])
+@pytest.mark.parametrize(
+    "there", ["a file", "a folder", "the place is a file", "another format", "another dataset", "a strange export.json"]
+)
 def test_foreign_folders_are_refused_and_not_touched(tmp_path: Path, there: str) -> None:
     out = tmp_path / "out"
     if there == "the place is a file":
@@ -95,7 +101,9 @@ def test_foreign_folders_are_refused_and_not_touched(tmp_path: Path, there: str)
         export(drawn_dataset(tmp_path / "run", count=3), "coco", out)
     else:
         out.mkdir()
-        (out / {"a file": "thesis.tex", "a folder": "images", "a strange export.json": "export.json"}[there]).write_text("{}")
+        (
+            out / {"a file": "thesis.tex", "a folder": "images", "a strange export.json": "export.json"}[there]
+        ).write_text("{}")
     before = contents(tmp_path)
     with pytest.raises(StorageError, match="choose a new folder"):
         export(GOLDEN, "coco", out)
@@ -146,9 +154,13 @@ def test_cityscapes_wants_its_own_classes(tmp_path: Path) -> None:
         ids[label.id] = find("cityscapes").LABELS[label.name][0]
     for place, key in keys.items():
         wanted = samples[key].mask
-        np.testing.assert_array_equal(read_image(tmp_path / f"out/leftImg8bit/{place}_leftImg8bit.png"), samples[key].image)
+        np.testing.assert_array_equal(
+            read_image(tmp_path / f"out/leftImg8bit/{place}_leftImg8bit.png"), samples[key].image
+        )
         np.testing.assert_array_equal(read_mask(tmp_path / f"out/gtFine/{place}_gtFine_labelIds.png"), ids[wanted])
-        np.testing.assert_array_equal(read_mask(tmp_path / f"out/gtFine/{place}_gtFine_labelTrainIds.png"), np.where(wanted >= 254, 255, wanted))
+        np.testing.assert_array_equal(
+            read_mask(tmp_path / f"out/gtFine/{place}_gtFine_labelTrainIds.png"), np.where(wanted >= 254, 255, wanted)
+        )
 
 
 def test_the_plain_folder_is_a_support_folder(tmp_path: Path) -> None:
@@ -200,8 +212,16 @@ def test_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
 
 def test_the_command_says_what_is_lost_and_how_to_open_it(cli: Any, tmp_path: Path) -> None:
     done = cli("export", GOLDEN, "--to", "yolo-seg", "--out", tmp_path / "out")
-    assert done.exit_code == 0 and "12 samples as yolo-seg" in done.output and "not carried: 255" in done.output and "open: yolo" in done.output
-    assert json.loads(cli("export", GOLDEN, "--to", "yolo-seg", "--out", tmp_path / "out", "--json").output)["num_new"] == 0
+    assert (
+        done.exit_code == 0
+        and "12 samples as yolo-seg" in done.output
+        and "not carried: 255" in done.output
+        and "open: yolo" in done.output
+    )
+    assert (
+        json.loads(cli("export", GOLDEN, "--to", "yolo-seg", "--out", tmp_path / "out", "--json").output)["num_new"]
+        == 0
+    )
     refused = cli("export", GOLDEN, "--to", "voc", "--out", tmp_path / "out")
     assert refused.exit_code == 2 and "holds another export (format 'yolo-seg', not 'voc')" in refused.stderr
 
@@ -219,7 +239,8 @@ def test_a_format_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "keys.py").write_text(
         "from synthgen.export.catalogue import Exported\nLOSS, USE = 'the masks', 'cat keys.txt'\n"
-        "class Keys:\n    def sample(self, number, split, sample):\n        return Exported({}, (('keys', sample.key),))\n"
+        "class Keys:\n    def sample(self, number, split, sample):\n        return Exported({}, (('keys', "
+        "sample.key),))\n"
         "    def closing(self, rows):\n        yield 'keys.txt', rows('keys')\n"
         "def build(dataset):\n    return Keys()\n"
     )

@@ -19,6 +19,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.mark.parametrize("name", CHECKS)
 def test_every_pixel_and_id_is_read_by(name: str, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not is_installed(name):
-        pytest.skip(f"{CHECKS[name].package} is not installed, so what it reads is not checked here; see docs/COMPATIBILITY.md")
+        pytest.skip(
+            f"{CHECKS[name].package} is not installed, so what it reads is not checked here; see docs/COMPATIBILITY.md"
+        )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert CHECKS[name].run(made), version(CHECKS[name].package)

@@ -12,13 +12,18 @@ from synthgen.export.outlines import Point, outlines
 
 
 def _filled(line: list[Point], shape: tuple[int, int]) -> np.ndarray:
-    """The pixels on the line, and those inside by counting crossings of a ray; written from the rule, not from the code."""
+    """The pixels on the line, and those inside by counting crossings of a ray;
+
+    written from the rule, not from the code.
+    """
     found = np.zeros(shape, dtype=bool)
     steps = []
     for number, (x, y) in enumerate(line):
         to_x, to_y = line[(number + 1) % len(line)]
         length = max(abs(to_x - x), abs(to_y - y))
-        assert length == 0 or (abs(to_x - x) in (0, length) and abs(to_y - y) in (0, length)), "a step of the line is neither straight nor diagonal"
+        assert length == 0 or (abs(to_x - x) in (0, length) and abs(to_y - y) in (0, length)), (
+            "a step of the line is neither straight nor diagonal"
+        )
         for i in range(length + 1):
             found[y + (to_y - y) * i // max(1, length), x + (to_x - x) * i // max(1, length)] = True
         if y != to_y:
@@ -27,7 +32,11 @@ def _filled(line: list[Point], shape: tuple[int, int]) -> np.ndarray:
     for y in range(shape[0]):
         for x in range(shape[1]):
             level = y + 0.25
-            crossings = [ax + (bx - ax) * (level - ay) / (by - ay) for ax, ay, bx, by in steps if min(ay, by) < level < max(ay, by)]
+            crossings = [
+                ax + (bx - ax) * (level - ay) / (by - ay)
+                for ax, ay, bx, by in steps
+                if min(ay, by) < level < max(ay, by)
+            ]
             inside[y, x] = sum(crossing > x for crossing in crossings) % 2 == 1
     return found | inside
 

@@ -47,7 +47,9 @@ def test_long_runs() -> None:
 
 
 def test_it_is_the_text_of_pycocotools() -> None:
-    coder = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed: the text is compared with our own decoder only")
+    coder = pytest.importorskip(
+        "pycocotools.mask", reason="pycocotools is not installed: the text is compared with our own decoder only"
+    )
     rng = np.random.default_rng(0)
     for share in (0.0, 0.02, 0.5, 0.98, 1.0):
         mask = rng.random((37, 53)) < share

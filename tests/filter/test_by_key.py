@@ -32,7 +32,12 @@ def scored(count: int, seed: int = 0) -> list[ScoredRecord]:
     vectors = rng.standard_normal((count, 8)) * 0.2 + rng.standard_normal((9, 8))[rng.integers(0, 9, count)]
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return [
-        dataclasses.replace(SCORED, key=key_of("s", n), pixel_std=0.0 if n % 11 == 3 else 40.0, image_embedding=tuple(map(float, vectors[n])))
+        dataclasses.replace(
+            SCORED,
+            key=key_of("s", n),
+            pixel_std=0.0 if n % 11 == 3 else 40.0,
+            image_embedding=tuple(map(float, vectors[n])),
+        )
         for n in range(count)
     ]
 
@@ -47,12 +52,16 @@ def stored(rows: list[ScoredRecord], folder: Path, unit_rows: int) -> StoredRows
 
 
 @pytest.mark.parametrize(("count", "unit_rows"), [(0, 5), (1, 5), (20, 7), (21, 50), (150, 7), (150, 64)])
-def test_stored_rows_are_decided_as_rows_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, unit_rows: int) -> None:
+def test_stored_rows_are_decided_as_rows_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, unit_rows: int
+) -> None:
     rules = Rules(max_image_similarity=0.9, min_pixel_std=5, max_class_fraction=0.8)
     rows = scored(count)
     whole = list(FilterStage(rules, 0.2).process(rows, tmp_path, "00000"))
     if count == 150:
-        assert {type(row) for row in whole} == {Sample, Rejected} and len({row.reason for row in whole if isinstance(row, Rejected)}) == 2
+        assert {type(row) for row in whole} == {Sample, Rejected} and len(
+            {row.reason for row in whole if isinstance(row, Rejected)}
+        ) == 2
     monkeypatch.setattr(by_key, "BLOCK_ROWS", 20)
     monkeypatch.setattr(duplicates, "_TILE_ROWS", 16)
     monkeypatch.setattr(duplicates, "_BLOCK_ROWS", 8)
@@ -69,7 +78,9 @@ def test_blocks_come_in_the_order_of_keys_as_often_as_asked(tmp_path: Path, monk
         for _ in range(2):
             found, vectors = zip(*blocks, strict=True)
             assert [row.key for block in found for row in block] == [row.key for row in ordered]
-            np.testing.assert_array_equal(np.concatenate(vectors), np.array([row.image_embedding for row in ordered], np.float32))
+            np.testing.assert_array_equal(
+                np.concatenate(vectors), np.array([row.image_embedding for row in ordered], np.float32)
+            )
             assert max(map(len, found)) <= 16
 
 
@@ -84,7 +95,13 @@ def _float64(vectors: np.ndarray, threshold: float) -> list[float]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 80), st.sampled_from([2, 5, 300]), st.sampled_from([0.0, 1e-7, 1e-5, 1e-3, 1.0]), st.booleans())
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 80),
+    st.sampled_from([2, 5, 300]),
+    st.sampled_from([0.0, 1e-7, 1e-5, 1e-3, 1.0]),
+    st.booleans(),
+)
 def test_float32_first_gives_what_float64_gives(seed: int, count: int, width: int, apart: float, single: bool) -> None:
     """Also where vectors are nearer to each other than float32 can tell apart."""
     rng = np.random.default_rng(seed)
@@ -95,7 +112,9 @@ def test_float32_first_gives_what_float64_gives(seed: int, count: int, width: in
         with pytest.MonkeyPatch.context() as patch, Kept() as kept:
             patch.setattr(duplicates, "_TILE_ROWS", 7)
             found = [
-                value for start in range(0, count, 11) for value in kept.check(vectors[start : start + 11], lambda _, s, t=threshold: s <= t, start)
+                value
+                for start in range(0, count, 11)
+                for value in kept.check(vectors[start : start + 11], lambda _, s, t=threshold: s <= t, start)
             ]
         assert found == pytest.approx(_float64(vectors, threshold), abs=1.1e-6)
         np.testing.assert_allclose(found, nearest_kept(vectors, lambda _, s, t=threshold: s <= t), atol=1.1e-6)

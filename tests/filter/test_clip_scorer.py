@@ -16,7 +16,9 @@ from synthgen.recipe import Execution
 def scorer(tmp_path_factory: pytest.TempPathFactory) -> ImageScorer:
     folder = tmp_path_factory.mktemp("clip")
     clip.save(clip.build(0), clip.write_vocabulary(folder), folder)
-    built: ImageScorer = load("image_scorer", {"name": "open_clip", "model": str(folder)}, Execution(device="cpu", num_threads=1))
+    built: ImageScorer = load(
+        "image_scorer", {"name": "open_clip", "model": str(folder)}, Execution(device="cpu", num_threads=1)
+    )
     return built
 
 

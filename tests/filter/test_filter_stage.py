@@ -90,7 +90,12 @@ def test_a_rule_has_the_name_that_its_verdicts_have() -> None:
 def test_the_first_failing_rule_names_the_reason() -> None:
     bad = dataclasses.replace(GOOD, pixel_std=0.0, class_fraction=0.0, labelled_fraction=0.0, class_rank=9)
     names = [rule.__name__ for rule in RULES]
-    assert names.index("blank_image") < names.index("class_absent") < names.index("low_labelled_fraction") < names.index("low_class_rank")
+    assert (
+        names.index("blank_image")
+        < names.index("class_absent")
+        < names.index("low_labelled_fraction")
+        < names.index("low_class_rank")
+    )
     assert decide([bad], STRICT)["s0"].reason == "blank_image"
     assert decide([dataclasses.replace(bad, pixel_std=9.0)], STRICT)["s0"].reason == "class_absent"
 
@@ -133,7 +138,9 @@ thresholds = st.fixed_dictionaries(
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 1000), count=st.integers(0, 40), values=thresholds, fraction=st.floats(0, 1))
-def test_every_row_is_accounted_for_once_and_kept_with_its_scores(seed: int, count: int, values: dict, fraction: float) -> None:
+def test_every_row_is_accounted_for_once_and_kept_with_its_scores(
+    seed: int, count: int, values: dict, fraction: float
+) -> None:
     rows = rows_of(seed, count)
     made = decide(rows, Rules(**values), fraction)
     assert made.keys() == {row.key for row in rows}
@@ -148,7 +155,9 @@ def test_every_row_is_accounted_for_once_and_kept_with_its_scores(seed: int, cou
 
 
 @settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 1000), before=thresholds, after=thresholds, which=st.sampled_from(sorted(Rules.model_fields)))
+@given(
+    seed=st.integers(0, 1000), before=thresholds, after=thresholds, which=st.sampled_from(sorted(Rules.model_fields))
+)
 def test_one_threshold_changes_only_decisions_of_its_own_rule(seed: int, before: dict, after: dict, which: str) -> None:
     rows = rows_of(seed, 25)
     old = Rules(**{**before, "max_image_similarity": 1})  # off: otherwise one decision bears on the next
@@ -163,7 +172,11 @@ def test_one_threshold_changes_only_decisions_of_its_own_rule(seed: int, before:
         reasons = {getattr(result, "reason", "") for result in (first[row.key], second[row.key])}
         assert len(reasons) == 1 or rule_of[which] in reasons
         if {type(first[row.key]), type(second[row.key])} == {Sample}:
-            changed = {f.name for f in dataclasses.fields(Sample) if getattr(first[row.key], f.name) != getattr(second[row.key], f.name)}
+            changed = {
+                f.name
+                for f in dataclasses.fields(Sample)
+                if getattr(first[row.key], f.name) != getattr(second[row.key], f.name)
+            }
             assert changed <= {"nearest_image_similarity"}
 
 
@@ -208,7 +221,9 @@ def test_near_duplicates_agree_with_comparing_all_pairs(count: int) -> None:
 
 def test_duplicates_are_judged_by_key_order_and_only_against_kept_images() -> None:
     def image(key: str, angle: float, **change: float) -> ScoredRecord:
-        return dataclasses.replace(GOOD, key=key, image_embedding=(float(np.cos(angle)), float(np.sin(angle))), **change)
+        return dataclasses.replace(
+            GOOD, key=key, image_embedding=(float(np.cos(angle)), float(np.sin(angle))), **change
+        )
 
     near = 0.2  # cos(0.2) = 0.980, cos(0.4) = 0.921
     chain = [image("s1", 0), image("s2", near), image("s3", 2 * near)]

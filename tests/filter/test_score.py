@@ -32,7 +32,9 @@ class ColourScorer:
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         self.texts += texts
-        named = np.array([[word in text for word in ("red", "lime", "blue")] for text in texts], dtype=np.float32).reshape(-1, 3)
+        named = np.array(
+            [[word in text for word in ("red", "lime", "blue")] for text in texts], dtype=np.float32
+        ).reshape(-1, 3)
         return named / np.linalg.norm(named, axis=1, keepdims=True)
 
 
@@ -68,7 +70,9 @@ def test_scores_compare_the_image_with_its_prompt_and_with_the_wanted_classes(tm
 def test_no_class_and_no_prompt_give_the_values_that_stand_for_none(tmp_path: Path) -> None:
     paint(tmp_path, "s1", (200, 100, 0))
     paint(tmp_path, "s2", (200, 100, 0))
-    first, second = ScoreStage(tmp_path, ColourScorer(), WANTED, 4).process([record("s1", 255, ""), record("s2", 77, "red")], tmp_path, "0")
+    first, second = ScoreStage(tmp_path, ColourScorer(), WANTED, 4).process(
+        [record("s1", 255, ""), record("s2", 77, "red")], tmp_path, "0"
+    )
     assert (first.class_rank, first.text_image_score) == (-1, 0)
     assert second.class_rank == -1  # a class that is not among the wanted ones has no rank
 
@@ -82,7 +86,10 @@ def test_every_row_is_made_or_rejected_whatever_the_batch_size(tmp_path: Path) -
     (tmp_path / rows[7].image).unlink()
     results = []
     for batch_size in (1, 2, 4, 100):
-        made = sorted(ScoreStage(tmp_path, ColourScorer(), WANTED, batch_size).process(rows, tmp_path, "00000"), key=lambda row: row.key)
+        made = sorted(
+            ScoreStage(tmp_path, ColourScorer(), WANTED, batch_size).process(rows, tmp_path, "00000"),
+            key=lambda row: row.key,
+        )
         assert [row.key for row in made] == [row.key for row in rows]
         results.append(made)
     assert all(result == results[0] for result in results)
@@ -96,7 +103,11 @@ def test_every_row_is_made_or_rejected_whatever_the_batch_size(tmp_path: Path) -
 
 
 def test_a_whole_batch_of_unreadable_images_is_rejected(tmp_path: Path) -> None:
-    made = list(ScoreStage(tmp_path, ColourScorer(), WANTED, 8).process([record("s1", 1, "red"), record("s2", 1, "red")], tmp_path, "0"))
+    made = list(
+        ScoreStage(tmp_path, ColourScorer(), WANTED, 8).process(
+            [record("s1", 1, "red"), record("s2", 1, "red")], tmp_path, "0"
+        )
+    )
     assert [row.reason for row in made] == ["blank_or_unreadable"] * 2
 
 
@@ -124,15 +135,19 @@ def test_settings_name_the_scorer_and_the_words_that_are_scored(tmp_path: Path) 
         space = tmp_path / "labels.yaml"
         space.write_text(
             "name: colours\nbackground: 0\nlabels:\n- {id: 0, name: background, colour: [0, 0, 0]}\n"
-            f"- {{id: 1, name: red, colour: [255, 0, 0], synonyms: [{synonyms}]}}\n- {{id: 2, name: blue, colour: [0, 0, 255]}}\n"
+            f"- {{id: 1, name: red, colour: [255, 0, 0], synonyms: [{synonyms}]}}\n- {{id: 2, name: blue, "
+            f"colour: [0, 0, 255]}}\n"
         )
-        return score.settings(Recipe.model_validate({"name": "n", "labels": {"space": str(space), "classes": classes}, **sections}))
+        return score.settings(
+            Recipe.model_validate({"name": "n", "labels": {"space": str(space), "classes": classes}, **sections})
+        )
 
     every = settings_of([])
     assert json.loads(json.dumps(every)) == every
     assert every["classes"] == [[1, "a photo of a red"], [2, "a photo of a blue"]]
     assert settings_of(["blue"])["classes"] == [[2, "a photo of a blue"]]
     assert settings_of([], synonyms="crimson")["classes"][0] == [1, "a photo of a crimson"]
-    assert settings_of([], filter={"rules": {"min_pixel_std": 9}}, execution={"batch_size": 2}) == every  # no threshold asks for new scores
+    # no threshold asks for new scores
+    assert settings_of([], filter={"rules": {"min_pixel_std": 9}}, execution={"batch_size": 2}) == every
     other = settings_of([], filter={"scorer": {"name": "open_clip", "model": "other/clip"}})
     assert other["scorer"] == {"name": "open_clip", "model": "other/clip"} != every["scorer"]

@@ -2,9 +2,9 @@
 
     python tests/golden/make_shards.py tests/golden/shards
 
-Uses only tarfile, PIL, json. 12 small pictures in two splits: a grey ground (id 0), red boxes (id 3) and blue discs (id 7), with gaps between the
-ids, three image sizes, a frame of 255 on some samples and a patch of 254 on others. The files are committed: JPEG bytes differ between Pillow
-versions, and a contract must not.
+Uses only tarfile, PIL, json. 12 small pictures in two splits: a grey ground (id 0), red boxes (id 3) and blue discs (id
+7), with gaps between the ids, three image sizes, a frame of 255 on some samples and a patch of 254 on others. The files
+are committed: JPEG bytes differ between Pillow versions, and a contract must not.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def main(folder: Path) -> None:
                     number += 1
             data = path.read_bytes()
             digest = hashlib.sha256(data).hexdigest()
-            shards.append({"file": path.name, "split": split, "num_samples": size, "num_bytes": len(data), "sha256": digest})
+            shards.append(
+                {"file": path.name, "split": split, "num_samples": size, "num_bytes": len(data), "sha256": digest}
+            )
     index = {
         "format": "synthgen-shards",
         "version": 1,
@@ -126,10 +128,13 @@ def main(folder: Path) -> None:
         "background": 0,
         "classes": CLASSES,
         "num_samples": number,
-        "splits": [{"name": name, "num_samples": sum(sizes), "num_shards": len(sizes)} for name, sizes in SPLITS.items()],
+        "splits": [
+            {"name": name, "num_samples": sum(sizes), "num_shards": len(sizes)} for name, sizes in SPLITS.items()
+        ],
         "shards": shards,
         "class_pixels": [
-            {"id": c["id"], "name": c["name"], "pixels": class_pixels[c["id"]][0], "samples": class_pixels[c["id"]][1]} for c in CLASSES
+            {"id": c["id"], "name": c["name"], "pixels": class_pixels[c["id"]][0], "samples": class_pixels[c["id"]][1]}
+            for c in CLASSES
         ],
         "samples": samples,
     }

@@ -31,12 +31,20 @@ def plain(family: Path) -> np.ndarray:
 
 
 def renderer(family: Path, cache: float = 0.0, **keys: Any) -> sd3.Sd3Renderer:
-    options = {"model": str(family), "controlnet": str(family / "controlnet"), "steps": 3, "group": 1, "step_cache": {"threshold": cache}}
+    options = {
+        "model": str(family),
+        "controlnet": str(family / "controlnet"),
+        "steps": 3,
+        "group": 1,
+        "step_cache": {"threshold": cache},
+    }
     return sd3.build(sd3.Options(**options), Execution(device="cpu", **keys))
 
 
 def rendered(model: sd3.Sd3Renderer) -> np.ndarray:
-    [image] = model.render([RenderJob("k", "a red car", "", 7, 32, 32, None, None, None, np.full((32, 32), 2, np.uint8))])
+    [image] = model.render(
+        [RenderJob("k", "a red car", "", 7, 32, 32, None, None, None, np.full((32, 32), 2, np.uint8))]
+    )
     assert image is not None
     return image.astype(int)
 
@@ -48,7 +56,9 @@ def num_bytes(model: sd3.Sd3Renderer, part: str) -> int:
 def test_fp8_stores_a_byte_a_weight_and_nearly_keeps_the_image(family: Path, plain: np.ndarray) -> None:
     whole, small = renderer(family), renderer(family, quantise="fp8")
     for part in ("transformer", "controlnet"):
-        assert num_bytes(small, part) < 0.62 * num_bytes(whole, part), "norms stay as they are: in a model this narrow they are a third"
+        assert num_bytes(small, part) < 0.62 * num_bytes(whole, part), (
+            "norms stay as they are: in a model this narrow they are a third"
+        )
         kinds = {weight.dtype for weight in getattr(small._pipeline, part).transformer_blocks.parameters()}
         assert kinds == {torch.float8_e4m3fn, torch.float32}
     assert num_bytes(small, "vae") == num_bytes(whole, "vae")
@@ -59,19 +69,27 @@ def test_fp8_stores_a_byte_a_weight_and_nearly_keeps_the_image(family: Path, pla
 
 @pytest.mark.parametrize("name", CPU_ATTENTION)
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-def test_another_attention_kernel_gives_the_same_image(family: Path, plain: np.ndarray, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_attention_kernel_gives_the_same_image(
+    family: Path, plain: np.ndarray, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from diffusers.models import attention_dispatch
 
     asked = []
     real = attention_dispatch.dispatch_attention_fn
-    monkeypatch.setattr(attention_dispatch, "dispatch_attention_fn", lambda *args, **how: asked.append(how["backend"].value) or real(*args, **how))
+    monkeypatch.setattr(
+        attention_dispatch,
+        "dispatch_attention_fn",
+        lambda *args, **how: asked.append(how["backend"].value) or real(*args, **how),
+    )
     assert np.abs(rendered(renderer(family, attention=name)) - plain).max() <= 1
     assert set(asked) == {ATTENTION[name]}, "diffusers' own processor for SD3 would never have asked"
 
 
 def test_attention_that_is_not_there_gives_one_line(family: Path) -> None:
     for name in sorted({*ATTENTION} - {*CPU_ATTENTION}):
-        with pytest.raises(ModelError, match=rf"^execution\.attention={name} needs a CUDA GPU, this is cpu; use auto, flex or math$"):
+        with pytest.raises(
+            ModelError, match=rf"^execution\.attention={name} needs a CUDA GPU, this is cpu; use auto, flex or math$"
+        ):
             rendered(renderer(family, attention=name))
 
 
@@ -91,12 +109,16 @@ def test_quantisation_whose_package_is_missing_gives_one_line_before_anything_is
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
     with pytest.raises(
-        ModelError, match=rf"^execution\.quantise={kind} needs the package '{QUANTISED[kind]}', which is not installed .*; or use fp8$"
+        ModelError,
+        match=rf"^execution\.quantise={kind} needs the package '{QUANTISED[kind]}', which is not installed .*; "
+        r"or use fp8$",
     ):
         renderer(family, quantise=kind)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: object())
     if QUANTISED[kind] == "bitsandbytes":
-        with pytest.raises(ModelError, match=rf"^execution\.quantise={kind} needs a CUDA GPU, this is cpu; use fp8 or none$"):
+        with pytest.raises(
+            ModelError, match=rf"^execution\.quantise={kind} needs a CUDA GPU, this is cpu; use fp8 or none$"
+        ):
             renderer(family, quantise=kind)
 
 
@@ -111,7 +133,9 @@ def test_offload_has_nothing_to_do_without_a_gpu(family: Path, plain: np.ndarray
         np.testing.assert_array_equal(rendered(renderer(family, offload=way)), plain)
 
 
-def test_compile_is_asked_for_every_block_once(family: Path, plain: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_is_asked_for_every_block_once(
+    family: Path, plain: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled: list[Any] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: compiled.append(self))
     model = renderer(family, compile=True)
@@ -138,7 +162,11 @@ def test_a_step_cache_goes_with_the_other_keys(family: Path, plain: np.ndarray) 
 
 
 def test_offload_was_once_yes_or_no() -> None:
-    assert (Execution(offload=True).offload, Execution(offload=False).offload, Execution().offload) == ("model", "none", "none")  # type: ignore[arg-type]
+    assert (Execution(offload=True).offload, Execution(offload=False).offload, Execution().offload) == (
+        "model",
+        "none",
+        "none",
+    )  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match=r"execution\.offload"):
         read_recipe("syn4seg-mini", ["execution.offload=some"])
 

@@ -35,12 +35,20 @@ labels:
 def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_family(tmp_path_factory.mktemp("family"))
     (folder / "labels.yaml").write_text(SPACE)
-    (folder / "open.yaml").write_text(SPACE.replace("background: 0", "background: null").replace("name: background", "name: floor"))
+    (folder / "open.yaml").write_text(
+        SPACE.replace("background: 0", "background: null").replace("name: background", "name: floor")
+    )
     return folder
 
 
 def proposer(family: Path, **options: Any) -> AttentionProposer:
-    config = {"name": "attention", "model": str(family), "space": str(family / "labels.yaml"), "template": "a {}", **options}
+    config = {
+        "name": "attention",
+        "model": str(family),
+        "space": str(family / "labels.yaml"),
+        "template": "a {}",
+        **options,
+    }
     built: AttentionProposer = load("proposer", config, CPU)
     built.prepare([], Prototypes((), np.zeros((0, 0), np.float32)), 0)
     return built
@@ -71,7 +79,10 @@ def test_the_words_of_a_prompt_are_found_by_their_letters(family: Path) -> None:
     encoder = text_encoder.build(text_encoder.Options(model=str(family)), CPU)
     prompt = "a Cat beside two TV monitors, no cattle"
     pieces = encoder._pipeline.tokenizer.convert_ids_to_tokens(encoder._pipeline.tokenizer(prompt)["input_ids"])
-    spelt = ["".join(pieces[n] for n in encoder.positions(prompt, words)).replace("</w>", "") for words in (("cat",), ("tv monitor", "tvmonitor"))]
+    spelt = [
+        "".join(pieces[n] for n in encoder.positions(prompt, words)).replace("</w>", "")
+        for words in (("cat",), ("tv monitor", "tvmonitor"))
+    ]
     assert spelt == ["cat", "tvmonitors"]
     assert encoder.positions(prompt, ("dog",)) == []
     assert encoder.positions("very " * 20 + "cat", ("cat",)) == []  # 16 tokens are all
@@ -97,7 +108,10 @@ def test_shares_are_those_of_the_whole_attention_table(built: AttentionProposer)
         key = torch.cat([split(last.to_k(seen), last.norm_k), split(last.add_k_proj(text), last.norm_added_k)], dim=1)
         table = (query @ key.transpose(1, 2) / query.shape[-1] ** 0.5).softmax(dim=-1)[:, :, seen.shape[1] :].numpy()
     # cells of 8 px: 4 x 6 image tokens; tokens: <start> a cat and a tv monitor
-    for class_id, at in ((4, built._text.positions(prompt, ("cat",))), (7, built._text.positions(prompt, ("tv monitor",)))):
+    for class_id, at in (
+        (4, built._text.positions(prompt, ("cat",))),
+        (7, built._text.positions(prompt, ("tv monitor",))),
+    ):
         expected = (table[:, :, at].sum(-1) / table.sum(-1)).mean(axis=0).reshape(4, 6)
         np.testing.assert_allclose(shares[class_id], expected, rtol=1e-4)
     assert built._text.positions(prompt, ("cat",)) == [2]
@@ -148,7 +162,10 @@ def test_where_there_is_no_background_the_rest_stays_unlabelled(family: Path) ->
 
 
 def test_a_higher_threshold_leaves_less_of_the_class(family: Path) -> None:
-    areas = [int((proposer(family, threshold=least).propose([request(picture(3), "", 4, 0)])[0] == 4).sum()) for least in (0.2, 0.5, 0.9)]
+    areas = [
+        int((proposer(family, threshold=least).propose([request(picture(3), "", 4, 0)])[0] == 4).sum())
+        for least in (0.2, 0.5, 0.9)
+    ]
     assert areas[0] > areas[1] > areas[2] > 0
 
 
@@ -168,7 +185,9 @@ def test_bad_options_are_refused_in_one_line(family: Path) -> None:
 
 
 def test_otsu_is_the_best_of_all_splits() -> None:
-    values = np.concatenate([np.random.default_rng(0).normal(0.2, 0.05, 300), np.random.default_rng(1).normal(0.7, 0.1, 100)])
+    values = np.concatenate(
+        [np.random.default_rng(0).normal(0.2, 0.05, 300), np.random.default_rng(1).normal(0.7, 0.1, 100)]
+    )
 
     def between(threshold: float) -> float:
         low, high = values[values <= threshold], values[values > threshold]
@@ -183,7 +202,9 @@ def test_the_shipped_denoiser_finds_what_it_has_learnt_to_draw() -> None:
     space = read_label_space("objects")
     model = load("proposer", {"name": "attention", "model": "mini/objects", "space": "objects"}, CPU)
     drawings = [objects.draw(7000 + number, 64, class_name=name) for number, name in enumerate(objects.CLASSES)]
-    found = model.propose([request(d.image, "", space.by_name(name).id, 0) for d, name in zip(drawings, objects.CLASSES, strict=True)])
+    found = model.propose(
+        [request(d.image, "", space.by_name(name).id, 0) for d, name in zip(drawings, objects.CLASSES, strict=True)]
+    )
 
     def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
         return float(((mask > 0) & (truth > 0)).sum() / ((mask > 0) | (truth > 0)).sum())

@@ -47,7 +47,10 @@ def test_parts_are_brought_to_the_finest_grid() -> None:
 
 
 def test_the_options_of_parts_are_checked_before_anything_is_loaded() -> None:
-    good = {"name": "concat", "parts": [{"name": "segment_anything"}, {"name": "open_clip", "weight": 2, "tokens": "plain"}]}
+    good = {
+        "name": "concat",
+        "parts": [{"name": "segment_anything"}, {"name": "open_clip", "weight": 2, "tokens": "plain"}],
+    }
     assert [part.weight for part in check_options("feature_extractor", good).parts] == [1, 2]
     for parts, says in (
         ([{"name": "open_clip", "tokenz": "plain"}], "tokenz"),
@@ -67,9 +70,14 @@ def test_concat_is_built_from_its_parts() -> None:
     assert joint.features([image])[0].shape == (4, 8, 112 + 40)
 
 
-@pytest.mark.parametrize(("strides", "expected"), [([4, 8, 16, 32], (24, 32, 24 + 40 + 112 + 320)), ([16, 32], (6, 8, 432)), ([32], (3, 4, 320))])
+@pytest.mark.parametrize(
+    ("strides", "expected"),
+    [([4, 8, 16, 32], (24, 32, 24 + 40 + 112 + 320)), ([16, 32], (6, 8, 432)), ([32], (3, 4, 320))],
+)
 def test_efficientnet_stages(strides: list[int], expected: tuple[int, int, int]) -> None:
-    extractor = load("feature_extractor", {"name": "efficientnet_lite0", "strides": strides, "input_px": 128}, EXECUTION)
+    extractor = load(
+        "feature_extractor", {"name": "efficientnet_lite0", "strides": strides, "input_px": 128}, EXECUTION
+    )
     images = [np.random.default_rng(n).integers(0, 256, (75, 100, 3), dtype=np.uint8) for n in range(2)]
     got = extractor.features(images)
     assert got[0].shape == expected
@@ -134,7 +142,9 @@ def test_the_prototype_proposer_takes_the_nearest_candidate() -> None:
     proposer.prepare([], Prototypes((1, 0, 0, 2), vectors), 0)
     features = np.eye(4, dtype=np.float32)[None]  # four cells: 1, 0, 0, 2
     image = np.zeros((1, 4, 3), np.uint8)
-    got = proposer.propose([ProposalRequest(image, features, candidates, "") for candidates in ((1, 0, 2), (2, 0), (9,))])
+    got = proposer.propose(
+        [ProposalRequest(image, features, candidates, "") for candidates in ((1, 0, 2), (2, 0), (9,))]
+    )
     assert got[0].tolist() == [[1, 0, 0, 2]]
     # Without candidate 1 its cell is a tie between the others: the first candidate takes it.
     assert got[1].tolist() == [[2, 0, 0, 2]]

@@ -15,7 +15,9 @@ sides = st.integers(1, 9)
 @given(sides, sides, st.integers(1, 20), st.integers(1, 20))
 def test_resizing_is_that_of_torch(h: int, w: int, height: int, width: int) -> None:
     maps = np.random.default_rng(h * 100 + w).normal(size=(3, h, w)).astype(np.float32)
-    expected = torch.nn.functional.interpolate(torch.from_numpy(maps)[None], (height, width), mode="bilinear", align_corners=False)[0]
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(maps)[None], (height, width), mode="bilinear", align_corners=False
+    )[0]
     np.testing.assert_allclose(resize_bilinear(maps, (height, width)), expected.numpy(), atol=1e-5)
 
 

@@ -38,7 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clip")
     torch.manual_seed(0)
     clip = open_clip.model.CLIP(**MODEL)
-    save_file({name: value.contiguous() for name, value in clip.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in clip.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
     with gzip.open(open_clip.tokenizer.default_bpe(), "rt", encoding="utf-8") as source:
         lines = source.read().split("\n")[: 1 + MERGES]
     with gzip.open(folder / "merges.txt.gz", "wt", encoding="utf-8") as target:
@@ -75,7 +77,9 @@ def test_plain_tokens_are_those_of_open_clip(folder: Path) -> None:
     image = picture(2, 32, 32)
     pixels = (torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.25
     with torch.inference_mode():
-        tokens = clip.visual.forward_intermediates(pixels, indices=1, normalize_intermediates=True)["image_intermediates"][-1]
+        tokens = clip.visual.forward_intermediates(pixels, indices=1, normalize_intermediates=True)[
+            "image_intermediates"
+        ][-1]
         expected = torch.nn.functional.normalize(tokens[0].permute(1, 2, 0) @ clip.visual.proj, dim=-1).numpy()
     np.testing.assert_allclose(extractor(folder, tokens="plain").features([image])[0], expected, atol=1e-5)
     assert np.abs(extractor(folder).features([image])[0] - expected).max() > 1e-3
@@ -103,7 +107,9 @@ def test_an_earlier_layer_has_the_towers_width(folder: Path) -> None:
         extractor(folder, layer=-2)
 
 
-def test_a_relative_vocabulary_lies_in_the_model_folder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_vocabulary_lies_in_the_model_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     _, _, tokenizer = load_clip(str(folder), EXECUTION)
     tokens = tokenizer(["a cat"])
@@ -126,7 +132,12 @@ def test_a_model_without_weights_is_never_used(folder: Path, tmp_path: Path) -> 
 
 
 def test_dense_clip_labels_each_patch_with_the_nearest_text(folder: Path) -> None:
-    config = {"name": "dense_clip", "model": str(folder), "space": str(folder / "labels.yaml"), "background_words": ["wall", "sky"]}
+    config = {
+        "name": "dense_clip",
+        "model": str(folder),
+        "space": str(folder / "labels.yaml"),
+        "background_words": ["wall", "sky"],
+    }
     proposer = load("proposer", config, EXECUTION)
     proposer.prepare([], Prototypes((), np.zeros((0, 0), np.float32)), 0)
     images = [picture(4, 32, 32), picture(5, 24, 32)]
@@ -141,7 +152,9 @@ def test_dense_clip_labels_each_patch_with_the_nearest_text(folder: Path) -> Non
         assert mask.shape == image.shape[:2]
         assert set(np.unique(mask)) <= {0, 2}
         cosines = torch.from_numpy(extractor(folder).features([image])[0]) @ texts.T
-        maps = torch.nn.functional.interpolate(cosines.permute(2, 0, 1)[None], image.shape[:2], mode="bilinear", align_corners=False)[0].numpy()
+        maps = torch.nn.functional.interpolate(
+            cosines.permute(2, 0, 1)[None], image.shape[:2], mode="bilinear", align_corners=False
+        )[0].numpy()
         expected = np.where(maps[0] >= maps[1:].max(axis=0), 2, 0)
         assert (mask == expected).mean() > 0.99
     np.testing.assert_array_equal(proposer.propose(requests[1:])[0], got[1])

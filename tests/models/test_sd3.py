@@ -45,7 +45,15 @@ def encoder(family: Path, **options: Any) -> text_encoder.Sd3TextEncoder:
 
 
 def jobs_of(prompts: Sequence[str] = PROMPTS, **changes: Any) -> list[RenderJob]:
-    plain = {"negative": "", "height_px": 32, "width_px": 32, "embedding": None, "negative_embedding": None, "photograph": None, "layout": None}
+    plain = {
+        "negative": "",
+        "height_px": 32,
+        "width_px": 32,
+        "embedding": None,
+        "negative_embedding": None,
+        "photograph": None,
+        "layout": None,
+    }
     return [
         RenderJob(**{**plain, "key": f"k{number}", "prompt": prompt, "seed": seed_of(f"k{number}"), **changes})
         for number, prompt in enumerate(prompts)
@@ -70,10 +78,14 @@ def test_the_encoder_gives_what_the_denoiser_was_trained_on(family: Path) -> Non
     pipeline = load_pipeline(family)
     ids = tokenize(pipeline.tokenizer, [PROMPTS[0]])
     with torch.inference_mode():
-        first, second = (part(ids, output_hidden_states=True) for part in (pipeline.text_encoder, pipeline.text_encoder_2))
+        first, second = (
+            part(ids, output_hidden_states=True) for part in (pipeline.text_encoder, pipeline.text_encoder_2)
+        )
     embedding = encoder(family).encode(PROMPTS)[0]
     assert embedding.tokens.dtype == embedding.pooled.dtype == np.float32
-    np.testing.assert_allclose(embedding.tokens, torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)[0], atol=1e-5)
+    np.testing.assert_allclose(
+        embedding.tokens, torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)[0], atol=1e-5
+    )
     np.testing.assert_allclose(embedding.pooled, torch.cat([first.text_embeds, second.text_embeds], -1)[0], atol=1e-5)
 
 
@@ -111,7 +123,10 @@ def test_embeddings_of_the_bank_give_the_images_that_prompts_give(family: Path) 
     model = encoder(family)
     nothing = model.encode(["blurred"])[0]
     by_prompt = images_of(renderer(family).render(jobs_of(negative="blurred")))
-    brought = [dataclasses.replace(job, embedding=model.encode([job.prompt])[0], negative_embedding=nothing) for job in jobs_of(negative="blurred")]
+    brought = [
+        dataclasses.replace(job, embedding=model.encode([job.prompt])[0], negative_embedding=nothing)
+        for job in jobs_of(negative="blurred")
+    ]
     lean = renderer(family)
     by_bank = images_of(lean.render(brought))
     assert lean._text is None, "a text encoder was loaded for nothing"
@@ -123,9 +138,16 @@ def test_embeddings_of_the_bank_give_the_images_that_prompts_give(family: Path) 
 def test_prompt_negative_prompt_and_seed_each_change_the_image(family: Path) -> None:
     model = renderer(family, guidance=7.0)
     (job,) = jobs_of(PROMPTS[:1])
-    changed = [job, dataclasses.replace(job, prompt="a dog"), dataclasses.replace(job, negative="a cat"), dataclasses.replace(job, seed=job.seed + 1)]
+    changed = [
+        job,
+        dataclasses.replace(job, prompt="a dog"),
+        dataclasses.replace(job, negative="a cat"),
+        dataclasses.replace(job, seed=job.seed + 1),
+    ]
     assert len({image.tobytes() for image in images_of(model.render(changed))}) == 4
-    np.testing.assert_array_equal(*images_of(renderer(family, guidance=7.0).render([job, dataclasses.replace(job, key="other")])))
+    np.testing.assert_array_equal(
+        *images_of(renderer(family, guidance=7.0).render([job, dataclasses.replace(job, key="other")]))
+    )
 
 
 def test_an_image_does_not_depend_on_what_is_rendered_beside_it(tmp_path: Path) -> None:
@@ -159,7 +181,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return noted
 
 
-def test_every_call_of_the_model_has_one_shape(family: Path, calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_call_of_the_model_has_one_shape(
+    family: Path, calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(3)
     try:
         assert len(renderer(family).render(jobs_of())) == 5
@@ -194,7 +218,9 @@ def test_a_layout_steers_the_image_and_nothing_else_does(controlled: sd3.Sd3Rend
     np.testing.assert_array_equal(again, first)
     assert (other != first).any()
     # twice as large and the same classes: nearest neighbours give the same map
-    (enlarged,) = images_of(controlled.render([dataclasses.replace(job, layout=layout(2, 0).repeat(2, 0).repeat(2, 1))]))
+    (enlarged,) = images_of(
+        controlled.render([dataclasses.replace(job, layout=layout(2, 0).repeat(2, 0).repeat(2, 1))])
+    )
     np.testing.assert_array_equal(enlarged, first)
 
 
@@ -260,7 +286,9 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("offline")
 def test_weights_that_cannot_be_reached_give_one_line(family: Path) -> None:
     for build in (renderer, encoder):
-        with pytest.raises(ModelError, match="'some-body/some-model' is not in the local cache and the Hub cannot be reached") as caught:
+        with pytest.raises(
+            ModelError, match="'some-body/some-model' is not in the local cache and the Hub cannot be reached"
+        ) as caught:
             build(Path("some-body/some-model"))
         assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match="'some-body/some-net' is not in the local cache"):
@@ -270,7 +298,9 @@ def test_weights_that_cannot_be_reached_give_one_line(family: Path) -> None:
 def test_a_folder_of_another_kind_gives_one_line(family: Path, tmp_path: Path) -> None:
     for model in (tmp_path, family / "vae"):
         for build in (renderer, encoder):
-            with pytest.raises(ModelError, match=r"cannot be loaded|lacks a file|not in the local cache|not on the Hub") as caught:
+            with pytest.raises(
+                ModelError, match=r"cannot be loaded|lacks a file|not in the local cache|not on the Hub"
+            ) as caught:
                 build(model)
             assert str(model) in str(caught.value)
             assert "\n" not in str(caught.value)

@@ -22,7 +22,9 @@ def save(folder: Path, config: dict[str, object], dtype: torch.dtype = torch.flo
     sam = construct(config)
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    save_file({name: value.to(dtype).contiguous() for name, value in sam.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.to(dtype).contiguous() for name, value in sam.state_dict().items()}, folder / "model.safetensors"
+    )
     return folder
 
 
@@ -36,7 +38,10 @@ def images() -> list[np.ndarray]:
     return [rng.integers(0, 256, (64, 96, 3), dtype=np.uint8), rng.integers(0, 256, (150, 90, 3), dtype=np.uint8)]
 
 
-BOXES = [np.array([[5, 5, 40, 50], [30, 10, 90, 60], [0, 0, 96, 64]], np.float32), np.array([[3, 3, 80, 140]], np.float32)]
+BOXES = [
+    np.array([[5, 5, 40, 50], [30, 10, 90, 60], [0, 0, 96, 64]], np.float32),
+    np.array([[3, 3, 80, 140]], np.float32),
+]
 
 
 def test_masks_and_ious_for_every_box(folder: Path) -> None:
@@ -72,7 +77,9 @@ def test_it_says_what_the_authors_predictor_says(folder: Path) -> None:
     np.testing.assert_array_equal(masks[0], expected[0])
     np.testing.assert_allclose(ious[0], np.clip(scores[0], 0, 1), atol=1e-6)
 
-    best_of_three = load("mask_decoder", {"name": "segment_anything", "model": str(folder), "multimask": True}, EXECUTION)
+    best_of_three = load(
+        "mask_decoder", {"name": "segment_anything", "model": str(folder), "multimask": True}, EXECUTION
+    )
     [(masks, _)] = best_of_three.decode(images()[:1], [BOXES[0][:1]])
     expected, scores, _ = predictor.predict(box=BOXES[0][0], multimask_output=True)
     np.testing.assert_array_equal(masks[0], expected[np.clip(scores, 0, 1).argmax()])
@@ -86,7 +93,9 @@ def test_no_boxes_no_masks(folder: Path) -> None:
 
 
 def test_half_precision_runs(folder: Path) -> None:
-    decoder = load("mask_decoder", {"name": "segment_anything", "model": str(folder)}, Execution(device="cpu", dtype="bfloat16"))
+    decoder = load(
+        "mask_decoder", {"name": "segment_anything", "model": str(folder)}, Execution(device="cpu", dtype="bfloat16")
+    )
     exact = load("mask_decoder", {"name": "segment_anything", "model": str(folder)}, EXECUTION)
     [(masks, _)], [(expected, _)] = (d.decode(images()[:1], BOXES[:1]) for d in (decoder, exact))
     assert (masks == expected).mean() > 0.9
@@ -102,7 +111,9 @@ def test_features_cover_the_image_and_nothing_else(folder: Path) -> None:
         np.testing.assert_array_equal(extractor.features([image])[0], grid)
 
 
-@pytest.mark.parametrize(("size", "expected"), [((64, 64), (8, 8)), ((64, 128), (4, 8)), ((10, 1000), (1, 8)), ((90, 100), (7, 8))])
+@pytest.mark.parametrize(
+    ("size", "expected"), [((64, 64), (8, 8)), ((64, 128), (4, 8)), ((10, 1000), (1, 8)), ((90, 100), (7, 8))]
+)
 def test_the_longest_side_has_all_cells(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert grid_of(size, 8) == expected
 
@@ -131,7 +142,11 @@ def test_what_is_no_sam_is_refused_in_one_line(folder: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("config", "says"),
-    [({"depth": 3}, "no such key: depth"), ({"patch_size": 7}, "not a multiple of patch_size"), ({"prompt_dim": 60}, "prompt_dim 60")],
+    [
+        ({"depth": 3}, "no such key: depth"),
+        ({"patch_size": 7}, "not a multiple of patch_size"),
+        ({"prompt_dim": 60}, "prompt_dim 60"),
+    ],
 )
 def test_a_config_that_cannot_be_built_is_refused(config: dict[str, int], says: str) -> None:
     with pytest.raises(ModelError, match=says):
@@ -141,7 +156,14 @@ def test_a_config_that_cannot_be_built_is_refused(config: dict[str, int], says: 
 def test_an_official_checkpoint_is_loaded_by_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import segment_anything
 
-    tiny = {"image_size": 32, "encoder_dim": 16, "encoder_depth": 1, "global_attention": [0], "prompt_dim": 16, "decoder_depth": 1}
+    tiny = {
+        "image_size": 32,
+        "encoder_dim": 16,
+        "encoder_depth": 1,
+        "global_attention": [0],
+        "prompt_dim": 16,
+        "decoder_depth": 1,
+    }
     torch.manual_seed(1)
     sam = construct(tiny)
     path = tmp_path / "sam_vit_l_0b3195.pth"

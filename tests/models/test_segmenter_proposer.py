@@ -59,7 +59,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def proposer(folder: Path, **options: object) -> object:
-    return load("proposer", {"name": "segmenter", "model": str(folder / "model"), "space": str(folder / "labels.yaml"), **options}, CPU)
+    return load(
+        "proposer",
+        {"name": "segmenter", "model": str(folder / "model"), "space": str(folder / "labels.yaml"), **options},
+        CPU,
+    )
 
 
 def picture(seed: int, height: int, width: int) -> np.ndarray:
@@ -77,7 +81,9 @@ def test_masks_are_segtrains_with_our_ids(folder: Path) -> None:
     built = proposer(folder)
     built.prepare([], Prototypes((), np.zeros((0, 0), np.float32)), 3)
     got = built.propose([request(image, 1, 7, 3) for image in images])
-    assert {1, 3, 7} & set(np.unique(got[0])) and len(np.unique(np.concatenate([theirs[0].ravel(), theirs[1].ravel()]))) > 2
+    assert {1, 3, 7} & set(np.unique(got[0])) and len(
+        np.unique(np.concatenate([theirs[0].ravel(), theirs[1].ravel()]))
+    ) > 2
     for mask, expected in zip(got, theirs, strict=True):
         assert mask.dtype == np.uint8
         known = expected != 2  # where it saw a lorry the best of the candidates is taken
@@ -96,7 +102,9 @@ def test_only_candidates_are_proposed_and_unknown_ones_never(folder: Path) -> No
 
 def test_an_unsure_pixel_stays_unlabelled(folder: Path) -> None:
     image = picture(3, 64, 64)
-    sure, unsure = (proposer(folder, min_probability=least).propose([request(image, 1, 7, 3)])[0] for least in (0.0, 0.6))
+    sure, unsure = (
+        proposer(folder, min_probability=least).propose([request(image, 1, 7, 3)])[0] for least in (0.0, 0.6)
+    )
     assert 0 < (unsure == IGNORE).mean() < 1
     np.testing.assert_array_equal(unsure[unsure != IGNORE], sure[unsure != IGNORE])
     assert (proposer(folder, min_probability=1.0).propose([request(image, 1, 3)])[0] == IGNORE).mean() > 0.9
@@ -141,10 +149,13 @@ def test_what_is_no_segmenter_is_refused_in_one_line(folder: Path, tmp_path: Pat
     (unfinished / "model" / "config.json").unlink()
     (strange / "model" / "config.json").write_text('{"_model_class": "Unet"}')
     config = json.loads((newer / "model" / "config.json").read_text())
-    (newer / "model" / "config.json").write_text(json.dumps({**config, "_segtrain": {**config["_segtrain"], "version": 99}}))
+    (newer / "model" / "config.json").write_text(
+        json.dumps({**config, "_segtrain": {**config["_segtrain"], "version": 99}})
+    )
     (damaged / "model" / "model.safetensors").write_bytes(b"no")
     (other / "labels.yaml").write_text(
-        "name: birds\nbackground: 0\nlabels:\n- {id: 0, name: ground, colour: [0, 0, 0]}\n- {id: 1, name: owl, colour: [1, 1, 1]}\n"
+        "name: birds\nbackground: 0\nlabels:\n- {id: 0, name: ground, colour: [0, 0, 0]}\n- {id: 1, name: owl, "
+        "colour: [1, 1, 1]}\n"
     )
     for place, kind, says in (
         (unfinished, ModelError, "segtrain train"),

@@ -28,8 +28,14 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def renderer(model: Path | str, threshold: float = 0.0, **options: Any) -> sd3.Sd3Renderer:
-    cache = {"threshold": threshold, "first_steps": options.pop("first_steps", 2), "last_steps": options.pop("last_steps", 1)}
-    return sd3.build(sd3.Options(**{"model": str(model), "steps": STEPS, "guidance": 3.0, "step_cache": cache, **options}), CPU)
+    cache = {
+        "threshold": threshold,
+        "first_steps": options.pop("first_steps", 2),
+        "last_steps": options.pop("last_steps", 1),
+    }
+    return sd3.build(
+        sd3.Options(**{"model": str(model), "steps": STEPS, "guidance": 3.0, "step_cache": cache, **options}), CPU
+    )
 
 
 def jobs_of(model: Path | str, number: int = 5, side_px: int = 32, layouts: bool = False) -> list[RenderJob]:
@@ -39,7 +45,9 @@ def jobs_of(model: Path | str, number: int = 5, side_px: int = 32, layouts: bool
 
     def text(scale: float) -> TextEmbedding:
         tokens = rng.normal(size=(24, config.joint_attention_dim)) * scale
-        return TextEmbedding(tokens.astype(np.float32), (rng.normal(size=config.pooled_projection_dim) * scale).astype(np.float32))
+        return TextEmbedding(
+            tokens.astype(np.float32), (rng.normal(size=config.pooled_projection_dim) * scale).astype(np.float32)
+        )
 
     empty = text(0.1)
     size = {"height_px": side_px, "width_px": side_px}
@@ -82,22 +90,39 @@ def inputs_of(transformer: Any, controlled: bool) -> list[dict[str, torch.Tensor
     condition = torch.randn(ROWS, config.in_channels, SIDE, SIDE, generator=draw) if controlled else torch.zeros(0)
     calls = []
     for time in Schedule.timesteps:
-        latents = latents + torch.randn(latents.shape, generator=draw) * torch.linspace(0.01, 0.4, ROWS).reshape(-1, 1, 1, 1)
-        calls.append({"latents": latents, "text": text, "pooled": pooled, "time": time.expand(ROWS), "condition": condition})
+        latents = latents + torch.randn(latents.shape, generator=draw) * torch.linspace(0.01, 0.4, ROWS).reshape(
+            -1, 1, 1, 1
+        )
+        calls.append(
+            {"latents": latents, "text": text, "pooled": pooled, "time": time.expand(ROWS), "condition": condition}
+        )
     return calls
 
 
-def whole_model(transformer: Any, controlnet: Any, call: dict[str, torch.Tensor], row: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def whole_model(
+    transformer: Any, controlnet: Any, call: dict[str, torch.Tensor], row: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(tokens, residual, modulated input) of one row, from a run of the untouched models."""
     one = {name: value[row : row + 1] for name, value in call.items()}
     seen: dict[str, torch.Tensor] = {}
     hooks = [
         transformer.pos_embed.register_forward_hook(lambda _m, _i, out: seen.__setitem__("tokens", out)),
         transformer.norm_out.register_forward_pre_hook(lambda _m, inputs: seen.__setitem__("last", inputs[0])),
-        transformer.transformer_blocks[0].norm1.register_forward_hook(lambda _m, _i, out: seen.__setitem__("modulated", out[0])),
+        transformer.transformer_blocks[0].norm1.register_forward_hook(
+            lambda _m, _i, out: seen.__setitem__("modulated", out[0])
+        ),
     ]
-    shared = {"hidden_states": one["latents"], "pooled_projections": one["pooled"], "timestep": one["time"], "encoder_hidden_states": one["text"]}
-    control = controlnet(controlnet_cond=one["condition"], conditioning_scale=0.7, return_dict=False, **shared)[0] if controlnet is not None else None
+    shared = {
+        "hidden_states": one["latents"],
+        "pooled_projections": one["pooled"],
+        "timestep": one["time"],
+        "encoder_hidden_states": one["text"],
+    }
+    control = (
+        controlnet(controlnet_cond=one["condition"], conditioning_scale=0.7, return_dict=False, **shared)[0]
+        if controlnet is not None
+        else None
+    )
     transformer(block_controlnet_hidden_states=control, return_dict=False, **shared)
     for hook in hooks:
         hook.remove()
@@ -151,7 +176,11 @@ def test_every_row_is_as_the_formula_says(family: Path, controlled: bool, rows_p
     for call in calls:
         shared = {"hidden_states": call["latents"], "pooled_projections": call["pooled"], "timestep": call["time"]}
         shared["encoder_hidden_states"] = call["text"]
-        control = controlnet(controlnet_cond=call["condition"], conditioning_scale=0.7, return_dict=False, **shared)[0] if controlled else None
+        control = (
+            controlnet(controlnet_cond=call["condition"], conditioning_scale=0.7, return_dict=False, **shared)[0]
+            if controlled
+            else None
+        )
         found.append(transformer(block_controlnet_hidden_states=control, return_dict=False, **shared)[0])
     wanted = [row for row in range(len(calls) * ROWS) if row % (ROWS // 2) < 2]
     torch.testing.assert_close(torch.cat(found)[wanted], torch.cat(expected)[wanted], rtol=1e-4, atol=1e-4)
@@ -204,7 +233,9 @@ def test_rows_decide_for_themselves_and_images_do_not_follow_their_neighbours() 
     assert model.denoiser_runs == [runs[3]]
 
 
-def test_the_controlnet_is_not_run_for_rows_that_reuse_and_still_steers(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_controlnet_is_not_run_for_rows_that_reuse_and_still_steers(
+    family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from diffusers import SD3ControlNetModel
 
     rows: list[int] = []
@@ -249,14 +280,33 @@ def test_a_controlnet_without_text_or_positions_of_its_own(family: Path, tmp_pat
 
 @pytest.mark.parametrize(("world", "net"), [("objects", ""), ("streets", "mini/streets/controlnet")])
 def test_the_trained_minis_keep_their_pictures(world: str, net: str) -> None:
-    """At the recommended threshold a third of the work is saved and the picture is the same to the eye; a torn one would lie at 10 dB."""
+    """At the recommended threshold a third of the work is saved and the picture is the same to the eye;
+
+    a torn one would lie at 10 dB.
+    """
     from synthgen.minis.world import streets
 
     drawn = streets.draw(5, (48, 96))
     size = {"height_px": 48, "width_px": 96} if net else {"height_px": 64, "width_px": 64}
     prompt = drawn.caption if net else "a photo of a red car on sand"
-    job = RenderJob("k", prompt, "", 5, **size, embedding=None, negative_embedding=None, photograph=None, layout=drawn.mask if net else None)
-    options: dict[str, Any] = {"steps": 20, "controlnet": net, "guidance": 2.0 if net else 3.0, "group": 1, "first_steps": 3}
+    job = RenderJob(
+        "k",
+        prompt,
+        "",
+        5,
+        **size,
+        embedding=None,
+        negative_embedding=None,
+        photograph=None,
+        layout=drawn.mask if net else None,
+    )
+    options: dict[str, Any] = {
+        "steps": 20,
+        "controlnet": net,
+        "guidance": 2.0 if net else 3.0,
+        "group": 1,
+        "first_steps": 3,
+    }
     whole, cached = renderer(f"mini/{world}", **options), renderer(f"mini/{world}", threshold=0.1, **options)
     [exact], [near] = whole.render([job]), cached.render([job])
     assert exact is not None and near is not None

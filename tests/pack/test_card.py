@@ -21,7 +21,10 @@ SD3 = ModelUse("renderer", "stabilityai/stable-diffusion-3.5-large", "ceddf0a")
 COUNTS = RunCounts(
     made={"prompts": 90, "filter": 10},
     rejected={"prompts": {"too_similar": 29, "no_class_word": 1}, "filter": {"class|rank": 5}},
-    models=(SD3, ModelUse("mask_decoder", "mini/sam", "1", "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0")),
+    models=(
+        SD3,
+        ModelUse("mask_decoder", "mini/sam", "1", "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"),
+    ),
 )
 
 
@@ -41,7 +44,10 @@ def test_yaml_block_loads(make_run: MakeRun) -> None:
     assert data["configs"] == [
         {
             "config_name": "default",
-            "data_files": [{"split": "train", "path": "train-*.tar"}, {"split": "validation", "path": "validation-*.tar"}],
+            "data_files": [
+                {"split": "train", "path": "train-*.tar"},
+                {"split": "validation", "path": "validation-*.tar"},
+            ],
         }
     ]
     assert data["pretty_name"] == "Shapes"
@@ -124,9 +130,12 @@ def test_no_folder_of_the_machine_gets_in(make_run: MakeRun, tmp_path: Path) -> 
         assert str(tmp_path).encode() not in data and b"/home/somebody" not in data, path.name
 
 
-@pytest.mark.filterwarnings(r"ignore:unclosed file .*\.tar:ResourceWarning")  # webdataset 1.0.2 leaves it to the collector
+# webdataset 1.0.2 leaves it to the collector
+@pytest.mark.filterwarnings(r"ignore:unclosed file .*\.tar:ResourceWarning")
 @pytest.mark.parametrize("per_shard", [3, 100])
-def test_the_loading_snippet_runs(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], per_shard: int) -> None:
+def test_the_loading_snippet_runs(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], per_shard: int
+) -> None:
     card = _card(make_run(samples_per_shard=per_shard))
     snippet = card.read_text().split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(card.parent)
@@ -134,7 +143,9 @@ def test_the_loading_snippet_runs(make_run: MakeRun, monkeypatch: pytest.MonkeyP
     assert re.fullmatch(r"s[0-9a-f]{15} \(24, 32, 3\) \(24, 32\)\n", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize(("samples", "word"), [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**5, "100K<n<1M"), (10**9, "100M<n<1B")])
+@pytest.mark.parametrize(
+    ("samples", "word"), [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**5, "100K<n<1M"), (10**9, "100M<n<1B")]
+)
 def test_size_category(samples: int, word: str) -> None:
     assert size_category(samples) == word
 
@@ -145,7 +156,10 @@ def test_a_template_of_ones_own(make_run: MakeRun, tmp_path: Path) -> None:
     assert DatasetCard.load(_card(run)).text.strip() == "# Shapes & 3"
 
 
-@pytest.mark.parametrize(("template", "message"), [("{{ nonsense }}", "nonsense"), ("{% if %}", "cannot be used"), (None, "no file .*: synthetic")])
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [("{{ nonsense }}", "nonsense"), ("{% if %}", "cannot be used"), (None, "no file .*: synthetic")],
+)
 def test_a_broken_template_is_named(make_run: MakeRun, tmp_path: Path, template: str | None, message: str) -> None:
     run = make_run(count=3, card=str(tmp_path / "mine.md"))
     if template is not None:

@@ -29,7 +29,9 @@ def _row(class_id: int, number: int) -> Sample:
 
 def _brute_choice(rows: list[Sample], limit: int) -> list[Sample]:
     """Deal out class by class, lowest key first, with everything in memory."""
-    piles = [sorted((r for r in rows if r.class_id == i), key=lambda r: r.key) for i in sorted({r.class_id for r in rows})]
+    piles = [
+        sorted((r for r in rows if r.class_id == i), key=lambda r: r.key) for i in sorted({r.class_id for r in rows})
+    ]
     dealt: list[Sample] = []
     while any(piles) and len(dealt) < limit:
         for pile in piles:
@@ -69,7 +71,9 @@ def test_sheet_fits_many_samples_of_any_shape(make_run: MakeRun) -> None:
     run = make_run(count=50, size=(24, 96))
     sheet = Image.open(io.BytesIO(contact_sheet(run.folder, run.samples, run.labels)))
     assert sheet.mode == "RGB" and sheet.width <= 1200 and sheet.height < 2000
-    assert contact_sheet(run.folder, run.samples[::-1], run.labels) == contact_sheet(run.folder, run.samples, run.labels)
+    assert contact_sheet(run.folder, run.samples[::-1], run.labels) == contact_sheet(
+        run.folder, run.samples, run.labels
+    )
 
 
 def test_a_missing_picture_is_named(make_run: MakeRun) -> None:

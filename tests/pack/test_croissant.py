@@ -18,7 +18,9 @@ from synthgen.recipe import Pack
 MakeRun = Callable[..., Any]
 SD3 = ModelUse("renderer", "sd3:stabilityai/stable-diffusion-3.5-large", "ceddf0a")
 COUNTS = RunCounts(
-    made={"filter": 10}, rejected={"filter": {"blank_image": 2}}, models=(SD3, ModelUse("mask_decoder", "mini/sam", "1", "apache-2.0"))
+    made={"filter": 10},
+    rejected={"filter": {"blank_image": 2}},
+    models=(SD3, ModelUse("mask_decoder", "mini/sam", "1", "apache-2.0")),
 )
 
 
@@ -30,7 +32,9 @@ def _document(run: Any) -> tuple[Any, dict[str, Any]]:
 def test_every_file_it_names_is_there_with_its_hash(make_run: MakeRun) -> None:
     dataset, document = _document(make_run(count=10, samples_per_shard=3))
     files = [entry for entry in document["distribution"] if entry["@type"] == "cr:FileObject"]
-    assert sorted(entry["contentUrl"] for entry in files) == sorted(p.name for p in dataset.iterdir() if p.suffix in (".tar", ".parquet"))
+    assert sorted(entry["contentUrl"] for entry in files) == sorted(
+        p.name for p in dataset.iterdir() if p.suffix in (".tar", ".parquet")
+    )
     for entry in files:
         data = (dataset / entry["contentUrl"]).read_bytes()
         assert (entry["sha256"], entry["contentSize"]) == (hashlib.sha256(data).hexdigest(), f"{len(data)} B")
@@ -41,8 +45,15 @@ def test_the_models_and_their_licences_are_carried_over(make_run: MakeRun) -> No
     _, document = _document(make_run(count=4))
     assert document["license"] == "https://stability.ai/community-license-agreement"
     used = document["prov:wasGeneratedBy"]["prov:used"]
-    assert used[0]["prov:label"] == SD3.id and used[0]["sc:license"] == document["license"] and used[0]["sc:version"] == "ceddf0a"
-    assert document["rai:machineAnnotationTools"] == ["mini/sam"] and "blank_image 2" in document["rai:dataPreprocessingProtocol"][0]
+    assert (
+        used[0]["prov:label"] == SD3.id
+        and used[0]["sc:license"] == document["license"]
+        and used[0]["sc:version"] == "ceddf0a"
+    )
+    assert (
+        document["rai:machineAnnotationTools"] == ["mini/sam"]
+        and "blank_image 2" in document["rai:dataPreprocessingProtocol"][0]
+    )
 
 
 def test_every_field_of_the_json_members_is_a_column(make_run: MakeRun) -> None:
@@ -54,7 +65,13 @@ def test_every_field_of_the_json_members_is_a_column(make_run: MakeRun) -> None:
 def test_a_publisher_is_named_only_if_the_recipe_does(make_run: MakeRun) -> None:
     _, plain = _document(make_run("a", count=3))
     assert not {"creator", "url", "datePublished"} & plain.keys()
-    _, named = _document(make_run("b", count=3, creator="Example Lab", url="https://example.org/d", date_published="2026-11-21"))
-    assert (named["creator"]["name"], named["url"], named["datePublished"]) == ("Example Lab", "https://example.org/d", "2026-11-21")
+    _, named = _document(
+        make_run("b", count=3, creator="Example Lab", url="https://example.org/d", date_published="2026-11-21")
+    )
+    assert (named["creator"]["name"], named["url"], named["datePublished"]) == (
+        "Example Lab",
+        "https://example.org/d",
+        "2026-11-21",
+    )
     with pytest.raises(ValidationError):
         Pack(date_published="yesterday")

@@ -206,7 +206,8 @@ def test_seven_digits_come_after_six(make_run: MakeRun) -> None:
     for old, new in zip(train, ("train-999999", "train-1000000"), strict=True):
         (run.folder / "pack" / new / f"{old.key}.tar").rename(run.folder / "pack" / new / f"{new}.tar")
     renamed = [
-        dataclasses.replace(old, key=new, shard=f"pack/{new}/{new}.tar") for old, new in zip(train, ("train-999999", "train-1000000"), strict=True)
+        dataclasses.replace(old, key=new, shard=f"pack/{new}/{new}.tar")
+        for old, new in zip(train, ("train-999999", "train-1000000"), strict=True)
     ]
     index = read_index(_finish(run, renamed[::-1]))
     assert [shard.file for shard in index.shards] == ["train-999999.tar", "train-1000000.tar"]

@@ -1,4 +1,7 @@
-"""The marks in packed images, read back by Pillow and by the C2PA reader: they say what they must, and no decoded pixel changes."""
+"""The marks in packed images, read back by Pillow and by the C2PA reader:
+
+they say what they must, and no decoded pixel changes.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,9 @@ def packed(run: Any) -> Path:
 
 
 def rendered_by(run: Any, renderer: str) -> Any:
-    run.recipe = run.recipe.model_copy(update={"render": run.recipe.render.model_copy(update={"renderer": Backend(name=renderer)})})
+    run.recipe = run.recipe.model_copy(
+        update={"render": run.recipe.render.model_copy(update={"renderer": Backend(name=renderer)})}
+    )
     return run
 
 
@@ -93,7 +98,9 @@ def test_photographs_are_never_marked_as_made_by_a_model(make_run: MakeRun) -> N
     dataset = packed(run)
     assert not any(terms(jpeg) for jpeg in jpegs(dataset).values())
     card, croissant = (dataset / "README.md").read_text(), (dataset / "croissant.json").read_text()
-    assert "generative" not in card and "synthetic" not in card.split("---")[1] and "trainedAlgorithmicMedia" not in card
+    assert (
+        "generative" not in card and "synthetic" not in card.split("---")[1] and "trainedAlgorithmicMedia" not in card
+    )
     assert "generative" not in croissant and '"Synthetic"' not in croissant
     run = rendered_by(make_run("rendered", count=2), "sd3")
     card = (packed(run) / "README.md").read_text()
@@ -124,8 +131,12 @@ def test_c2pa_manifest_is_valid_and_says_what_made_the_image(make_run: MakeRun, 
     for key, jpeg in signed.items():
         report, manifest = manifest_of(jpeg)
         assert report["validation_state"] == "Valid"
-        assert {each["code"] for each in report["validation_status"]} == {"signingCredential.untrusted"}, "only that the root is our own"
-        [actions] = [each["data"]["actions"] for each in manifest["assertions"] if each["label"].startswith("c2pa.actions")]
+        assert {each["code"] for each in report["validation_status"]} == {"signingCredential.untrusted"}, (
+            "only that the root is our own"
+        )
+        [actions] = [
+            each["data"]["actions"] for each in manifest["assertions"] if each["label"].startswith("c2pa.actions")
+        ]
         assert (actions[0]["action"], actions[0]["digitalSourceType"]) == ("c2pa.created", TERM)
         assert actions[0]["softwareAgent"]["name"] == by_key[key].meta["renderer"] and manifest["title"] == f"{key}.jpg"
         assert "thumbnail" not in manifest and len(jpeg) - len(unsigned[key]) < 5000
@@ -146,7 +157,13 @@ def test_a_pixel_that_was_changed_after_signing_is_noticed(make_run: MakeRun, si
 def test_the_private_key_stands_nowhere_in_the_dataset_or_the_settings(make_run: MakeRun, signer: C2pa) -> None:
     run = make_run(count=1, mark="c2pa", c2pa=signer)
     secret = Path(signer.private_key).read_bytes().splitlines()[1]
-    assert stage.settings(run.recipe).keys() == {"format_version", "samples_per_shard", "jpeg_quality", "mark", "certificate_sha256"}
+    assert stage.settings(run.recipe).keys() == {
+        "format_version",
+        "samples_per_shard",
+        "jpeg_quality",
+        "mark",
+        "certificate_sha256",
+    }
     for path in packed(run).iterdir():
         assert secret not in path.read_bytes() and signer.private_key.encode() not in path.read_bytes()
 
@@ -154,11 +171,19 @@ def test_the_private_key_stands_nowhere_in_the_dataset_or_the_settings(make_run:
 def test_keys_that_cannot_sign_are_told_in_one_line(make_run: MakeRun, signer: C2pa, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("no key")
     for wrong, said in (
-        ({"certificate": ""}, r"^pack\.c2pa\.certificate: is empty; signing needs a certificate chain and its private key"),
+        (
+            {"certificate": ""},
+            r"^pack\.c2pa\.certificate: is empty; signing needs a certificate chain and its private key",
+        ),
         ({"private_key": str(tmp_path / "none.pem")}, r"none\.pem': cannot be read \(No such file"),
         ({"certificate": str(tmp_path / "note.txt")}, r"note\.txt': is no PEM file"),
     ):
-        run = make_run(f"run{said[:5]}{len(wrong)}{next(iter(wrong))}{len(said)}", count=0, mark="c2pa", c2pa=signer.model_copy(update=wrong))
+        run = make_run(
+            f"run{said[:5]}{len(wrong)}{next(iter(wrong))}{len(said)}",
+            count=0,
+            mark="c2pa",
+            c2pa=signer.model_copy(update=wrong),
+        )
         with pytest.raises(RecipeError, match=said):
             stage.settings(run.recipe)
     run = make_run("algorithm", count=1, mark="c2pa", c2pa=signer.model_copy(update={"algorithm": "ed25519"}))
@@ -168,11 +193,16 @@ def test_keys_that_cannot_sign_are_told_in_one_line(make_run: MakeRun, signer: C
 
 
 @pytest.mark.parametrize("package", ["none", "another one of the same import name"])
-def test_signing_without_the_package_is_told_before_any_work(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_signing_without_the_package_is_told_before_any_work(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
     def version(name: str) -> str:
         raise mark.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(mark.util, "find_spec", lambda name: None if package == "none" else object())
     monkeypatch.setattr(mark.metadata, "version", version)
-    with pytest.raises(RecipeError, match=r"c2pa-python is not installed; pip install 'synthgen-seg\[c2pa\]', or set pack\.mark to iptc"):
+    with pytest.raises(
+        RecipeError,
+        match=r"c2pa-python is not installed; pip install 'synthgen-seg\[c2pa\]', or set pack\.mark to iptc",
+    ):
         stage.settings(make_run(count=0, mark="c2pa").recipe)

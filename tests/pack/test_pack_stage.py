@@ -69,7 +69,12 @@ def test_plan_refuses_a_key_in_two_splits(make_run: MakeRun) -> None:
 
 def test_settings_are_plain_and_hold_no_execution(make_run: MakeRun) -> None:
     run = make_run(count=0, samples_per_shard=7, jpeg_quality=90)
-    assert stage.settings(run.recipe) == {"format_version": 1, "samples_per_shard": 7, "jpeg_quality": 90, "mark": "iptc"}
+    assert stage.settings(run.recipe) == {
+        "format_version": 1,
+        "samples_per_shard": 7,
+        "jpeg_quality": 90,
+        "mark": "iptc",
+    }
 
 
 def test_records_and_rows_of_the_index(make_run: MakeRun) -> None:

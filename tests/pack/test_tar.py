@@ -138,7 +138,10 @@ def test_json_reads_back_equal_and_floats_stay_floats(values: dict[str, Any]) ->
     assert read_metadata(text.encode(), "x") == values
 
 
-@pytest.mark.parametrize(("value", "text"), [(1, "1.0"), (1.0, "1.0"), (-0.0, "-0.0"), (1e-07, "1.0e-07"), (1.5e300, "1.5e+300"), (1e22, "1.0e+22")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1, "1.0"), (1.0, "1.0"), (-0.0, "-0.0"), (1e-07, "1.0e-07"), (1.5e300, "1.5e+300"), (1e22, "1.0e+22")],
+)
 def test_every_float_has_a_fraction(value: float, text: str) -> None:
     assert f'"guidance": {text},' in metadata_bytes(_metadata(guidance=value)).decode()
 

@@ -26,9 +26,14 @@ def word_bag(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def recipe_with() -> Callable[..., Recipe]:
-    """A recipe over the `objects` label space; keyword arguments are settings of `prompts`, `labels`, `render` and `seed` override the rest."""
+    """A recipe over the `objects` label space;
 
-    def make(labels: dict[str, Any] | None = None, render: dict[str, Any] | None = None, seed: int = 0, **prompts: Any) -> Recipe:
+    keyword arguments are settings of `prompts`, `labels`, `render` and `seed` override the rest.
+    """
+
+    def make(
+        labels: dict[str, Any] | None = None, render: dict[str, Any] | None = None, seed: int = 0, **prompts: Any
+    ) -> Recipe:
         return Recipe.model_validate(
             {
                 "name": "test",

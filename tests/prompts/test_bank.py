@@ -98,7 +98,9 @@ def test_a_text_that_comes_again_is_refused_even_with_the_comparison_off(make: A
 def test_the_size_of_blocks_changes_nothing(make: Any, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     prompts = [
         f"{a} {b} car {c} x{i % 3}"
-        for i, (a, b, c) in enumerate(itertools.product(("red", "old"), ("big", "wet", "fast"), ("by day", "at night", "here")))
+        for i, (a, b, c) in enumerate(
+            itertools.product(("red", "old"), ("big", "wet", "fast"), ("by day", "at night", "here"))
+        )
     ]
     limits = {"quota": 6, "budget": 17, "lambda_div": 0.75}
     expected = list(make(**limits)[0].fill(cars(*prompts)))
@@ -130,7 +132,11 @@ def test_a_broken_embedding_is_an_error_that_names_the_prompt(make: Any) -> None
 
 def test_a_prompt_about_something_else_is_off_class(make: Any, word_bag: Any) -> None:
     encoder = word_bag.WordBag(word_bag.Options())
-    prompts = ["a photo of a car", "a photo of a red car by night", "one taxi rank sign between nine tall grey office towers"]
+    prompts = [
+        "a photo of a car",
+        "a photo of a red car by night",
+        "one taxi rank sign between nine tall grey office towers",
+    ]
     anchor, *vectors = (e.pooled / np.linalg.norm(e.pooled) for e in encoder.encode(["a photo of a car", *prompts]))
     cosines = [float(vector @ anchor) for vector in vectors]
     assert cosines[0] > cosines[1] > 0.5 > cosines[2]
@@ -144,7 +150,9 @@ def test_a_prompt_about_something_else_is_off_class(make: Any, word_bag: Any) ->
 def test_what_is_off_class_is_nobodys_neighbour_and_counts_for_the_budget(make: Any) -> None:
     off = "one taxi rank sign between nine tall grey office towers"
     filled, _ = make(lambda_div=0.9, min_class_similarity=0.5, quota=2, budget=4)
-    entries = list(filled.fill(cars(off, off + " again", "a photo of a car", "a photo of a red car in snow", "a car", "a taxi")))
+    entries = list(
+        filled.fill(cars(off, off + " again", "a photo of a car", "a photo of a red car in snow", "a car", "a taxi"))
+    )
     assert [entry.refusal for entry in entries] == ["off_class", "off_class", "", ""]
     assert entries[2].similarity == -1.0, "the first accepted one has no neighbour"
     assert filled.stopped == "quota"
@@ -152,7 +160,10 @@ def test_what_is_off_class_is_nobodys_neighbour_and_counts_for_the_budget(make: 
 
 @pytest.mark.parametrize("block", [1, 3, 1000])
 def test_the_floor_does_not_depend_on_blocks(make: Any, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    prompts = [f"a photo of a car {'far ' * (i % 5)}thing{i % 7} {'lost among many other grey things' if i % 3 == 0 else ''}" for i in range(20)]
+    prompts = [
+        f"a photo of a car {'far ' * (i % 5)}thing{i % 7} {'lost among many other grey things' if i % 3 == 0 else ''}"
+        for i in range(20)
+    ]
     limits = {"quota": 5, "budget": 18, "lambda_div": 0.87, "min_class_similarity": 0.7}
     expected = [(e.candidate, e.refusal, e.similarity) for e in make(**limits)[0].fill(cars(*prompts))]
     assert {refusal for _, refusal, _ in expected} == {"", "near_duplicate", "off_class"}

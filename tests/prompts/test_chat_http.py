@@ -49,7 +49,13 @@ def test_what_may_pass_is_tried_again(trouble: Step) -> None:
 
 def test_waits_grow_and_follow_retry_after_within_reason() -> None:
     waits: list[float] = []
-    steps = [fails(500), fails(429, Retry_After="7"), fails(429, Retry_After="999999"), fails(429, Retry_After="soon"), says("x")]
+    steps = [
+        fails(500),
+        fails(429, Retry_After="7"),
+        fails(429, Retry_After="999999"),
+        fails(429, Retry_After="soon"),
+        says("x"),
+    ]
     with serving(*steps) as server:
         ask(endpoint(server.url, retries=4, backoff_s=0.5), REQUEST, waits.append)
     assert waits == [0.5, 7.0, chat_http.MAX_WAIT_S, 4.0]
@@ -61,13 +67,24 @@ def test_gives_up_with_one_line_that_says_what_to_do() -> None:
     assert len(server.asked) == 3
     told = str(found.value)
     assert "\n" not in told
-    for part in (server.url, "no answer after 3 tries", "HTTP 503 loading the model", "timeout_s", "answers so far are kept"):
+    for part in (
+        server.url,
+        "no answer after 3 tries",
+        "HTTP 503 loading the model",
+        "timeout_s",
+        "answers so far are kept",
+    ):
         assert part in told
 
 
-@pytest.mark.parametrize(("status", "way_out"), [(401, "key_variable"), (403, "key_variable"), (404, "base_url"), (400, "response_format")])
+@pytest.mark.parametrize(
+    ("status", "way_out"), [(401, "key_variable"), (403, "key_variable"), (404, "base_url"), (400, "response_format")]
+)
 def test_what_no_try_can_mend_is_told_at_once_without_the_key(status: int, way_out: str) -> None:
-    with serving(fails(status, b'{"error": "no"}')) as server, pytest.raises(NoAnswerError, match=f"answers {status}.*{way_out}") as found:
+    with (
+        serving(fails(status, b'{"error": "no"}')) as server,
+        pytest.raises(NoAnswerError, match=f"answers {status}.*{way_out}") as found,
+    ):
         ask(endpoint(server.url, key="secret"), REQUEST)
     assert len(server.asked) == 1
     assert "secret" not in str(found.value)
@@ -98,7 +115,17 @@ def test_nobody_at_the_address() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>busy</html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": null}]}', completion(None), b"[" * 100_000, b"\xff\xfe"],
+    [
+        b"",
+        b"<html>busy</html>",
+        b"[]",
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": [{"message": null}]}',
+        completion(None),
+        b"[" * 100_000,
+        b"\xff\xfe",
+    ],
 )
 def test_an_answer_out_of_protocol_is_no_reason_to_stop(body: bytes) -> None:
     with serving(raw(body)) as server, pytest.raises(NotChatError):

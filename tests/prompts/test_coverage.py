@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from synthgen.prompts.bank import Candidate, Entry
-from synthgen.prompts.coverage import Coverage, Tally, calibrate, calibration_text, coverage_json, coverage_of, coverage_text
+from synthgen.prompts.coverage import (
+    Coverage,
+    Tally,
+    calibrate,
+    calibration_text,
+    coverage_json,
+    coverage_of,
+    coverage_text,
+)
 
 
 def entry(prompt: str, *attributes: str, refusal: str = "", similarity: float = -1.0) -> Entry:
@@ -24,7 +32,10 @@ def coverage() -> Coverage:
         "grammar",
         "word_bag",
         0.85,
-        (car.coverage("car", 7, "quota", {"place": ["sea", "road", "snow"]}), empty.coverage("person", 15, "exhausted", {"coat": ["red"]})),
+        (
+            car.coverage("car", 7, "quota", {"place": ["sea", "road", "snow"]}),
+            empty.coverage("person", 15, "exhausted", {"coat": ["red"]}),
+        ),
     )
 
 

@@ -42,7 +42,9 @@ def small_banks(draw: st.DrawFn) -> tuple[np.ndarray, float]:
 
 @settings(deadline=None, max_examples=60)
 @given(small_banks(), st.lists(st.integers(0, 24), max_size=4), st.integers(1, 5), st.integers(1, 7))
-def test_same_as_the_double_loop_however_it_is_cut(bank: tuple[np.ndarray, float], cuts: list[int], rows: int, work: int) -> None:
+def test_same_as_the_double_loop_however_it_is_cut(
+    bank: tuple[np.ndarray, float], cuts: list[int], rows: int, work: int
+) -> None:
     vectors, lambda_div = bank
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dedup, "_ROWS", rows)
@@ -126,7 +128,9 @@ def test_work_array_stays_within_its_bound() -> None:
     assert bank._work.size <= dedup._WORK_ELEMENTS
 
 
-@pytest.mark.parametrize("bad", [np.zeros((1, 3)), np.full((1, 3), np.nan), np.full((1, 3), np.inf), np.ones((1, 2)), np.ones(3)])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((1, 3)), np.full((1, 3), np.nan), np.full((1, 3), np.inf), np.ones((1, 2)), np.ones(3)]
+)
 def test_vectors_without_a_direction_or_of_another_length_are_refused(bad: np.ndarray) -> None:
     bank = GreedyBank(3, 0.5)
     with pytest.raises(ValueError, match="vector"):

@@ -20,7 +20,9 @@ def candidates(path: Path, *classes: str) -> list[Candidate]:
 
 def test_plain_lines_find_their_class(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
-    path.write_bytes("\ufeff# a comment\na  red\tcar\r\n\ntwo dogs on grass\nan empty street\na motorcycle beside a car\n".encode())
+    path.write_bytes(
+        "\ufeff# a comment\na  red\tcar\r\n\ntwo dogs on grass\nan empty street\na motorcycle beside a car\n".encode()
+    )
     assert [c.prompt for c in candidates(path, "car")] == ["a red car"]
     assert [(c.prompt, c.class_name, c.class_id) for c in candidates(path, "motorbike", "dog")] == [
         ("a motorcycle beside a car", "motorbike", 14),

@@ -51,7 +51,9 @@ def grammar_of(tmp_path: Path) -> Callable[[str], grammar.Grammar]:
     return build
 
 
-def shipped(name: str, classes: tuple[str, ...] = (), seed: int = 0, count: int | None = None, space: str = "") -> dict[str, list[Candidate]]:
+def shipped(
+    name: str, classes: tuple[str, ...] = (), seed: int = 0, count: int | None = None, space: str = ""
+) -> dict[str, list[Candidate]]:
     labels = read_label_space(space or name)
     source = grammar.build(grammar.Options(vocabulary=name), None)
     wanted = [labels.by_name(c) for c in classes] or labels.foreground
@@ -78,7 +80,15 @@ def test_every_sentence_once(grammar_of: Callable[[str], grammar.Grammar]) -> No
 def test_words_articles_and_plurals(grammar_of: Callable[[str], grammar.Grammar]) -> None:
     prompts = [c.prompt for seed in range(8) for c in grammar_of(FARM_GRAMMAR).candidates(FARM, [COW], seed)]
     text = " / ".join(prompts)
-    for part in ("an orange cow", "a brown cow", "a brown dairy cow", "two cows", "three dairy cattle", "in a field", "on the field"):
+    for part in (
+        "an orange cow",
+        "a brown cow",
+        "a brown dairy cow",
+        "two cows",
+        "three dairy cattle",
+        "in a field",
+        "on the field",
+    ):
         assert part in text
     assert not re.search(r"\ba orange|an brown|dairy cows|[{}]|  | ,", text)
 
@@ -89,7 +99,12 @@ def test_attributes_follow_the_values(grammar_of: Callable[[str], grammar.Gramma
     hill = by_prompt["a photo of an orange bus facing left on a hill,"]
     assert hill.attributes == ("colour=orange", "facing=left", "place=hill", "time=day")
     assert (hill.class_name, hill.class_id) == ("bus", 3)
-    assert source.attribute_values(BUS) == {"colour": ("orange",), "facing": ("left",), "place": ("field", "hill"), "time": ("day", "night")}
+    assert source.attribute_values(BUS) == {
+        "colour": ("orange",),
+        "facing": ("left",),
+        "place": ("field", "hill"),
+        "time": ("day", "night"),
+    }
     assert source.attribute_values(COW)["count"] == ("three", "two")
 
 
@@ -108,7 +123,9 @@ def test_first_candidates_are_spread_over_templates_and_values() -> None:
     places = Counter(a for c in first for a in c.attributes if a.startswith("place="))
     assert len(places) == 6
     assert min(places.values()) > 50, "80 expected"
-    shapes = Counter((c.prompt.startswith("a photo"), c.prompt.startswith("a picture"), c.prompt.count(",")) for c in first)
+    shapes = Counter(
+        (c.prompt.startswith("a photo"), c.prompt.startswith("a picture"), c.prompt.count(",")) for c in first
+    )
     assert len(shapes) == 4
     assert min(shapes.values()) > 80, "120 expected"
 
@@ -122,10 +139,14 @@ def test_objects_grammar_says_exactly_what_the_captions_say() -> None:
             chosen = dict(attribute.split("=") for attribute in found[i].attributes)
             front = chosen["facing"] == "front"
             drawn = [
-                objects.draw(seed, 16, class_name=name, **{**chosen, "facing": None if front else chosen["facing"]}) for seed in templates.values()
+                objects.draw(seed, 16, class_name=name, **{**chosen, "facing": None if front else chosen["facing"]})
+                for seed in templates.values()
             ]
             assert found[i].prompt in {drawing.caption for drawing in drawn}
-            assert all(set(found[i].attributes) == {f"{k}={v}" for k, v in drawing.attributes if k != "class"} for drawing in drawn)
+            assert all(
+                set(found[i].attributes) == {f"{k}={v}" for k, v in drawing.attributes if k != "class"}
+                for drawing in drawn
+            )
 
 
 def test_objects_grammar_says_every_caption_of_one_object() -> None:
@@ -135,7 +156,9 @@ def test_objects_grammar_says_every_caption_of_one_object() -> None:
         assert len(candidates) == 4 * coats * sides * len(objects.PLACES) * len(objects.TIMES) * len(objects.WEATHERS)
 
 
-@pytest.mark.parametrize(("name", "space"), [("objects", "objects"), ("voc", "voc"), ("cityscapes", "cityscapes"), ("cityscapes", "camvid")])
+@pytest.mark.parametrize(
+    ("name", "space"), [("objects", "objects"), ("voc", "voc"), ("cityscapes", "cityscapes"), ("cityscapes", "camvid")]
+)
 def test_shipped_grammars_name_every_class_and_read_well(name: str, space: str) -> None:
     labels = read_label_space(space)
     for class_name, candidates in shipped(name, count=150, space=space).items():
@@ -152,7 +175,9 @@ def test_shipped_grammars_name_known_classes_only(name: str) -> None:
     vocabulary = grammar._read(grammar._path(name))
     used = {c for part in (*vocabulary.templates, *itertools.chain(*vocabulary.slots.values())) for c in part.classes}
     members = (
-        {c for group in vocabulary.groups.values() for c in group} | {c for c in used if c not in vocabulary.groups} | set(vocabulary.class_words)
+        {c for group in vocabulary.groups.values() for c in group}
+        | {c for c in used if c not in vocabulary.groups}
+        | set(vocabulary.class_words)
     )
     assert members <= {label.name for label in space.foreground}
     values = {(slot, v.value) for slot, entries in vocabulary.slots.items() for v in entries}
@@ -179,7 +204,9 @@ def test_rich_grammars_are_larger_than_the_default_budget(name: str, smallest: t
         ("just text", "valid dictionary"),
     ],
 )
-def test_a_malformed_grammar_is_one_line(grammar_of: Callable[[str], grammar.Grammar], broken: str, message: str) -> None:
+def test_a_malformed_grammar_is_one_line(
+    grammar_of: Callable[[str], grammar.Grammar], broken: str, message: str
+) -> None:
     with pytest.raises(InputError) as caught:
         grammar_of(broken)
     assert message in str(caught.value)

@@ -18,7 +18,9 @@ def clustered(count: int, dim: int = 16, centres: int = 60, seed: int = 1) -> np
 
 
 def joined(parts: list[Verdicts]) -> tuple[list[bool], list[int], list[float]]:
-    return tuple(np.concatenate([getattr(p, name) for p in parts]).tolist() for name in ("accepted", "nearest", "similarity"))  # type: ignore[return-value]
+    return tuple(
+        np.concatenate([getattr(p, name) for p in parts]).tolist() for name in ("accepted", "nearest", "similarity")
+    )  # type: ignore[return-value]
 
 
 def test_the_exact_answer_until_the_first_flush() -> None:
@@ -51,7 +53,9 @@ def test_few_probes_accept_too_much_and_never_refuse_without_a_neighbour() -> No
         assert found.similarity[i] >= 0.9
     refused = ~exact.accepted
     assert 0.1 < refused.mean() < 0.9
-    assert (refused & ~found.accepted).sum() / refused.sum() > 0.9, "most near-duplicates are found with 3 of many cells"
+    assert (refused & ~found.accepted).sum() / refused.sum() > 0.9, (
+        "most near-duplicates are found with 3 of many cells"
+    )
 
 
 @pytest.mark.parametrize("cuts", [(1, 2, 3), (700,), (50, 51, 399, 1200)])

@@ -12,7 +12,10 @@ SPACES = ("objects", "voc", "cityscapes", "camvid")
 
 
 def voc_palette(count: int) -> np.ndarray:
-    """The colour map of the VOC development kit: the bits of an id, three at a time, from the top bit of each channel down."""
+    """The colour map of the VOC development kit:
+
+    the bits of an id, three at a time, from the top bit of each channel down.
+    """
     ids = np.arange(count)
     table = np.zeros((count, 3), dtype=np.uint8)
     for step in range(8):

@@ -34,10 +34,15 @@ def street(*ids: int) -> np.ndarray:
 
 def test_each_map_gives_one_sentence_a_domain_that_names_what_it_shows(tmp_path: Path) -> None:
     folder = labelled_folder(tmp_path / "set", [street(13, 8), street(10)])
-    source = load("prompt_source", {"name": "layouts", "folder": str(folder), "domains": ["at night", "in fog"]}, Execution())
+    source = load(
+        "prompt_source", {"name": "layouts", "folder": str(folder), "domains": ["at night", "in fog"]}, Execution()
+    )
     found = list(source.candidates(SPACE, (), 0))
     trees = SPACE.by_name("vegetation").spoken
-    assert [c.prompt for c in found[:2]] == [f"a street with {trees} and car at night", f"a street with {trees} and car in fog"]
+    assert [c.prompt for c in found[:2]] == [
+        f"a street with {trees} and car at night",
+        f"a street with {trees} and car in fog",
+    ]
     assert [Path(c.layout).name for c in found] == ["0.png", "0.png", "1.png", "1.png"]
     assert found[2].prompt == "a street with nothing else at night"  # sky and road go without saying
     assert not list(source.candidates(SPACE, (SPACE.by_name("car"),), 0))
@@ -47,7 +52,12 @@ def test_each_map_gives_one_sentence_a_domain_that_names_what_it_shows(tmp_path:
 def test_limit_chooses_by_seed_and_bad_input_is_one_line(tmp_path: Path) -> None:
     folder = labelled_folder(tmp_path / "set", [street(13) for _ in range(9)])
     chosen = [
-        [c.layout for c in load("prompt_source", {"name": "layouts", "folder": str(folder), "limit": 3}, Execution()).candidates(SPACE, (), seed)]
+        [
+            c.layout
+            for c in load(
+                "prompt_source", {"name": "layouts", "folder": str(folder), "limit": 3}, Execution()
+            ).candidates(SPACE, (), seed)
+        ]
         for seed in (0, 0, 1)
     ]
     assert chosen[0] == chosen[1] != chosen[2]

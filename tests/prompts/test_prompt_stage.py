@@ -42,7 +42,9 @@ def test_a_bank_for_each_class(recipe_with: MakeRecipe, tmp_path: Path) -> None:
         rows = [row for row in made if row.class_name == name]
         assert (rows[0].order, rows[0].similarity, rows[0].nearest) == (0, -1.0, "")
         assert [row.order for row in rows] == sorted(row.order for row in rows)
-        assert all(row.similarity < 0.85 and row.nearest in {r.key for r in rows[:i]} for i, row in enumerate(rows) if i)
+        assert all(
+            row.similarity < 0.85 and row.nearest in {r.key for r in rows[:i]} for i, row in enumerate(rows) if i
+        )
     assert {(row.source, row.embedder, row.parent, row.embedding_file) for row in made} == {
         ("grammar", "word_bag", "", "prompts/00000/embeddings.safetensors")
     }
@@ -57,7 +59,9 @@ def test_recorded_similarities_are_those_of_the_embeddings(recipe_with: MakeReci
             assert unit[row.key] @ unit[row.nearest] == pytest.approx(row.similarity, abs=2e-6)
 
 
-def test_embeddings_of_accepted_prompts_and_of_the_negative(recipe_with: MakeRecipe, tmp_path: Path, word_bag: Any) -> None:
+def test_embeddings_of_accepted_prompts_and_of_the_negative(
+    recipe_with: MakeRecipe, tmp_path: Path, word_bag: Any
+) -> None:
     made, _ = run(recipe_with(TWO, render={"negative": "blurry text"}, per_class=3), tmp_path / "unit")
     stored = load_file(tmp_path / "unit" / "embeddings.safetensors")
     prompts = {row.key: row.prompt for row in made} | {"negative": "blurry text"}
@@ -105,16 +109,24 @@ def test_coverage_says_why_each_class_ended(recipe_with: MakeRecipe, tmp_path: P
     path = tmp_path / "prompts.txt"
     path.write_text(
         "\n".join(
-            ["a cat", "a cat on grass in the rain", "some kittens asleep", "a bus", "a bus by the sea"] + [f"a bus by the sea {i}" for i in range(9)]
+            ["a cat", "a cat on grass in the rain", "some kittens asleep", "a bus", "a bus by the sea"]
+            + [f"a bus by the sea {i}" for i in range(9)]
         )
     )
     source = {"name": "file", "path": str(path)}
     made, refused = run(
-        recipe_with({"classes": ("cat", "bus", "sofa")}, source=source, per_class=3, budget_per_class=5, lambda_div=0.75), tmp_path / "unit"
+        recipe_with(
+            {"classes": ("cat", "bus", "sofa")}, source=source, per_class=3, budget_per_class=5, lambda_div=0.75
+        ),
+        tmp_path / "unit",
     )
     coverage = coverage_of((tmp_path / "unit" / "coverage.json").read_text())
     assert (coverage.source, coverage.embedder, coverage.lambda_div) == ("file", "word_bag", 0.75)
-    assert [(c.class_name, c.stopped, c.tried) for c in coverage.classes] == [("cat", "quota", 3), ("bus", "budget", 5), ("sofa", "exhausted", 0)]
+    assert [(c.class_name, c.stopped, c.tried) for c in coverage.classes] == [
+        ("cat", "quota", 3),
+        ("bus", "budget", 5),
+        ("sofa", "exhausted", 0),
+    ]
     assert sum(c.accepted for c in coverage.classes) == len(made)
     assert sum(sum(c.refused.values()) for c in coverage.classes) == len(refused)
 
@@ -134,12 +146,14 @@ def test_photographs_need_no_encoder(recipe_with: MakeRecipe, tmp_path: Path) ->
     for name in "cab":
         write_image(np.zeros((8, 8, 3), np.uint8), photographs / f"{name}.png")
     (photographs / "d.png").write_bytes(b"damaged")
-    recipe = recipe_with(source={"name": "images", "folder": str(photographs)}, embedder={"name": "no.such.encoder"}, per_class=1)
+    recipe = recipe_with(
+        source={"name": "images", "folder": str(photographs)}, embedder={"name": "no.such.encoder"}, per_class=1
+    )
     made, refused = run(recipe, tmp_path / "unit")
     assert [row.photograph for row in made] == [str(photographs / f"{name}.png") for name in "abc"]
-    assert {(row.prompt, row.class_name, row.class_id, row.similarity, row.embedder, row.embedding_file) for row in made} == {
-        ("", "", 255, -1.0, "", "")
-    }
+    assert {
+        (row.prompt, row.class_name, row.class_id, row.similarity, row.embedder, row.embedding_file) for row in made
+    } == {("", "", 255, -1.0, "", "")}
     assert [row.reason for row in refused] == ["unreadable_image"]
     assert not (tmp_path / "unit" / "embeddings.safetensors").exists()
 
@@ -148,7 +162,10 @@ def test_scenes_about_no_class_when_the_gate_is_off(recipe_with: MakeRecipe, tmp
     path = tmp_path / "scenes.txt"
     path.write_text("an empty street\na quiet square\n")
     made, _ = run(recipe_with(source={"name": "file", "path": str(path)}, class_gate=False), tmp_path / "unit")
-    assert [(row.prompt, row.class_name, row.class_id) for row in made] == [("an empty street", "", 255), ("a quiet square", "", 255)]
+    assert [(row.prompt, row.class_name, row.class_id) for row in made] == [
+        ("an empty street", "", 255),
+        ("a quiet square", "", 255),
+    ]
     assert all(row.embedding_file for row in made)
 
 
@@ -161,9 +178,12 @@ def test_a_source_with_nothing_to_say_is_an_error(recipe_with: MakeRecipe, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("classes", "message"), [(("carpet",), "carpet"), (("cat", "kitten"), "named twice"), (("background",), "is the background")]
+    ("classes", "message"),
+    [(("carpet",), "carpet"), (("cat", "kitten"), "named twice"), (("background",), "is the background")],
 )
-def test_wanted_classes_are_checked(recipe_with: MakeRecipe, tmp_path: Path, classes: tuple[str, ...], message: str) -> None:
+def test_wanted_classes_are_checked(
+    recipe_with: MakeRecipe, tmp_path: Path, classes: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(LabelError, match=message):
         stage.build(recipe_with({"classes": classes}), tmp_path)
 
@@ -242,8 +262,13 @@ def test_an_indexed_bank_of_ordinary_size_is_the_exact_one(recipe_with: MakeReci
     assert run(recipe_with(TWO, per_class=12, lambda_div=0.85, dedup="indexed"), tmp_path / "indexed") == exact
 
 
-def test_a_bank_that_stays_short_is_told_in_one_line(recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(recipe_with(TWO, render={"renderer": {"name": "sd3"}}, per_class=9, lambda_div=0.3, budget_per_class=20), tmp_path / "unit")
+def test_a_bank_that_stays_short_is_told_in_one_line(
+    recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(
+        recipe_with(TWO, render={"renderer": {"name": "sd3"}}, per_class=9, lambda_div=0.3, budget_per_class=20),
+        tmp_path / "unit",
+    )
     (line,) = [record.getMessage() for record in caplog.records if "fewer" in record.getMessage()]
     assert line.startswith("prompts: fewer than 9 for cat 1 (budget), bus 1 (budget) at lambda_div 0.3 (")
     assert line.endswith("see `synthgen prompts --calibrate`")
@@ -254,27 +279,43 @@ def test_a_bank_that_stays_short_is_told_in_one_line(recipe_with: MakeRecipe, tm
     assert accepted == {"cat": int(cat), "bus": int(bus)}, "what the line promises comes true"
 
 
-def test_a_shortage_that_no_lambda_mends_promises_nothing(recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(recipe_with(TWO, render={"renderer": {"name": "sd3"}}, per_class=9, lambda_div=1.0, budget_per_class=4), tmp_path / "unit")
+def test_a_shortage_that_no_lambda_mends_promises_nothing(
+    recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(
+        recipe_with(TWO, render={"renderer": {"name": "sd3"}}, per_class=9, lambda_div=1.0, budget_per_class=4),
+        tmp_path / "unit",
+    )
     (line,) = [record.getMessage() for record in caplog.records if "fewer" in record.getMessage()]
     assert line == "prompts: fewer than 9 for cat 4 (budget), bus 4 (budget); see `synthgen prompts --calibrate`"
 
 
-def test_a_bank_in_which_everything_was_refused_is_an_error_with_the_reasons(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+def test_a_bank_in_which_everything_was_refused_is_an_error_with_the_reasons(
+    recipe_with: MakeRecipe, tmp_path: Path
+) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(
-        "".join(json.dumps({"prompt": p, "class_name": "cat"}) + "\n" for p in ("a dog", "a hen", "far from here sat one small odd kitten"))
+        "".join(
+            json.dumps({"prompt": p, "class_name": "cat"}) + "\n"
+            for p in ("a dog", "a hen", "far from here sat one small odd kitten")
+        )
     )
     recipe = recipe_with({"classes": ("cat",)}, source={"name": "file", "path": str(path)}, min_class_similarity=0.95)
-    with pytest.raises(InputError, match=r"every candidate was refused \(class_missing 2, off_class 1\).*min_class_similarity"):
+    with pytest.raises(
+        InputError, match=r"every candidate was refused \(class_missing 2, off_class 1\).*min_class_similarity"
+    ):
         run(recipe, tmp_path / "unit")
 
 
-def test_coverage_tells_what_class_names_and_an_uncompared_list_would_have_given(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+def test_coverage_tells_what_class_names_and_an_uncompared_list_would_have_given(
+    recipe_with: MakeRecipe, tmp_path: Path
+) -> None:
     accepted, rejected = run(recipe_with(TWO, per_class=12, lambda_div=0.8), tmp_path / "unit")
     text = (tmp_path / "unit" / "coverage.json").read_text()
     for found in coverage_of(text).classes:
-        names, uncompared, bank = (found.compared[way] for way in ("class name alone", "candidates uncompared", "this bank"))
+        names, uncompared, bank = (
+            found.compared[way] for way in ("class name alone", "candidates uncompared", "this bank")
+        )
         assert names == {"prompts": found.accepted, "distinct": 1, "nearest": 1.0, "values": 0}
         assert bank["prompts"] == bank["distinct"] == uncompared["prompts"] == found.accepted
         assert uncompared["distinct"] < bank["distinct"] and uncompared["nearest"] > bank["nearest"]

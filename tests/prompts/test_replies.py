@@ -29,7 +29,9 @@ def test_forms_that_are_understood(reply: str) -> None:
     assert captions_of(reply, 10) == ["a cat", "a dog"]
 
 
-@pytest.mark.parametrize("reply", ["", "no", "{}", "[]", '{"captions": "a cat"}', "[1, 2]", '{"captions": ["a cat"', "null", "[" * 90_000])
+@pytest.mark.parametrize(
+    "reply", ["", "no", "{}", "[]", '{"captions": "a cat"}', "[1, 2]", '{"captions": ["a cat"', "null", "[" * 90_000]
+)
 def test_anything_else_holds_no_caption(reply: str) -> None:
     began = time.monotonic()
     assert captions_of(reply, 10) == []
@@ -47,7 +49,10 @@ def test_lines_with_and_without_bullets() -> None:
 
 
 def test_only_so_many_and_only_so_long() -> None:
-    assert captions_of(json.dumps(["a cat", "b" * (MAX_CHARS + 1), "c" * MAX_CHARS, "d"]), 2) == ["a cat", "c" * MAX_CHARS]
+    assert captions_of(json.dumps(["a cat", "b" * (MAX_CHARS + 1), "c" * MAX_CHARS, "d"]), 2) == [
+        "a cat",
+        "c" * MAX_CHARS,
+    ]
 
 
 def test_invisible_and_control_characters_are_dropped() -> None:
@@ -58,7 +63,10 @@ def test_invisible_and_control_characters_are_dropped() -> None:
 def test_whatever_comes_captions_are_short_printable_lines(reply: str, limit: int, as_lines: bool) -> None:
     found = captions_of(reply, limit, as_lines) + captions_of(json.dumps([reply, reply]), limit)
     assert len(found) <= 2 * limit
-    assert all(caption and caption.isprintable() and caption == caption.strip() and len(caption) <= MAX_CHARS for caption in found)
+    assert all(
+        caption and caption.isprintable() and caption == caption.strip() and len(caption) <= MAX_CHARS
+        for caption in found
+    )
 
 
 def test_the_schema_says_what_is_understood() -> None:
@@ -76,7 +84,11 @@ def test_a_reply_is_found_again_after_a_kill_in_the_middle_of_a_line(tmp_path: P
         file.write('{"asked": "12')
     again = Replies()
     again.keep_in(path)
-    assert (again.get({"seed": 1}), again.get({"seed": 2}), again.get({"seed": 3})) == ("one\n\u2028two é", "three", None)
+    assert (again.get({"seed": 1}), again.get({"seed": 2}), again.get({"seed": 3})) == (
+        "one\n\u2028two é",
+        "three",
+        None,
+    )
     again.add({"seed": 3}, "four")
     third = Replies()
     third.read(path)

@@ -14,7 +14,10 @@ from synthgen.prompts.store import EmbeddingWriter
 def test_any_shapes_can_be_read_by_name(tmp_path: Path) -> None:
     path = tmp_path / "e.safetensors"
     rng = np.random.default_rng(0)
-    written = {f"p{i}": TextEmbedding(rng.standard_normal((i, 3)).astype(np.float32), rng.standard_normal(5)) for i in range(1, 12)}
+    written = {
+        f"p{i}": TextEmbedding(rng.standard_normal((i, 3)).astype(np.float32), rng.standard_normal(5))
+        for i in range(1, 12)
+    }
     with EmbeddingWriter(path) as writer:
         for key, embedding in written.items():
             writer.add(key, embedding)
@@ -36,5 +39,8 @@ def test_nothing_is_left_after_an_error_or_without_prompts(tmp_path: Path) -> No
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be written"), EmbeddingWriter(tmp_path / "absent" / "e.safetensors") as writer:
+    with (
+        pytest.raises(StorageError, match="cannot be written"),
+        EmbeddingWriter(tmp_path / "absent" / "e.safetensors") as writer,
+    ):
         writer.add("p", TextEmbedding(np.ones((2, 2), np.float32), np.ones(2, np.float32)))

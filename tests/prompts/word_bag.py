@@ -1,4 +1,7 @@
-"""A text encoder for tests: a sentence is the sum of its words' random vectors, so that sentences with common words are near."""
+"""A text encoder for tests:
+
+a sentence is the sum of its words' random vectors, so that sentences with common words are near.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ def normed(vector: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([-1.0, 0.0, 0.3]), st.sampled_from([1, 4]), st.sampled_from([0, None]))
-def test_apf_keeps_the_regions_that_a_loop_would_keep(seed: int, threshold: float, least: int, background: int | None) -> None:
+def test_apf_keeps_the_regions_that_a_loop_would_keep(
+    seed: int, threshold: float, least: int, background: int | None
+) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.choice(np.array([0, 1, 2, 6, IGNORE], np.uint8), (6, 6)).repeat(2, axis=0).repeat(2, axis=1)
     features = unit(rng, 6, 6, 4)
@@ -43,7 +45,9 @@ def test_apf_keeps_the_regions_that_a_loop_would_keep(seed: int, threshold: floa
     regions = connected_components(mask, exclude=() if background is None else (background,))
     for number in range(1, len(regions) + 1):
         region = regions.index == number
-        rows = [v for k, v in zip(prototypes.ids, prototypes.vectors, strict=True) if k == regions.class_ids[number - 1]]
+        rows = [
+            v for k, v in zip(prototypes.ids, prototypes.vectors, strict=True) if k == regions.class_ids[number - 1]
+        ]
         score = max((float(normed(upsampled[region].mean(axis=0)) @ v) for v in rows), default=-np.inf)
         if score >= threshold and region.sum() >= least:
             kept.append((score, region.sum()))
@@ -58,7 +62,9 @@ def test_apf_keeps_the_regions_that_a_loop_would_keep(seed: int, threshold: floa
 def test_apf_on_a_mask_without_regions() -> None:
     mask = np.zeros((4, 4), np.uint8)
     prototypes = Prototypes((1,), np.ones((1, 1), np.float32))
-    got = filter_regions(mask, np.ones((2, 2, 1), np.float32), prototypes, lambda_apf=0.5, min_region_px=1, background=0)
+    got = filter_regions(
+        mask, np.ones((2, 2, 1), np.float32), prototypes, lambda_apf=0.5, min_region_px=1, background=0
+    )
     assert (got.num_regions, got.num_kept, got.similarity) == (0, 0, -1.0)
     np.testing.assert_array_equal(got.mask, mask)
 

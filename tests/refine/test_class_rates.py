@@ -13,7 +13,15 @@ from synthgen.images import IGNORE
 from synthgen.models import Prototypes
 from synthgen.records import MaskRecord, Rejected, write_rows
 from synthgen.refine.ape import class_cosines, filter_regions, relabel
-from synthgen.refine.class_rates import ClassCounts, add_rates, count_image, rates_of, rates_text, read_rates, write_rates
+from synthgen.refine.class_rates import (
+    ClassCounts,
+    add_rates,
+    count_image,
+    rates_of,
+    rates_text,
+    read_rates,
+    write_rates,
+)
 from synthgen.runner import MANIFEST, REJECTED, StageRun
 
 
@@ -29,7 +37,9 @@ def test_an_images_counts_are_what_the_masks_show(seed: int, threshold: float) -
     coarse = rng.choice(np.array([0, 1, 2, IGNORE], np.uint8), (5, 6)).repeat(2, axis=0).repeat(2, axis=1)
     features, prototypes = unit(rng, 5, 6, 3), Prototypes((1, 2, 0), unit(rng, 3, 3))
     filtered = filter_regions(coarse, features, prototypes, lambda_apf=threshold, min_region_px=5, background=0)
-    relabelled = relabel(filtered.mask, class_cosines(features, prototypes, coarse.shape), min_cosine=0.3, min_margin=0.0)
+    relabelled = relabel(
+        filtered.mask, class_cosines(features, prototypes, coarse.shape), min_cosine=0.3, min_margin=0.0
+    )
     rates = count_image(coarse, filtered, relabelled)
 
     assert set(rates) == {1, 2} & set(np.unique(coarse).tolist())
@@ -71,7 +81,11 @@ def test_the_summary_names_what_fared_worst_and_what_has_nothing(tmp_path: Path)
     (stage.folder / "stage.json").write_text(
         json.dumps({"settings": claimed, "units": [{"name": n, "start": 0, "stop": 1} for n in ("00000", "00001")]})
     )
-    write_rates({1: ClassCounts(8, 6, 0.9, 100, 10, 10, 5), 2: ClassCounts(2, 0, 0.41, 30, 30, 0, 0)}, stage.folder / "00000", "s1")
+    write_rates(
+        {1: ClassCounts(8, 6, 0.9, 100, 10, 10, 5), 2: ClassCounts(2, 0, 0.41, 30, 30, 0, 0)},
+        stage.folder / "00000",
+        "s1",
+    )
     assert rates_text(stage) == [], "a unit that is not finished does not count"
     write_rows([], Rejected, stage.folder / "00000" / REJECTED)
     write_rows([], MaskRecord, stage.folder / "00000" / MANIFEST)
@@ -79,4 +93,7 @@ def test_the_summary_names_what_fared_worst_and_what_has_nothing(tmp_path: Path)
     overall, nothing = rates_text(stage)
     assert "kept 60% of 10 regions (least: bus 0% of 2, cat 75% of 8)" in overall
     assert "labelled 25% again, 12% as before" in overall
-    assert "every region of class 'bus' was freed (2 regions, the most similar at 0.41; refine.apf.lambda_apf is 0.8)" in nothing
+    assert (
+        "every region of class 'bus' was freed (2 regions, the most similar at 0.41; refine.apf.lambda_apf is 0.8)"
+        in nothing
+    )

@@ -51,7 +51,10 @@ def blocks(draw: st.DrawFn) -> np.ndarray:
 
 @st.composite
 def scenes(draw: st.DrawFn) -> Image:
-    """Small masks; features and prototypes may be zero, equal or opposite. A class may lack a prototype, the background may have several."""
+    """Small masks; features and prototypes may be zero, equal or opposite.
+
+    A class may lack a prototype, the background may have several.
+    """
     mask = draw(st.one_of(blocks(), noise()))
     grid = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     ids = draw(st.lists(st.sampled_from([0, *CLASSES]), min_size=1, max_size=6))
@@ -73,7 +76,12 @@ def test_ape_frees_whole_regions_and_labels_free_pixels_only(
 ) -> None:
     before = image.mask.copy()
     filtered = filter_regions(
-        image.mask, image.features, image.prototypes, lambda_apf=lambda_apf, min_region_px=min_region_px, background=image.background
+        image.mask,
+        image.features,
+        image.prototypes,
+        lambda_apf=lambda_apf,
+        min_region_px=min_region_px,
+        background=image.background,
     )
     adapted = adapted_prototypes(filtered.mask, image.features, image.prototypes, beta)
     looks = class_cosines(image.features, adapted, image.mask.shape)
@@ -87,7 +95,9 @@ def test_ape_frees_whole_regions_and_labels_free_pixels_only(
     for number in range(1, len(regions) + 1):
         region = regions.index == number
         assert freed[region].all() or not freed[region].any(), "APF cut a region"
-        assert freed[region].any() or (region.sum() >= min_region_px and regions.class_ids[number - 1] in image.prototypes.ids)
+        assert freed[region].any() or (
+            region.sum() >= min_region_px and regions.class_ids[number - 1] in image.prototypes.ids
+        )
     changed = relabelled != filtered.mask
     assert (filtered.mask[changed] == IGNORE).all(), "APR changed a trusted pixel"
     assert set(relabelled[changed].tolist()) <= set(image.prototypes.ids)
@@ -97,7 +107,14 @@ def test_ape_frees_whole_regions_and_labels_free_pixels_only(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data(), scenes(), st.integers(1, 3), st.sampled_from([0.0, 0.05, 1.0]), st.sampled_from([0.0, 0.0, 0.5]), st.integers(1, 6))
+@given(
+    st.data(),
+    scenes(),
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.05, 1.0]),
+    st.sampled_from([0.0, 0.0, 0.5]),
+    st.integers(1, 6),
+)
 def test_sabr_writes_in_the_band_and_on_unlabelled_pixels_inside_the_box(
     data: st.DataObject, image: Image, band_px: int, padding: float, min_agreement: float, min_region_px: int
 ) -> None:
@@ -105,9 +122,13 @@ def test_sabr_writes_in_the_band_and_on_unlabelled_pixels_inside_the_box(
     prompts = box_prompts(mask, background=background, min_region_px=min_region_px, box_padding=padding)
     number = len(prompts.boxes)
     # whatever a decoder may say: nothing, everything, noise, with any predicted IoU
-    answers = st.sampled_from([np.zeros(mask.shape, bool), np.ones(mask.shape, bool)]) | hnp.arrays(bool, mask.shape, fill=st.booleans())
+    answers = st.sampled_from([np.zeros(mask.shape, bool), np.ones(mask.shape, bool)]) | hnp.arrays(
+        bool, mask.shape, fill=st.booleans()
+    )
     of_regions = [prompts.regions.index == n + 1 for n in range(number)]
-    sam = np.array([data.draw(answers) ^ (region & data.draw(st.booleans())) for region in of_regions]).reshape(number, *mask.shape)
+    sam = np.array([data.draw(answers) ^ (region & data.draw(st.booleans())) for region in of_regions]).reshape(
+        number, *mask.shape
+    )
     ious = data.draw(hnp.arrays(np.float32, number, elements=st.floats(0, 1, width=32)))
     before = mask.copy()
     got = boundary_refine(mask, prompts, sam, ious, band_px=band_px, min_agreement=min_agreement, background=background)
@@ -123,8 +144,12 @@ def test_sabr_writes_in_the_band_and_on_unlabelled_pixels_inside_the_box(
         allowed = np.zeros(mask.shape, bool)
         for n in np.flatnonzero(prompts.regions.class_ids == k):
             allowed[box_window(prompts.boxes[n])] |= (bands[n] | (mask == IGNORE))[box_window(prompts.boxes[n])]
-        assert not (changed & (got == k) & ~allowed).any(), "a class left its padded box, or the band of its own regions"
+        assert not (changed & (got == k) & ~allowed).any(), (
+            "a class left its padded box, or the band of its own regions"
+        )
     cleared = changed & (got == (IGNORE if background is None else background))
     assert not (cleared & (mask == IGNORE)).any(), "an unlabelled pixel was called background"
-    again = boundary_refine(mask, prompts, sam, ious, band_px=band_px, min_agreement=min_agreement, background=background)
+    again = boundary_refine(
+        mask, prompts, sam, ious, band_px=band_px, min_agreement=min_agreement, background=background
+    )
     np.testing.assert_array_equal(again, got)

@@ -109,7 +109,9 @@ def with_decoder(built: stage.RefineStage, decoder: MaskDecoder) -> stage.Refine
     return built
 
 
-def process(built: stage.RefineStage, rows: Sequence[RenderRecord], run: Path, unit: str) -> list[MaskRecord | Rejected]:
+def process(
+    built: stage.RefineStage, rows: Sequence[RenderRecord], run: Path, unit: str
+) -> list[MaskRecord | Rejected]:
     """What the runner does: artefacts go to the unit's folder under the stage's."""
     folder = run / "refine" / unit
     folder.mkdir(parents=True)
@@ -126,7 +128,10 @@ def test_every_step_is_an_artefact_and_the_last_one_is_the_best(run: Path) -> No
     overlap: dict[str, list[float]] = {"coarse": [], "mask": []}
     for m, truth in zip(made, truths, strict=True):
         assert m.mask == f"refine/00000/{m.key}_mask.png"
-        masks = {name: read_mask(run / getattr(m, name)) for name in ("coarse", "filtered", "relabelled", "mask", "confidence")}
+        masks = {
+            name: read_mask(run / getattr(m, name))
+            for name in ("coarse", "filtered", "relabelled", "mask", "confidence")
+        }
         assert all(mask.shape == (SIZE_PX, SIZE_PX) for mask in masks.values())
         for name in ("coarse", "filtered", "relabelled", "mask"):
             assert set(np.unique(masks[name])) <= {0, m.class_id, IGNORE}
@@ -141,7 +146,9 @@ def test_every_step_is_an_artefact_and_the_last_one_is_the_best(run: Path) -> No
         assert m.num_sam_boxes > 0
         assert m.sam_predicted_iou == 0.75
     assert np.mean(overlap["coarse"]) > 0.4, "real features and five shots find the object"
-    assert np.mean(overlap["mask"]) > np.mean(overlap["coarse"]) + 0.05, "a decoder that knows the truth mends the edges"
+    assert np.mean(overlap["mask"]) > np.mean(overlap["coarse"]) + 0.05, (
+        "a decoder that knows the truth mends the edges"
+    )
 
 
 def test_the_result_does_not_depend_on_batch_or_order(run: Path) -> None:
@@ -219,7 +226,10 @@ def test_what_the_steps_did_to_each_class_is_counted_beside_the_masks(run: Path)
     rates = read_rates([run / "refine" / "00000"])
     for class_id in IDS.values():
         own = [m for m in made if m.class_id == class_id]
-        assert (rates[class_id].num_regions, rates[class_id].num_kept) == (sum(m.num_regions for m in own), sum(m.num_kept_regions for m in own))
+        assert (rates[class_id].num_regions, rates[class_id].num_kept) == (
+            sum(m.num_regions for m in own),
+            sum(m.num_kept_regions for m in own),
+        )
     for row in rows:  # as a unit is tried again after an error: row by row into one folder
         (run / "refine" / "again").mkdir(exist_ok=True)
         assert list(built.process([row], run / "refine" / "again", "again"))
@@ -230,7 +240,10 @@ def test_settings_follow_what_changes_the_masks_and_nothing_else(run: Path) -> N
     base = recipe(run)
     first = stage.settings(base)
     assert json.loads(json.dumps(first)) == first
-    assert stage.settings(base.model_copy(update={"execution": base.execution.model_copy(update={"batch_size": 1})})) == first
+    assert (
+        stage.settings(base.model_copy(update={"execution": base.execution.model_copy(update={"batch_size": 1})}))
+        == first
+    )
     for changed in (
         recipe(run, apf={"lambda_apf": 0.5}),
         recipe(run, features={"name": "efficientnet_lite0", "input_px": 192}),
@@ -253,7 +266,9 @@ def test_settings_hash_the_files_of_a_support_folder(run: Path) -> None:
         write_image(drawing.image, folder / "images" / f"{name}.png")
         write_image(np.where(drawing.mask > 0, np.uint8(IDS[name]), np.uint8(0)), folder / "labels" / f"{name}.png")
     base = recipe(run)
-    base = base.model_copy(update={"support": base.support.model_copy(update={"folder": str(folder), "drawn": None, "shots": 1})})
+    base = base.model_copy(
+        update={"support": base.support.model_copy(update={"folder": str(folder), "drawn": None, "shots": 1})}
+    )
     first = stage.settings(base)
     assert str(folder) not in json.dumps(first)
     rows, _, sam = drawn(run, ["cat"])

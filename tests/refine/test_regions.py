@@ -17,7 +17,9 @@ from synthgen.refine.regions import (
     padded_boxes,
 )
 
-small_masks = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, IGNORE]))
+small_masks = arrays(
+    np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, IGNORE])
+)
 
 
 def flood(mask: np.ndarray) -> list[tuple[int, frozenset[tuple[int, int]]]]:
@@ -81,9 +83,14 @@ def test_the_band_is_what_lies_near_an_edge_pixel(region: np.ndarray, radius: in
         for y in range(height)
         for x in range(width)
         if region[y, x]
-        and any(0 <= y + dy < height and 0 <= x + dx < width and not region[y + dy, x + dx] for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)))
+        and any(
+            0 <= y + dy < height and 0 <= x + dx < width and not region[y + dy, x + dx]
+            for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))
+        )
     ]
-    expected = np.array([[any(max(abs(y - v), abs(x - u)) <= radius for v, u in edge) for x in range(width)] for y in range(height)])
+    expected = np.array(
+        [[any(max(abs(y - v), abs(x - u)) <= radius for v, u in edge) for x in range(width)] for y in range(height)]
+    )
     assert set(map(tuple, np.argwhere(edge_of(region)).tolist())) == set(edge)
     band = boundary_band(region, radius)
     assert band.dtype == bool

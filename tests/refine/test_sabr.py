@@ -29,7 +29,13 @@ def decoded(rng: np.random.Generator, prompts: BoxPrompts) -> tuple[np.ndarray, 
 
 
 def reference(
-    mask: np.ndarray, prompts: BoxPrompts, sam: np.ndarray, ious: np.ndarray, band_px: int, least: float, background: int | None
+    mask: np.ndarray,
+    prompts: BoxPrompts,
+    sam: np.ndarray,
+    ious: np.ndarray,
+    band_px: int,
+    least: float,
+    background: int | None,
 ) -> np.ndarray:
     """The update rule of the module, pixel by pixel."""
     result = mask.copy()
@@ -43,7 +49,9 @@ def reference(
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):
             claims = [
-                (-float(ious[n]), n) for n, _, band, window in taking_part if window[y, x] and sam[n][y, x] and (band[y, x] or mask[y, x] == IGNORE)
+                (-float(ious[n]), n)
+                for n, _, band, window in taking_part
+                if window[y, x] and sam[n][y, x] and (band[y, x] or mask[y, x] == IGNORE)
             ]
             if claims:
                 result[y, x] = prompts.regions.class_ids[min(claims)[1]]
@@ -53,8 +61,16 @@ def reference(
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.integers(0, 1_000_000), st.integers(1, 3), st.sampled_from([0.0, 0.5]), st.sampled_from([0, None]), st.sampled_from([0.05, 0.5]))
-def test_the_rule_and_its_invariants(seed: int, band_px: int, least: float, background: int | None, padding: float) -> None:
+@given(
+    st.integers(0, 1_000_000),
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.5]),
+    st.sampled_from([0, None]),
+    st.sampled_from([0.05, 0.5]),
+)
+def test_the_rule_and_its_invariants(
+    seed: int, band_px: int, least: float, background: int | None, padding: float
+) -> None:
     rng = np.random.default_rng(seed)
     mask = blobs(rng, (16, 19), [0, 1, 2, IGNORE])
     before = mask.copy()
@@ -126,5 +142,7 @@ def test_no_boxes_no_change() -> None:
     mask = np.zeros((6, 6), np.uint8)
     prompts = box_prompts(mask, background=0, min_region_px=1, box_padding=0.05)
     assert prompts.boxes.shape == (0, 4)
-    got = boundary_refine(mask, prompts, np.zeros((0, 6, 6), bool), np.zeros(0), band_px=2, min_agreement=0.5, background=0)
+    got = boundary_refine(
+        mask, prompts, np.zeros((0, 6, 6), bool), np.zeros(0), band_px=2, min_agreement=0.5, background=0
+    )
     np.testing.assert_array_equal(got, mask)

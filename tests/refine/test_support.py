@@ -117,7 +117,9 @@ def test_what_the_world_does_not_draw_is_named() -> None:
 
 
 def test_the_recipe_chooses_folder_or_drawing(folder: Path) -> None:
-    from_folder = support_shots(recipe(labels={"space": "x", "classes": ["cat"]}, support={"folder": str(folder), "shots": 2}), OBJECTS)
+    from_folder = support_shots(
+        recipe(labels={"space": "x", "classes": ["cat"]}, support={"folder": str(folder), "shots": 2}), OBJECTS
+    )
     assert from_folder[0].image.shape == (20, 30, 3)
     drawn = support_shots(recipe(labels={"space": "x", "classes": ["cat"]}, support={"shots": 1}), OBJECTS)
     assert [shot.image.shape for shot in drawn] == [(64, 64, 3)]

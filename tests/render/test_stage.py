@@ -39,7 +39,10 @@ class Recorder:
 
     def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
         self.batches.append(list(jobs))
-        return [None if "fails" in job.prompt else np.full((job.height_px, job.width_px, 3), job.seed % 251, np.uint8) for job in jobs]
+        return [
+            None if "fails" in job.prompt else np.full((job.height_px, job.width_px, 3), job.seed % 251, np.uint8)
+            for job in jobs
+        ]
 
 
 def recipe_of(**changes: Any) -> Recipe:
@@ -48,7 +51,12 @@ def recipe_of(**changes: Any) -> Recipe:
         "seed": 3,
         "labels": {"space": "objects"},
         "prompts": {"embedder": {"name": "sd3", "model": "some/model"}},
-        "render": {"renderer": {"name": "sd3", "model": "some/model"}, "height_px": SIZE[0], "width_px": SIZE[1], "negative": "blur"},
+        "render": {
+            "renderer": {"name": "sd3", "model": "some/model"},
+            "height_px": SIZE[0],
+            "width_px": SIZE[1],
+            "negative": "blur",
+        },
         "execution": {"device": "cpu", "batch_size": 2},
     }
     for dotted, value in changes.items():
@@ -79,12 +87,17 @@ def row_of(number: int, **changes: Any) -> PromptRecord:
 
 @pytest.fixture
 def render(tmp_path: Path) -> Callable[..., tuple[list[Any], Recorder]]:
-    """`render(rows, recipe)` -> (what the stage gives, the renderer with its jobs); the run folder is tmp_path, the unit's is tmp_path/work."""
+    """`render(rows, recipe)` -> (what the stage gives, the renderer with its jobs);
+
+    the run folder is tmp_path, the unit's is tmp_path/work.
+    """
 
     def do(rows: Sequence[PromptRecord], recipe: Recipe | None = None) -> tuple[list[Any], Recorder]:
         recorder = Recorder()
         (tmp_path / "work").mkdir(exist_ok=True)
-        return list(RenderStage(recipe or recipe_of(), tmp_path, recorder).process(rows, tmp_path / "work", "u-7")), recorder
+        return list(
+            RenderStage(recipe or recipe_of(), tmp_path, recorder).process(rows, tmp_path / "work", "u-7")
+        ), recorder
 
     return do
 
@@ -101,7 +114,9 @@ def test_each_image_has_a_row_and_a_lossless_file(render: Callable[..., Any], tm
         assert (row.height_px, row.width_px) == SIZE
         assert (row.renderer, row.model_revision, row.steps, row.guidance) == ("recorder", "r7", 3, 1.5)
         assert row.image == f"render/u-7/{row.key}.png"
-        np.testing.assert_array_equal(read_image(tmp_path / "work" / f"{row.key}.png"), np.full((*SIZE, 3), row.seed % 251, np.uint8))
+        np.testing.assert_array_equal(
+            read_image(tmp_path / "work" / f"{row.key}.png"), np.full((*SIZE, 3), row.seed % 251, np.uint8)
+        )
         assert job.negative == "blur"
 
 
@@ -123,8 +138,17 @@ def test_what_gave_no_image_is_refused_with_its_reason(render: Callable[..., Any
     rows, recorder = render([row_of(0), bad, photograph, row_of(3)])
     first, second = (row for row in rows if isinstance(row, Rejected))
     assert [type(row) for row in rows] == [RenderRecord, Rejected, Rejected, RenderRecord]
-    assert (first.key, first.parent, first.stage, first.reason) == (recorder.jobs[1].key, bad.key, "render", "not_finite")
-    assert (second.parent, second.reason, second.detail) == (photograph.key, "unreadable_image", str(tmp_path / "photo.jpg"))
+    assert (first.key, first.parent, first.stage, first.reason) == (
+        recorder.jobs[1].key,
+        bad.key,
+        "render",
+        "not_finite",
+    )
+    assert (second.parent, second.reason, second.detail) == (
+        photograph.key,
+        "unreadable_image",
+        str(tmp_path / "photo.jpg"),
+    )
     assert {path.name for path in (tmp_path / "work").iterdir()} == {f"{rows[0].key}.png", f"{rows[3].key}.png"}
 
 
@@ -162,7 +186,11 @@ def test_a_bank_of_the_same_encoder_is_used(render: Callable[..., Any], tmp_path
 
 @pytest.mark.parametrize(
     "embedder",
-    [{"name": "sd3", "model": "another/model"}, {"name": "sd3", "model": "some/model", "t5": False}, {"name": "doubles.word_bag"}],
+    [
+        {"name": "sd3", "model": "another/model"},
+        {"name": "sd3", "model": "some/model", "t5": False},
+        {"name": "doubles.word_bag"},
+    ],
 )
 def test_a_bank_of_another_encoder_is_not(render: Callable[..., Any], tmp_path: Path, embedder: dict[str, Any]) -> None:
     rows = [row_of(0, embedding_file="bank.safetensors")]
@@ -189,7 +217,11 @@ def test_settings_hold_what_changes_a_pixel_and_nothing_else(tmp_path: Path) -> 
     assert settings["revisions"] == {"model": "main"}
     same = recipe_of(execution={"device": "auto", "batch_size": 9, "unit_rows": 5, "workers": 2})
     assert stage.settings(same) == settings
-    for change in ({"seed": 4}, {"render__height_px": 48}, {"render__renderer": {"name": "sd3", "model": "some/model", "steps": 9}}):
+    for change in (
+        {"seed": 4},
+        {"render__height_px": 48},
+        {"render__renderer": {"name": "sd3", "model": "some/model", "steps": 9}},
+    ):
         assert stage.settings(recipe_of(**change)) != settings
 
 
@@ -199,7 +231,9 @@ def test_settings_know_the_weights_of_denoiser_and_controlnet(tmp_path: Path) ->
     for name in ("model", "net"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
-    recipe = recipe_of(render__renderer={"name": "sd3", "model": str(tmp_path / "model"), "controlnet": str(tmp_path / "net")})
+    recipe = recipe_of(
+        render__renderer={"name": "sd3", "model": str(tmp_path / "model"), "controlnet": str(tmp_path / "net")}
+    )
     before = stage.settings(recipe)["revisions"]
     assert set(before) == {"model", "controlnet"} and all(value.startswith("local-") for value in before.values())
     (tmp_path / "net" / "config.json").write_text('{"trained": "longer"}')
@@ -208,7 +242,9 @@ def test_settings_know_the_weights_of_denoiser_and_controlnet(tmp_path: Path) ->
     assert after["model"] == before["model"] and after["controlnet"] != before["controlnet"]
 
 
-def test_a_machine_without_a_hub_cache_can_still_be_asked_for_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_hub_cache_can_still_be_asked_for_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "none"))
     recipe = recipe_of(render__renderer={"name": "sd3", "model": "never/seen-before"})
     assert stage.settings(recipe)["revisions"] == {"model": "main"}
@@ -230,7 +266,9 @@ def test_bytes_do_not_follow_the_batch_size(tmp_path: Path) -> None:
         folder.mkdir()
         rows = list(stage.build(recipe, tmp_path).process([row_of(number) for number in range(5)], folder, "u"))
         made.append({row.key: (folder / f"{row.key}.png").read_bytes() for row in rows})
-        assert rows[0].renderer == f"sd3:{family}" and rows[0].model_revision.startswith("local-") and rows[0].steps == 2
+        assert (
+            rows[0].renderer == f"sd3:{family}" and rows[0].model_revision.startswith("local-") and rows[0].steps == 2
+        )
     assert made[0] == made[1]
     assert len(set(made[0].values())) == 5
 
@@ -243,7 +281,9 @@ def test_a_step_cache_is_told_for_each_sample(tmp_path: Path) -> None:
         renderer = {"name": "sd3", "model": family, "steps": 4, "step_cache": cache}
         recipe = recipe_of(prompts={"embedder": {"name": "sd3", "model": family}}, render__renderer=renderer)
         (tmp_path / str(threshold)).mkdir()
-        rows[threshold] = list(stage.build(recipe, tmp_path).process([row_of(0), row_of(1)], tmp_path / str(threshold), "u"))
+        rows[threshold] = list(
+            stage.build(recipe, tmp_path).process([row_of(0), row_of(1)], tmp_path / str(threshold), "u")
+        )
     assert [row.denoiser_runs for row in rows[0.0]] == [8, 8]
     assert [row.denoiser_runs for row in rows[1e9]] == [4, 4]
     assert rows[1e9][0].renderer == f"sd3:{family}+step_cache(1e+09,1,1)"
@@ -325,7 +365,9 @@ def test_prompts_are_encoded_once_and_the_encoders_are_gone_before_the_denoiser_
     assert denoisers == [0] and encoders.living() == 0
 
 
-def test_a_run_encodes_for_the_bank_and_never_for_the_renderer(tmp_path: Path, encoders: Encoders, denoisers: list[int]) -> None:
+def test_a_run_encodes_for_the_bank_and_never_for_the_renderer(
+    tmp_path: Path, encoders: Encoders, denoisers: list[int]
+) -> None:
     from doubles.world import write_recipe, write_world
 
     family = str(write_family(tmp_path / "family"))
@@ -333,7 +375,12 @@ def test_a_run_encodes_for_the_bank_and_never_for_the_renderer(tmp_path: Path, e
     settings = {"name": "sd3", "model": family}
     recipe = read_recipe(
         str(write_recipe(tmp_path / "world", tmp_path / "tiny.yaml")),
-        [f"prompts.embedder={settings}", f"render.renderer={settings | {'steps': 1}}", "prompts.lambda_div=1.0", "prompts.per_class=2"],
+        [
+            f"prompts.embedder={settings}",
+            f"render.renderer={settings | {'steps': 1}}",
+            "prompts.lambda_div=1.0",
+            "prompts.per_class=2",
+        ],
     )
     run = tmp_path / "run"
     for name in ("prompts", "render"):

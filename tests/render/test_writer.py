@@ -49,17 +49,24 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return opened
 
 
-def test_the_renderer_goes_on_while_images_wait_and_no_more_wait_than_allowed(tmp_path: Path, gate: threading.Event) -> None:
+def test_the_renderer_goes_on_while_images_wait_and_no_more_wait_than_allowed(
+    tmp_path: Path, gate: threading.Event
+) -> None:
     with ImageWriter(most_waiting=3) as images:
         for number in range(3):
-            assert list(images.write(number, picture(number), tmp_path / f"{number}.png")) == [], "did not wait for the disk"
+            assert list(images.write(number, picture(number), tmp_path / f"{number}.png")) == [], (
+                "did not wait for the disk"
+            )
         threading.Timer(0.2, gate.set).start()
         assert next(images.write(3, picture(3), tmp_path / "3.png")) == 0, "the fourth waits for the first"
         assert list(images.rest()) == [1, 2, 3]
 
 
 def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
-    with ImageWriter() as images, pytest.raises(StorageError, match=r"none/0\.png: cannot be written .*free the space") as caught:
+    with (
+        ImageWriter() as images,
+        pytest.raises(StorageError, match=r"none/0\.png: cannot be written .*free the space") as caught,
+    ):
         for number in range(3):
             list(images.write(number, picture(number), tmp_path / "none" / f"{number}.png"))
         list(images.rest())

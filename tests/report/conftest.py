@@ -16,9 +16,28 @@ from synthgen.images import write_image
 from synthgen.models import TextEmbedding
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
 from synthgen.recipe import Recipe
-from synthgen.records import MaskRecord, PromptRecord, Rejected, RenderRecord, Sample, ScoredRecord, ShardRecord, carry, key_of, seed_of, write_rows
+from synthgen.records import (
+    MaskRecord,
+    PromptRecord,
+    Rejected,
+    RenderRecord,
+    Sample,
+    ScoredRecord,
+    ShardRecord,
+    carry,
+    key_of,
+    seed_of,
+    write_rows,
+)
 
-RECORDS = {"prompts": PromptRecord, "render": RenderRecord, "refine": MaskRecord, "score": ScoredRecord, "filter": Sample, "pack": ShardRecord}
+RECORDS = {
+    "prompts": PromptRecord,
+    "render": RenderRecord,
+    "refine": MaskRecord,
+    "score": ScoredRecord,
+    "filter": Sample,
+    "pack": ShardRecord,
+}
 
 
 def write_stage(run: Path, name: str, rows: list[Any], rejected: list[Rejected]) -> None:
@@ -34,7 +53,9 @@ def write_stage(run: Path, name: str, rows: list[Any], rejected: list[Rejected])
 
 @pytest.fixture(scope="session")
 def rows_run() -> Callable[..., Path]:
-    """`rows_run(folder, count, size_px=..., prompt=lambda i: ...)`: a finished run of `count` images, a tenth of them refused.
+    """`rows_run(folder, count, size_px=..., prompt=lambda i: ...)`:
+
+    a finished run of `count` images, a tenth of them refused.
 
     All images share one picture of noise (the worst for compression) and its masks.
     """
@@ -50,7 +71,10 @@ def rows_run() -> Callable[..., Path]:
         write_image(rng.integers(0, 256, (size_px, size_px, 3), dtype=np.uint8), unit / "image.png")
         for number, name in enumerate(("coarse", "filtered", "relabelled", "mask", "confidence")):
             write_image(paint("disc", number, size_px)[1], unit / f"{name}.png")
-        where = {name: f"render/00000/{name}.png" for name in ("image", "coarse", "filtered", "relabelled", "mask", "confidence")}
+        where = {
+            name: f"render/00000/{name}.png"
+            for name in ("image", "coarse", "filtered", "relabelled", "mask", "confidence")
+        }
         prompts, masks, scored, kept, refused = [], [], [], [], []
         (run / "prompts" / "00000").mkdir(parents=True)
         with EmbeddingWriter(run / "prompts" / "00000" / EMBEDDINGS) as writer:
@@ -76,13 +100,29 @@ def rows_run() -> Callable[..., Path]:
             )  # fmt: skip
             score = float(rng.random())
             masks.append(mask)
-            scored.append(carry(ScoredRecord, mask, text_image_score=score, class_rank=i % 4, pixel_std=30.0, image_embedding=(1.0, 0.0)))
+            scored.append(
+                carry(
+                    ScoredRecord,
+                    mask,
+                    text_image_score=score,
+                    class_rank=i % 4,
+                    pixel_std=30.0,
+                    image_embedding=(1.0, 0.0),
+                )
+            )
             if i % 10 == 9:
                 refused.append(Rejected(key, key, "filter", "class_absent", f"{score:.4g} < 0.02", score))
             else:
                 kept.append(carry(Sample, scored[-1], split="train", nearest_image_similarity=0.3))
         near = [
-            Rejected(f"r{i}", "", "prompts", "near_duplicate", f"{'again ' + row.prompt!r} is too near to {row.prompt!r}", 0.97)
+            Rejected(
+                f"r{i}",
+                "",
+                "prompts",
+                "near_duplicate",
+                f"{'again ' + row.prompt!r} is too near to {row.prompt!r}",
+                0.97,
+            )
             for i, row in enumerate(prompts[: count // 10])
         ]
         write_stage(run, "prompts", prompts, near)
@@ -91,7 +131,12 @@ def rows_run() -> Callable[..., Path]:
         write_stage(run, "score", scored, [])
         write_stage(run, "filter", kept, refused)
         keys = tuple(row.key for row in kept)
-        write_stage(run, "pack", [ShardRecord("train-000000", keys, "train", "pack/00000/train-000000.tar", len(keys), 1, "0" * 64)], [])
+        write_stage(
+            run,
+            "pack",
+            [ShardRecord("train-000000", keys, "train", "pack/00000/train-000000.tar", len(keys), 1, "0" * 64)],
+            [],
+        )
         return run
 
     return make

@@ -76,7 +76,11 @@ def test_html_is_whole_and_ids_are_unique(evil: str) -> None:
 
 
 def test_nothing_comes_from_outside(evil: str) -> None:
-    assert "http:" not in evil and "https:" not in evil and "//" not in re.sub(r"^\s*//.*$|; // .*$|base64,[^\"]*", "", evil, flags=re.MULTILINE)
+    assert (
+        "http:" not in evil
+        and "https:" not in evil
+        and "//" not in re.sub(r"^\s*//.*$|; // .*$|base64,[^\"]*", "", evil, flags=re.MULTILINE)
+    )
     for tag, attributes in Parsed(evil).tags:
         for name in ("src", "href", "data", "action", "poster", "srcset"):
             value = attributes.get(name)
@@ -112,14 +116,22 @@ def test_ten_thousand_samples_stay_under_twenty_megabytes(large: Path, tmp_path:
     assert [classes.count(i) for i in (1, 2, 3)] == [120, 120, 120]
     assert len([card for card in data["cards"] if card["outcome"] == "class_absent"]) == 120
     assert 2500 < len(data["points"]) <= 5000
-    pictures = sum(len(card["image"]) + sum(len(mask) for mask in card["masks"] if isinstance(mask, str)) for card in data["cards"])
+    pictures = sum(
+        len(card["image"]) + sum(len(mask) for mask in card["masks"] if isinstance(mask, str)) for card in data["cards"]
+    )
     assert written.num_bytes - pictures + PICTURE_BYTES < 20_000_000, "larger pictures would not fit"
 
 
 def test_pictures_never_pass_their_budget(large: Path) -> None:
     made = gallery(read_run(large), 300, picture_bytes=200_000)
     assert 0 < len(made.cards) < 300 and made.num_left_out == 300 - len(made.cards)
-    assert sum(len(card["image"]) + sum(len(mask) for mask in card["masks"] if isinstance(mask, str)) for card in made.cards) <= 200_000
+    assert (
+        sum(
+            len(card["image"]) + sum(len(mask) for mask in card["masks"] if isinstance(mask, str))
+            for card in made.cards
+        )
+        <= 200_000
+    )
 
 
 def test_choice_does_not_depend_on_the_order_of_rows(large: Path) -> None:
@@ -154,13 +166,26 @@ def test_what_the_adaptive_steps_did_to_each_class(finished: Path, tmp_path: Pat
     unit = next(path.parent for path in (finished / "refine").rglob("*_class_rates.json"))
     for path in (finished / "refine").rglob("*_class_rates.json"):
         path.unlink()
-    counts = {"num_regions": 8, "num_kept": 6, "best_similarity": 0.75, "coarse_px": 1000, "freed_px": 200, "filled_px": 50, "returned_px": 10}
+    counts = {
+        "num_regions": 8,
+        "num_kept": 6,
+        "best_similarity": 0.75,
+        "coarse_px": 1000,
+        "freed_px": 200,
+        "filled_px": 50,
+        "returned_px": 10,
+    }
     worse = counts | {"num_kept": 1, "freed_px": 0}
     disc, square = (label.id for label in read_run(finished).space.labels if label.name in ("disc", "square"))
     (unit / "x_class_rates.json").write_text(json.dumps({str(disc): counts, str(square): worse}))
     shown = [(label.id, rates.keep_rate) for label, rates in mask_rates(read_run(finished))]
     assert shown == [(square, 1 / 8), (disc, 6 / 8)], "the class of which least was kept comes first"
-    section = write_report(finished, tmp_path / "page.html").path.read_text(encoding="utf-8").partition('id="masks"')[2].partition("</section>")[0]
+    section = (
+        write_report(finished, tmp_path / "page.html")
+        .path.read_text(encoding="utf-8")
+        .partition('id="masks"')[2]
+        .partition("</section>")[0]
+    )
     cells = re.findall(r'<td class="n">(.*?)</td>', section)
     assert cells == ["1 of 8", "0.75", "0 of 1,000", "-", "-", "6 of 8", "0.75", "200 of 1,000", "25 %", "5 %"]
 
@@ -180,12 +205,16 @@ def test_class_pixels_come_from_the_gallery_until_there_is_a_dataset(finished: P
     (finished / "dataset" / "index.json").unlink()
     found = read_run(finished)
     rows = class_pixels(found, gallery(found, 480))
-    assert [(row["label"].id, row["pixels"], row["samples"]) for row in rows] == [(row["label"].id, row["pixels"], row["samples"]) for row in packed]
+    assert [(row["label"].id, row["pixels"], row["samples"]) for row in rows] == [
+        (row["label"].id, row["pixels"], row["samples"]) for row in packed
+    ]
     text = write_report(finished, tmp_path / "page.html").path.read_text(encoding="utf-8")
     assert "there is no finished dataset yet" in text
 
 
-def test_report_lies_beside_the_run_and_the_run_stays_usable(cli: Callable[..., Any], tiny: Callable[..., Path], finished: Path) -> None:
+def test_report_lies_beside_the_run_and_the_run_stays_usable(
+    cli: Callable[..., Any], tiny: Callable[..., Path], finished: Path
+) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     done = cli("report", finished)
     assert done.exit_code == 0, done.output
@@ -209,7 +238,9 @@ def test_damage_is_told_in_one_line(finished: Path, tmp_path: Path) -> None:
         write_report(tmp_path)
     image = next((finished / "render").rglob("*.png"))
     image.write_bytes(b"no picture")
-    assert f"Left out: {image.relative_to(finished)}" in write_report(finished, tmp_path / "page.html").path.read_text(encoding="utf-8")
+    assert f"Left out: {image.relative_to(finished)}" in write_report(finished, tmp_path / "page.html").path.read_text(
+        encoding="utf-8"
+    )
     manifest = finished / "score" / "00000" / "manifest.parquet"
     manifest.write_bytes(manifest.read_bytes()[:80])
     with pytest.raises(RunError, match=r"manifest\.parquet: is damaged .* move the unit folder") as error:
@@ -218,5 +249,17 @@ def test_damage_is_told_in_one_line(finished: Path, tmp_path: Path) -> None:
 
 
 def test_numbers_are_said_as_people_say_them() -> None:
-    assert [duration(s) for s in (0, 4.24, 59.9, 200, 18_120)] == ["0.0 s", "4.2 s", "59.9 s", "3 min 20 s", "5 h 02 min"]
-    assert [figure(v) for v in (25_467.3, 100.4, 3.14159, 0.00885, 0.0000393)] == ["25,467", "100", "3.14", "0.00885", "0.000039"]
+    assert [duration(s) for s in (0, 4.24, 59.9, 200, 18_120)] == [
+        "0.0 s",
+        "4.2 s",
+        "59.9 s",
+        "3 min 20 s",
+        "5 h 02 min",
+    ]
+    assert [figure(v) for v in (25_467.3, 100.4, 3.14159, 0.00885, 0.0000393)] == [
+        "25,467",
+        "100",
+        "3.14",
+        "0.00885",
+        "0.000039",
+    ]

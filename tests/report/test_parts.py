@@ -23,7 +23,9 @@ from synthgen.report.run_rows import KEPT, read_run
 from synthgen.report.scores import BINS, SCORES, histogram
 from synthgen.report.thumbnails import FILL_ALPHA, overlay, photograph
 
-SPACE = LabelSpace("three", (Label(0, "background", (0, 0, 0)), Label(1, "cat", (200, 10, 20)), Label(9, "dog", (5, 90, 250))), 0)
+SPACE = LabelSpace(
+    "three", (Label(0, "background", (0, 0, 0)), Label(1, "cat", (200, 10, 20)), Label(9, "dog", (5, 90, 250))), 0
+)
 
 
 def opened(address: str) -> Image.Image:
@@ -60,7 +62,9 @@ def test_near_duplicates_lie_at_their_distance(tmp_path: Path, rows_run: Callabl
     assert prompt_map(found.run, [{**row, "embedding_file": ""} for row in found.prompts], ()) is None
 
 
-@pytest.mark.parametrize("pair", [("a cat", "a dog"), ("it's", 'say "no"'), ("x is too near to y", "z' is too near to 'w"), ("\\ \n", "")])
+@pytest.mark.parametrize(
+    "pair", [("a cat", "a dog"), ("it's", 'say "no"'), ("x is too near to y", "z' is too near to 'w"), ("\\ \n", "")]
+)
 def test_pairs_of_a_refusal_are_read_back(pair: tuple[str, str]) -> None:
     assert duplicate_pair(f"{pair[0]!r} is too near to {pair[1]!r}") == pair
 
@@ -74,7 +78,8 @@ def test_histogram_counts_every_value_once() -> None:
     rng = np.random.default_rng(2)
     score = next(score for score in SCORES if score.key == "class_fraction")
     images: list[dict[str, Any]] = [
-        {"class_fraction": float(v), "class_id": 1, "outcome": KEPT if v > 0.2 else "class_absent"} for v in rng.random(500)
+        {"class_fraction": float(v), "class_id": 1, "outcome": KEPT if v > 0.2 else "class_absent"}
+        for v in rng.random(500)
     ]
     images.append({"outcome": "unreadable_image"})
     images.append({"class_fraction": 1.0, "class_id": 255, "outcome": KEPT})  # about no class, so it has no such score
@@ -93,7 +98,10 @@ def test_rules_that_are_off_have_no_line() -> None:
     bounds = {score.key: score.thresholds(Rules()) for score in SCORES}
     assert bounds["text_image_score"] == bounds["class_rank"] == bounds["nearest_image_similarity"] == (None, None)
     on = Rules(min_text_image_score=0.2, max_class_rank=0, max_image_similarity=0.9)
-    assert [next(s for s in SCORES if s.key == key).thresholds(on) for key in ("text_image_score", "class_rank", "nearest_image_similarity")] == [
+    assert [
+        next(s for s in SCORES if s.key == key).thresholds(on)
+        for key in ("text_image_score", "class_rank", "nearest_image_similarity")
+    ] == [
         (0.2, None),
         (None, 0.0),
         (None, 0.9),
@@ -102,7 +110,11 @@ def test_rules_that_are_off_have_no_line() -> None:
 
 def test_refused_near_duplicates_keep_their_place_in_the_histogram() -> None:
     score = next(score for score in SCORES if score.key == "nearest_image_similarity")
-    images = [{"nearest_image_similarity": 0.5, "outcome": KEPT}, {"outcome": "near_duplicate_image", "score": 0.99}, {"outcome": "class_absent"}]
+    images = [
+        {"nearest_image_similarity": 0.5, "outcome": KEPT},
+        {"outcome": "near_duplicate_image", "score": 0.99},
+        {"outcome": "class_absent"},
+    ]
     made = histogram(score, images, Rules(max_image_similarity=0.95))
     assert made is not None and made.num_values == 2 and made.high == 0.99
 
@@ -148,8 +160,13 @@ def test_template_of_every_sentence_of_a_grammar() -> None:
     space = read_label_space("objects")
     for label in space.foreground:
         for candidate, _ in zip(source.candidates(space, [label], 3), range(20), strict=False):
-            assert any(sentence_pattern(vocabulary, template.text).fullmatch(candidate.prompt) for template in vocabulary.templates), candidate.prompt
-    assert not any(sentence_pattern(vocabulary, template.text).fullmatch("nobody says this") for template in vocabulary.templates)
+            assert any(
+                sentence_pattern(vocabulary, template.text).fullmatch(candidate.prompt)
+                for template in vocabulary.templates
+            ), candidate.prompt
+    assert not any(
+        sentence_pattern(vocabulary, template.text).fullmatch("nobody says this") for template in vocabulary.templates
+    )
 
 
 def test_lineage_goes_from_template_to_shard(finished: Path) -> None:
@@ -157,7 +174,15 @@ def test_lineage_goes_from_template_to_shard(finished: Path) -> None:
     row = next(row for row in found.images if row["outcome"] == KEPT)
     steps = lineage(found, row)
     titles = [step.title for step in steps]
-    assert titles == ["Template", "Prompt", "Image", *(f"Mask: {w}" for w in ("coarse", "APF", "APR", "final")), "Confidence", "Scores", "Shard"]
+    assert titles == [
+        "Template",
+        "Prompt",
+        "Image",
+        *(f"Mask: {w}" for w in ("coarse", "APF", "APR", "final")),
+        "Confidence",
+        "Scores",
+        "Shard",
+    ]
     assert steps[0].text == template_of(found, row) == "a photo of {a} {size} {class} {place}"
     assert steps[1].text == row["prompt"] and ("seed", str(row["seed"])) in steps[2].facts
     assert steps[-1].text == row["shard"] and dict(steps[-1].facts)["sha256"] == next(

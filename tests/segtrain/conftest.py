@@ -50,7 +50,10 @@ def png(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def write_shards() -> Callable[..., Path]:
-    """`write_shards(folder, pairs, shard_size=4, **index keys)`; the `.jpg` members are PNG data, which decodes without loss."""
+    """`write_shards(folder, pairs, shard_size=4, **index keys)`;
+
+    the `.jpg` members are PNG data, which decodes without loss.
+    """
 
     def write(folder: Path, pairs: Sequence[Pair], shard_size: int = 4, **changes: Any) -> Path:
         folder.mkdir(parents=True)
@@ -59,14 +62,21 @@ def write_shards() -> Callable[..., Path]:
             path = folder / f"train-{len(shards):06d}.tar"
             with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
                 for number, (image, mask) in enumerate(pairs[start : start + shard_size], start):
-                    for suffix, data in (("jpg", png(image)), ("png", png(mask)), ("conf.png", png(mask)), ("json", b"{}")):
+                    for suffix, data in (
+                        ("jpg", png(image)),
+                        ("png", png(mask)),
+                        ("conf.png", png(mask)),
+                        ("json", b"{}"),
+                    ):
                         info = tarfile.TarInfo(f"s{number:04d}.{suffix}")
                         info.size = len(data)
                         tar.addfile(info, io.BytesIO(data))
             data = path.read_bytes()
             count = len(pairs[start : start + shard_size])
             digest = hashlib.sha256(data).hexdigest()
-            shards.append({"file": path.name, "split": "train", "num_samples": count, "num_bytes": len(data), "sha256": digest})
+            shards.append(
+                {"file": path.name, "split": "train", "num_samples": count, "num_bytes": len(data), "sha256": digest}
+            )
         index = {
             "format": "synthgen-shards",
             "version": 1,

@@ -12,7 +12,18 @@ from typer.testing import CliRunner, Result
 from segtrain.cli import app
 from segtrain.config import TrainConfig
 
-TINY = ["--encoder", "tu-test_efficientnet", "--decoder-channels", "8,8,8,8,8", "--crop", "32", "--batch-size", "2", "--device", "cpu"]
+TINY = [
+    "--encoder",
+    "tu-test_efficientnet",
+    "--decoder-channels",
+    "8,8,8,8,8",
+    "--crop",
+    "32",
+    "--batch-size",
+    "2",
+    "--device",
+    "cpu",
+]
 
 
 def run(*arguments: object) -> Result:
@@ -22,7 +33,9 @@ def run(*arguments: object) -> Result:
 def test_train_then_eval(golden: Path, tmp_path: Path, write_folder, pairs) -> None:
     out, scores = tmp_path / "model", tmp_path / "scores.json"
     real = write_folder(tmp_path / "real", [(image, mask * 0) for image, mask in pairs(2)], label_space=False)
-    result = run("train", "--data", golden, "--folder", real, "--ratio", 1, "--ratio", 1, "--out", out, "--steps", 2, *TINY)
+    result = run(
+        "train", "--data", golden, "--folder", real, "--ratio", 1, "--ratio", 1, "--out", out, "--steps", 2, *TINY
+    )
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(out)
     result = run("eval", "--model", out, "--data", golden, "--json", scores, "--novel", "disc", "--device", "cpu")
@@ -52,12 +65,17 @@ def test_train_then_eval(golden: Path, tmp_path: Path, write_folder, pairs) -> N
         (["train", "--data", "{tmp}/none", "--out", "{tmp}/m"], "{tmp}/none: no such folder"),
         (["train", "--data", "{tmp}", "--out", "{tmp}/m"], "{tmp}: neither a finished dataset"),
         (["train", "--data", "pipe:ls", "--out", "{tmp}/m"], "pipe:ls: only local folders are read"),
-        (["train", "--data", "{golden}", "--ratio", "1", "--ratio", "2", "--out", "{tmp}/m"], "ratio: 2 numbers for 1 sources"),
+        (
+            ["train", "--data", "{golden}", "--ratio", "1", "--ratio", "2", "--out", "{tmp}/m"],
+            "ratio: 2 numbers for 1 sources",
+        ),
         (["train", "--data", "{golden}", "--out", "{tmp}/m", "--device", "warp"], "device 'warp'"),
         (["eval", "--model", "{tmp}", "--data", "{golden}"], "{tmp}: no config.json, so no model"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_code_2(golden: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_a_users_mistake_is_one_line_and_exit_code_2(
+    golden: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
     places = {"golden": str(golden), "tmp": str(tmp_path)}
     result = run(*(argument.format(**places) for argument in arguments))
     assert result.exit_code == 2

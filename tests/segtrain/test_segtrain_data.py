@@ -54,11 +54,15 @@ def test_the_mix_stays_close_to_its_shares_over_any_stretch(weights: list[float]
 
 
 @pytest.mark.parametrize(("ratio", "share"), [((1, 1), 0.5), ((3, 1), 0.75), ((), 0.8)])
-def test_the_batches_have_the_wanted_mix(tmp_path: Path, write_shards, write_folder, pairs, ratio: tuple[float, ...], share: float) -> None:
+def test_the_batches_have_the_wanted_mix(
+    tmp_path: Path, write_shards, write_folder, pairs, ratio: tuple[float, ...], share: float
+) -> None:
     """The shards have ids 0 and 5, the folder's masks are void, so a batch itself tells what it was made of."""
     data = write_shards(tmp_path / "synthetic", pairs(8))
     real = write_folder(tmp_path / "real", [(image, mask * 0 + 255) for image, mask in pairs(2)], label_space=False)
-    config = train_config(data=[str(data), str(real)], out=tmp_path / "out", ratio=ratio, steps=20, batch_size=4, crop_px=32, **PLAIN)
+    config = train_config(
+        data=[str(data), str(real)], out=tmp_path / "out", ratio=ratio, steps=20, batch_size=4, crop_px=32, **PLAIN
+    )
     made = all_batches(config)
     counts = np.bincount(np.concatenate([batch.sources for batch in made]), minlength=2)
     assert abs(counts[0] - 80 * share) <= 2
@@ -70,7 +74,9 @@ def test_the_batches_have_the_wanted_mix(tmp_path: Path, write_shards, write_fol
 def test_a_source_that_gives_nothing_is_an_error(tmp_path: Path, write_shards, pairs) -> None:
     data = [str(write_shards(tmp_path / name, pairs(2))) for name in "ab"]
     config = train_config(data=data, out=tmp_path / "out", ratio=[1000, 1], steps=2, batch_size=4)
-    with pytest.raises(ConfigError, match=r"b: gives none of the 8 samples of 2 steps x 4: raise its --ratio or --steps"):
+    with pytest.raises(
+        ConfigError, match=r"b: gives none of the 8 samples of 2 steps x 4: raise its --ratio or --steps"
+    ):
         Mixture(*open_sources(config), config)
 
 
@@ -123,12 +129,19 @@ def test_an_error_in_a_worker_keeps_its_one_line(tmp_path: Path, write_shards, p
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_takes_the_classes_of_the_first_source_that_has_some(tmp_path: Path, write_shards, write_folder, pairs) -> None:
+def test_a_folder_takes_the_classes_of_the_first_source_that_has_some(
+    tmp_path: Path, write_shards, write_folder, pairs
+) -> None:
     unnamed = str(write_folder(tmp_path / "unnamed", pairs(1), label_space=False))
     named = str(write_folder(tmp_path / "named", pairs(1)))
     shards = str(write_shards(tmp_path / "shards", pairs(1)))
-    spaces = [open_sources(train_config(data=data, out=tmp_path / "o"))[1] for data in ([unnamed, shards], [shards, unnamed], [unnamed, named])]
-    spaces.append(open_sources(train_config(data=[unnamed], classes=Path(named) / "labels.yaml", out=tmp_path / "o"))[1])
+    spaces = [
+        open_sources(train_config(data=data, out=tmp_path / "o"))[1]
+        for data in ([unnamed, shards], [shards, unnamed], [unnamed, named])
+    ]
+    spaces.append(
+        open_sources(train_config(data=[unnamed], classes=Path(named) / "labels.yaml", out=tmp_path / "o"))[1]
+    )
     assert all(space == spaces[0] and [c.id for c in space.classes] == [0, 5] for space in spaces)
     with pytest.raises(DataError, match=r"no labels.yaml"):
         open_sources(train_config(data=[unnamed], out=tmp_path / "o"))
@@ -138,13 +151,24 @@ def test_sources_whose_classes_do_not_go_together_are_refused(tmp_path: Path, wr
     ours = write_shards(tmp_path / "a", pairs(1))
     other = [{"id": 0, "name": "ground", "colour": [0, 0, 0]}, {"id": 5, "name": "car", "colour": [0, 0, 0]}]
     theirs = write_shards(tmp_path / "b", pairs(1), classes=other)
-    with pytest.raises(DataError, match=r"b: class 'car' \(id 5\) does not go with label space 'toy': there id 5 is 'thing'"):
+    with pytest.raises(
+        DataError, match=r"b: class 'car' \(id 5\) does not go with label space 'toy': there id 5 is 'thing'"
+    ):
         open_sources(train_config(data=[str(ours), str(theirs)], out=tmp_path / "o"))
 
 
 @hypothesis.settings(max_examples=40, deadline=None)
-@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([32, 64]), st.floats(0.4, 2.5), st.floats(1, 2), st.integers(0, 1000))
-def test_a_crop_of_any_image_has_its_size_and_its_own_ids(height: int, width: int, crop: int, low: float, factor: float, seed: int) -> None:
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.sampled_from([32, 64]),
+    st.floats(0.4, 2.5),
+    st.floats(1, 2),
+    st.integers(0, 1000),
+)
+def test_a_crop_of_any_image_has_its_size_and_its_own_ids(
+    height: int, width: int, crop: int, low: float, factor: float, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.choice(np.array([0, 3, 200, 255], dtype=np.uint8), size=(height, width))
     config = train_config(data=["x"], out="y", crop_px=crop, scale_min=low, scale_max=low * factor)

@@ -17,7 +17,11 @@ from segtrain.labels import LabelClass, LabelSpace
 from segtrain.model import Segmenter, build_segmenter, save_model
 from segtrain.shards import ShardSource
 
-GOLDEN_SPACE = LabelSpace("golden", (LabelClass(7, "disc"), LabelClass(0, "ground"), LabelClass(50, "never"), LabelClass(3, "box")), background=0)
+GOLDEN_SPACE = LabelSpace(
+    "golden",
+    (LabelClass(7, "disc"), LabelClass(0, "ground"), LabelClass(50, "never"), LabelClass(3, "box")),
+    background=0,
+)
 
 
 class ByGreen(torch.nn.Module):
@@ -101,10 +105,15 @@ def test_a_perfect_prediction_scores_one_everywhere(tmp_path: Path, write_shards
     channels = np.kron(np.random.default_rng(0).choice([0, 1, 3], (4, 5)), np.ones((8, 8), int))
     mask = np.array([7, 0, 50, 3])[channels].astype(np.uint8)
     classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.classes]
-    source = ShardSource(write_shards(tmp_path / "d", [(np.stack([channels] * 3, 2).astype(np.uint8), mask)], classes=classes), "")
+    source = ShardSource(
+        write_shards(tmp_path / "d", [(np.stack([channels] * 3, 2).astype(np.uint8), mask)], classes=classes), ""
+    )
     scores = score(Segmenter(ByGreen(), {}, GOLDEN_SPACE, torch.device("cpu")), source)
     assert scores.miou == scores.foreground_miou == scores.pixel_accuracy == scores.boundary_f == 1
-    assert "mIoU 100.00  (mIoU over classes present in ground truth or prediction; pixels with id 254 or 255 excluded)" in scores.table()
+    assert (
+        "mIoU 100.00  (mIoU over classes present in ground truth or prediction; pixels with id 254 or 255 excluded)"
+        in scores.table()
+    )
 
 
 def test_evaluate_reads_datasets_and_folders_alike(settings, golden: Path, tmp_path: Path, write_folder) -> None:
@@ -120,7 +129,9 @@ def test_evaluate_reads_datasets_and_folders_alike(settings, golden: Path, tmp_p
     assert evaluate(model, golden, split="train", device="cpu").num_images == 8
     named = evaluate(model, golden, device="cpu", novel=("disc",)).few_shot
     iou = {c.name: c.iou for c in from_shards.classes}
-    assert [(s.convention, s.base, s.novel) for s in named[:2]] == [(name, iou["box"], iou["disc"]) for name in ("diam", "bam")]
+    assert [(s.convention, s.base, s.novel) for s in named[:2]] == [
+        (name, iou["box"], iou["disc"]) for name in ("diam", "bam")
+    ]
     with pytest.raises(ConfigError, match=r"novel: 'tram' is not a class of the model; classes: box, disc"):
         evaluate(model, golden, device="cpu", novel=("tram",))
 

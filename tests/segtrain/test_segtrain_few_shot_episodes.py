@@ -14,7 +14,9 @@ from segtrain.few_shot.shots import Place, base_shots, novel_shots, showing
 from segtrain.few_shot.view import BaseView, base_rows, class_pixels, split_classes
 from segtrain.labels import LabelClass, LabelSpace
 
-SPACE = LabelSpace("s", tuple(LabelClass(i, n) for i, n in ((0, "ground"), (3, "cat"), (5, "dog"), (8, "bus"))), background=0)
+SPACE = LabelSpace(
+    "s", tuple(LabelClass(i, n) for i, n in ((0, "ground"), (3, "cat"), (5, "dog"), (8, "bus"))), background=0
+)
 BASE_SPACE, WHOLE = split_classes(SPACE, ("dog",), "here")
 
 
@@ -43,7 +45,16 @@ def mask(*parts: tuple[int, int]) -> np.ndarray:
     return flat.reshape(32, 32)
 
 
-MASKS = [mask((3, 300)), mask((5, 300)), mask((3, 50), (5, 60)), mask((8, 1000)), mask(), mask((3, 5)), mask((8, 30), (3, 500)), mask((5, 9))]
+MASKS = [
+    mask((3, 300)),
+    mask((5, 300)),
+    mask((3, 50), (5, 60)),
+    mask((8, 1000)),
+    mask(),
+    mask((3, 5)),
+    mask((8, 30), (3, 500)),
+    mask((5, 9)),
+]
 
 
 def test_counting_and_showing() -> None:
@@ -64,7 +75,9 @@ def test_novel_shots_are_a_function_of_seed_and_class() -> None:
     assert both[5] == novel_shots(there, [(5, "dog")], 5, seed=1)[5]
     assert both[5][:1] == novel_shots(there, [(5, "dog")], 1, seed=1)[5], "the 1-shot image is one of the 5"
     assert both[5] != novel_shots(there, [(5, "dog")], 5, seed=2)[5]
-    with pytest.raises(DataError, match=r"class 'dog' \(id 5\): 40 images show enough of it, 41 are to be shots: lower --shots"):
+    with pytest.raises(
+        DataError, match=r"class 'dog' \(id 5\): 40 images show enough of it, 41 are to be shots: lower --shots"
+    ):
         novel_shots(there, [(5, "dog")], 41, seed=1)
 
 
@@ -97,7 +110,9 @@ def test_the_base_view_hides_novel_classes() -> None:
 def test_split_classes_orders_the_channels_and_refuses_what_cannot_be() -> None:
     assert [c.name for c in BASE_SPACE.classes] == ["ground", "cat", "bus"]
     assert [c.name for c in WHOLE.classes] == ["ground", "cat", "bus", "dog"]
-    with pytest.raises(ConfigError, match="here: novel class 'tram' is not in label space 's', which has bus, cat, dog, ground"):
+    with pytest.raises(
+        ConfigError, match="here: novel class 'tram' is not in label space 's', which has bus, cat, dog, ground"
+    ):
         split_classes(SPACE, ("tram",), "here")
     with pytest.raises(ConfigError, match="'ground' is not"):
         split_classes(SPACE, ("ground",), "here")
@@ -108,12 +123,28 @@ def test_split_classes_orders_the_channels_and_refuses_what_cannot_be() -> None:
 
 
 def episodes(**changes: object) -> Episodes:
-    values = {"data": ["x"], "out": "y", "base_model": "z", "steps": 40, "batch_size": 3, "crop_px": 32, "shots": 2, "scale_min": 1, "scale_max": 1}
+    values = {
+        "data": ["x"],
+        "out": "y",
+        "base_model": "z",
+        "steps": 40,
+        "batch_size": 3,
+        "crop_px": 32,
+        "shots": 2,
+        "scale_min": 1,
+        "scale_max": 1,
+    }
     config = checked(NovelConfig, {**values, "jitter": 0, "synthetic_ratio": 1, **changes})
     source = Memory(MASKS)
     made = [] if changes.get("synthetic_ratio") == 1e-9 else [Place(0, 2)]
     base = {3: [Place(0, 0), Place(0, 6), Place(0, 2)], 8: [Place(0, 3)]}
-    return Episodes(config, WHOLE, ([source], [Place(0, 1), Place(0, 7)]), ([source], made), ([BaseView(source, BASE_SPACE, 0)], base))
+    return Episodes(
+        config,
+        WHOLE,
+        ([source], [Place(0, 1), Place(0, 7)]),
+        ([source], made),
+        ([BaseView(source, BASE_SPACE, 0)], base),
+    )
 
 
 def rows_of(batch: Batch) -> list[int]:
@@ -144,7 +175,11 @@ def test_batches_are_a_function_of_seed_and_step() -> None:
     for step in (17, 3, 39):
         left, right = first[step], again[step]
         assert isinstance(left, Batch) and isinstance(right, Batch)
-        assert (left.images == right.images).all() and (left.targets == right.targets).all() and (left.sources == right.sources).all()
+        assert (
+            (left.images == right.images).all()
+            and (left.targets == right.targets).all()
+            and (left.sources == right.sources).all()
+        )
     assert any(rows_of(first[n]) != rows_of(other[n]) for n in range(10))  # type: ignore[arg-type]
     still = episodes(redraw_base=False)
     assert len({tuple(sorted(rows_of(still[n])[3:])) for n in range(40)}) == 1  # type: ignore[arg-type]
@@ -157,6 +192,8 @@ def test_the_ratio_of_synthetic_to_real(ratio: float, real: int) -> None:
 
 
 def test_a_ratio_that_leaves_no_synthetic_image_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"synthetic_ratio 0.0001: the synthetic images give none of 3 novel images: raise it"):
+    with pytest.raises(
+        ConfigError, match=r"synthetic_ratio 0.0001: the synthetic images give none of 3 novel images: raise it"
+    ):
         episodes(synthetic_ratio=1e-4, steps=1)
     assert episodes(synthetic_ratio=1e4, steps=1).planned_counts == [1, 2, 3], "a shot comes first whatever the ratio"

@@ -16,7 +16,11 @@ from segtrain.model import Segmenter
 def network(num_base: int, num_novel: int = 0, seed: int = 0) -> PopNetwork:
     torch.manual_seed(seed)
     plain = smp.create_model(
-        "Unet", encoder_name="tu-test_efficientnet", encoder_weights=None, classes=1 + num_base + num_novel, decoder_channels=[8, 8, 8, 8, 8]
+        "Unet",
+        encoder_name="tu-test_efficientnet",
+        encoder_weights=None,
+        classes=1 + num_base + num_novel,
+        decoder_channels=[8, 8, 8, 8, 8],
     )
     return PopNetwork(plain, num_base, num_novel)
 
@@ -50,7 +54,9 @@ def test_mean_cosine_counts_each_learnt_pair_once() -> None:
     assert pop.mean_cosine().item() == pytest.approx(2 * 0.5**0.5 / 5)
     base = network(3)
     with torch.no_grad():
-        base.base_prototypes[:] = torch.tensor([[1.0, 0, 0, 0, 0, 0, 0, 0], [-1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0]])
+        base.base_prototypes[:] = torch.tensor(
+            [[1.0, 0, 0, 0, 0, 0, 0, 0], [-1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0]]
+        )
     assert base.mean_cosine().item() == pytest.approx(0.5**0.5 / 3)
     assert network(1).mean_cosine().item() == 0
 
@@ -97,12 +103,17 @@ def test_base_scores_do_not_depend_on_the_novel_classes() -> None:
 
 
 def test_more_classes_than_directions_are_refused() -> None:
-    with pytest.raises(ConfigError, match="9 classes need as many orthogonal directions, and the features of this decoder have 8 channels"):
+    with pytest.raises(
+        ConfigError,
+        match="9 classes need as many orthogonal directions, and the features of this decoder have 8 channels",
+    ):
         network(7, 2)
 
 
 def test_background_of_base_images_is_relabelled_by_background_and_novel_scores_only() -> None:
-    logits = torch.tensor([[0.0, 9, 0, 1, 2], [3, 9, 0, 1, 2], [0, 0, 9, 5, 1], [0, 0, 0, 5, 1], [0, 0, 0, 5, 1]]).T[None, :, None]
+    logits = torch.tensor([[0.0, 9, 0, 1, 2], [3, 9, 0, 1, 2], [0, 0, 9, 5, 1], [0, 0, 0, 5, 1], [0, 0, 0, 5, 1]]).T[
+        None, :, None
+    ]
     targets = torch.tensor([[[0, 0, 0, 2, 255]]])
     assert relabelled(targets, logits, num_base=2).tolist() == [[[4, 0, 3, 2, 255]]]
 
@@ -117,7 +128,9 @@ def test_novel_prototypes_start_at_the_mean_feature_without_its_base_part() -> N
     mask[5:20, 3:30] = 7
     mask[0, 0] = 255
     start_from_support(segmenter, [(image, mask, "x")])
-    pixels = torch.nn.functional.pad(torch.from_numpy(image).permute(2, 0, 1)[None].float(), (0, 24, 0, 2), mode="replicate")
+    pixels = torch.nn.functional.pad(
+        torch.from_numpy(image).permute(2, 0, 1)[None].float(), (0, 24, 0, 2), mode="replicate"
+    )
     with torch.no_grad():
         features = pop.features(segmenter.normalised(pixels))[0]
     mean = features[:, :30, :40][:, torch.from_numpy(mask == 7)].mean(dim=1)

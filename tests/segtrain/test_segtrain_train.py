@@ -53,14 +53,21 @@ def test_the_same_seed_and_settings_give_the_same_weights(settings, tmp_path: Pa
 
 
 @pytest.mark.parametrize("step", [1, 2, 5])
-def test_a_killed_training_goes_on_to_the_very_same_weights(settings, tmp_path: Path, monkeypatch, whole: bytes, step: int) -> None:
+def test_a_killed_training_goes_on_to_the_very_same_weights(
+    settings, tmp_path: Path, monkeypatch, whole: bytes, step: int
+) -> None:
     """Killed before the first checkpoint, right at one, and after two."""
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, step)
         train(settings())
     assert (tmp_path / "model" / "checkpoint.pt").is_file() == (step >= 2)
     assert weights(train(settings())) == whole
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors", "settings.json", "tensorboard"]
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "settings.json",
+        "tensorboard",
+    ]
 
 
 def test_dropout_too_goes_on_where_it_stopped(settings, tmp_path: Path, monkeypatch) -> None:
@@ -73,7 +80,9 @@ def test_dropout_too_goes_on_where_it_stopped(settings, tmp_path: Path, monkeypa
     assert weights(train(settings(**changes))) == whole
 
 
-def test_a_kill_while_a_checkpoint_is_written_keeps_the_last_one(settings, tmp_path: Path, monkeypatch, whole: bytes) -> None:
+def test_a_kill_while_a_checkpoint_is_written_keeps_the_last_one(
+    settings, tmp_path: Path, monkeypatch, whole: bytes
+) -> None:
     """Half of the bytes are on disk under the temporary name when the second checkpoint dies."""
     written = []
 
@@ -96,7 +105,8 @@ def test_a_process_killed_by_signal_is_continued(settings) -> None:
     """The real thing: SIGKILL, then the same call again."""
     config = settings(steps=40, checkpoint_every=1, num_threads=1)
     code = (
-        "import sys; from segtrain.config import TrainConfig; from segtrain.train import train; train(TrainConfig.model_validate_json(sys.argv[1]))"
+        "import sys; from segtrain.config import TrainConfig; from segtrain.train import train; "
+        "train(TrainConfig.model_validate_json(sys.argv[1]))"
     )
     with subprocess.Popen([sys.executable, "-c", code, config.model_dump_json()]) as process:
         deadline = time.monotonic() + 300
@@ -125,7 +135,9 @@ def test_a_finished_folder_is_left_alone(settings, tmp_path: Path, monkeypatch) 
         ({"decoder_channels": "8,8,8,8,4"}, r"decoder_channels\[4\] = 8, not 4"),
     ],
 )
-def test_a_folder_of_another_training_is_refused_and_the_setting_named(settings, changes: dict[str, Any], says: str) -> None:
+def test_a_folder_of_another_training_is_refused_and_the_setting_named(
+    settings, changes: dict[str, Any], says: str
+) -> None:
     train(settings(steps=1))
     with pytest.raises(RunError, match=says):
         train(settings(steps=1, **changes))
@@ -161,7 +173,9 @@ def test_a_damaged_checkpoint_is_named(settings, tmp_path: Path, monkeypatch) ->
         train(settings())
 
 
-def test_it_learns_the_golden_shapes_and_records_the_mix(settings, golden: Path, tmp_path: Path, write_folder, pairs) -> None:
+def test_it_learns_the_golden_shapes_and_records_the_mix(
+    settings, golden: Path, tmp_path: Path, write_folder, pairs
+) -> None:
     real = write_folder(tmp_path / "real", [(image, mask * 0 + 255) for image, mask in pairs(2)], label_space=False)
     config = settings(
         data=[str(golden), str(real)],
@@ -181,15 +195,22 @@ def test_it_learns_the_golden_shapes_and_records_the_mix(settings, golden: Path,
     assert first["drawn"] + second["drawn"] == 400
     assert abs(first["drawn"] - 300) <= 2
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    assert {"train/loss", "train/learning_rate", "train/steps_per_s", "mix/source_0", "mix/source_1", "validation/miou"} <= set(
-        events.Tags()["scalars"]
-    )
+    assert {
+        "train/loss",
+        "train/learning_rate",
+        "train/steps_per_s",
+        "mix/source_0",
+        "mix/source_1",
+        "validation/miou",
+    } <= set(events.Tags()["scalars"])
     losses = [event.value for event in events.Scalars("train/loss")]
     assert losses[-1] < losses[0] / 2
     assert set(np.unique(load_model(folder, "cpu").predict([np.zeros((50, 70, 3), np.uint8)])[0])) <= {0, 3, 7}
 
 
-def test_an_id_outside_the_label_space_stops_the_training_in_one_line(settings, tmp_path: Path, write_shards, pairs) -> None:
+def test_an_id_outside_the_label_space_stops_the_training_in_one_line(
+    settings, tmp_path: Path, write_shards, pairs
+) -> None:
     data = write_shards(tmp_path / "d", [(image, mask + 1) for image, mask in pairs(2)])
     with pytest.raises(DataError, match=r"sample . *: id 1, 6 is not in label space 'toy'"):
         train(settings(data=[str(data)]))

@@ -18,7 +18,12 @@ from synthgen.sources.folder import read_labelled
 from synthgen.sources.listing import list_source
 
 HEIGHT, WIDTH = 20, 30
-CATEGORIES = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}, {"id": 44, "name": "bottle"}, {"id": 187, "name": "sky-other-merged"}]
+CATEGORIES = [
+    {"id": 1, "name": "person"},
+    {"id": 3, "name": "car"},
+    {"id": 44, "name": "bottle"},
+    {"id": 187, "name": "sky-other-merged"},
+]
 
 
 def write_annotations(root: Path, kind: str, annotations: list[dict[str, Any]], split: str = "val") -> None:
@@ -61,7 +66,9 @@ def test_instances_small_ones_lie_on_large_ones(tmp_path: Path) -> None:
 
 
 def test_classes_that_a_space_lacks_are_ignored_and_not_background(tmp_path: Path) -> None:
-    write_annotations(tmp_path, "instances", [instance(44, rectangle(0, 0, 5, 5), 25), instance(3, rectangle(10, 10, 12, 12), 4)])
+    write_annotations(
+        tmp_path, "instances", [instance(44, rectangle(0, 0, 5, 5), 25), instance(3, rectangle(10, 10, 12, 12), 4)]
+    )
     (pair,) = list_source("coco_instances", tmp_path, "val")
     mask = read_labelled(pair, read_label_space("cityscapes"))[1]
     assert mask[0, 0] == 255 and mask[11, 11] == 13 and mask[15, 25] == 255, "cityscapes has no background"
@@ -85,8 +92,12 @@ def test_panoptic(tmp_path: Path) -> None:
     mask = read_labelled(pair, read_label_space("coco-panoptic"))[1]
     assert (mask == np.select([segments == 70_000, segments == 300, segments == 5], [187, 1, 44], 255)).all()
     street = read_labelled(pair, read_label_space("cityscapes"))[1]
-    assert (street == np.select([segments == 70_000, segments == 300], [10, 11], 255)).all(), "sky-other-merged is sky there"
-    write_annotations(tmp_path, "panoptic", [{"image_id": 139, "file_name": "000000000139.png", "segments_info": info[:1]}])
+    assert (street == np.select([segments == 70_000, segments == 300], [10, 11], 255)).all(), (
+        "sky-other-merged is sky there"
+    )
+    write_annotations(
+        tmp_path, "panoptic", [{"image_id": 139, "file_name": "000000000139.png", "segments_info": info[:1]}]
+    )
     other = tmp_path / "again"
     (tmp_path / "annotations").rename(other)
     other.rename(tmp_path / "annotations")
@@ -98,7 +109,9 @@ def test_panoptic(tmp_path: Path) -> None:
         read_labelled(pair, read_label_space("coco-panoptic"))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"images": []}', '{"images": [{"id": 1}], "annotations": [], "categories": []}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"images": []}', '{"images": [{"id": 1}], "annotations": [], "categories": []}']
+)
 def test_damaged_annotations_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations/instances_val2017.json").write_text(text)

@@ -18,7 +18,8 @@ from synthgen.sources.png16 import read_png16
 
 def paeth(left: int, up: int, corner: int) -> int:
     guess = left + up - corner
-    return min((left, up, corner), key=lambda value: abs(guess - value))  # min takes the first of equals, as the specification does
+    # min takes the first of equals, as the specification does
+    return min((left, up, corner), key=lambda value: abs(guess - value))
 
 
 def encoded(channels: np.ndarray, filters: list[int]) -> bytes:
@@ -52,7 +53,9 @@ def test_every_filter(tmp_path_factory: pytest.TempPathFactory, seed: int, heigh
     path.write_bytes(encoded(channels, rng.integers(0, 5, height).tolist()))
     assert (read_png16(path) == channels).all()
     if count == 3:
-        assert (np.asarray(Image.open(path)) == channels >> 8).all(), "Pillow reads the upper bytes, so this is a proper PNG"
+        assert (np.asarray(Image.open(path)) == channels >> 8).all(), (
+            "Pillow reads the upper bytes, so this is a proper PNG"
+        )
 
 
 def test_damaged_and_foreign_files_are_one_line(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from synthgen.sources.listing import list_source, source_hash
 
 SIZE = (4, 6)
 CITYSCAPES = (
-    "road sidewalk building wall fence pole traffic_light traffic_sign vegetation terrain sky person rider car truck bus train motorcycle bicycle"
+    "road sidewalk building wall fence pole traffic_light traffic_sign vegetation terrain sky person "
+    "rider car truck bus train motorcycle bicycle"
 )
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
@@ -60,7 +61,9 @@ def png16(path: Path, channels: np.ndarray) -> None:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in channels)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
 
 
 Case = tuple[str, str, Callable[[Path], None], list[int]]
@@ -157,7 +160,10 @@ def sbd(root: Path) -> None:
     inner = root / "benchmark_RELEASE/dataset"
     picture(inner / "img/2008_000002.jpg")
     (inner / "cls").mkdir(parents=True)
-    savemat(inner / "cls/2008_000002.mat", {"GTcls": {"Segmentation": mask_of(range(21)).astype(np.uint8), "CategoriesPresent": [[1]]}})
+    savemat(
+        inner / "cls/2008_000002.mat",
+        {"GTcls": {"Segmentation": mask_of(range(21)).astype(np.uint8), "CategoriesPresent": [[1]]}},
+    )
     (inner / "train.txt").write_text("2008_000002\n")
 
 
@@ -195,7 +201,17 @@ def camvid(root: Path) -> None:
 
 def camvid_original(root: Path) -> None:
     picture(root / "701_StillsRaw_full/0001TP_006690.png")
-    colours = [(128, 128, 128), (128, 0, 0), (64, 192, 0), (192, 192, 128), (128, 0, 192), (0, 0, 192), (192, 192, 0), (0, 64, 64), (64, 64, 128)]
+    colours = [
+        (128, 128, 128),
+        (128, 0, 0),
+        (64, 192, 0),
+        (192, 192, 128),
+        (128, 0, 192),
+        (0, 0, 192),
+        (192, 192, 0),
+        (0, 64, 64),
+        (64, 64, 128),
+    ]
     colours += [(64, 128, 192), (192, 128, 64), (192, 0, 192), (0, 0, 0)]
     table = np.full((24, 3), 128, np.uint8)
     table[: len(colours)] = colours
@@ -212,7 +228,12 @@ CASES: list[Case] = [
     ("dark_zurich", "", dark_zurich, [0, 10, 255, 18]),
     ("bdd100k", "val", bdd100k, [*ALL, 255]),
     ("bdd100k", "train", bdd100k_old, [13, 255, 0]),
-    ("mapillary_vistas", "training", vistas, [0, 0, 0, 1, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 255]),
+    (
+        "mapillary_vistas",
+        "training",
+        vistas,
+        [0, 0, 0, 1, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 255],
+    ),
     ("gta5", "all", gta5, [*ALL, 255, 255]),
     ("gta5", "val", gta5_listed, [13]),
     ("synthia", "", synthia, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 255, 255, 255, 255]),
@@ -237,8 +258,12 @@ def read_only_pair(name: str, root: Path, split: str, space: LabelSpace | None =
     return mask
 
 
-@pytest.mark.parametrize(("name", "split", "build", "expected"), CASES, ids=[f"{name}-{split or 'first'}" for name, split, _, _ in CASES])
-def test_ids_of_the_exact_layout(tmp_path: Path, name: str, split: str, build: Callable[[Path], None], expected: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "split", "build", "expected"), CASES, ids=[f"{name}-{split or 'first'}" for name, split, _, _ in CASES]
+)
+def test_ids_of_the_exact_layout(
+    tmp_path: Path, name: str, split: str, build: Callable[[Path], None], expected: list[int]
+) -> None:
     build(tmp_path)
     assert read_only_pair(name, tmp_path, split).ravel()[: len(expected)].tolist() == expected
 
@@ -252,13 +277,19 @@ def test_descriptions_are_whole(name: str) -> None:
     source = read_source(name)
     assert source.name == name and source.title and source.licence and len(source.download) > 80
     space = read_label_space(source.space)
-    known = {label.name for label in space.labels} | {"anomaly"} | ({"background"} if space.background is not None else set())
+    known = (
+        {label.name for label in space.labels}
+        | {"anomaly"}
+        | ({"background"} if space.background is not None else set())
+    )
     for table in source.classes.values():
         assert set(table.names.values()) <= known, "every class of the mapping is one of its label space"
         assert not set(table.names) & set(table.ignored)
     if source.space in ("voc", "camvid") or name in ("cityscapes", "acdc", "gta5", "mapillary_vistas", "muad"):
         for table in source.classes.values():
-            assert {label.name for label in space.labels} <= set(table.names.values()), "no class is left without a value"
+            assert {label.name for label in space.labels} <= set(table.names.values()), (
+                "no class is left without a value"
+            )
     for layout in source.layouts:
         assert layout.classes or layout.encoding.startswith("coco"), layout
 
@@ -267,26 +298,45 @@ def test_another_label_space_is_met_by_name_and_synonym(tmp_path: Path) -> None:
     cityscapes(tmp_path)
     camvid_space = read_label_space("camvid")
     found = read_only_pair("cityscapes", tmp_path, "train", camvid_space).ravel()[:19].tolist()
-    expected = {"road": 3, "sidewalk": 4, "building": 1, "fence": 7, "pole": 2, "traffic light": 6, "traffic sign": 6, "vegetation": 5, "sky": 0}
+    expected = {
+        "road": 3,
+        "sidewalk": 4,
+        "building": 1,
+        "fence": 7,
+        "pole": 2,
+        "traffic light": 6,
+        "traffic sign": 6,
+        "vegetation": 5,
+        "sky": 0,
+    }
     expected |= {"person": 9, "rider": 10, "car": 8, "truck": 8, "bus": 8}
     assert found == [expected.get(name.replace("_", " "), 255) for name in CITYSCAPES.split()]
-    with pytest.raises(LabelError, match=r"label space 'fruit' has none of this dataset's classes \(bicycle, building, "):
+    with pytest.raises(
+        LabelError, match=r"label space 'fruit' has none of this dataset's classes \(bicycle, building, "
+    ):
         read_only_pair("cityscapes", tmp_path, "train", LabelSpace("fruit", (Label(0, "apple", (1, 2, 3)),)))
 
 
 def test_values_of_another_dataset_are_refused(tmp_path: Path) -> None:
     picture(tmp_path / "images/00001.png")
     ids(tmp_path / "labels/00001.png", (7, 77))
-    with pytest.raises(LabelError, match=r"00001\.png: stored values 77 are not of this dataset; check that support\.source"):
+    with pytest.raises(
+        LabelError, match=r"00001\.png: stored values 77 are not of this dataset; check that support\.source"
+    ):
         read_only_pair("gta5", tmp_path, "all")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"source 'cityscape' is not known; there are: folder, acdc, "):
         list_source("cityscape", tmp_path)
-    with pytest.raises(InputError, match=r"source 'voc' has no split 'test' with labels; there are: train, val, trainval, train_aug"):
+    with pytest.raises(
+        InputError, match=r"source 'voc' has no split 'test' with labels; there are: train, val, trainval, train_aug"
+    ):
         list_source("voc", tmp_path, "test")
-    with pytest.raises(InputError, match=r"holds no labels of Cityscapes, fine annotations, split 'train': there is no gtFine/train/\{city\}"):
+    with pytest.raises(
+        InputError,
+        match=r"holds no labels of Cityscapes, fine annotations, split 'train': there is no gtFine/train/\{city\}",
+    ):
         list_source("cityscapes", tmp_path, "train")
     with pytest.raises(InputError, match=r"nowhere: no such folder; `synthgen sources voc` says what to download"):
         list_source("voc", tmp_path / "nowhere")
@@ -294,7 +344,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         list_source("folder", tmp_path, "val")
     voc(tmp_path)
     (tmp_path / "VOCdevkit/VOC2012/SegmentationClass/2007_000032.png").unlink()
-    with pytest.raises(InputError, match=r"2007_000032\.png: no such file, but 2007_000032\.jpg asks for it; the download"):
+    with pytest.raises(
+        InputError, match=r"2007_000032\.png: no such file, but 2007_000032\.jpg asks for it; the download"
+    ):
         list_source("voc", tmp_path, "train")
     cityscapes(tmp_path)
     next(tmp_path.glob("leftImg8bit/train/*/*")).unlink()
@@ -350,12 +402,16 @@ def test_a_run_takes_its_support_from_a_public_dataset(tmp_path: Path) -> None:
     recipe = Recipe.model_validate({"name": "t", "labels": {"space": "voc", "classes": ["person"]}, "support": support})
     shots = support_shots(recipe, read_label_space("voc"))
     assert [shot.class_id for shot in shots] == [15, 15] and all((shot.mask == 15).any() for shot in shots)
-    limited = (Recipe.model_validate({**recipe.model_dump(), "seed": seed, "support": {**support, "limit": 2}}) for seed in range(9))
+    limited = (
+        Recipe.model_validate({**recipe.model_dump(), "seed": seed, "support": {**support, "limit": 2}})
+        for seed in range(9)
+    )
     few = [support_shots(each, read_label_space("voc")) for each in limited]
     assert {len(shots) for shots in few} == {1, 2}, "one of the three images shows no person"
     with pytest.raises(InputError, match="source 'vocs' is not known"):
         support_shots(
-            Recipe.model_validate({"name": "t", "labels": {"space": "voc"}, "support": {**support, "source": "vocs"}}), read_label_space("voc")
+            Recipe.model_validate({"name": "t", "labels": {"space": "voc"}, "support": {**support, "source": "vocs"}}),
+            read_label_space("voc"),
         )
 
 
@@ -369,7 +425,9 @@ def write_image_of(path: Path, class_id: int) -> None:
 CAMVID = shipped_folder("prompts").parent.parent / "shared" / "data" / "camvid"
 
 
-@pytest.mark.skipif(not CAMVID.is_dir(), reason=f"NO REAL DATA: {CAMVID} is absent; CamVid is tested on drawn pictures only")
+@pytest.mark.skipif(
+    not CAMVID.is_dir(), reason=f"NO REAL DATA: {CAMVID} is absent; CamVid is tested on drawn pictures only"
+)
 def test_camvid_on_the_real_photographs() -> None:
     space = read_label_space("camvid")
     pairs = {split: list_source("camvid", CAMVID, split) for split in ("train", "val")}
@@ -394,4 +452,9 @@ def test_stored_ids_never_wrap(tmp_path: Path) -> None:
 
 
 def test_catalogue_is_json_able() -> None:
-    assert json.loads(json.dumps(read_source("voc").model_dump(mode="json")))["splits"] == ["train", "val", "trainval", "train_aug"]
+    assert json.loads(json.dumps(read_source("voc").model_dump(mode="json")))["splits"] == [
+        "train",
+        "val",
+        "trainval",
+        "train_aug",
+    ]

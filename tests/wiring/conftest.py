@@ -1,7 +1,7 @@
 """Model folders of the full-size configurations: real widths, few layers, random weights in float16.
 
-The configurations are those that the models publish. Cut are depth, T5's vocabulary, and the table of positions (192 x 192 at this width takes
-seconds and gigabytes to compute).
+The configurations are those that the models publish. Cut are depth, T5's vocabulary, and the table of positions (192 x
+192 at this width takes seconds and gigabytes to compute).
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ T5_WORDS = ("a", "red", "car", "on", "sand", "horse", "grass")
 
 
 def random_weights(construct: Callable[[], torch.nn.Module], seed: int) -> Any:
-    """A model in float16 with weights of a plausible scale. Constructed without initialisation, which would take most of the tests' time."""
+    """A model in float16 with weights of a plausible scale.
+
+    Constructed without initialisation, which would take most of the tests' time.
+    """
     with init_empty_weights(include_buffers=False):
         model = construct()
     pool = torch.randn(2**22, generator=torch.Generator().manual_seed(seed))
@@ -45,21 +48,28 @@ def random_weights(construct: Callable[[], torch.nn.Module], seed: int) -> Any:
         for name, weight in list(module.named_parameters(recurse=False)):
             if weight.ndim > 1:
                 scaled = (pool * weight[0].numel() ** -0.5).half()
-                value = torch.cat([*[scaled] * (weight.numel() // len(scaled)), scaled[: weight.numel() % len(scaled)]]).reshape(weight.shape)
+                value = torch.cat(
+                    [*[scaled] * (weight.numel() // len(scaled)), scaled[: weight.numel() % len(scaled)]]
+                ).reshape(weight.shape)
             else:
-                value = torch.full(weight.shape, float(name == "weight"), dtype=torch.float16)  # a norm is 1, a bias is 0
+                # a norm is 1, a bias is 0
+                value = torch.full(weight.shape, float(name == "weight"), dtype=torch.float16)
             setattr(module, name, torch.nn.Parameter(value, requires_grad=False))
     return model.half().eval()
 
 
 @pytest.fixture(scope="session")
 def give_memory_back() -> Callable[[], None]:
-    """Frees what is no longer used, to the system: models of this size would else lie in memory beside the ones before them."""
+    """Frees what is no longer used, to the system:
+
+    models of this size would else lie in memory beside the ones before them.
+    """
     c_library = ctypes.CDLL(None)
 
     def now() -> None:
         gc.collect()  # pipelines hold themselves in circles
-        if hasattr(c_library, "malloc_trim"):  # glibc keeps freed blocks, and `make test` tells it to keep large ones too
+        # glibc keeps freed blocks, and `make test` tells it to keep large ones too
+        if hasattr(c_library, "malloc_trim"):
             c_library.malloc_trim(0)
 
     return now
@@ -73,7 +83,10 @@ def _afterwards(give_memory_back: Callable[[], None]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def sd35_large(tmp_path_factory: pytest.TempPathFactory, give_memory_back: Callable[[], None]) -> Iterator[Path]:
-    """SD3.5-Large with all three text encoders, and `controlnet/` of Stability's own 8B kind. Removed when the tests have ended."""
+    """SD3.5-Large with all three text encoders, and `controlnet/` of Stability's own 8B kind.
+
+    Removed when the tests have ended.
+    """
     folder = tmp_path_factory.mktemp("sd35_large")
     _write_pipeline(folder)
     _write_controlnet(folder / "controlnet")
@@ -89,7 +102,9 @@ def sam_vit_h(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from segment_anything.build_sam import _build_sam
 
     def shallow_vit_h() -> torch.nn.Module:
-        return _build_sam(encoder_embed_dim=1280, encoder_depth=2, encoder_num_heads=16, encoder_global_attn_indexes=[1])
+        return _build_sam(
+            encoder_embed_dim=1280, encoder_depth=2, encoder_num_heads=16, encoder_global_attn_indexes=[1]
+        )
 
     folder = tmp_path_factory.mktemp("sam")
     path = folder / "sam_vit_h_4b8939.pth"
@@ -111,7 +126,9 @@ def clip_vit_l_14(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         config[tower] = {**config[tower], "layers": 2}
     clip = random_weights(lambda: open_clip.model.CLIP(**config), 4)
     folder = tmp_path_factory.mktemp("clip")
-    save_file({name: value.contiguous() for name, value in clip.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in clip.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
     preprocess = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     yield folder
@@ -161,7 +178,9 @@ def _write_pipeline(folder: Path) -> None:
 
 
 def _write_controlnet(folder: Path) -> None:
-    """As diffusers converts Stability's ControlNets for SD3.5-Large: no text stream, positions taken from the transformer.
+    """As diffusers converts Stability's ControlNets for SD3.5-Large:
+
+    no text stream, positions taken from the transformer.
 
     The layers that training starts from zero are random too: at zero a ControlNet changes nothing.
     """
@@ -186,8 +205,19 @@ def _clip_tokenizer(pad_token: str) -> Any:
     with gzip.open(open_clip.tokenizer.default_bpe(), "rt", encoding="utf-8") as source:
         merges = [tuple(line.split()) for line in source.read().split("\n")[1 : 1 + CLIP_VOCABULARY - 512 - 2]]
     letters = list(bytes_to_unicode().values())
-    words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=merges, model_max_length=77, pad_token=pad_token)
+    words = [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        *("".join(pair) for pair in merges),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+    return CLIPTokenizer(
+        vocab={word: number for number, word in enumerate(words)},
+        merges=merges,
+        model_max_length=77,
+        pad_token=pad_token,
+    )
 
 
 def _t5_tokenizer() -> Any:

@@ -1,6 +1,9 @@
-"""The recipe `syn4seg` with local folders in place of its model names: its own backends load and run the full-size shapes.
+"""The recipe `syn4seg` with local folders in place of its model names:
 
-Widths, heads, image sizes and vocabularies are the published ones; layers and positions are few and weights random, so images and masks mean nothing.
+its own backends load and run the full-size shapes.
+
+Widths, heads, image sizes and vocabularies are the published ones; layers and positions are few and weights random, so
+images and masks mean nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ def test_three_text_encoders_fill_the_denoisers_width(with_t5: list[TextEmbeddin
         assert embedding.tokens.shape == (CLIP_TOKENS + T5_TOKENS, 4096)
         assert embedding.pooled.shape == (768 + 1280,)
         assert np.isfinite(embedding.tokens).all() and np.isfinite(embedding.pooled).all()
-        assert not embedding.tokens[:CLIP_TOKENS, 2048:].any()  # the two CLIPs side by side, then zeros up to T5's width
+        # the two CLIPs side by side, then zeros up to T5's width
+        assert not embedding.tokens[:CLIP_TOKENS, 2048:].any()
         assert embedding.tokens[CLIP_TOKENS:].any(axis=0).all()
     first, second, _ = with_t5
     assert (first.pooled[:768] != second.pooled[:768]).any() and (first.pooled[768:] != second.pooled[768:]).any()
@@ -83,15 +87,23 @@ def rendered(model: Any, jobs: list[RenderJob]) -> list[np.ndarray]:
     return list(images)
 
 
-def test_an_image_with_and_without_a_controlnet(sd35_large: Path, with_t5: list[TextEmbedding], give_memory_back: Callable[[], None]) -> None:
+def test_an_image_with_and_without_a_controlnet(
+    sd35_large: Path, with_t5: list[TextEmbedding], give_memory_back: Callable[[], None]
+) -> None:
     model = backend("renderer", sd35_large, HALF, steps=1, max_sequence_length=T5_TOKENS)
-    assert (model._pipeline.transformer.inner_dim, model._pipeline.vae_scale_factor, model._pipeline.vae.config.latent_channels) == (2432, 8, 16)
+    assert (
+        model._pipeline.transformer.inner_dim,
+        model._pipeline.vae_scale_factor,
+        model._pipeline.vae.config.latent_channels,
+    ) == (2432, 8, 16)
     job = job_of(with_t5)
     [plain] = rendered(model, [job])
     del model
     give_memory_back()
 
-    controlled = backend("renderer", sd35_large, HALF, steps=1, max_sequence_length=T5_TOKENS, controlnet=sd35_large / "controlnet")
+    controlled = backend(
+        "renderer", sd35_large, HALF, steps=1, max_sequence_length=T5_TOKENS, controlnet=sd35_large / "controlnet"
+    )
     road = np.full((SIDE_PX, SIDE_PX), 0, np.uint8)
     sky = road.copy()
     sky[: SIDE_PX // 2] = 10

@@ -1,4 +1,7 @@
-"""Cityscapes: `leftImg8bit/{split}/{city}/`, `gtFine/{split}/{city}/` with labelIds and labelTrainIds, `keys.csv` (which file is which sample).
+"""Cityscapes:
+
+`leftImg8bit/{split}/{city}/`, `gtFine/{split}/{city}/` with labelIds and labelTrainIds, `keys.csv` (which file is which
+sample).
 
 Only for label spaces whose classes have the names of Cityscapes: another class would have no labelId.
 """
@@ -18,10 +21,14 @@ from synthgen.images import png_bytes
 from synthgen.labels import IGNORE
 
 LOSS = (
-    "254 (out of distribution) becomes 0 (unlabeled) in labelIds and 255 in labelTrainIds, as 255 does; images become PNG, without the mark that "
+    "254 (out of distribution) becomes 0 (unlabeled) in labelIds and 255 in labelTrainIds, as 255 does; images "
+    "become PNG, without the mark that "
     "packed ones bear"
 )
-USE = "torchvision.datasets.Cityscapes(OUT, split='train', mode='fine', target_type='semantic'); keys.csv tells which file is which sample"
+USE = (
+    "torchvision.datasets.Cityscapes(OUT, split='train', mode='fine', target_type='semantic'); keys.csv tells "
+    "which file is which sample"
+)
 CITY = "synthgen"
 # name -> (labelId, trainId); trainId 255 is left out of the benchmark
 LABELS = {
@@ -66,7 +73,9 @@ def build(dataset: Dataset) -> Cityscapes:
     """Raises LabelError that names the classes which Cityscapes does not have."""
     strange = [label.name for label in dataset.labels.labels if label.name not in LABELS]
     if strange:
-        raise LabelError(f"{', '.join(strange)}: no class of Cityscapes, so no labelId; export to mmseg, voc or folder instead")
+        raise LabelError(
+            f"{', '.join(strange)}: no class of Cityscapes, so no labelId; export to mmseg, voc or folder instead"
+        )
     return Cityscapes(dataset)
 
 

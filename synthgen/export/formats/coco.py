@@ -1,7 +1,7 @@
 """COCO instances: `images/{split}/{key}.jpg`, `annotations/instances_{split}.json` with run-length masks.
 
-One annotation for each foreground class of an image, for we do not know which object a pixel belongs to. Pixels of 255 are in the image record, as
-`ignore_segmentation` (same run-length code); other readers pass over that key.
+One annotation for each foreground class of an image, for we do not know which object a pixel belongs to. Pixels of 255
+are in the image record, as `ignore_segmentation` (same run-length code); other readers pass over that key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from synthgen.export.rle import box_xywh, coco_rle
 from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
 LOSS = ""
-USE = "pycocotools.coco.COCO('annotations/instances_train.json'); category id = label id + 1; ignored pixels: image['ignore_segmentation']"
+USE = (
+    "pycocotools.coco.COCO('annotations/instances_train.json'); category id = label id + 1; ignored pixels: "
+    "image['ignore_segmentation']"
+)
 
 
 def build(dataset: Dataset) -> Coco:

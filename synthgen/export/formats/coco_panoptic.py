@@ -1,6 +1,7 @@
 """COCO panoptic: `images/{split}/`, `annotations/panoptic_{split}/{key}.png` and `annotations/panoptic_{split}.json`.
 
-One segment a class, the background too; its id, R + 256 G + 65536 B in the PNG, is the category's. 0 is void: pixels of 255.
+One segment a class, the background too; its id, R + 256 G + 65536 B in the PNG, is the category's. 0 is void: pixels of
+255.
 """
 
 from __future__ import annotations
@@ -39,13 +40,24 @@ class CocoPanoptic:
             if label_id == IGNORE:
                 continue
             mask = sample.mask == label_id
-            segments.append({"id": label_id + 1, "category_id": label_id + 1, "area": int(mask.sum()), "bbox": box_xywh(mask), "iscrowd": 0})
+            segments.append(
+                {
+                    "id": label_id + 1,
+                    "category_id": label_id + 1,
+                    "area": int(mask.sum()),
+                    "bbox": box_xywh(mask),
+                    "iscrowd": 0,
+                }
+            )
         # a segment id is at most 255, so G and B stay 0
         coded = np.zeros((height, width, 3), dtype=np.uint8)
         coded[..., 0] = np.where(sample.mask == IGNORE, 0, sample.mask.astype(np.int32) + 1)
         image = {"id": number + 1, "file_name": f"{sample.key}.jpg", "height": height, "width": width}
         annotation = {"image_id": number + 1, "file_name": f"{sample.key}.png", "segments_info": segments}
-        files = {f"images/{word}/{sample.key}.jpg": sample.encoded[0], f"annotations/panoptic_{word}/{sample.key}.png": png_bytes(coded)}
+        files = {
+            f"images/{word}/{sample.key}.jpg": sample.encoded[0],
+            f"annotations/panoptic_{word}/{sample.key}.png": png_bytes(coded),
+        }
         return Exported(files, ((f"{split}.images", image), (f"{split}.annotations", annotation)))
 
     def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:

@@ -1,6 +1,9 @@
-"""NVIDIA DALI's index of each shard, `{shard}.idx` (version 1.2): for `fn.readers.webdataset(paths=..., index_paths=...)`.
+"""NVIDIA DALI's index of each shard, `{shard}.idx` (version 1.2):
 
-The first line has the version and the number of samples; each sample is a line of `extension offset size name`, four words a member.
+for `fn.readers.webdataset(paths=..., index_paths=...)`.
+
+The first line has the version and the number of samples; each sample is a line of `extension offset size name`, four
+words a member.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from synthgen.dataset.ustar import BLOCK, padding, read_members
 from synthgen.export.catalogue import Exported, Rows
 
 LOSS = ""
-USE = "fn.readers.webdataset(paths=[the shards of the dataset], index_paths=[OUT/train-000000.idx, ...], ext=['jpg', 'png'])"
+USE = (
+    "fn.readers.webdataset(paths=[the shards of the dataset], index_paths=[OUT/train-000000.idx, ...], "
+    "ext=['jpg', 'png'])"
+)
 
 
 def build(dataset: Dataset) -> DaliIndex:

@@ -1,4 +1,7 @@
-"""Detectron2 semantic segmentation: `images/{split}/`, `labels/{split}/`, `sem_seg_{split}.json` (its dataset dicts) and `metadata.json`."""
+"""Detectron2 semantic segmentation:
+
+`images/{split}/`, `labels/{split}/`, `sem_seg_{split}.json` (its dataset dicts) and `metadata.json`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,14 @@ from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import contiguous, split_word
 from synthgen.images import png_bytes
 
-LOSS = "254 (out of distribution) becomes 255 (ignore); ids are the places in `stuff_classes` of metadata.json (`label_ids` has ours)"
-USE = "load_sem_seg('OUT/labels/train', 'OUT/images/train', 'png', 'jpg') with MetadataCatalog.get(NAME).set(**metadata.json)"
+LOSS = (
+    "254 (out of distribution) becomes 255 (ignore); ids are the places in `stuff_classes` of metadata.json "
+    "(`label_ids` has ours)"
+)
+USE = (
+    "load_sem_seg('OUT/labels/train', 'OUT/images/train', 'png', 'jpg') with "
+    "MetadataCatalog.get(NAME).set(**metadata.json)"
+)
 
 
 def build(dataset: Dataset) -> Detectron2:

@@ -10,7 +10,10 @@ from synthgen.export.catalogue import Exported, Rows
 from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
 LOSS = ""
-USE = "fo.Dataset.from_dir('OUT/train', dataset_type=fo.types.ImageSegmentationDirectory), then default_mask_targets from mask_targets.json"
+USE = (
+    "fo.Dataset.from_dir('OUT/train', dataset_type=fo.types.ImageSegmentationDirectory), then "
+    "default_mask_targets from mask_targets.json"
+)
 
 
 def build(dataset: Dataset) -> FiftyOne:
@@ -22,7 +25,9 @@ class FiftyOne:
         self._targets = {label.id: label.name for label in dataset.labels.labels}
 
     def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
-        return Exported({f"{split}/data/{sample.key}.jpg": sample.encoded[0], f"{split}/labels/{sample.key}.png": sample.encoded[1]})
+        return Exported(
+            {f"{split}/data/{sample.key}.jpg": sample.encoded[0], f"{split}/labels/{sample.key}.png": sample.encoded[1]}
+        )
 
     def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:
         targets = {**self._targets, OUT_OF_DISTRIBUTION: "out of distribution", IGNORE: "ignore"}

@@ -1,4 +1,6 @@
-"""A plain labelled folder a split: `{split}/images/`, `{split}/labels/`, `{split}/confidence/`, `{split}/metadata.jsonl`, and `labels.yaml`.
+"""A plain labelled folder a split:
+
+`{split}/images/`, `{split}/labels/`, `{split}/confidence/`, `{split}/metadata.jsonl`, and `labels.yaml`.
 
 It is what synthgen takes for a support set and segtrain for held-out data.
 """
@@ -13,7 +15,10 @@ from synthgen.dataset.reader import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 
 LOSS = ""
-USE = "labels/KEY.png has the ids, 255 = ignore; as a support set: --set support.folder=OUT/train --set labels.space=OUT/labels.yaml"
+USE = (
+    "labels/KEY.png has the ids, 255 = ignore; as a support set: --set support.folder=OUT/train --set "
+    "labels.space=OUT/labels.yaml"
+)
 
 
 def build(dataset: Dataset) -> Folder:

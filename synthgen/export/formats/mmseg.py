@@ -1,4 +1,7 @@
-"""MMSegmentation: `img_dir/{split}/`, `ann_dir/{split}/`, `splits/{split}.txt` (stems), `dataset_config.py` for `BaseSegDataset`."""
+"""MMSegmentation:
+
+`img_dir/{split}/`, `ann_dir/{split}/`, `splits/{split}.txt` (stems), `dataset_config.py` for `BaseSegDataset`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import contiguous, split_word
 from synthgen.images import png_bytes
 
-LOSS = "254 (out of distribution) becomes 255 (ignore); ids are the places in `classes` of dataset_config.py (`label_ids` has ours)"
+LOSS = (
+    "254 (out of distribution) becomes 255 (ignore); ids are the places in `classes` of dataset_config.py "
+    "(`label_ids` has ours)"
+)
 USE = "_base_ = ['OUT/dataset_config.py'] in an MMSegmentation config; set data_root to OUT"
 
 
@@ -26,7 +32,10 @@ class MMSeg:
 
     def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
         word = split_word(split)
-        files = {f"img_dir/{word}/{sample.key}.jpg": sample.encoded[0], f"ann_dir/{word}/{sample.key}.png": png_bytes(self._table[sample.mask])}
+        files = {
+            f"img_dir/{word}/{sample.key}.jpg": sample.encoded[0],
+            f"ann_dir/{word}/{sample.key}.png": png_bytes(self._table[sample.mask]),
+        }
         return Exported(files, ((split, sample.key),))
 
     def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:
@@ -35,11 +44,15 @@ class MMSeg:
         yield "dataset_config.py", [self._config()]
 
     def _config(self) -> str:
-        metainfo = {"classes": tuple(label.name for label in self._labels), "palette": [list(label.colour) for label in self._labels]}
+        metainfo = {
+            "classes": tuple(label.name for label in self._labels),
+            "palette": [list(label.colour) for label in self._labels],
+        }
         parts = [
             "# Datasets for MMSegmentation; set data_root to this folder.",
             'data_root = "."',
-            f"label_ids = {tuple(label.id for label in self._labels)!r}  # class i of a mask here has this id in the shards",
+            f"label_ids = {tuple(label.id for label in self._labels)!r}  # class i of a mask here has this id in "
+            "the shards",
             f"metainfo = {pprint.pformat(metainfo, width=140, sort_dicts=False)}",
         ]
         for split in self._splits:
@@ -54,7 +67,8 @@ class MMSeg:
                 '    seg_map_suffix=".png",\n'
                 "    ignore_index=255,\n"
                 "    reduce_zero_label=False,\n"
-                '    pipeline=[dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), dict(type="PackSegInputs")],\n'
+                '    pipeline=[dict(type="LoadImageFromFile"), dict(type="LoadAnnotations"), '
+                'dict(type="PackSegInputs")],\n'
                 ")"
             )
         return "\n".join(parts) + "\n"

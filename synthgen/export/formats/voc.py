@@ -17,7 +17,10 @@ from synthgen.export.label_ids import split_word
 from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
 LOSS = ""
-USE = "np.asarray(Image.open('SegmentationClass/KEY.png')) has the ids, 255 = void; torchvision's VOCSegmentation wants it under VOCdevkit/VOC2012"
+USE = (
+    "np.asarray(Image.open('SegmentationClass/KEY.png')) has the ids, 255 = void; torchvision's "
+    "VOCSegmentation wants it under VOCdevkit/VOC2012"
+)
 VOID_COLOUR = (224, 224, 192)  # of VOC's own palette
 
 
@@ -34,7 +37,10 @@ class Voc:
         self._palette = table.tobytes()
 
     def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
-        files = {f"JPEGImages/{sample.key}.jpg": sample.encoded[0], f"SegmentationClass/{sample.key}.png": self._png(sample.mask)}
+        files = {
+            f"JPEGImages/{sample.key}.jpg": sample.encoded[0],
+            f"SegmentationClass/{sample.key}.png": self._png(sample.mask),
+        }
         return Exported(files, ((split, sample.key),))
 
     def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:
@@ -42,7 +48,9 @@ class Voc:
             yield f"ImageSets/Segmentation/{split_word(split)}.txt", (key.strip('"') + "\n" for key in rows(split))
         # datumaro and CVAT read the masks by colour and refuse one that is not listed
         more = (("out_of_distribution", OUT_OF_DISTRIBUTION), ("ignored", IGNORE))
-        named = [(label.name, label.colour) for label in self._labels] + [(name, tuple(self._palette[3 * i : 3 * i + 3])) for name, i in more]
+        named = [(label.name, label.colour) for label in self._labels] + [
+            (name, tuple(self._palette[3 * i : 3 * i + 3])) for name, i in more
+        ]
         lines = [f"{name}:{','.join(map(str, colour))}::\n" for name, colour in named]
         yield "labelmap.txt", ["# label:color_rgb:parts:actions\n", *lines]
 

@@ -1,4 +1,7 @@
-"""YOLO segmentation (Ultralytics): `images/{split}/`, `labels/{split}/{key}.txt` with one polygon for each connected part, `data.yaml`."""
+"""YOLO segmentation (Ultralytics):
+
+`images/{split}/`, `labels/{split}/{key}.txt` with one polygon for each connected part, `data.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from synthgen.export.outlines import outlines
 from synthgen.labels import IGNORE
 
 LOSS = (
-    "255 (ignore) and 254 (out of distribution) become background, which has no polygons; a polygon runs through the centres of the boundary "
+    "255 (ignore) and 254 (out of distribution) become background, which has no polygons; a polygon runs through "
+    "the centres of the boundary "
     "pixels: filled as OpenCV does it is the mask exactly, but a box taken from it is 1 px narrower and lower"
 )
 USE = "yolo segment train data=OUT/data.yaml; class ids are the places in its `names`"
@@ -38,11 +42,19 @@ class YoloSeg:
         lines = []
         for place in np.unique(places[places != IGNORE]).tolist():
             for outline in outlines(places == place):
-                # three points at least, or the loaders refuse the line; a quarter of a pixel survives both rounding down and to the nearest
+                # three points at least, or the loaders refuse the line; a quarter of a pixel survives both rounding
+                # down and to the nearest
                 points = (outline * 3)[:3] if len(outline) < 3 else outline
-                corners = itertools.chain.from_iterable((f"{(x + 0.25) / width:.6f}", f"{(y + 0.25) / height:.6f}") for x, y in points)
+                corners = itertools.chain.from_iterable(
+                    (f"{(x + 0.25) / width:.6f}", f"{(y + 0.25) / height:.6f}") for x, y in points
+                )
                 lines.append(f"{place} {' '.join(corners)}\n")
-        return Exported({f"images/{word}/{sample.key}.jpg": sample.encoded[0], f"labels/{word}/{sample.key}.txt": "".join(lines).encode()})
+        return Exported(
+            {
+                f"images/{word}/{sample.key}.jpg": sample.encoded[0],
+                f"labels/{word}/{sample.key}.txt": "".join(lines).encode(),
+            }
+        )
 
     def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:
         words = [split_word(split) for split in self._splits]

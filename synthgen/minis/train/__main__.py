@@ -1,4 +1,7 @@
-"""`python -m synthgen.minis.train vae|denoiser|controlnet|sam|clip [options]`: trains one mini model; run it again to resume."""
+"""`python -m synthgen.minis.train vae|denoiser|controlnet|sam|clip [options]`: trains one mini model;
+
+run it again to resume.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import sys
 from synthgen.errors import SynthgenError
 
 MODELS = ("vae", "denoiser", "controlnet", "sam", "clip")
-USAGE = f"usage: python -m synthgen.minis.train {{{','.join(MODELS)}}} [options]   (--help after a model lists its options)"
+USAGE = (
+    f"usage: python -m synthgen.minis.train {{{','.join(MODELS)}}} [options]   (--help after a model lists its options)"
+)
 
 
 def main(argv: list[str]) -> int:

@@ -1,9 +1,12 @@
-"""Trains the mini CLIP (Radford et al., 2021) on images and captions of both drawn worlds; masks and boxes play no part.
+"""Trains the mini CLIP (Radford et al., 2021) on images and captions of both drawn worlds;
 
-The image embedding is the mean of the projected patch tokens (`pool_type: avg`), so that the same projection of a single token is a dense
-feature in the space of the texts. Next to the contrast of whole captions, each image of an object is asked which classes its caption names:
-once of the pooled embedding, since filter rules ask for "a photo of a car", and once of the best patches (log-sum-exp pooling as in Pinheiro
-and Collobert, CVPR 2015), since only an object's own patches can answer that well, which ties features to places without any mask.
+masks and boxes play no part.
+
+The image embedding is the mean of the projected patch tokens (`pool_type: avg`), so that the same projection of a
+single token is a dense feature in the space of the texts. Next to the contrast of whole captions, each image of an
+object is asked which classes its caption names: once of the pooled embedding, since filter rules ask for "a photo of a
+car", and once of the best patches (log-sum-exp pooling as in Pinheiro and Collobert, CVPR 2015), since only an object's
+own patches can answer that well, which ties features to places without any mask.
 """
 
 from __future__ import annotations
@@ -39,7 +42,14 @@ IMAGE_PX = 96
 CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 128,
-        "vision_cfg": {"image_size": IMAGE_PX, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32, "pool_type": "avg"},
+        "vision_cfg": {
+            "image_size": IMAGE_PX,
+            "patch_size": 8,
+            "width": 128,
+            "layers": 4,
+            "head_width": 32,
+            "pool_type": "avg",
+        },
         "text_cfg": {
             "context_length": 32,
             "vocab_size": 2 * 256 + NUM_MERGES + 2,
@@ -64,7 +74,10 @@ WORD_WEIGHT = 0.5  # of each of the two losses on class words, against 1 for cap
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """Image i belongs to caption i; image i shows class c where `named[i, c]`. Rows without any class (streets) are not asked."""
+    """Image i belongs to caption i; image i shows class c where `named[i, c]`.
+
+    Rows without any class (streets) are not asked.
+    """
 
     images: torch.Tensor  # (N, 3, S, S) float32, normalised
     captions: torch.Tensor  # (N, T) int64
@@ -73,7 +86,9 @@ class Batch:
 
 
 class Objective(torch.nn.Module):
-    """Symmetric contrastive loss of captions, and cross-entropy of class words for whole images and for their best patches."""
+    """Symmetric contrastive loss of captions, and cross-entropy of class words for whole images and for their best
+    patches.
+    """
 
     def __init__(self, model: open_clip.CLIP) -> None:
         super().__init__()
@@ -115,7 +130,9 @@ def contrast(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
 
 
 def normalised(images: np.ndarray) -> torch.Tensor:
-    """(N, H, W, 3) uint8 -> (N, 3, IMAGE_PX, IMAGE_PX) float32 as the saved `preprocess_cfg` makes them, but all at once."""
+    """(N, H, W, 3) uint8 -> (N, 3, IMAGE_PX, IMAGE_PX) float32 as the saved `preprocess_cfg` makes them, but all at
+    once.
+    """
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     resized = interpolate(pixels, (IMAGE_PX, IMAGE_PX), mode="bicubic", antialias=True).round().clamp(0, 255) / 255
     return (resized - 0.5) / 0.25
@@ -196,8 +213,12 @@ def main(argv: list[str]) -> None:
     """`python -m synthgen.minis.train clip`."""
     parser = argparse.ArgumentParser(prog="python -m synthgen.minis.train clip", description=__doc__)
     add_arguments(parser, minutes=20, batch_size=96, learning_rate=1e-3)
-    parser.add_argument("--scenes", type=int, default=24_000, help="drawn scenes of the objects world; half as many of the streets")
-    parser.add_argument("--held-out", type=int, default=512, help="drawn scenes of each world that the result is measured on")
+    parser.add_argument(
+        "--scenes", type=int, default=24_000, help="drawn scenes of the objects world; half as many of the streets"
+    )
+    parser.add_argument(
+        "--held-out", type=int, default=512, help="drawn scenes of each world that the result is measured on"
+    )
     arguments = parser.parse_args(argv)
     objects = scenes("objects", arguments.scenes, cache=arguments.cache, pair_probability=PAIR_PROBABILITY)
     street = scenes("streets", max(1, arguments.scenes // 2), cache=arguments.cache)
@@ -212,8 +233,10 @@ def main(argv: list[str]) -> None:
     write_model_card(
         folder,
         "mini/clip: CLIP in miniature",
-        f"An open_clip model for images at {IMAGE_PX} px and short sentences; its patch tokens are dense features in the space of the texts.",
-        f"{len(objects)} object and {len(street)} street scenes drawn by the project (`synthgen.minis.world`) with their captions",
+        f"An open_clip model for images at {IMAGE_PX} px and short sentences; its patch tokens are dense "
+        "features in the space of the texts.",
+        f"{len(objects)} object and {len(street)} street scenes drawn by the project (`synthgen.minis.world`) "
+        "with their captions",
         facts,
         {name: str(value) for name, value in quality.items()},
         "It knows the words of the captions and no others, and drawings, not photographs.",
@@ -222,7 +245,10 @@ def main(argv: list[str]) -> None:
 
 @torch.no_grad()
 def measure(model: open_clip.CLIP, tokenizer: SimpleTokenizer, cache: Path, rows: int) -> dict[str, float]:
-    """Shares of right answers on `rows` held-out drawings of each world: own caption among 64, class of an object among 20."""
+    """Shares of right answers on `rows` held-out drawings of each world:
+
+    own caption among 64, class of an object among 20.
+    """
     model.eval()
     model.visual.output_tokens = False
     device = model.logit_scale.device
@@ -230,16 +256,31 @@ def measure(model: open_clip.CLIP, tokenizer: SimpleTokenizer, cache: Path, rows
     embedded: dict[str, tuple[np.ndarray, np.ndarray, tuple[str, ...]]] = {}
     for world in ("objects", "streets"):
         drawn = scenes(world, rows, 0, cache=cache, pair_probability=PAIR_PROBABILITY if world == "objects" else 0.0)
-        images = [model.encode_image(normalised(drawn.images[i : i + 64]).to(device), normalize=True) for i in range(0, rows, 64)]
-        texts = [model.encode_text(tokenizer(list(drawn.captions[i : i + 64])).to(device), normalize=True) for i in range(0, rows, 64)]
-        embedded[world] = torch.cat(images).float().cpu().numpy(), torch.cat(texts).float().cpu().numpy(), drawn.captions
+        images = [
+            model.encode_image(normalised(drawn.images[i : i + 64]).to(device), normalize=True)
+            for i in range(0, rows, 64)
+        ]
+        texts = [
+            model.encode_text(tokenizer(list(drawn.captions[i : i + 64])).to(device), normalize=True)
+            for i in range(0, rows, 64)
+        ]
+        embedded[world] = (
+            torch.cat(images).float().cpu().numpy(),
+            torch.cat(texts).float().cpu().numpy(),
+            drawn.captions,
+        )
         result[f"{world}_top1_of_64"] = top1(*embedded[world], group=64)
         if world == "objects":
-            asked = normalize(model.encode_text(tokenizer([class_text(name) for name in CLASSES]).to(device)).float(), dim=1)
+            asked = normalize(
+                model.encode_text(tokenizer([class_text(name) for name in CLASSES]).to(device)).float(), dim=1
+            )
             guess = (embedded[world][0] @ asked.cpu().numpy().T).argmax(axis=1)
             own = [CLASSES.index(dict(a)["class"]) for a in drawn.attributes]
             result["class_of_20"] = float(np.mean(guess == own))
-    mixed = [np.stack([a, b], axis=1).reshape(2 * rows, -1) for a, b in zip(embedded["objects"][:2], embedded["streets"][:2], strict=True)]
+    mixed = [
+        np.stack([a, b], axis=1).reshape(2 * rows, -1)
+        for a, b in zip(embedded["objects"][:2], embedded["streets"][:2], strict=True)
+    ]
     words = tuple(w for pair in zip(embedded["objects"][2], embedded["streets"][2], strict=True) for w in pair)
     result["clip_top1_of_64"] = top1(mixed[0], mixed[1], words, group=64)
     return {name: round(value, 4) for name, value in result.items()}

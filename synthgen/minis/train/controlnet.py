@@ -1,7 +1,10 @@
-"""Trains the layout-conditioned mini on the drawn streets: denoiser, text encoders and ControlNet together, from scratch.
+"""Trains the layout-conditioned mini on the drawn streets:
 
-Real SD3 ControlNets are trained beside a frozen, finished transformer; from scratch on a small budget the joint training costs half. Most of
-each batch gets the label map, the rest stays text-to-image. Saves a pipeline folder with `controlnet/` in it.
+denoiser, text encoders and ControlNet together, from scratch.
+
+Real SD3 ControlNets are trained beside a frozen, finished transformer; from scratch on a small budget the joint
+training costs half. Most of each batch gets the label map, the rest stays text-to-image. Saves a pipeline folder with
+`controlnet/` in it.
 """
 
 from __future__ import annotations
@@ -38,7 +41,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--vae", type=Path, required=True, help="folder of the trained VAE")
     parser.add_argument("--scenes", type=int, default=30_000)
     parser.add_argument("--controlled", type=float, default=0.75, help="share of each batch that gets the label map")
-    parser.add_argument("--start", type=Path, default=None, help="pipeline folder to go on from, for example the shipped one")
+    parser.add_argument(
+        "--start", type=Path, default=None, help="pipeline folder to go on from, for example the shipped one"
+    )
     arguments = parser.parse_args(argv)
     check_folder(parser, "--vae", arguments.vae, "config.json")
     check_folder(parser, "--start", arguments.start, "model_index.json")
@@ -59,12 +64,15 @@ def main(argv: list[str]) -> None:
     write_model_card(
         folder,
         "mini/streets: Stable Diffusion 3 with a ControlNet in miniature, streets",
-        "Label map and text to image at 96 x 64 px through StableDiffusion3ControlNetPipeline: day, night, fog, rain, snow. The map is painted in"
+        "Label map and text to image at 96 x 64 px through StableDiffusion3ControlNetPipeline: day, night, fog, "
+        "rain, snow. The map is painted in"
         " the Cityscapes colours.",
-        f"{len(world)} scenes drawn by the project (`synthgen.minis.world.streets`) exact masks; {arguments.controlled:.0%} of a batch with the map",
+        f"{len(world)} scenes drawn by the project (`synthgen.minis.world.streets`) exact masks; "
+        f"{arguments.controlled:.0%} of a batch with the map",
         facts,
         {"held-out quality": "rows minis/domain_obedience and minis/controlnet_ratio of benchmarks/results.csv"},
-        "Small things are smeared and text alone gives no readable street. Prompts longer than 36 tokens are cut. Training goes on from these weights"
+        "Small things are smeared and text alone gives no readable street. Prompts longer than 36 tokens are "
+        "cut. Training goes on from these weights"
         " with `--start`.",
         samples(folder),
     )

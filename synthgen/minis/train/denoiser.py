@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusion3ControlNetPipeline,
+    StableDiffusion3Pipeline,
+)
 
 from synthgen.files import write_bytes
 from synthgen.minis.train.diffusion import Flow, batches, latents_of
@@ -31,7 +36,9 @@ def main(argv: list[str]) -> None:
     add_arguments(parser, minutes=90, batch_size=48, learning_rate=1.2e-3)
     parser.add_argument("--vae", type=Path, required=True, help="folder of the trained VAE")
     parser.add_argument("--scenes", type=int, default=60_000)
-    parser.add_argument("--start", type=Path, default=None, help="pipeline folder to go on from, for example the shipped one")
+    parser.add_argument(
+        "--start", type=Path, default=None, help="pipeline folder to go on from, for example the shipped one"
+    )
     arguments = parser.parse_args(argv)
     check_folder(parser, "--vae", arguments.vae, "config.json")
     check_folder(parser, "--start", arguments.start, "model_index.json")
@@ -52,11 +59,14 @@ def main(argv: list[str]) -> None:
     write_model_card(
         folder,
         "mini/objects: Stable Diffusion 3 in miniature, objects",
-        "Text to image at 64 px through StableDiffusion3Pipeline: 20 object classes in 6 places, by day and night, in fog and rain.",
-        f"{len(world)} scenes drawn by the project (`synthgen.minis.world.objects`), captions with class, colour, facing side, place, time, weather",
+        "Text to image at 64 px through StableDiffusion3Pipeline: 20 object classes in 6 places, by day and "
+        "night, in fog and rain.",
+        f"{len(world)} scenes drawn by the project (`synthgen.minis.world.objects`), captions with class, "
+        "colour, facing side, place, time, weather",
         facts,
         {"held-out quality": "rows minis/object_obedience and minis/vae_psnr_db of benchmarks/results.csv"},
-        "It knows the words of its captions and no others, and draws cartoons, not photographs. Prompts longer than 24 tokens are cut.",
+        "It knows the words of its captions and no others, and draws cartoons, not photographs. Prompts longer "
+        "than 24 tokens are cut.",
         samples(folder),
     )
     print(facts)

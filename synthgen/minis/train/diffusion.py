@@ -1,4 +1,7 @@
-"""What the denoiser's and the ControlNet's training share: the models, the rectified-flow objective, latents and tokens."""
+"""What the denoiser's and the ControlNet's training share:
+
+the models, the rectified-flow objective, latents and tokens.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokeni
 from synthgen.minis.train.scenes import Scenes
 from synthgen.minis.train.vae import encode
 
-VOCABULARY = 8192  # ids of CLIP's own byte-pair vocabulary, cut after its first merges: ids agree with CLIP's below the cut
+# ids of CLIP's own byte-pair vocabulary, cut after its first merges: ids agree with CLIP's below the cut
+VOCABULARY = 8192
 WIDTH, LAYERS, HEADS = 192, 6, 6
 TEXT_WIDTH = 128
 
@@ -26,7 +30,8 @@ class Latents:
     """A world made ready for training."""
 
     images: torch.Tensor  # (N, 4, h, w) float16, as the denoiser sees them: (raw - shift) * scaling
-    maps: torch.Tensor | None  # (N, 4, h, w) float16 of the painted label maps, as the ControlNet sees them: raw * scaling
+    # (N, 4, h, w) float16 of the painted label maps, as the ControlNet sees them: raw * scaling
+    maps: torch.Tensor | None
     tokens: torch.Tensor  # (N, T) int16
 
 
@@ -34,7 +39,11 @@ def tokenizer(length: int) -> CLIPTokenizer:
     """CLIP's tokenizer with a vocabulary cut to VOCABULARY ids, padded with the end token to `length`."""
     import open_clip
 
-    lines = gzip.decompress((Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode("utf-8").split("\n")
+    lines = (
+        gzip.decompress((Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes())
+        .decode("utf-8")
+        .split("\n")
+    )
     merges = [tuple(line.split()) for line in lines[1 : 1 + VOCABULARY - 512 - 2]]
     from open_clip.tokenizer import bytes_to_unicode
 
@@ -78,7 +87,10 @@ def transformer() -> SD3Transformer2DModel:
 
 
 def controlnet(num_layers: int) -> SD3ControlNetModel:
-    """A ControlNet of the same width. Its output projections start small rather than at zero: it is trained together with the denoiser."""
+    """A ControlNet of the same width. Its output projections start small rather than at zero:
+
+    it is trained together with the denoiser.
+    """
     config = _transformer_config(num_layers) | {"extra_conditioning_channels": 0}
     config.pop("qk_norm")
     net = SD3ControlNetModel(**config, qk_norm="rms_norm")
@@ -109,8 +121,9 @@ def _transformer_config(num_layers: int) -> dict[str, Any]:
 class Flow(torch.nn.Module):
     """SD3's objective: predict noise - data at x = (1 - sigma) data + sigma noise (Esser et al. 2024, rectified flow).
 
-    sigma is logit-normal in 85 % and uniform in 15 % of the samples; the caption is dropped (empty prompt) in 10 %. With a ControlNet, the
-    first `controlled` share of a batch gets its residuals, so that the transformer alone stays a text-to-image model.
+    sigma is logit-normal in 85 % and uniform in 15 % of the samples; the caption is dropped (empty prompt) in 10 %.
+    With a ControlNet, the first `controlled` share of a batch gets its residuals, so that the transformer alone stays a
+    text-to-image model.
     """
 
     empty: torch.Tensor
@@ -125,7 +138,9 @@ class Flow(torch.nn.Module):
         self.register_buffer("empty", tokenize(self.tokenizer, [""])[0], persistent=False)
 
     def encode_text(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, T) ids -> (N, T, 256) states and (N, 256) pooled, as StableDiffusion3Pipeline.encode_prompt builds them without T5."""
+        """(N, T) ids -> (N, T, 256) states and (N, 256) pooled, as StableDiffusion3Pipeline.encode_prompt builds them
+        without T5.
+        """
         first = self.text_encoder(tokens, output_hidden_states=True)
         second = self.text_encoder_2(tokens, output_hidden_states=True)
         states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
@@ -170,8 +185,13 @@ class Flow(torch.nn.Module):
         return losses
 
 
-def latents_of(vae: AutoencoderKL, scenes: Scenes, tokens: CLIPTokenizer, cache: Path, palette: np.ndarray | None) -> Latents:
-    """Encode a world once; kept in `cache` under a name that follows from the VAE's weights, so another VAE never finds it."""
+def latents_of(
+    vae: AutoencoderKL, scenes: Scenes, tokens: CLIPTokenizer, cache: Path, palette: np.ndarray | None
+) -> Latents:
+    """Encode a world once;
+
+    kept in `cache` under a name that follows from the VAE's weights, so another VAE never finds it.
+    """
     print_ = hashlib.blake2b(digest_size=6)
     for weight in vae.state_dict().values():
         print_.update(weight.float().cpu().numpy().tobytes())
@@ -191,7 +211,9 @@ def latents_of(vae: AutoencoderKL, scenes: Scenes, tokens: CLIPTokenizer, cache:
             torch.save(torch.cat(found), temporary)
             temporary.replace(path)
         parts.append(torch.load(path, weights_only=True))
-    ids = torch.cat([tokenize(tokens, list(scenes.captions[i : i + 4096])) for i in range(0, len(scenes.captions), 4096)])
+    ids = torch.cat(
+        [tokenize(tokens, list(scenes.captions[i : i + 4096])) for i in range(0, len(scenes.captions), 4096)]
+    )
     return Latents(parts[0], parts[1] if len(parts) > 1 else None, ids.to(torch.int16))
 
 

@@ -1,7 +1,8 @@
 """The training loop that every mini model shares: time-budgeted, resumable, the same on CPU and GPU and over processes.
 
-The learning rate follows the share of the time budget that is spent (warm-up by steps, flat, then cosine), so that a run of any length ends
-annealed. A batch is a function of (seed, step, rank) alone, so a resumed run sees the batches that an undisturbed one would have seen.
+The learning rate follows the share of the time budget that is spent (warm-up by steps, flat, then cosine), so that a
+run of any length ends annealed. A batch is a function of (seed, step, rank) alone, so a resumed run sees the batches
+that an undisturbed one would have seen.
 """
 
 from __future__ import annotations
@@ -45,8 +46,12 @@ class Schedule:
 
 def add_arguments(parser: argparse.ArgumentParser, minutes: float, batch_size: int, learning_rate: float) -> None:
     """The options that every training command has."""
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, the log and the finished model")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for drawn scenes and latents; shared between trainings")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for checkpoints, the log and the finished model"
+    )
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="folder for drawn scenes and latents; shared between trainings"
+    )
     parser.add_argument("--minutes", type=_positive, default=minutes, help="time budget over all resumed runs together")
     parser.add_argument("--batch-size", type=_at_least_one, default=batch_size, help="samples a step and process")
     parser.add_argument("--learning-rate", type=float, default=learning_rate)
@@ -56,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser, minutes: float, batch_size: i
 
 
 def check_folder(parser: argparse.ArgumentParser, option: str, folder: Path | None, file: str) -> None:
-    """End with the usage and one line if a folder was given that lacks `file`: the loaders would take its name for a Hub id."""
+    """End with the usage and one line if a folder was given that lacks `file`:
+
+    the loaders would take its name for a Hub id.
+    """
     if folder is not None and not (folder / file).is_file():
         parser.error(f"{option} {folder}: no trained model there (it has no {file})")
 
@@ -95,10 +103,12 @@ def train(
     out: Path,
     start_weights: dict[str, torch.Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Train `objective` (its forward takes a batch and returns a dict of scalar losses with the key "loss") until the budget is spent.
+    """Train `objective` (its forward takes a batch and returns a dict of scalar losses with the key "loss") until the
+    budget is spent.
 
-    `batch_of(rng, batch_size)` gives one process's batch on the CPU. Writes `checkpoint.pt` (resumed from if present), `log.jsonl`
-    and leaves the averaged (EMA) weights in `objective`. Returns what the model card needs: steps, samples, hours.
+    `batch_of(rng, batch_size)` gives one process's batch on the CPU. Writes `checkpoint.pt` (resumed from if present),
+    `log.jsonl` and leaves the averaged (EMA) weights in `objective`. Returns what the model card needs: steps, samples,
+    hours.
     """
     if schedule.threads:
         torch.set_num_threads(schedule.threads)
@@ -109,7 +119,9 @@ def train(
     if start_weights is not None:
         objective.load_state_dict(start_weights)
     trainable = [p for p in objective.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trainable, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay)
+    optimiser = torch.optim.AdamW(
+        trainable, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
+    )
     model, optimiser = accelerator.prepare(objective, optimiser)
     average = {name: p.detach().clone() for name, p in objective.named_parameters() if p.requires_grad}
     step, samples, elapsed = 0, 0, 0.0
@@ -145,7 +157,9 @@ def train(
     count = 0
     while True:
         # every process must follow one clock, or their learning rates (and so their weights) would drift apart
-        elapsed = float(broadcast(torch.tensor(time.monotonic() - began, device=accelerator.device, dtype=torch.float32)))
+        elapsed = float(
+            broadcast(torch.tensor(time.monotonic() - began, device=accelerator.device, dtype=torch.float32))
+        )
         spent = elapsed / (60 * schedule.minutes)
         if spent >= 1:
             break
@@ -170,7 +184,12 @@ def train(
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         count += 1
         if time.monotonic() - logged > 20:
-            row = {"step": step, "minutes": round(elapsed / 60, 2), "rate": rate, **{k: round(v / count, 5) for k, v in sums.items()}}
+            row = {
+                "step": step,
+                "minutes": round(elapsed / 60, 2),
+                "rate": rate,
+                **{k: round(v / count, 5) for k, v in sums.items()},
+            }
             if accelerator.is_main_process:
                 with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                     log.write(json.dumps(row) + "\n")

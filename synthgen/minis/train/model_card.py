@@ -27,7 +27,9 @@ def write_model_card(
     limits: str,
     grid: np.ndarray | None = None,
 ) -> None:
-    """README.md (and samples.png) in `folder`. `facts` are train()'s: steps, samples, hours; `quality` is measure -> value in words.
+    """README.md (and samples.png) in `folder`. `facts` are train()'s: steps, samples, hours;
+
+    `quality` is measure -> value in words.
 
     `grid` is an (H, W, 3) uint8 picture of samples.
     """
@@ -40,7 +42,9 @@ def write_model_card(
     if grid is not None:
         write_image(grid, folder / GRID)
         lines += [f"![samples]({GRID})", ""]
-    write_bytes(str(ModelCard(f"---\n{data_fields.to_yaml()}\n---\n\n" + "\n".join(lines))).encode(), folder / "README.md")
+    write_bytes(
+        str(ModelCard(f"---\n{data_fields.to_yaml()}\n---\n\n" + "\n".join(lines))).encode(), folder / "README.md"
+    )
 
 
 def machine() -> str:
@@ -49,7 +53,9 @@ def machine() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else ():
+    for line in (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else ()
+    ):
         if line.startswith("model name"):
             return f"{os.cpu_count()} vCPU {line.partition(':')[2].strip()}"
     return f"{os.cpu_count()} vCPU {platform.machine()}"
@@ -57,5 +63,7 @@ def machine() -> str:
 
 def tile(images: list[np.ndarray], columns: int) -> np.ndarray:
     """Images of one size side by side, `columns` a row; a rest that fills no row is left out."""
-    rows = [np.concatenate(images[i : i + columns], axis=1) for i in range(0, len(images) // columns * columns, columns)]
+    rows = [
+        np.concatenate(images[i : i + columns], axis=1) for i in range(0, len(images) // columns * columns, columns)
+    ]
     return np.concatenate(rows)

@@ -1,7 +1,7 @@
 """Trains the mini SAM (Kirillov et al., 2023): box and point prompts on both drawn worlds.
 
-Each prompt is answered by SAM's single-mask token and by its three multimask tokens; of the three only the best one learns from the mask
-(SAM, section 3), and the IoU head learns from all four.
+Each prompt is answered by SAM's single-mask token and by its three multimask tokens; of the three only the best one
+learns from the mask (SAM, section 3), and the IoU head learns from all four.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Objective(torch.nn.Module):
         sam, device = self.sam, self.sam.device
         inputs = torch.cat([sam.preprocess(group.images.to(device)) for group in groups])
         embeddings = sam.image_encoder(inputs).repeat_interleave(PROMPTS_PER_IMAGE, dim=0)
-        sparse, dense = encode_prompts(sam, torch.cat([g.prompts for g in groups]).to(device), torch.cat([g.labels for g in groups]).to(device))
+        sparse, dense = encode_prompts(
+            sam, torch.cat([g.prompts for g in groups]).to(device), torch.cat([g.labels for g in groups]).to(device)
+        )
         logits, predicted = decode_batch(sam.mask_decoder, embeddings, sam.prompt_encoder.get_dense_pe(), sparse, dense)
         mask_losses, ious = [], []
         for group, low in zip(groups, logits.float().split([len(g.masks) for g in groups]), strict=True):
@@ -80,7 +82,9 @@ class Objective(torch.nn.Module):
 
 
 def encode_prompts(sam: Sam, prompts: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sparse (N, 2, C) and dense embeddings of prompts (N, 2, 2) of which `boxes` (N,) are boxes, the others one point each."""
+    """Sparse (N, 2, C) and dense embeddings of prompts (N, 2, 2) of which `boxes` (N,) are boxes, the others one point
+    each.
+    """
     both = torch.empty(len(prompts), 2, sam.prompt_encoder.embed_dim, device=prompts.device)
     if boxes.any():
         both[boxes] = sam.prompt_encoder(points=None, boxes=prompts[boxes].flatten(1), masks=None)[0]
@@ -95,7 +99,9 @@ def encode_prompts(sam: Sam, prompts: torch.Tensor, boxes: torch.Tensor) -> tupl
 def decode_batch(
     decoder: MaskDecoder, embeddings: torch.Tensor, image_pe: torch.Tensor, sparse: torch.Tensor, dense: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`MaskDecoder.predict_masks` for prompts of different images: `embeddings` (N, C, h, w) has one row for each prompt.
+    """`MaskDecoder.predict_masks` for prompts of different images:
+
+    `embeddings` (N, C, h, w) has one row for each prompt.
 
     The library's own method takes one image at a time. Returns (N, 4, 4h, 4w) logits and (N, 4) predicted IoU.
     """
@@ -124,7 +130,10 @@ def mask_loss(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def regions(mask: np.ndarray, instances: np.ndarray, stuff: bool) -> list[np.ndarray]:
-    """(H, W) bool of every countable object and, if `stuff`, of every connected part of an uncountable class; small ones left out."""
+    """(H, W) bool of every countable object and, if `stuff`, of every connected part of an uncountable class;
+
+    small ones left out.
+    """
     found = [instances == number for number in np.unique(instances) if number]
     if stuff:
         for class_id in np.unique(mask[instances == 0]):
@@ -231,7 +240,9 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m synthgen.minis.train sam", description=__doc__)
     add_arguments(parser, minutes=20, batch_size=10, learning_rate=1e-3)
     parser.add_argument("--scenes", type=int, default=16_000, help="drawn scenes of each world")
-    parser.add_argument("--held-out", type=int, default=200, help="drawn scenes of each world that the result is measured on")
+    parser.add_argument(
+        "--held-out", type=int, default=200, help="drawn scenes of each world that the result is measured on"
+    )
     arguments = parser.parse_args(argv)
     objects = scenes("objects", arguments.scenes, cache=arguments.cache, pair_probability=PAIR_PROBABILITY)
     street = scenes("streets", arguments.scenes, cache=arguments.cache)
@@ -245,8 +256,10 @@ def main(argv: list[str]) -> None:
     write_model_card(
         folder,
         "mini/sam: Segment Anything in miniature",
-        "segment_anything's `Sam` with a small `ImageEncoderViT` at 128 px: a mask and its expected IoU from a box or points.",
-        f"{len(objects)} object and {len(street)} street scenes drawn by the project (`synthgen.minis.world`) with exact instance masks",
+        "segment_anything's `Sam` with a small `ImageEncoderViT` at 128 px: a mask and its expected IoU from a "
+        "box or points.",
+        f"{len(objects)} object and {len(street)} street scenes drawn by the project (`synthgen.minis.world`) "
+        "with exact instance masks",
         facts,
         {name: str(value) for name, value in quality.items()},
         "It knows drawings, not photographs. Poles, riders and other thin or small things come out worst.",
@@ -254,7 +267,9 @@ def main(argv: list[str]) -> None:
 
 
 def measure(sam: Sam, cache: Path, rows: int) -> dict[str, Any]:
-    """Mean IoU with tight boxes on `rows` held-out drawings of each world, objects and street things above 1 % of the image."""
+    """Mean IoU with tight boxes on `rows` held-out drawings of each world, objects and street things above 1 % of the
+    image.
+    """
     objects = answers(sam, scenes("objects", rows, 0, cache=cache, pair_probability=PAIR_PROBABILITY), rows)
     street = answers(sam, scenes("streets", rows, 0, cache=cache), rows)
     large = [a for a in objects if a.area_fraction > 0.01]

@@ -119,7 +119,9 @@ def scenes(
             for name, span in missing:
                 _draw_part(draw, name, *span)
     except OSError as error:
-        raise StorageError(f"{folder}: drawings cannot be stored ({error.strerror or error}); give another cache folder") from error
+        raise StorageError(
+            f"{folder}: drawings cannot be stored ({error.strerror or error}); give another cache folder"
+        ) from error
     arrays = {kind: Rows([np.load(name / f"{kind}.npy", mmap_mode="r") for name in names]) for kind in _ARRAYS}
     words = [json.loads((name / "words.json").read_text(encoding="utf-8")) for name in names]
     return Scenes(

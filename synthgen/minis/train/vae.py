@@ -83,8 +83,8 @@ def batches(objects: Scenes, street: Scenes) -> Any:
 
 @torch.no_grad()
 def equalise(vae: AutoencoderKL, images: np.ndarray) -> None:
-    """Rescale each latent channel to one common std (exact, in the encoder's last and the decoder's first convolution) and set the scalar
-    scaling and shift that the SD3 pipelines use. `images` (N, H, W, 3) uint8."""
+    """Rescale each latent channel to one common std (exact, in the encoder's last and the decoder's first convolution)
+    and set the scalar scaling and shift that the SD3 pipelines use. `images` (N, H, W, 3) uint8."""
     latents = torch.cat([encode(vae, images[i : i + 64]) for i in range(0, len(images), 64)])
     scale = 1 / latents.std(dim=(0, 2, 3))
     channels = len(scale)
@@ -129,7 +129,9 @@ def main(argv: list[str]) -> None:
     street = scenes("streets", arguments.scenes, cache=arguments.cache)
     torch.manual_seed(arguments.seed)
     vae = AutoencoderKL(**CONFIG)
-    facts = train(Objective(vae, arguments.kl), batches(objects, street), schedule_of(arguments, ema=0.995), arguments.out)
+    facts = train(
+        Objective(vae, arguments.kl), batches(objects, street), schedule_of(arguments, ema=0.995), arguments.out
+    )
     if PartialState().is_main_process:
         finish(vae, objects, street, facts, arguments.out)
 
@@ -139,12 +141,16 @@ def finish(vae: AutoencoderKL, objects: Scenes, street: Scenes, facts: dict[str,
     equalise(vae, np.concatenate([objects.images[:512, :CROP_PX, :CROP_PX], street.images[:512, :CROP_PX, :CROP_PX]]))
     vae.save_pretrained(out / "model")
     worlds = {"objects": objects, "streets": street}
-    quality = {f"PSNR, {world} (training scenes)": f"{psnr_db(vae, data.images[-200:]).mean():.1f} dB" for world, data in worlds.items()}
+    quality = {
+        f"PSNR, {world} (training scenes)": f"{psnr_db(vae, data.images[-200:]).mean():.1f} dB"
+        for world, data in worlds.items()
+    }
     write_model_card(
         out / "model",
         "mini VAE: AutoencoderKL, 4 channels, 4x smaller",
         "Shared by mini/objects and mini/streets. Its latent channels have one common scale.",
-        f"{len(objects)} objects scenes, {len(street)} streets scenes and painted street maps, all drawn by the project",
+        f"{len(objects)} objects scenes, {len(street)} streets scenes and painted street maps, all drawn by the "
+        "project",
         facts,
         quality,
         "Fine lines of one pixel are softened.",

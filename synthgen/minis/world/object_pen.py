@@ -88,7 +88,10 @@ class Pen:
     def ellipse(self, x: float, y: float, x_radius: float, y_radius: float, colour: RGB, turn_rad: float = 0.0) -> None:
         cos, sin = math.cos(turn_rad), math.sin(turn_rad)
         self.polygon(
-            [(x + u * x_radius * cos - v * y_radius * sin, y + u * x_radius * sin + v * y_radius * cos) for u, v in _CIRCLE],
+            [
+                (x + u * x_radius * cos - v * y_radius * sin, y + u * x_radius * sin + v * y_radius * cos)
+                for u, v in _CIRCLE
+            ],
             colour,
         )
 

@@ -258,7 +258,9 @@ def backdrop(place: str, time: str, weather: str, size_px: int, rng: np.random.G
     return _land(place, time, weather, size_px, rng)
 
 
-def add_weather(image: np.ndarray, cover: np.ndarray, place: str, time: str, weather: str, rng: np.random.Generator) -> np.ndarray:
+def add_weather(
+    image: np.ndarray, cover: np.ndarray, place: str, time: str, weather: str, rng: np.random.Generator
+) -> np.ndarray:
     """`image` behind its weather; `cover` (H, W, 1) in 0..1 is where an object stands in front, so nearer."""
     size_px = image.shape[0]
     if weather == "fog":

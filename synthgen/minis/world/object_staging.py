@@ -87,7 +87,9 @@ def find_spot(name: str, facing: str, rng: np.random.Generator) -> Spot:
     return Spot(x_share, y_share, scale, math.radians(-3 + 6 * turn))
 
 
-def _paint_object(canvas: Image.Image, name: str, paint: RGB, facing: str, spot: Spot, rng: np.random.Generator, owner: int) -> None:
+def _paint_object(
+    canvas: Image.Image, name: str, paint: RGB, facing: str, spot: Spot, rng: np.random.Generator, owner: int
+) -> None:
     side = canvas.width
     mirrored = facing == "left"
     turn = -spot.turn_rad if mirrored else spot.turn_rad
@@ -140,7 +142,9 @@ def _pair_spots(first: Actor, second: Actor, spot: Spot, in_front: bool, rng: np
     return spot, Spot(0.5 + direction * 0.32, min(other_y, 0.95), scale, other.turn_rad * 0.5)
 
 
-def paint_objects(first: Actor, second: Actor | None, side_px: int, seed: int) -> tuple[Image.Image, list[tuple[Actor, Spot]]]:
+def paint_objects(
+    first: Actor, second: Actor | None, side_px: int, seed: int
+) -> tuple[Image.Image, list[tuple[Actor, Spot]]]:
     """A canvas of `side_px` with owner 1 = first and 2 = second, and who really stands where.
 
     The second is left out where almost nothing of it would show.

@@ -143,7 +143,9 @@ def _cast_shadow(image: np.ndarray, name: str, spot: Spot) -> None:
     image *= 1 - (0.5 if not shape.flies else 0.25) * depth[..., None]
 
 
-def _light_objects(layer: np.ndarray, cover: np.ndarray, light: np.ndarray, texture: np.ndarray, moonlit: bool) -> np.ndarray:
+def _light_objects(
+    layer: np.ndarray, cover: np.ndarray, light: np.ndarray, texture: np.ndarray, moonlit: bool
+) -> np.ndarray:
     """(H, W, 3) premultiplied paint with soft texture, a light upper and a dark lower rim."""
     size_px = cover.shape[0]
     blur = ImageFilter.BoxBlur(max(1, round(size_px / 40)))
@@ -200,7 +202,8 @@ def draw(
     # share names the pixel.
     owner = canvas.getchannel(3)
     shares = [
-        np.asarray(owner.point([255 if code == k else 0 for code in range(256)]).reduce(_OVERSAMPLING)) for k in (*range(1, len(placed) + 1), SCENERY)
+        np.asarray(owner.point([255 if code == k else 0 for code in range(256)]).reduce(_OVERSAMPLING))
+        for k in (*range(1, len(placed) + 1), SCENERY)
     ]
     stack = np.stack(shares).astype(np.int32)
     cover = np.minimum(stack.sum(axis=0), 255)

@@ -14,10 +14,15 @@ from synthgen.minis.world import objects, streets
 LABEL_SPACES = {"objects": "objects", "streets": "cityscapes"}
 
 
-def write_split(out: Path, world: str, count: int, first_seed: int, size_px: int = 64, class_name: str | None = None) -> None:
-    """`out/images/*.png`, `out/labels/*.png` (class ids), `out/captions.txt`, `out/labels.yaml`. Scene i has seed `first_seed + i`.
+def write_split(
+    out: Path, world: str, count: int, first_seed: int, size_px: int = 64, class_name: str | None = None
+) -> None:
+    """`out/images/*.png`, `out/labels/*.png` (class ids), `out/captions.txt`, `out/labels.yaml`.
 
-    Raises RecipeError for an unknown world, StorageError if `out` exists and is not empty: a user's folder is never written over.
+    Scene i has seed `first_seed + i`.
+
+    Raises RecipeError for an unknown world, StorageError if `out` exists and is not empty: a user's folder is never
+    written over.
     """
     if world not in LABEL_SPACES:
         raise RecipeError(f"world {world!r} is not known; there are: {', '.join(LABEL_SPACES)}")
@@ -30,7 +35,11 @@ def write_split(out: Path, world: str, count: int, first_seed: int, size_px: int
         raise StorageError(f"{out}: cannot be made ({error.strerror})") from error
     captions = []
     for seed in range(first_seed, first_seed + count):
-        drawing = objects.draw(seed, size_px, class_name=class_name) if world == "objects" else streets.draw(seed, (size_px, size_px * 3 // 2))
+        drawing = (
+            objects.draw(seed, size_px, class_name=class_name)
+            if world == "objects"
+            else streets.draw(seed, (size_px, size_px * 3 // 2))
+        )
         stem = f"{world}_{seed:08d}"
         write_image(drawing.image, out / "images" / f"{stem}.png")
         write_image(drawing.mask, out / "labels" / f"{stem}.png")
@@ -38,4 +47,6 @@ def write_split(out: Path, world: str, count: int, first_seed: int, size_px: int
     space = read_label_space(LABEL_SPACES[world])
     labels = [{"id": label.id, "name": label.name, "colour": list(label.colour)} for label in space.labels]
     (out / "captions.txt").write_text("".join(captions), encoding="utf-8")
-    (out / "labels.yaml").write_text(yaml.safe_dump({"name": space.name, "background": space.background, "labels": labels}), encoding="utf-8")
+    (out / "labels.yaml").write_text(
+        yaml.safe_dump({"name": space.name, "background": space.background, "labels": labels}), encoding="utf-8"
+    )

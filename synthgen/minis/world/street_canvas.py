@@ -66,7 +66,14 @@ class Canvas:
         self._current = 0
 
     def begin(
-        self, class_id: int, *, thing: int = -1, surface: str = "flat", depth_m: float = 0.0, countable: bool = False, full_px: float = 0.0
+        self,
+        class_id: int,
+        *,
+        thing: int = -1,
+        surface: str = "flat",
+        depth_m: float = 0.0,
+        countable: bool = False,
+        full_px: float = 0.0,
     ) -> None:
         """Later strokes belong to this new label."""
         self._current = len(self.labels)
@@ -90,7 +97,9 @@ class Canvas:
         if not inside:
             self._mark.polygon(flat, fill=self._current)
 
-    def oval(self, x: float, y: float, rx: float, ry: float, colour: Colour, *, inside: bool = False, glow: bool = False) -> None:
+    def oval(
+        self, x: float, y: float, rx: float, ry: float, colour: Colour, *, inside: bool = False, glow: bool = False
+    ) -> None:
         k = self.scale
         box = [(x - rx) * k, (y - ry) * k, (x + rx) * k, (y + ry) * k]
         self._paint.ellipse(box, fill=(int(colour[0]), int(colour[1]), int(colour[2])) if glow else self.shade(colour))
@@ -111,20 +120,32 @@ class Stamp:
         self.turn = -px_per_m if flip else px_per_m
 
     def poly(self, points: Iterable[Point], colour: Colour, *, inside: bool = False, glow: bool = False) -> None:
-        self.canvas.poly([(self.x + self.turn * px, self.y - self.k * py) for px, py in points], colour, inside=inside, glow=glow)
+        self.canvas.poly(
+            [(self.x + self.turn * px, self.y - self.k * py) for px, py in points], colour, inside=inside, glow=glow
+        )
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, *, inside: bool = False, glow: bool = False) -> None:
+    def box(
+        self, x0: float, y0: float, x1: float, y1: float, colour: Colour, *, inside: bool = False, glow: bool = False
+    ) -> None:
         self.poly(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), colour, inside=inside, glow=glow)
 
-    def oval(self, x: float, y: float, rx: float, ry: float, colour: Colour, *, inside: bool = False, glow: bool = False) -> None:
-        self.canvas.oval(self.x + self.turn * x, self.y - self.k * y, self.k * rx, self.k * ry, colour, inside=inside, glow=glow)
+    def oval(
+        self, x: float, y: float, rx: float, ry: float, colour: Colour, *, inside: bool = False, glow: bool = False
+    ) -> None:
+        self.canvas.oval(
+            self.x + self.turn * x, self.y - self.k * y, self.k * rx, self.k * ry, colour, inside=inside, glow=glow
+        )
 
-    def stroke(self, x0: float, y0: float, x1: float, y1: float, width: float, colour: Colour, *, inside: bool = False) -> None:
+    def stroke(
+        self, x0: float, y0: float, x1: float, y1: float, width: float, colour: Colour, *, inside: bool = False
+    ) -> None:
         """A straight bar of the given width in metres."""
         dx, dy = x1 - x0, y1 - y0
         norm = max((dx * dx + dy * dy) ** 0.5, 1e-6)
         nx, ny = -dy / norm * width / 2, dx / norm * width / 2
-        self.poly(((x0 + nx, y0 + ny), (x1 + nx, y1 + ny), (x1 - nx, y1 - ny), (x0 - nx, y0 - ny)), colour, inside=inside)
+        self.poly(
+            ((x0 + nx, y0 + ny), (x1 + nx, y1 + ny), (x1 - nx, y1 - ny), (x0 - nx, y0 - ny)), colour, inside=inside
+        )
 
     def light(self, x: float, y: float, radius_m: float, colour: Colour, strength: float = 0.9) -> None:
         self.canvas.light(self.x + self.turn * x, self.y - self.k * y, radius_m * self.k, colour, strength)
@@ -138,7 +159,9 @@ def dim(colour: Colour, factor: float) -> Colour:
 def begin_thing(canvas: Canvas, thing: Thing, number: int, class_id: int, camera: Camera, area_m2: float = 0.0) -> None:
     """Start the label of a thing; `area_m2` is its silhouette, to tell later how much of it is hidden."""
     k = camera.focal_px / thing.z
-    canvas.begin(class_id, thing=number, depth_m=thing.z, countable=class_id >= FIRST_COUNTABLE, full_px=area_m2 * k * k)
+    canvas.begin(
+        class_id, thing=number, depth_m=thing.z, countable=class_id >= FIRST_COUNTABLE, full_px=area_m2 * k * k
+    )
 
 
 def ground_shadow(canvas: Canvas, camera: Camera, thing: Thing, half_m: float, length_m: float) -> None:

@@ -158,7 +158,9 @@ def _side(rng: np.random.Generator, sign: int, half: float, shift: float) -> Sid
     houses = _buildings(rng)
     kerb = sign * half - shift
     outer = kerb + sign * walk
-    return Side(sign, kind, kerb, outer, outer + sign * strip, barrier, height, houses if kind != "park" else (), _look(rng))
+    return Side(
+        sign, kind, kerb, outer, outer + sign * strip, barrier, height, houses if kind != "park" else (), _look(rng)
+    )
 
 
 def _trees(rng: np.random.Generator, camera: Camera, side: Side) -> list[Thing]:
@@ -202,11 +204,15 @@ def _vehicles(rng: np.random.Generator, half: float, shift: float) -> list[Thing
         names = tuple(CAR_COLOURS if kind == "car" else BUS_COLOURS)
         if kind != "car":
             z = z * 1.05 + (2.2 if view == "side" else 1.2)
-        vehicles.append(Thing(kind, x + rng.uniform(-0.25, 0.25), z, _look(rng), names[int(rng.integers(len(names)))], view))
+        vehicles.append(
+            Thing(kind, x + rng.uniform(-0.25, 0.25), z, _look(rng), names[int(rng.integers(len(names)))], view)
+        )
     return vehicles
 
 
-def _beside(rng: np.random.Generator, camera: Camera, side: Side, kind: str, tallest_m: float, least_px: float, widest_m: float) -> Thing:
+def _beside(
+    rng: np.random.Generator, camera: Camera, side: Side, kind: str, tallest_m: float, least_px: float, widest_m: float
+) -> Thing:
     """A thing on the walk, near enough that `tallest_m` covers `least_px`, and inside the picture."""
     room = (camera.width_px - camera.vanish_x) if side.sign > 0 else camera.vanish_x
     furthest = camera.focal_px * tallest_m / (least_px * camera.height_px / 64)
@@ -269,7 +275,14 @@ def plan(rng: np.random.Generator, size_px: tuple[int, int]) -> Street:
     """Draw the layout of one street; the same generator state and size give the same street."""
     height, width = size_px
     focal = height * 0.86 * float(np.clip(width / height / 1.5, 0.78, 1.1))
-    camera = Camera(height, width, focal, width * (0.5 + rng.uniform(-0.15, 0.15)), height * rng.uniform(0.41, 0.49), rng.uniform(1.45, 1.85))
+    camera = Camera(
+        height,
+        width,
+        focal,
+        width * (0.5 + rng.uniform(-0.15, 0.15)),
+        height * rng.uniform(0.41, 0.49),
+        rng.uniform(1.45, 1.85),
+    )
     half, shift = rng.uniform(2.7, 3.5), rng.uniform(-0.9, 0.9)
     sides = (_side(rng, -1, half, shift), _side(rng, 1, half, shift))
     crossing = rng.uniform(4.2, 5.6) if rng.random() < 0.35 else 0.0

@@ -40,7 +40,9 @@ def ground(canvas: Canvas, street: Street) -> None:
     for side in street.sides:
         border = 0.0 if side.sign < 0 else float(width)
         canvas.begin(SIDEWALK if side.kind == "row" else TERRAIN, surface="ground")
-        canvas.poly(((border, edge[1]), edge, (edge[0], height), (border, height)), pavement if side.kind == "row" else grass)
+        canvas.poly(
+            ((border, edge[1]), edge, (edge[0], height), (border, height)), pavement if side.kind == "row" else grass
+        )
         canvas.begin(SIDEWALK, surface="ground")
         _strip(canvas, camera, side.kerb, side.outer, near, FAR_M, pavement)
         for i in range(6):
@@ -86,7 +88,9 @@ def ground(canvas: Canvas, street: Street) -> None:
             x += 0.84
 
 
-def _strip(canvas: Canvas, camera: Camera, x0: float, x1: float, z0: float, z1: float, colour: Colour, inside: bool = False) -> None:
+def _strip(
+    canvas: Canvas, camera: Camera, x0: float, x1: float, z0: float, z1: float, colour: Colour, inside: bool = False
+) -> None:
     canvas.poly(
         (camera.at(x0, 0, z0), camera.at(x1, 0, z0), camera.at(x1, 0, z1), camera.at(x0, 0, z1)),
         colour,
@@ -115,7 +119,14 @@ def backdrop(canvas: Canvas, street: Street) -> None:
             canvas.poly(((x, foot), (x + wide, foot), (x + wide, foot - tall), (x, foot - tall)), colour)
             if canvas.tint.snow:
                 canvas.poly(
-                    ((x, foot - tall), (x + wide, foot - tall), (x + wide, foot - tall + 0.8 * k), (x, foot - tall + 0.8 * k)), _SNOW, inside=True
+                    (
+                        (x, foot - tall),
+                        (x + wide, foot - tall),
+                        (x + wide, foot - tall + 0.8 * k),
+                        (x, foot - tall + 0.8 * k),
+                    ),
+                    _SNOW,
+                    inside=True,
                 )
             for j in range(2):
                 lit = canvas.tint.windows and (i + j) % 2 == 0
@@ -182,7 +193,15 @@ def _house(canvas: Canvas, camera: Camera, side: Side, house: Building, visible:
     if house.near_m >= visible:
         canvas.begin(BUILDING, depth_m=house.near_m)
         outward = x + side.sign * 9.0
-        canvas.poly((camera.at(x, 0, near), camera.at(outward, 0, near), camera.at(outward, top, near), camera.at(x, top, near)), gable)
+        canvas.poly(
+            (
+                camera.at(x, 0, near),
+                camera.at(outward, 0, near),
+                camera.at(outward, top, near),
+                camera.at(x, top, near),
+            ),
+            gable,
+        )
         for row in range(int(top / 2.9)):
             y = 0.9 + 2.9 * row
             for column in range(3):
@@ -200,7 +219,12 @@ def _house(canvas: Canvas, camera: Camera, side: Side, house: Building, visible:
                     glow=lit,
                 )
         canvas.poly(
-            (camera.at(x, top - 0.45, near), camera.at(outward, top - 0.45, near), camera.at(outward, top, near), camera.at(x, top, near)),
+            (
+                camera.at(x, top - 0.45, near),
+                camera.at(outward, top - 0.45, near),
+                camera.at(outward, top, near),
+                camera.at(x, top, near),
+            ),
             roof,
             inside=True,
         )
@@ -226,7 +250,18 @@ def _house(canvas: Canvas, camera: Camera, side: Side, house: Building, visible:
             y = row * rise
             lit = lamps and (row * 7 + column * 3 + int(look[7] * 100)) % 9 < 4
             if row == 0 and shop:
-                _wall_quad(canvas, camera, x, a - wide * 0.2, b + wide * 0.2, 0.4, rise - 0.75, _LIT if lamps else (104, 122, 138), True, lamps)
+                _wall_quad(
+                    canvas,
+                    camera,
+                    x,
+                    a - wide * 0.2,
+                    b + wide * 0.2,
+                    0.4,
+                    rise - 0.75,
+                    _LIT if lamps else (104, 122, 138),
+                    True,
+                    lamps,
+                )
                 continue
             if b < 16.0:
                 _wall_quad(canvas, camera, x, a - 0.14, b + 0.14, y + rise * 0.26, y + rise * 0.88, frame, True)

@@ -136,7 +136,10 @@ def two_wheeler(canvas: Canvas, camera: Camera, thing: Thing, number: int) -> No
     s.stroke(0.12, 1.34, 0.44, 1.04, 0.13, dim(shirt, 0.75))
     s.poly(((-0.38, 0.86), (-0.06, 0.84), (0.3, 1.36), (0.08, 1.52), (-0.14, 1.46)), shirt)
     s.oval(0.24, 1.64, 0.16, 0.17, skin)
-    s.poly(((0.06, 1.62), (0.08, 1.78), (0.24, 1.86), (0.4, 1.76), (0.42, 1.66)), _of(_SHIRTS, look[5]) if look[6] < 0.7 or motor else (52, 38, 30))
+    s.poly(
+        ((0.06, 1.62), (0.08, 1.78), (0.24, 1.86), (0.4, 1.76), (0.42, 1.66)),
+        _of(_SHIRTS, look[5]) if look[6] < 0.7 or motor else (52, 38, 30),
+    )
 
 
 def pole(canvas: Canvas, camera: Camera, thing: Thing, number: int) -> None:

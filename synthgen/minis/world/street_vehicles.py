@@ -26,15 +26,29 @@ _TAIL: Colour = (226, 26, 24)
 _ROUND = tuple((cos(2 * pi * i / 16), sin(2 * pi * i / 16)) for i in range(16))
 
 
-def _flank(canvas: Canvas, camera: Camera, x: float, z0: float, z1: float, y0: float, y1: float, colour: Colour, inside: bool = False) -> None:
-    canvas.poly((camera.at(x, y0, z0), camera.at(x, y0, z1), camera.at(x, y1, z1), camera.at(x, y1, z0)), colour, inside=inside)
+def _flank(
+    canvas: Canvas,
+    camera: Camera,
+    x: float,
+    z0: float,
+    z1: float,
+    y0: float,
+    y1: float,
+    colour: Colour,
+    inside: bool = False,
+) -> None:
+    canvas.poly(
+        (camera.at(x, y0, z0), camera.at(x, y0, z1), camera.at(x, y1, z1), camera.at(x, y1, z0)), colour, inside=inside
+    )
 
 
 def _flank_wheels(canvas: Canvas, camera: Camera, x: float, spots: tuple[float, ...], radius: float) -> None:
     """Wheels on the side plane X = x, at the given z."""
     for middle in spots:
         for r, colour in ((radius, _TYRE), (radius * 0.5, _HUB)):
-            canvas.poly([camera.at(x, radius + r * up, middle + r * along) for along, up in _ROUND], colour, inside=r < radius)
+            canvas.poly(
+                [camera.at(x, radius + r * up, middle + r * along) for along, up in _ROUND], colour, inside=r < radius
+            )
 
 
 def _lamps(stamp: Stamp, xs: tuple[float, float], y: float, rx: float, ry: float, front: bool) -> None:
@@ -97,8 +111,26 @@ def car(canvas: Canvas, camera: Camera, thing: Thing, number: int) -> None:
         ),
         paint,
     )
-    s.poly(((-half * 0.74, belt + 0.05), (half * 0.74, belt + 0.05), (half * 0.58, tall * 0.91), (-half * 0.58, tall * 0.91)), _GLASS, inside=True)
-    s.poly(((-half * 0.62, belt + 0.16), (-half * 0.1, belt + 0.16), (-half * 0.25, tall * 0.88), (-half * 0.54, tall * 0.88)), _SHINE, inside=True)
+    s.poly(
+        (
+            (-half * 0.74, belt + 0.05),
+            (half * 0.74, belt + 0.05),
+            (half * 0.58, tall * 0.91),
+            (-half * 0.58, tall * 0.91),
+        ),
+        _GLASS,
+        inside=True,
+    )
+    s.poly(
+        (
+            (-half * 0.62, belt + 0.16),
+            (-half * 0.1, belt + 0.16),
+            (-half * 0.25, tall * 0.88),
+            (-half * 0.54, tall * 0.88),
+        ),
+        _SHINE,
+        inside=True,
+    )
     if canvas.tint.snow:
         s.poly(
             (
@@ -160,7 +192,9 @@ def _car_side(canvas: Canvas, camera: Camera, thing: Thing, number: int, paint: 
     )
     s.poly(((-0.2, belt + 0.2), (-0.2, tall * 0.88), (0.2, tall * 0.88)), _SHINE, inside=True)
     if canvas.tint.snow:
-        s.poly(((tail, tall * 0.93), (tail + 0.15, tall), (0.45, tall), (0.62, tall * 0.93)), (250, 250, 252), inside=True)
+        s.poly(
+            ((tail, tall * 0.93), (tail + 0.15, tall), (0.45, tall), (0.62, tall * 0.93)), (250, 250, 252), inside=True
+        )
     s.box(-2.1, 0.3, 2.1, 0.42, dim(paint, 0.55), inside=True)
     s.box(-0.37, 0.42, -0.33, belt, dim(paint, 0.7), inside=True)
     for x in (-1.28, 1.28):
@@ -214,7 +248,17 @@ def bus(canvas: Canvas, camera: Camera, thing: Thing, number: int) -> None:
             _flank_wheels(canvas, camera, x, (thing.z + 1.5, thing.z + length - 2), 0.48)
         s.box(-half * 0.92, 0, -half * 0.6, 0.5, _TYRE)
         s.box(half * 0.6, 0, half * 0.92, 0.5, _TYRE)
-        s.poly(((-half, 0.3), (half, 0.3), (half, tall - 0.18), (half * 0.86, tall), (-half * 0.86, tall), (-half, tall - 0.18)), paint)
+        s.poly(
+            (
+                (-half, 0.3),
+                (half, 0.3),
+                (half, tall - 0.18),
+                (half * 0.86, tall),
+                (-half * 0.86, tall),
+                (-half, tall - 0.18),
+            ),
+            paint,
+        )
         s.box(-half, 0.3, half, 0.55, dim(paint, 0.55), inside=True)
         s.box(-half * 0.88, 1.2, half * 0.88, tall - 0.62, _GLASS, inside=True)
         s.poly(

@@ -49,7 +49,10 @@ def sky(rng: np.random.Generator, domain: str, size: tuple[int, int], horizon: f
         top, bottom = (178, 190, 206), (220, 225, 232)
     scale = 0.4 if domain == "night" else 1.0
     image = _vertical(
-        tuple(np.clip(np.array(top) + wobble * scale, 0, 255)), tuple(np.clip(np.array(bottom) + wobble * scale, 0, 255)), size, horizon
+        tuple(np.clip(np.array(top) + wobble * scale, 0, 255)),
+        tuple(np.clip(np.array(bottom) + wobble * scale, 0, 255)),
+        size,
+        horizon,
     )
     pen = ImageDraw.Draw(image)
     if domain == "day":
@@ -66,7 +69,13 @@ def sky(rng: np.random.Generator, domain: str, size: tuple[int, int], horizon: f
     elif domain == "night":
         for x, y, _ in spots[2:12]:
             _disc(pen, x * width, y * horizon * 0.7, height / 200, (190, 196, 214))
-        _disc(pen, (0.15 + 0.7 * spots[0, 1]) * width, (0.14 + 0.22 * spots[0, 2]) * horizon, height * 0.05, (246, 242, 214))
+        _disc(
+            pen,
+            (0.15 + 0.7 * spots[0, 1]) * width,
+            (0.14 + 0.22 * spots[0, 2]) * horizon,
+            height * 0.05,
+            (246, 242, 214),
+        )
     elif domain == "rain":
         for x, y, big in spots[1:6]:
             shade = int(120 + 30 * big)
@@ -97,7 +106,9 @@ def _cloud(pen: ImageDraw.ImageDraw, x: float, y: float, r: float, colour: tuple
         )
 
 
-def depth_map(canvas: Canvas, index: np.ndarray, focal: float, eye_m: float, vanish_x: float, horizon: float, far_m: float) -> np.ndarray:
+def depth_map(
+    canvas: Canvas, index: np.ndarray, focal: float, eye_m: float, vanish_x: float, horizon: float, far_m: float
+) -> np.ndarray:
     """(H, W) float32 metres from the labels' surfaces; the sky lies at `far_m`."""
     height, width = index.shape
     rows = np.maximum(np.arange(height, dtype=np.float32) + 0.5 - horizon, 0.2)[:, None]

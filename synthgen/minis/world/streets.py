@@ -108,7 +108,13 @@ def draw(seed: int, size_px: tuple[int, int] = (64, 96), *, domain: str | None =
     depth = depth_map(canvas, index, camera.focal_px, camera.eye_m, camera.vanish_x, camera.horizon_y, FAR_M)
     image = air(air_rng, domain, image, mask, index, depth, canvas.lights, camera.horizon_y)
     caption, things = _words(street, kept, mask, domain)
-    return Drawing(np.clip(image + 0.5, 0, 255).astype(np.uint8), mask, instances, caption, (("domain", domain), ("things", ",".join(things))))
+    return Drawing(
+        np.clip(image + 0.5, 0, 255).astype(np.uint8),
+        mask,
+        instances,
+        caption,
+        (("domain", domain), ("things", ",".join(things))),
+    )
 
 
 def _paint(canvas: Canvas, street: Street, kept: set[int]) -> None:
@@ -138,7 +144,11 @@ def _specks(canvas: Canvas, index: np.ndarray) -> set[int]:
     """The things of which some part shows too little to be worth drawing."""
     areas = np.bincount(index.ravel(), minlength=len(canvas.labels)).tolist()
     least = _SPECK_PX * (index.shape[0] / 64) ** 2
-    return {label.thing for label, area in zip(canvas.labels, areas, strict=True) if label.thing >= 0 and area < max(least, _HIDDEN * label.full_px)}
+    return {
+        label.thing
+        for label, area in zip(canvas.labels, areas, strict=True)
+        if label.thing >= 0 and area < max(least, _HIDDEN * label.full_px)
+    }
 
 
 def _words(street: Street, kept: set[int], mask: np.ndarray, domain: str) -> tuple[str, list[str]]:

@@ -2,8 +2,8 @@
 
     features: {name: concat, parts: [{name: segment_anything}, {name: open_clip, weight: 2}]}
 
-Each part is scaled by sqrt(weight / sum of weights), so that where all parts keep their own grid the cosine of two cells is the weighted mean
-of the parts' cosines.
+Each part is scaled by sqrt(weight / sum of weights), so that where all parts keep their own grid the cosine of two
+cells is the weighted mean of the parts' cosines.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Options(BaseModel):
 
 
 def build(options: Options, execution: Any) -> Concat:
-    return Concat([load("feature_extractor", part.backend, execution) for part in options.parts], [part.weight for part in options.parts])
+    return Concat(
+        [load("feature_extractor", part.backend, execution) for part in options.parts],
+        [part.weight for part in options.parts],
+    )
 
 
 class Concat:

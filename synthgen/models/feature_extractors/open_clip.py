@@ -1,9 +1,13 @@
-"""Dense features of a CLIP vision transformer through open_clip: what each patch shows, in the space that CLIP shares with text.
+"""Dense features of a CLIP vision transformer through open_clip:
 
-The last layer's attention gathers the whole image into every token and so blurs patches. MaskCLIP (Zhou et al., ECCV 2022, sec. 3.2) takes
-each token's value instead of the attended mean; `tokens: value` does so, `tokens: plain` leaves the layer as it is.
+what each patch shows, in the space that CLIP shares with text.
 
-A model is a folder with `open_clip_config.json` and `open_clip_model.safetensors` (mini/clip is one) or a Hub id of the same layout.
+The last layer's attention gathers the whole image into every token and so blurs patches. MaskCLIP (Zhou et al., ECCV
+2022, sec. 3.2) takes each token's value instead of the attended mean; `tokens: value` does so, `tokens: plain` leaves
+the layer as it is.
+
+A model is a folder with `open_clip_config.json` and `open_clip_model.safetensors` (mini/clip is one) or a Hub id of the
+same layout.
 """
 
 from __future__ import annotations
@@ -25,9 +29,18 @@ from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str = Field("mini/clip", description="a folder of open_clip's Hub layout, or a Hub id")
-    tokens: Literal["value", "plain"] = Field("value", description="how the last layer treats patches: MaskCLIP's values, or attention as trained")
-    layer: int = Field(0, le=0, description="take the tokens so many layers before the last (0, -1, ...); only layer 0 is projected to CLIP's space")
-    longest_side_px: int = Field(0, ge=0, le=4096, description="of the resized image; 0 = the size that the model was trained with")
+    tokens: Literal["value", "plain"] = Field(
+        "value", description="how the last layer treats patches: MaskCLIP's values, or attention as trained"
+    )
+    layer: int = Field(
+        0,
+        le=0,
+        description="take the tokens so many layers before the last (0, -1, ...); only layer 0 is projected to "
+        "CLIP's space",
+    )
+    longest_side_px: int = Field(
+        0, ge=0, le=4096, description="of the resized image; 0 = the size that the model was trained with"
+    )
 
 
 def load_clip(model: str, execution: Any) -> tuple[Any, Any, Any]:
@@ -39,10 +52,14 @@ def load_clip(model: str, execution: Any) -> tuple[Any, Any, Any]:
 
     path = resolve(model)
     if isinstance(path, Path) and not (path / "open_clip_config.json").is_file():
-        raise ModelError(f"{path}: is no open_clip folder; it needs open_clip_config.json and open_clip_model.safetensors")
+        raise ModelError(
+            f"{path}: is no open_clip folder; it needs open_clip_config.json and open_clip_model.safetensors"
+        )
     name = f"local-dir:{path}" if isinstance(path, Path) else f"hf-hub:{path}"
     try:
-        clip, preprocess = open_clip.create_model_from_pretrained(name, precision="fp32", device=torch_device(execution))
+        clip, preprocess = open_clip.create_model_from_pretrained(
+            name, precision="fp32", device=torch_device(execution)
+        )
         tokenizer = open_clip.get_tokenizer(name, **_tokenizer_file(path))
     except (*HUB_ERRORS, KeyError, TypeError, AttributeError) as error:
         raise hub_error(model, error) from error
@@ -55,7 +72,10 @@ def build(options: Options, execution: Any) -> ClipFeatures:
 
 
 class ClipFeatures:
-    """(h, w, D) patch tokens after CLIP's final norm and projection. Raises ModelError for a vision tower that is no plain ViT."""
+    """(h, w, D) patch tokens after CLIP's final norm and projection.
+
+    Raises ModelError for a vision tower that is no plain ViT.
+    """
 
     def __init__(self, clip: Any, preprocess: Any, options: Options, execution: Any) -> None:
         from open_clip.transformer import VisionTransformer
@@ -63,7 +83,10 @@ class ClipFeatures:
         visual = clip.visual
         if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
             kind = type(visual).__name__
-            raise ModelError(f"model {options.model!r}: dense features need open_clip's own ViT without attention pooling, this is a {kind}")
+            raise ModelError(
+                f"model {options.model!r}: dense features need open_clip's own ViT without attention pooling, "
+                f"this is a {kind}"
+            )
         depth = len(visual.transformer.resblocks)
         if -options.layer >= depth:
             raise ModelError(f"model {options.model!r}: layer {options.layer} does not exist; use {1 - depth}..0")
@@ -152,5 +175,7 @@ def _tokenizer_file(path: Path | str) -> dict[str, str]:
         config = json.loads((path / "open_clip_config.json").read_text(encoding="utf-8"))
         name = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path", "")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path / 'open_clip_config.json'}: is no config of open_clip ({type(error).__name__}: {error})") from error
+        raise ModelError(
+            f"{path / 'open_clip_config.json'}: is no config of open_clip ({type(error).__name__}: {error})"
+        ) from error
     return {"bpe_path": str(path / name)} if name else {}

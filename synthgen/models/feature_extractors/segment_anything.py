@@ -1,4 +1,7 @@
-"""Features of SAM's image encoder, with the weights that the mask decoder uses: a fine grid that knows edges and texture better than names."""
+"""Features of SAM's image encoder, with the weights that the mask decoder uses:
+
+a fine grid that knows edges and texture better than names.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from synthgen.models.mask_decoders.segment_anything import load_sam
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str = Field("mini/sam", description="as in mask_decoders/segment_anything")
-    kind: Literal["", "vit_h", "vit_l", "vit_b"] = Field("", description="of a checkpoint file; empty = as its name says")
+    kind: Literal["", "vit_h", "vit_l", "vit_b"] = Field(
+        "", description="of a checkpoint file; empty = as its name says"
+    )
 
 
 def build(options: Options, execution: Any) -> SamFeatures:
@@ -23,7 +28,10 @@ def build(options: Options, execution: Any) -> SamFeatures:
 
 
 class SamFeatures:
-    """(h, w, D): the part of the encoder's grid that the image fills. D is 256 for the official models, 64 for the mini."""
+    """(h, w, D): the part of the encoder's grid that the image fills.
+
+    D is 256 for the official models, 64 for the mini.
+    """
 
     def __init__(self, sam: Any, options: Options, execution: Any) -> None:
         self._device = torch_device(execution)
@@ -43,8 +51,11 @@ class SamFeatures:
         from torch.nn import functional
 
         rows, columns = grid_of((image.shape[0], image.shape[1]), self._side_px // self._patch_px)
-        # Whole cells only, so that cell (i, j) covers the image's (i, j)-th part; sides change by less than half a cell.
-        resized = Image.fromarray(image).resize((columns * self._patch_px, rows * self._patch_px), Image.Resampling.BILINEAR)
+        # Whole cells only, so that cell (i, j) covers the image's (i, j)-th part; sides change by less than half a
+        # cell.
+        resized = Image.fromarray(image).resize(
+            (columns * self._patch_px, rows * self._patch_px), Image.Resampling.BILINEAR
+        )
         pixels = torch.from_numpy(np.array(resized)).to(self._device).permute(2, 0, 1)[None].float()
         half = self._dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=half):

@@ -40,7 +40,9 @@ class ClipScorer:
     def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         from PIL import Image
 
-        return self._embed(self._clip.encode_image, [self._preprocess(Image.fromarray(image))[None] for image in images])
+        return self._embed(
+            self._clip.encode_image, [self._preprocess(Image.fromarray(image))[None] for image in images]
+        )
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Texts beyond the model's context are cut, as CLIP's tokenizer does."""

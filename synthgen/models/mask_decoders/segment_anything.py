@@ -44,13 +44,21 @@ _KIND = re.compile(r"vit_[hlb]")
 
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-    model: str = Field("mini/sam", description="a model folder, an official checkpoint file, or hf-hub:owner/repository[/file.pth]")
-    kind: Literal["", "vit_h", "vit_l", "vit_b"] = Field("", description="of a checkpoint file; empty = as its name says")
-    multimask: bool = Field(False, description="decode three masks a box and keep the one of the highest predicted IoU [guess: off]")
+    model: str = Field(
+        "mini/sam", description="a model folder, an official checkpoint file, or hf-hub:owner/repository[/file.pth]"
+    )
+    kind: Literal["", "vit_h", "vit_l", "vit_b"] = Field(
+        "", description="of a checkpoint file; empty = as its name says"
+    )
+    multimask: bool = Field(
+        False, description="decode three masks a box and keep the one of the highest predicted IoU [guess: off]"
+    )
 
 
 def construct(config: dict[str, Any]) -> Any:
-    """A `segment_anything.modeling.Sam` with random weights, in evaluation mode. Keys missing in `config` have the values of MINI.
+    """A `segment_anything.modeling.Sam` with random weights, in evaluation mode.
+
+    Keys missing in `config` have the values of MINI.
 
     Raises ModelError for an unknown key or sizes that do not fit together.
     """
@@ -61,7 +69,11 @@ def construct(config: dict[str, Any]) -> Any:
     if unknown:
         raise ModelError(f"SAM config: no such key: {', '.join(unknown)}; its keys are: {', '.join(MINI)}")
     c = {**MINI, **config}
-    for whole, part in (("image_size", "patch_size"), ("encoder_dim", "encoder_heads"), ("prompt_dim", "decoder_heads")):
+    for whole, part in (
+        ("image_size", "patch_size"),
+        ("encoder_dim", "encoder_heads"),
+        ("prompt_dim", "decoder_heads"),
+    ):
         if c[whole] % c[part]:
             raise ModelError(f"SAM config: {whole} {c[whole]} is not a multiple of {part} {c[part]}")
     if c["prompt_dim"] % 8 or c["prompt_dim"] // 2 % c["decoder_heads"]:
@@ -88,7 +100,10 @@ def construct(config: dict[str, Any]) -> Any:
     decoder = MaskDecoder(
         num_multimask_outputs=3,
         transformer=TwoWayTransformer(
-            depth=c["decoder_depth"], embedding_dim=c["prompt_dim"], num_heads=c["decoder_heads"], mlp_dim=c["decoder_mlp"]
+            depth=c["decoder_depth"],
+            embedding_dim=c["prompt_dim"],
+            num_heads=c["decoder_heads"],
+            mlp_dim=c["decoder_mlp"],
         ),
         transformer_dim=c["prompt_dim"],
         iou_head_hidden_dim=c["iou_hidden"],
@@ -113,7 +128,10 @@ def build(options: Options, execution: Any) -> SegmentAnything:
 
 
 class SegmentAnything:
-    """`SamPredictor`: each image is encoded once and all of its boxes are decoded in one call. Images do not share a batch."""
+    """`SamPredictor`: each image is encoded once and all of its boxes are decoded in one call.
+
+    Images do not share a batch.
+    """
 
     def __init__(self, sam: Any, options: Options, execution: Any) -> None:
         from segment_anything import SamPredictor
@@ -125,7 +143,10 @@ class SegmentAnything:
         self.id = f"segment_anything:{options.model}"
 
     def decode(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [self._decode(image, np.asarray(of_image, np.float32).reshape(-1, 4)) for image, of_image in zip(images, boxes, strict=True)]
+        return [
+            self._decode(image, np.asarray(of_image, np.float32).reshape(-1, 4))
+            for image, of_image in zip(images, boxes, strict=True)
+        ]
 
     def _decode(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         import torch
@@ -139,7 +160,9 @@ class SegmentAnything:
                 self._predictor.set_image(np.array(image))
             # The decoder costs little, and half-precision coordinates would move its boxes: it always runs in float32.
             self._predictor.features = self._predictor.features.float()
-            prompts = torch.as_tensor(self._predictor.transform.apply_boxes(boxes, (height, width)), dtype=torch.float32, device=self._device)
+            prompts = torch.as_tensor(
+                self._predictor.transform.apply_boxes(boxes, (height, width)), dtype=torch.float32, device=self._device
+            )
             masks, ious, _ = self._predictor.predict_torch(None, None, prompts, multimask_output=self._multimask)
             self._predictor.reset_image()
         ious = ious.float().clamp(0, 1).cpu().numpy()
@@ -159,7 +182,9 @@ def _from_folder(folder: Path) -> Any:
     except FileNotFoundError as error:
         raise ModelError(f"{folder}: is no SAM folder; it needs config.json and model.safetensors") from error
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: config.json and model.safetensors do not give a SAM: {_first_line(error)}") from error
+        raise ModelError(
+            f"{folder}: config.json and model.safetensors do not give a SAM: {_first_line(error)}"
+        ) from error
     return sam
 
 

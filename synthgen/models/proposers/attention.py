@@ -1,14 +1,14 @@
 """Coarse masks from the denoiser's own attention: where the image looks at the word for its class.
 
-An SD3-type transformer lets image and text tokens attend to each other in every block (Esser et al., ICML 2024). Attention to the word for a class
-marks the class in the image (DAAM, Tang et al., ACL 2023, for cross attention). Here the image's VAE latent is noised to a middle timestep and goes
-through the transformer once; no image is generated.
+An SD3-type transformer lets image and text tokens attend to each other in every block (Esser et al., ICML 2024).
+Attention to the word for a class marks the class in the image (DAAM, Tang et al., ACL 2023, for cross attention). Here
+the image's VAE latent is noised to a middle timestep and goes through the transformer once; no image is generated.
 
     share(q) = mean over layers and heads of  sum_{k in class} exp(q.k / sqrt(d)) / sum_{k in text} exp(q.k / sqrt(d))
 
-So the class tokens are weighed against all other text tokens, at every image token q. The map is as coarse as the transformer's tokens (16 px with
-SD3.5, 8 px with the minis); SABR is there for the edges. A class that an image does not show still has pixels that look at its word most: APF frees
-them if their features say otherwise.
+So the class tokens are weighed against all other text tokens, at every image token q. The map is as coarse as the
+transformer's tokens (16 px with SD3.5, 8 px with the minis); SABR is there for the edges. A class that an image does
+not show still has pixels that look at its word most: APF frees them if their features say otherwise.
 """
 
 from __future__ import annotations
@@ -38,21 +38,43 @@ class Options(BaseModel):
     space: str = Field(description="label space whose class names are looked for in prompts: the same as labels.space")
     model: str = Field("mini/objects", description="an SD3-type model: Hub id, local folder or mini/<name>")
     revision: str = Field("", description="Hub revision; empty = main")
-    template: str = Field("a photo of a {}.", description="prompt for a class that the image's own prompt does not name; {} is the class [ours]")
+    template: str = Field(
+        "a photo of a {}.",
+        description="prompt for a class that the image's own prompt does not name; {} is the class [ours]",
+    )
     timestep_fraction: float = Field(
-        0.4, gt=0, lt=1, description="sigma of the noised latent, 0 = no noise, 1 = noise alone [ours: 0.2 to 0.6 are alike on drawn scenes]"
+        0.4,
+        gt=0,
+        lt=1,
+        description="sigma of the noised latent, 0 = no noise, 1 = noise alone [ours: 0.2 to 0.6 are alike on "
+        "drawn scenes]",
     )
     layers: tuple[int, ...] = Field(
-        (), description="blocks whose attention is averaged, from 0; empty = the later half [ours: IoU 0.55 against 0.53 for all on drawn scenes]"
+        (),
+        description="blocks whose attention is averaged, from 0; empty = the later half [ours: IoU 0.55 against "
+        "0.53 for all on drawn scenes]",
     )
     threshold: float = Field(
-        0.0, ge=0, lt=1, description="of the share, scaled to 0..1 per image; 0 = Otsu's of each image [ours: IoU 0.55 against 0.54 at 0.4]"
+        0.0,
+        ge=0,
+        lt=1,
+        description="of the share, scaled to 0..1 per image; 0 = Otsu's of each image [ours: IoU 0.55 against "
+        "0.54 at 0.4]",
     )
-    unsure: float = Field(0.0, ge=0, le=1, description="a pixel whose scaled share is this near to the threshold stays 255, for APR to label [ours]")
-    longest_side_px: int = Field(0, ge=0, le=4096, description="of the image that the model sees; 0 = its own, if the model has positions for it")
+    unsure: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="a pixel whose scaled share is this near to the threshold stays 255, for APR to label [ours]",
+    )
+    longest_side_px: int = Field(
+        0, ge=0, le=4096, description="of the image that the model sees; 0 = its own, if the model has positions for it"
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="of the noise, which is the same for all images of a size")
     t5: bool = Field(True, description="use the T5 encoder if the model has one")
-    max_sequence_length: int = Field(-1, ge=-1, le=512, description="T5 tokens; -1 = what the model folder says, else 256")
+    max_sequence_length: int = Field(
+        -1, ge=-1, le=512, description="T5 tokens; -1 = what the model folder says, else 256"
+    )
 
     @field_validator("template")
     @classmethod
@@ -70,7 +92,8 @@ def build(options: Options, execution: Any) -> AttentionProposer:
 class AttentionProposer:
     """One forward of the transformer an image, and one more for each candidate class that its prompt does not name.
 
-    A pixel takes the candidate of the highest scaled share among those above their threshold; else the background, or 255 where there is none.
+    A pixel takes the candidate of the highest scaled share among those above their threshold; else the background, or
+    255 where there is none.
     """
 
     def __init__(self, options: Options, execution: Any) -> None:
@@ -84,7 +107,9 @@ class AttentionProposer:
         self._dtype = torch_dtype(execution, self._device)
         with loading(options.model):
             self._vae = AutoencoderKL.from_pretrained(place, subfolder="vae", dtype=self._dtype, **revision)
-            transformer = SD3Transformer2DModel.from_pretrained(place, subfolder="transformer", dtype=self._dtype, **revision)
+            transformer = SD3Transformer2DModel.from_pretrained(
+                place, subfolder="transformer", dtype=self._dtype, **revision
+            )
         depth = len(transformer.transformer_blocks)
         layers = options.layers or tuple(range(depth // 2, depth))
         if not all(0 <= layer < depth for layer in layers):
@@ -117,7 +142,11 @@ class AttentionProposer:
         wanted = [self._space.by_id(k) for k in request.candidates if k != self._space.background]
         background = self._space.background if self._space.background in request.candidates else IGNORE
         size = (request.image.shape[0], request.image.shape[1])
-        mask, best, unsure = np.full(size, background, np.uint8), np.full(size, -np.inf, np.float32), np.zeros(size, bool)
+        mask, best, unsure = (
+            np.full(size, background, np.uint8),
+            np.full(size, -np.inf, np.float32),
+            np.zeros(size, bool),
+        )
         for class_id, share in self.shares(request.image, wanted, request.prompt).items():
             scaled = _scaled(resize_bilinear(share, size))
             threshold = self._options.threshold or otsu_threshold(scaled)
@@ -128,17 +157,25 @@ class AttentionProposer:
         return mask
 
     def shares(self, image: np.ndarray, wanted: Sequence[Label], prompt: str) -> dict[int, np.ndarray]:
-        """(h, w) float32 in [0, 1] for each wanted class id: the share of each image token's attention to text that the class's word gets."""
+        """(h, w) float32 in [0, 1] for each wanted class id:
+
+        the share of each image token's attention to text that the class's word gets.
+        """
         spoken = {label.id: self._text.positions(prompt, _words(label)) for label in wanted} if prompt else {}
         named = {class_id: at for class_id, at in spoken.items() if at}
         latent = self._latent(image)
-        found: dict[int, np.ndarray] = dict(zip(named, self._look(latent, prompt, list(named.values())), strict=True)) if named else {}
+        found: dict[int, np.ndarray] = (
+            dict(zip(named, self._look(latent, prompt, list(named.values())), strict=True)) if named else {}
+        )
         for label in wanted:
             if label.id not in found:
                 text = self._options.template.format(label.spoken)
                 at = self._text.positions(text, (label.spoken,))
                 if not at:
-                    raise ModelError(f"proposer `attention`: {self._options.model} cuts the prompt {text!r} before the class; shorten the template")
+                    raise ModelError(
+                        f"proposer `attention`: {self._options.model} cuts the prompt {text!r} before the class; "
+                        "shorten the template"
+                    )
                 found[label.id] = self._look(latent, text, [at])[0]
         return {label.id: found[label.id] for label in wanted}
 
@@ -149,14 +186,19 @@ class AttentionProposer:
         torch = self._torch
         height, width = image.shape[:2]
         factor = min(self._options.longest_side_px or max(height, width), self._most_px) / max(height, width)
-        rows, columns = (min(self._most_px, max(1, round(side * factor / self._token_px)) * self._token_px) for side in (height, width))
+        rows, columns = (
+            min(self._most_px, max(1, round(side * factor / self._token_px)) * self._token_px)
+            for side in (height, width)
+        )
         resized = Image.fromarray(image).resize((columns, rows), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 127.5 - 1
         config, sigma = self._vae.config, self._options.timestep_fraction
         with torch.inference_mode():
             raw = self._vae.encode(pixels.to(self._device, self._dtype)).latent_dist.mean
             latent = (raw.float() - (config.shift_factor or 0.0)) * config.scaling_factor
-            noise = torch.randn(latent.shape, generator=torch.Generator("cpu").manual_seed(self._options.seed)).to(self._device)
+            noise = torch.randn(latent.shape, generator=torch.Generator("cpu").manual_seed(self._options.seed)).to(
+                self._device
+            )
             return ((1 - sigma) * latent + sigma * noise).to(self._dtype)
 
     def _look(self, latent: Any, prompt: str, tokens: Sequence[Sequence[int]]) -> list[np.ndarray]:
@@ -183,7 +225,10 @@ class AttentionProposer:
 
 
 class _Watched:
-    """A block's attention processor that notes, of the image tokens' attention to text, the share of chosen tokens; the result stays as it is."""
+    """A block's attention processor that notes, of the image tokens' attention to text, the share of chosen tokens;
+
+    the result stays as it is.
+    """
 
     def __init__(self, attention: Any) -> None:
         self.tokens: Sequence[Sequence[int]] = ()
@@ -191,12 +236,15 @@ class _Watched:
         self._inner = attention.processor
         attention.set_processor(self)
 
-    def __call__(self, attn: Any, hidden_states: Any, encoder_hidden_states: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def __call__(
+        self, attn: Any, hidden_states: Any, encoder_hidden_states: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         import torch
 
         query = _heads(attn.to_q(hidden_states), attn.heads, attn.norm_q)
         key = _heads(attn.add_k_proj(encoder_hidden_states), attn.heads, attn.norm_added_k)
-        # Against text tokens alone the image's own keys cancel out: the table is (heads, image tokens, text tokens), not image tokens squared.
+        # Against text tokens alone the image's own keys cancel out: the table is (heads, image tokens, text tokens),
+        # not image tokens squared.
         weights = (query.float() @ key.float().transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(dim=-1)[0]
         self.seen = torch.stack([weights[..., list(group)].sum(dim=-1).mean(dim=0) for group in self.tokens])
         return self._inner(attn, hidden_states, encoder_hidden_states, *args, **kwargs)

@@ -1,6 +1,9 @@
-"""Coarse masks from class names alone: each patch takes the candidate whose text embedding it is most like (MaskCLIP, Zhou et al., ECCV 2022).
+"""Coarse masks from class names alone:
 
-Needs no support set. A proposal request knows ids only, so the label space is an option of its own: give the one of `labels.space`.
+each patch takes the candidate whose text embedding it is most like (MaskCLIP, Zhou et al., ECCV 2022).
+
+Needs no support set. A proposal request knows ids only, so the label space is an option of its own: give the one of
+`labels.space`.
 """
 
 from __future__ import annotations
@@ -22,12 +25,20 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     space: str = Field(description="label space whose class names are embedded: the same as labels.space")
     model: str = Field("mini/clip", description="a folder of open_clip's Hub layout, or a Hub id")
-    templates: tuple[str, ...] = Field(("a photo of a {}.",), min_length=1, description="prompts for a class; {} is its name; the mean is used")
-    background_words: tuple[str, ...] = Field(
-        ("background", "sky", "ground", "wall", "grass", "water"), min_length=1, description="what the background is called; the best counts"
+    templates: tuple[str, ...] = Field(
+        ("a photo of a {}.",), min_length=1, description="prompts for a class; {} is its name; the mean is used"
     )
-    longest_side_px: int = Field(0, ge=0, le=4096, description="of the resized image; 0 = the size that the model was trained with")
-    min_cosine: float = Field(-1.0, ge=-1, le=1, description="a pixel whose best cosine is below this stays 255; -1 = off")
+    background_words: tuple[str, ...] = Field(
+        ("background", "sky", "ground", "wall", "grass", "water"),
+        min_length=1,
+        description="what the background is called; the best counts",
+    )
+    longest_side_px: int = Field(
+        0, ge=0, le=4096, description="of the resized image; 0 = the size that the model was trained with"
+    )
+    min_cosine: float = Field(
+        -1.0, ge=-1, le=1, description="a pixel whose best cosine is below this stays 255; -1 = off"
+    )
 
     @field_validator("templates")
     @classmethod
@@ -42,8 +53,12 @@ def build(options: Options, execution: Any) -> DenseClipProposer:
     dense = ClipOptions(model=options.model, tokens="value", layer=0, longest_side_px=options.longest_side_px)
     extractor = ClipFeatures(clip, preprocess, dense, execution)
     texts = class_texts(read_label_space(options.space), options.background_words)
-    vectors = np.stack([_embed(clip, tokenizer, [template.format(word) for template in options.templates]) for _, word in texts])
-    return DenseClipProposer(extractor, Prototypes(tuple(class_id for class_id, _ in texts), vectors), options.min_cosine)
+    vectors = np.stack(
+        [_embed(clip, tokenizer, [template.format(word) for template in options.templates]) for _, word in texts]
+    )
+    return DenseClipProposer(
+        extractor, Prototypes(tuple(class_id for class_id, _ in texts), vectors), options.min_cosine
+    )
 
 
 class DenseClipProposer:
@@ -59,11 +74,17 @@ class DenseClipProposer:
 
     def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
         features = self._extractor.features([request.image for request in requests])
-        return [nearest_class(request, grid, self._texts, self._min_cosine) for request, grid in zip(requests, features, strict=True)]
+        return [
+            nearest_class(request, grid, self._texts, self._min_cosine)
+            for request, grid in zip(requests, features, strict=True)
+        ]
 
 
 def class_texts(space: LabelSpace, background_words: Sequence[str]) -> list[tuple[int, str]]:
-    """(class id, word) of every text to embed: the spoken name of each foreground class, then each word for the background, if there is one."""
+    """(class id, word) of every text to embed:
+
+    the spoken name of each foreground class, then each word for the background, if there is one.
+    """
     texts = [(label.id, label.spoken) for label in space.foreground]
     if space.background is not None:
         texts += [(space.background, word) for word in background_words]

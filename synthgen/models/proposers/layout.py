@@ -1,6 +1,9 @@
-"""Proposer `layout`: the label map that an image was rendered from is its coarse mask (FLEX-Seg and DGInStyle train with it as it is).
+"""Proposer `layout`:
 
-The image need not follow the map everywhere: APF frees the regions whose features say otherwise, SABR moves the boundaries.
+the label map that an image was rendered from is its coarse mask (FLEX-Seg and DGInStyle train with it as it is).
+
+The image need not follow the map everywhere: APF frees the regions whose features say otherwise, SABR moves the
+boundaries.
 """
 
 from __future__ import annotations
@@ -37,7 +40,9 @@ class LayoutProposer:
 
 def _map_of(request: ProposalRequest) -> np.ndarray:
     if request.layout is None:
-        raise InputError("proposer `layout`: an image was not rendered from a label map; use a prompt source that gives layouts")
+        raise InputError(
+            "proposer `layout`: an image was not rendered from a label map; use a prompt source that gives layouts"
+        )
     height, width = request.image.shape[:2]
     # the nearest pixel centre, as the renderer resized the map
     rows = ((np.arange(height) + 0.5) * request.layout.shape[0] / height).astype(int)

@@ -1,6 +1,7 @@
 """Coarse masks from support prototypes alone: each pixel takes the candidate whose prototype it is most like.
 
-The nearest-prototype classifier of few-shot segmentation (PANet, Wang et al., ICCV 2019), standing in for Syn4Seg's GFSS network.
+The nearest-prototype classifier of few-shot segmentation (PANet, Wang et al., ICCV 2019), standing in for Syn4Seg's
+GFSS network.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from synthgen.models.cosine_maps import best_per_class, cosine_maps, of_classes,
 
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-    min_cosine: float = Field(-1.0, ge=-1, le=1, description="a pixel whose best cosine is below this stays 255; -1 = off")
+    min_cosine: float = Field(
+        -1.0, ge=-1, le=1, description="a pixel whose best cosine is below this stays 255; -1 = off"
+    )
 
 
 def build(options: Options, execution: Any) -> PrototypeProposer:
@@ -26,7 +29,10 @@ def build(options: Options, execution: Any) -> PrototypeProposer:
 
 
 class PrototypeProposer:
-    """Argmax of upsampled cosine maps; of a class with several prototypes the best counts. Candidates without a prototype are never proposed."""
+    """Argmax of upsampled cosine maps; of a class with several prototypes the best counts.
+
+    Candidates without a prototype are never proposed.
+    """
 
     def __init__(self, min_cosine: float) -> None:
         self._min_cosine = min_cosine
@@ -39,8 +45,12 @@ class PrototypeProposer:
         return [nearest_class(request, request.features, self._prototypes, self._min_cosine) for request in requests]
 
 
-def nearest_class(request: ProposalRequest, features: np.ndarray, prototypes: Prototypes, min_cosine: float) -> np.ndarray:
-    """(H, W) uint8: at each pixel the candidate of the highest upsampled cosine; 255 where it is below `min_cosine`, or if there is none.
+def nearest_class(
+    request: ProposalRequest, features: np.ndarray, prototypes: Prototypes, min_cosine: float
+) -> np.ndarray:
+    """(H, W) uint8: at each pixel the candidate of the highest upsampled cosine;
+
+    255 where it is below `min_cosine`, or if there is none.
 
     features (h, w, D) of the request's image, in the space of `prototypes`; on a tie the candidate that comes first.
     """

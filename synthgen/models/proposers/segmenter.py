@@ -1,11 +1,13 @@
-"""Coarse masks from a trained segmenter: Syn4Seg's own choice, where the generalised few-shot network that saw the support set labels the images.
+"""Coarse masks from a trained segmenter:
 
-`model` is a folder that `segtrain` saved: `config.json` is that of segmentation_models_pytorch, with the label space and the channel statistics under
-`_segtrain`; `model.safetensors` holds the weights. Few-shot networks (`_segtrain.pop`) have POP's classifier on top. Classes are matched by name, so
-the ids of the two label spaces may differ.
+Syn4Seg's own choice, where the generalised few-shot network that saw the support set labels the images.
 
-The network that proposes masks here should not be the one that learns from them later: what it gets wrong would come back as truth. The run's
-summary and the data card tell what APF kept and what APR gave back, class by class.
+`model` is a folder that `segtrain` saved: `config.json` is that of segmentation_models_pytorch, with the label space
+and the channel statistics under `_segtrain`; `model.safetensors` holds the weights. Few-shot networks (`_segtrain.pop`)
+have POP's classifier on top. Classes are matched by name, so the ids of the two label spaces may differ.
+
+The network that proposes masks here should not be the one that learns from them later: what it gets wrong would come
+back as truth. The run's summary and the data card tell what APF kept and what APR gave back, class by class.
 """
 
 from __future__ import annotations
@@ -32,25 +34,48 @@ STRIDE_PX = 32  # no encoder of segmentation_models_pytorch shrinks its input by
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str = Field(description="a folder that `segtrain train` made (config.json, model.safetensors)")
-    space: str = Field(description="label space that the masks are in: the same as labels.space; the segmenter's classes are found in it by name")
-    min_probability: float = Field(0.0, ge=0, le=1, description="a pixel whose likeliest candidate is below this stays 255; 0 = off [ours]")
-    longest_side_px: int = Field(0, ge=0, le=4096, description="of the image that the network sees; 0 = the image's own size")
+    space: str = Field(
+        description="label space that the masks are in: the same as labels.space; the segmenter's classes are "
+        "found in it by name"
+    )
+    min_probability: float = Field(
+        0.0, ge=0, le=1, description="a pixel whose likeliest candidate is below this stays 255; 0 = off [ours]"
+    )
+    longest_side_px: int = Field(
+        0, ge=0, le=4096, description="of the image that the network sees; 0 = the image's own size"
+    )
 
 
 def build(options: Options, execution: Any) -> SegmenterProposer:
     place = resolve(options.model)
     if not isinstance(place, Path) or not (place / "config.json").is_file():
-        raise ModelError(f"proposer `segmenter`: {options.model!r} is no folder with a config.json; give one that `segtrain train` has finished")
+        raise ModelError(
+            f"proposer `segmenter`: {options.model!r} is no folder with a config.json; give one that `segtrain "
+            "train` has finished"
+        )
     network, own = load_segmenter(place)
     ids = channel_ids(own["label_space"], read_label_space(options.space), place)
     return SegmenterProposer(network, ids, (own["mean"], own["std"]), options, execution)
 
 
 class SegmenterProposer:
-    """Each pixel takes the candidate whose channel is highest; candidates that the segmenter was not trained on are never proposed."""
+    """Each pixel takes the candidate whose channel is highest;
 
-    def __init__(self, network: Any, ids: np.ndarray, statistics: tuple[Sequence[float], Sequence[float]], options: Options, execution: Any) -> None:
-        """`ids` (number of channels,) uint8: ids of the recipe's label space, 255 = not in it; `statistics`: mean and std for pixels in 0..1."""
+    candidates that the segmenter was not trained on are never proposed.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        ids: np.ndarray,
+        statistics: tuple[Sequence[float], Sequence[float]],
+        options: Options,
+        execution: Any,
+    ) -> None:
+        """`ids` (number of channels,) uint8: ids of the recipe's label space, 255 = not in it; `statistics`:
+
+        mean and std for pixels in 0..1.
+        """
         import torch
 
         self._torch = torch
@@ -58,7 +83,9 @@ class SegmenterProposer:
         self._dtype = torch_dtype(execution, self._device)
         self._network = network.to(self._device)
         self._ids = ids
-        self._mean, self._std = (torch.tensor(values, device=self._device).view(1, 3, 1, 1) * 255 for values in statistics)
+        self._mean, self._std = (
+            torch.tensor(values, device=self._device).view(1, 3, 1, 1) * 255 for values in statistics
+        )
         self._options = options
 
     def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
@@ -79,7 +106,10 @@ class SegmenterProposer:
         return mask
 
     def _probabilities(self, image: np.ndarray) -> np.ndarray:
-        """(channels, H, W) float32. Sides that are no multiple of 32 are padded by repeating the edge, as segtrain does."""
+        """(channels, H, W) float32.
+
+        Sides that are no multiple of 32 are padded by repeating the edge, as segtrain does.
+        """
         torch, functional = self._torch, self._torch.nn.functional
         height, width = image.shape[:2]
         pixels = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float()
@@ -88,7 +118,10 @@ class SegmenterProposer:
             size = [max(1, round(side * factor)) for side in (height, width)]
             pixels = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
         rows, columns = pixels.shape[2:]
-        with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32),
+        ):
             padded = functional.pad(pixels, (0, -columns % STRIDE_PX, 0, -rows % STRIDE_PX), mode="replicate")
             logits = self._network((padded - self._mean) / self._std).float()[..., :rows, :columns]
             if (rows, columns) != (height, width):
@@ -115,9 +148,14 @@ def load_segmenter(folder: Path) -> tuple[Any, dict[str, Any]]:
         pop = own.get("pop") and (int(own["pop"]["num_base"]), int(own["pop"]["num_novel"]))
         own["label_space"]["labels"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path}: is no config that segtrain wrote ({type(error).__name__}: {error}); train one with `segtrain train`") from error
+        raise ModelError(
+            f"{path}: is no config that segtrain wrote ({type(error).__name__}: {error}); train one with "
+            "`segtrain train`"
+        ) from error
     if version != FORMAT_VERSION or len(statistics) != 6:
-        raise ModelError(f"{path}: version {version!r} of segtrain's model format; this synthgen reads version {FORMAT_VERSION}")
+        raise ModelError(
+            f"{path}: version {version!r} of segtrain's model format; this synthgen reads version {FORMAT_VERSION}"
+        )
     try:
         network = smp.create_model(arguments.pop("_model_class"), **{**arguments, "encoder_weights": None})
         if pop:
@@ -132,7 +170,9 @@ def load_segmenter(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def channel_ids(theirs: dict[str, Any], space: LabelSpace, where: Path) -> np.ndarray:
-    """(number of channels,) uint8: the id in `space` of each channel's class, by name or synonym; 255 for a class that `space` does not have.
+    """(number of channels,) uint8: the id in `space` of each channel's class, by name or synonym;
+
+    255 for a class that `space` does not have.
 
     Backgrounds belong together whatever they are called. Raises LabelError if no foreground class is in both.
     """
@@ -141,7 +181,15 @@ def channel_ids(theirs: dict[str, Any], space: LabelSpace, where: Path) -> np.nd
         if label["id"] == theirs.get("background") and space.background is not None:
             ids.append(space.background)
             continue
-        ids.append(next((ours.id for ours in space.labels if label["name"] == ours.name or label["name"] in ours.synonyms), IGNORE))
+        ids.append(
+            next(
+                (ours.id for ours in space.labels if label["name"] == ours.name or label["name"] in ours.synonyms),
+                IGNORE,
+            )
+        )
     if not set(ids) - {space.background, IGNORE}:
-        raise LabelError(f"{where}: its label space {theirs.get('name')!r} shares no class with {space.name!r}; train it on labels of that space")
+        raise LabelError(
+            f"{where}: its label space {theirs.get('name')!r} shares no class with {space.name!r}; train it on "
+            "labels of that space"
+        )
     return np.array(ids, np.uint8)

@@ -1,4 +1,6 @@
-"""Renderer `images`: takes the photographs that the prompt source found, so that people can label what they already have.
+"""Renderer `images`:
+
+takes the photographs that the prompt source found, so that people can label what they already have.
 
 Nothing is generated. Use it with the prompt source `images`.
 """
@@ -21,7 +23,9 @@ class Options(BaseModel):
     """How photographs are taken over."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    longest_side_px: int = Field(0, ge=0, description="make larger photographs smaller (area average, aspect kept); 0 = as they are")
+    longest_side_px: int = Field(
+        0, ge=0, description="make larger photographs smaller (area average, aspect kept); 0 = as they are"
+    )
 
 
 def build(options: Options, execution: Any) -> ImageFolder:
@@ -46,7 +50,10 @@ class ImageFolder:
 
     def _read(self, job: RenderJob) -> np.ndarray | None:
         if job.photograph is None:
-            raise InputError(f"renderer `images`: {job.key} has no photograph; use it with prompts.source: {{name: images, folder: ...}}")
+            raise InputError(
+                f"renderer `images`: {job.key} has no photograph; use it with prompts.source: {{name: images, "
+                f"folder: ...}}"
+            )
         try:
             image = read_image(job.photograph)
         except InputError:

@@ -1,14 +1,16 @@
 """Renderer `sd3`: Stable Diffusion 3 and 3.5 through diffusers, with or without a ControlNet.
 
-The same code takes `stabilityai/stable-diffusion-3.5-large`, a local folder, or the shipped minis. Prompts that the bank has encoded are not
-encoded again, and then no text encoder is loaded at all. Otherwise `prepare` encodes the prompts of a unit, each once, and drops the text encoders
-before the denoiser comes to the device: the two are never there together. The denoiser is loaded at the first image.
+The same code takes `stabilityai/stable-diffusion-3.5-large`, a local folder, or the shipped minis. Prompts that the
+bank has encoded are not encoded again, and then no text encoder is loaded at all. Otherwise `prepare` encodes the
+prompts of a unit, each once, and drops the text encoders before the denoiser comes to the device: the two are never
+there together. The denoiser is loaded at the first image.
 
-An image has the same bytes whatever is rendered beside it. Kernels round differently for different batch shapes, so every call of the model has
-one shape: an image alone where the model keeps the processor busy, four together (the last call filled up with copies) where a call's own cost
-would dominate. On a CPU those four run on one thread: elementwise kernels split a batch between threads without regard to images, and round the
-ends of each part in another way. Measured with the minis' shape (192 wide, 6 layers, 64 px, 20 steps) in seconds of one core an image: 0.35 in
-eights, 0.375 in fours, 0.51 alone; more cores are used by more worker processes.
+An image has the same bytes whatever is rendered beside it. Kernels round differently for different batch shapes, so
+every call of the model has one shape: an image alone where the model keeps the processor busy, four together (the last
+call filled up with copies) where a call's own cost would dominate. On a CPU those four run on one thread: elementwise
+kernels split a batch between threads without regard to images, and round the ends of each part in another way. Measured
+with the minis' shape (192 wide, 6 layers, 64 px, 20 steps) in seconds of one core an image: 0.35 in eights, 0.375 in
+fours, 0.51 alone; more cores are used by more worker processes.
 """
 
 from __future__ import annotations
@@ -32,8 +34,12 @@ from synthgen.models.weights import loading, resolve
 
 GROUP = 4  # images of one call of a small model
 CACHED_GROUP = 8  # ... under the step cache, where copies cost nothing and more images leave fewer gaps
-ROWS = 4  # rows (images x guidance branches) of one run of a small model's blocks under the step cache; a large one runs them one by one
-SMALL = 1e10  # denoiser parameters x image tokens: below, a call costs more than its arithmetic. mini: 5e8; SD3.5-Large at 256 px: 2e12
+# rows (images x guidance branches) of one run of a small model's blocks under the step cache; a large one runs them one
+# by one
+ROWS = 4
+# denoiser parameters x image tokens: below, a call costs more than its arithmetic. mini: 5e8; SD3.5-Large at 256 px:
+# 2e12
+SMALL = 1e10
 
 
 class Options(BaseModel):
@@ -42,17 +48,27 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str = Field("stabilityai/stable-diffusion-3.5-large", description="Hub id, local folder or mini/<name>")
     revision: str = Field("", description="Hub revision; empty = main")
-    controlnet: str = Field("", description="ControlNet for layouts: Hub id, local folder or mini/<name>/controlnet; empty = text only")
+    controlnet: str = Field(
+        "", description="ControlNet for layouts: Hub id, local folder or mini/<name>/controlnet; empty = text only"
+    )
     control_scale: float = Field(1.0, ge=0, le=4, description="weight of the ControlNet's residuals")
     control_palette: str = Field("cityscapes", description="label space whose colours the ControlNet was trained on")
     steps: int = Field(28, ge=1, le=1000, description="denoiser steps [SD3.5-Large card: 28-40]")
     guidance: float = Field(4.5, ge=0, le=30, description="classifier-free guidance, 1 = none [SD3.5-Large card: 4.5]")
     t5: bool = Field(True, description="use the T5 encoder if the model has one")
-    max_sequence_length: int = Field(-1, ge=-1, le=512, description="T5 tokens; -1 = what the model folder says, else 256")
-    group: int = Field(
-        0, ge=0, le=64, description="images of one call of the model, whatever the batch size; 0 = 4 for small models (8 with a step cache), else 1"
+    max_sequence_length: int = Field(
+        -1, ge=-1, le=512, description="T5 tokens; -1 = what the model folder says, else 256"
     )
-    step_cache: StepCacheOptions = Field(StepCacheOptions(), description="skip the denoiser's blocks where its input hardly moves; off by default")
+    group: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="images of one call of the model, whatever the batch size; 0 = 4 for small models (8 with a "
+        "step cache), else 1",
+    )
+    step_cache: StepCacheOptions = Field(
+        StepCacheOptions(), description="skip the denoiser's blocks where its input hardly moves; off by default"
+    )
 
 
 def build(options: Options, execution: Any) -> Sd3Renderer:
@@ -61,7 +77,10 @@ def build(options: Options, execution: Any) -> Sd3Renderer:
 
 
 class Sd3Renderer:
-    """Renders batches; every sample has a generator of its own, seeded on the CPU, so noise is the same on every device."""
+    """Renders batches;
+
+    every sample has a generator of its own, seeded on the CPU, so noise is the same on every device.
+    """
 
     def __init__(self, options: Options, execution: Any) -> None:
         import torch
@@ -107,20 +126,33 @@ class Sd3Renderer:
     @functools.cached_property
     def _pipeline(self) -> Any:
         """The denoiser, the VAE and the ControlNet in main memory; `_on_device` brings them to the device."""
-        from diffusers import SD3ControlNetModel, SD3Transformer2DModel, StableDiffusion3ControlNetPipeline, StableDiffusion3Pipeline
+        from diffusers import (
+            SD3ControlNetModel,
+            SD3Transformer2DModel,
+            StableDiffusion3ControlNetPipeline,
+            StableDiffusion3Pipeline,
+        )
 
         from synthgen.models.acceleration import accelerate
         from synthgen.models.devices import give_memory_back
 
         give_memory_back()  # the prompt bank's text encoders
         options = self._options
-        given: dict[str, Any] = {f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}
+        given: dict[str, Any] = {
+            f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")
+        }
         with loading(options.model):
             if self._quantised is not None:
                 given["transformer"] = SD3Transformer2DModel.from_pretrained(
-                    self._place, subfolder="transformer", quantization_config=self._quantised, dtype=self._dtype, **self._revision
+                    self._place,
+                    subfolder="transformer",
+                    quantization_config=self._quantised,
+                    dtype=self._dtype,
+                    **self._revision,
                 )
-            pipeline = StableDiffusion3Pipeline.from_pretrained(self._place, **given, dtype=self._dtype, **self._revision)
+            pipeline = StableDiffusion3Pipeline.from_pretrained(
+                self._place, **given, dtype=self._dtype, **self._revision
+            )
         if options.controlnet:
             with loading(options.controlnet):
                 net = SD3ControlNetModel.from_pretrained(resolve(options.controlnet), dtype=self._dtype)
@@ -147,9 +179,12 @@ class Sd3Renderer:
         give_memory_back()
 
     def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
-        """(H, W, 3) uint8 for each job, None where the model gave no finite image. All jobs of a call must have one size.
+        """(H, W, 3) uint8 for each job, None where the model gave no finite image.
 
-        Raises ModelError for a size that the model cannot make, and for a label map without a ControlNet or the other way round.
+        All jobs of a call must have one size.
+
+        Raises ModelError for a size that the model cannot make, and for a label map without a ControlNet or the other
+        way round.
         """
         jobs = list(jobs)
         if not jobs:
@@ -160,10 +195,16 @@ class Sd3Renderer:
         height, width = sizes.pop()
         step = self._pipeline.vae_scale_factor * self._pipeline.transformer.config.patch_size
         if height % step or width % step:
-            raise ModelError(f"render.height_px x width_px = {height} x {width}: {self.id} makes sizes that are multiples of {step} px")
+            raise ModelError(
+                f"render.height_px x width_px = {height} x {width}: {self.id} makes sizes that are multiples of "
+                f"{step} px"
+            )
         most = step * self._pipeline.transformer.config.pos_embed_max_size
         if max(height, width) > most:
-            raise ModelError(f"render.height_px x width_px = {height} x {width}: {self.id} has positions for {most} px a side at the most")
+            raise ModelError(
+                f"render.height_px x width_px = {height} x {width}: {self.id} has positions for {most} px a side "
+                "at the most"
+            )
         small = self._parameters * (height // step) * (width // step) < SMALL
         group = self._options.group or ((CACHED_GROUP if self._options.step_cache.threshold else GROUP) if small else 1)
         self._on_device()
@@ -181,12 +222,19 @@ class Sd3Renderer:
         """One call of the pipeline."""
         height, width = jobs[0].height_px, jobs[0].width_px
         embeddings = [job.embedding or self._prepared.get(job.prompt) or self._encode(job.prompt) for job in jobs]
-        negatives = [job.negative_embedding or self._prepared.get(job.negative) or self._encode(job.negative) for job in jobs]
+        negatives = [
+            job.negative_embedding or self._prepared.get(job.negative) or self._encode(job.negative) for job in jobs
+        ]
         extra: dict[str, Any] = {}
         if self._colours is None and any(job.layout is not None for job in jobs):
-            raise ModelError(f"{self.id} would ignore the label maps that the prompts bring; set render.renderer.controlnet")
+            raise ModelError(
+                f"{self.id} would ignore the label maps that the prompts bring; set render.renderer.controlnet"
+            )
         if self._colours is not None:
-            extra = {"control_image": [self._control(job) for job in jobs], "controlnet_conditioning_scale": self._options.control_scale}
+            extra = {
+                "control_image": [self._control(job) for job in jobs],
+                "controlnet_conditioning_scale": self._options.control_scale,
+            }
         with self._torch.inference_mode(), _threads(1 if small and self._device.type == "cpu" else 0):
             pictures = self._pipeline(
                 prompt_embeds=self._tensor([e.tokens for e in embeddings]),
@@ -208,7 +256,9 @@ class Sd3Renderer:
     def _runs(self, images: int) -> list[int]:
         if self._cache is not None:
             return self._cache.runs()
-        return [len(self._pipeline.scheduler.timesteps) * (2 if self._pipeline.do_classifier_free_guidance else 1)] * images
+        return [
+            len(self._pipeline.scheduler.timesteps) * (2 if self._pipeline.do_classifier_free_guidance else 1)
+        ] * images
 
     def _on_device(self) -> None:
         from synthgen.models.acceleration import place
@@ -216,15 +266,24 @@ class Sd3Renderer:
         if self._is_placed:
             return
         pipeline = self._pipeline
-        if self._cache is None and self._options.step_cache.threshold:  # before the hooks of offloading, which then move what the cache runs
+        # before the hooks of offloading, which then move what the cache runs
+        if self._cache is None and self._options.step_cache.threshold:
             net = getattr(pipeline, "controlnet", None)
             self._cache = StepCache(self._options.step_cache, pipeline.transformer, net, pipeline.scheduler)
         place(pipeline, self._execution, self._device)
         self._is_placed = True
 
     def _leave_device(self) -> None:
-        """Back to main memory, so that a text encoder has the device for itself. What is offloaded or quantised by a package stays where it is."""
-        if self._is_placed and self._device.type != "cpu" and self._execution.offload == "none" and self._quantised is None:
+        """Back to main memory, so that a text encoder has the device for itself.
+
+        What is offloaded or quantised by a package stays where it is.
+        """
+        if (
+            self._is_placed
+            and self._device.type != "cpu"
+            and self._execution.offload == "none"
+            and self._quantised is None
+        ):
             self._pipeline.to("cpu")
             self._is_placed = False
 
@@ -232,31 +291,43 @@ class Sd3Renderer:
         if self._text is None:
             options = self._options
             self._text = text_encoder.build(
-                text_encoder.Options(model=options.model, revision=options.revision, t5=options.t5, max_sequence_length=options.max_sequence_length),
+                text_encoder.Options(
+                    model=options.model,
+                    revision=options.revision,
+                    t5=options.t5,
+                    max_sequence_length=options.max_sequence_length,
+                ),
                 self._execution,
             )
         return self._text.encode([prompt])[0]
 
     def _control(self, job: RenderJob) -> Image.Image:
         if job.layout is None or self._colours is None:
-            raise ModelError(f"{self.id} needs a label map for every image; prompt {job.prompt!r} has none (use a prompt source that gives layouts)")
+            raise ModelError(
+                f"{self.id} needs a label map for every image; prompt {job.prompt!r} has none (use a prompt "
+                "source that gives layouts)"
+            )
         # nearest: a blended colour would stand for a class that is not there
-        return Image.fromarray(self._colours[job.layout]).resize((job.width_px, job.height_px), Image.Resampling.NEAREST)
+        return Image.fromarray(self._colours[job.layout]).resize(
+            (job.width_px, job.height_px), Image.Resampling.NEAREST
+        )
 
     def _tensor(self, arrays: list[np.ndarray]) -> Any:
         return self._torch.from_numpy(np.stack(arrays)).to(self._device, self._pipeline.transformer.dtype)
 
 
 def _encode_without_noise(vae: Any) -> None:
-    """Make the VAE's posterior its mean. The ControlNet pipeline samples the condition's latents with the process's own generator, so an image
-    would depend on what was rendered before it; the minis' ControlNet has learned from means."""
+    """Make the VAE's posterior its mean. The ControlNet pipeline samples the condition's latents with the process's own
+    generator, so an image would depend on what was rendered before it; the minis' ControlNet has learned from means."""
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
     from diffusers.models.modeling_outputs import AutoencoderKLOutput
 
     encode = vae.encode
 
     def encode_mean(images: Any) -> AutoencoderKLOutput:
-        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(encode(images).latent_dist.parameters, deterministic=True))
+        return AutoencoderKLOutput(
+            latent_dist=DiagonalGaussianDistribution(encode(images).latent_dist.parameters, deterministic=True)
+        )
 
     vae.encode = encode_mean
 

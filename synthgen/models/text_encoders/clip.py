@@ -1,6 +1,9 @@
-"""Text encoder `clip`: the text tower of a CLIP (Radford et al., 2021) through open_clip, the mini one and the released ones alike.
+"""Text encoder `clip`:
 
-It only pools, so a renderer encodes the prompts itself. `pooled` is the projected embedding, which CLIP trained to be compared by cosine.
+the text tower of a CLIP (Radford et al., 2021) through open_clip, the mini one and the released ones alike.
+
+It only pools, so a renderer encodes the prompts itself. `pooled` is the projected embedding, which CLIP trained to be
+compared by cosine.
 
     embedder: {name: clip}                                                              the mini that ships
     embedder: {name: clip, model: "hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K"}       a Hub model
@@ -42,7 +45,10 @@ class ClipTextEncoder:
         self.id = f"clip:{options.model}@{revision_of(options.model)}"
 
     def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]:
-        """No tokens, pooled vectors of CLIP's width. Prompts beyond the context (77 tokens) are cut, as CLIP's tokenizer does."""
+        """No tokens, pooled vectors of CLIP's width.
+
+        Prompts beyond the context (77 tokens) are cut, as CLIP's tokenizer does.
+        """
         return [TextEmbedding(np.zeros((0, 0), np.float32), self._pooled(prompt)) for prompt in prompts]
 
     def _pooled(self, prompt: str) -> np.ndarray:

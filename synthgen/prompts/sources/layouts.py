@@ -1,7 +1,9 @@
-"""Label maps to render from: every mask of a labelled folder, with a sentence that names what it shows (DGInStyle prompts, generator of FLEX-Seg).
+"""Label maps to render from:
 
-They are for a renderer with a ControlNet, and the proposer `layout` then takes the map itself as the coarse mask. One map gives one candidate for
-each domain word, so a labelled set of fair days becomes one of nights and fog.
+every mask of a labelled folder, with a sentence that names what it shows (DGInStyle prompts, generator of FLEX-Seg).
+
+They are for a renderer with a ControlNet, and the proposer `layout` then takes the map itself as the coarse mask. One
+map gives one candidate for each domain word, so a labelled set of fair days becomes one of nights and fog.
 """
 
 from __future__ import annotations
@@ -26,10 +28,17 @@ class Options(BaseModel, extra="forbid"):
     folder: str = Field(description="labelled folder: images/ and labels/ (PNG of class ids, same stem)")
     limit: int = Field(0, ge=0, description="use this many maps, chosen by the run seed; 0 = all")
     domains: tuple[str, ...] = Field(
-        ("on a clear day", "at night", "in fog", "in rain", "in snow"), min_length=1, description="ends of the sentence, one image each"
+        ("on a clear day", "at night", "in fog", "in rain", "in snow"),
+        min_length=1,
+        description="ends of the sentence, one image each",
     )
-    sentence: str = Field("a street with {things} {domain}", description="{things} = the classes that the map shows, {domain} = a word of `domains`")
-    min_share: float = Field(0.01, ge=0, le=1, description="a class is named if it covers at least this share of the map [DGInStyle: 1 %]")
+    sentence: str = Field(
+        "a street with {things} {domain}",
+        description="{things} = the classes that the map shows, {domain} = a word of `domains`",
+    )
+    min_share: float = Field(
+        0.01, ge=0, le=1, description="a class is named if it covers at least this share of the map [DGInStyle: 1 %]"
+    )
     unnamed: tuple[str, ...] = Field(("road", "sidewalk", "sky"), description="classes that go without saying")
 
 
@@ -38,7 +47,9 @@ def build(options: Options, execution: Any) -> Layouts:
     try:
         options.sentence.format(things="", domain="")
     except (KeyError, IndexError, ValueError) as error:
-        raise InputError(f"prompts.source.sentence {options.sentence!r}: has the slots {{things}} and {{domain}} only") from error
+        raise InputError(
+            f"prompts.source.sentence {options.sentence!r}: has the slots {{things}} and {{domain}} only"
+        ) from error
     return Layouts(options, [pair.label.resolve() for pair in list_labelled(Path(options.folder).expanduser())])
 
 
@@ -59,7 +70,10 @@ class Layouts:
         return min(len(self._paths), self._options.limit or len(self._paths)) * len(self._options.domains)
 
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
-        """All maps if no single class is wanted, in the order of their names; ids outside the label space raise LabelError."""
+        """All maps if no single class is wanted, in the order of their names;
+
+        ids outside the label space raise LabelError.
+        """
         if wanted:
             return
         options = self._options
@@ -69,7 +83,11 @@ class Layouts:
             mask = read_mask(path)
             space.check(mask, path)
             shares = np.bincount(mask.ravel(), minlength=256) / mask.size
-            named = [label for label in space.labels if shares[label.id] >= options.min_share and label.name not in options.unnamed]
+            named = [
+                label
+                for label in space.labels
+                if shares[label.id] >= options.min_share and label.name not in options.unnamed
+            ]
             words = [label.spoken for label in named]
             things = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
             for domain in options.domains:

@@ -1,11 +1,13 @@
 """Candidates from a language model that is told what became of its last ones (Syn4Seg: the agent of HDIG).
 
-    loop: ask for `per_question` captions of the class, with some accepted captions and with refused ones beside the caption that each is too
+    loop: ask for `per_question` captions of the class, with some accepted captions and with refused ones beside the
+    caption that each is too
           near to; the bank judges them; its verdicts go into the next question
     until the bank is full, its budget is spent, or acceptance saturates
 
-The model is any server of the OpenAI chat protocol, or a transformers model in this process. A reply is data only (synthgen/prompts/replies.py).
-Every reply is kept with the bank as `replies.jsonl`; `replies: <that file>` makes the same bank again without asking anybody.
+The model is any server of the OpenAI chat protocol, or a transformers model in this process. A reply is data only
+(synthgen/prompts/replies.py). Every reply is kept with the bank as `replies.jsonl`; `replies: <that file>` makes the
+same bank again without asking anybody.
 
     source: {name: llm, base_url: "http://localhost:8000/v1", model: Qwen/Qwen2.5-7B-Instruct}
     source: {name: llm, base_url: "https://api.example.com/v1", model: large, key_variable: EXAMPLE_KEY}
@@ -38,18 +40,31 @@ _TOLD = 8  # refused ones
 class Options(BaseModel, extra="forbid"):
     """Which model, and when it has said enough."""
 
-    model: str = Field(min_length=1, description="name that the server knows; without base_url a transformers folder, a Hub id or a .gguf file")
-    base_url: str = Field("", description="of an OpenAI-compatible server, up to and with /v1; empty = load the model in this process")
+    model: str = Field(
+        min_length=1,
+        description="name that the server knows; without base_url a transformers folder, a Hub id or a .gguf file",
+    )
+    base_url: str = Field(
+        "", description="of an OpenAI-compatible server, up to and with /v1; empty = load the model in this process"
+    )
     key_variable: str = Field("", description="environment variable that holds the server's key; empty = none is sent")
-    scene: str = Field("a photograph", max_length=200, description="what the captions describe: a dashcam picture, an aerial photograph [ours]")
+    scene: str = Field(
+        "a photograph",
+        max_length=200,
+        description="what the captions describe: a dashcam picture, an aerial photograph [ours]",
+    )
     per_question: int = Field(16, ge=1, le=32, description="captions that one question asks for [ours]")
     temperature: float = Field(0.9, ge=0, le=2, description="of sampling [ours]")
     max_tokens: int = Field(1200, ge=16, le=16384, description="of a reply [ours: 16 captions of 30 tokens, twice]")
     reply: Literal["json_schema", "json_object", "lines"] = Field(
-        "json_schema", description="what the server is asked to hold the reply to; lines = one caption a line, for small models [ours]"
+        "json_schema",
+        description="what the server is asked to hold the reply to; lines = one caption a line, for small models "
+        "[ours]",
     )
     saturation_window: int = Field(96, ge=1, description="stop when of so many candidates in a row ... [guess]")
-    saturation_rate: float = Field(0.05, ge=0, le=1, description="... at most this share was accepted; 0 = only when none was [guess]")
+    saturation_rate: float = Field(
+        0.05, ge=0, le=1, description="... at most this share was accepted; 0 = only when none was [guess]"
+    )
     max_bad_replies: int = Field(5, ge=1, description="stop after so many replies in a row without a caption [ours]")
     timeout_s: float = Field(120, gt=0, description="of one try, to the last byte [ours]")
     retries: int = Field(4, ge=0, le=20, description="tries after a failed one [ours]")
@@ -65,7 +80,10 @@ class Options(BaseModel, extra="forbid"):
 
 
 def build(options: Options, execution: Any) -> LanguageModel:
-    """Read the stored replies. The model is asked, or loaded, only for what they lack. Raises InputError for a damaged file of replies."""
+    """Read the stored replies. The model is asked, or loaded, only for what they lack.
+
+    Raises InputError for a damaged file of replies.
+    """
     return LanguageModel(options, execution)
 
 
@@ -99,7 +117,13 @@ class LanguageModel:
     def _ask(self, messages: list[dict[str, str]], seed: int) -> str:
         """Raises ModelError if there is no answer."""
         options = self._options
-        asked = {"model": options.model, "messages": messages, "seed": seed, "temperature": options.temperature, "max_tokens": options.max_tokens}
+        asked = {
+            "model": options.model,
+            "messages": messages,
+            "seed": seed,
+            "temperature": options.temperature,
+            "max_tokens": options.max_tokens,
+        }
         if options.base_url and options.reply == "json_object":
             asked["response_format"] = {"type": "json_object"}
         elif options.base_url and options.reply == "json_schema":
@@ -124,7 +148,10 @@ class LanguageModel:
         options = self._options
         key = os.environ.get(options.key_variable, "").strip() if options.key_variable else ""
         if options.key_variable and not key:
-            raise ModelError(f"prompts.source.key_variable: the environment has no {options.key_variable}; set it to the key of {options.base_url}")
+            raise ModelError(
+                f"prompts.source.key_variable: the environment has no {options.key_variable}; set it to the key "
+                f"of {options.base_url}"
+            )
         return Endpoint(options.base_url, key, options.timeout_s, options.retries, options.backoff_s)
 
     @functools.cached_property
@@ -137,14 +164,18 @@ class LanguageModel:
 class Conversation:
     """Rounds of candidates about one class; an Agent (synthgen/prompts/bank.py)."""
 
-    def __init__(self, label: Label, options: Options, ask: Callable[[list[dict[str, str]], int], str], seed: int) -> None:
+    def __init__(
+        self, label: Label, options: Options, ask: Callable[[list[dict[str, str]], int], str], seed: int
+    ) -> None:
         self.stopped = ""  # saturated, or bad_replies
         self.bad_replies = 0  # over the whole conversation
         self.asked = 0
         self._label = label
         self._options = options
         self._ask = ask
-        self._seed = int.from_bytes(hashlib.blake2b(f"{seed}\x1f{label.name}".encode(), digest_size=3).digest(), "big") << 7
+        self._seed = (
+            int.from_bytes(hashlib.blake2b(f"{seed}\x1f{label.name}".encode(), digest_size=3).digest(), "big") << 7
+        )
         self._accepted: list[str] = []
         self._refused: list[Entry] = []
         self._last: collections.deque[bool] = collections.deque(maxlen=options.saturation_window)
@@ -175,7 +206,8 @@ class Conversation:
             if bad_in_a_row == self._options.max_bad_replies:
                 if self.bad_replies == self.asked:
                     raise InputError(
-                        f"prompts.source llm: {self._options.model!r} gave {bad_in_a_row} replies and no caption of {self._label.name!r} "
+                        f"prompts.source llm: {self._options.model!r} gave {bad_in_a_row} replies and no caption "
+                        f"of {self._label.name!r} "
                         f"(the last: {reply[:80]!r}); try prompts.source.reply: lines, more max_tokens or another model"
                     )
                 self.stopped = "bad_replies"
@@ -201,16 +233,23 @@ class Conversation:
         else:
             form = f'Answer with JSON alone: {{"captions": [{count} texts]}}.'
         words = ", ".join(dict.fromkeys((self._label.spoken, *self._label.synonyms, self._label.name)))
-        system = f"You write captions for a text-to-image model. A caption is one plain English sentence of 6 to 25 words. {form}"
+        system = (
+            "You write captions for a text-to-image model. A caption is one plain English sentence of 6 to "
+            f"25 words. {form}"
+        )
         parts = [
             f"Write {count} captions of {self._options.scene} that shows: {self._label.spoken}.",
             f"Each caption must contain one of these words: {words}.",
-            "Vary place, time of day, weather, season, viewpoint, colour, number, action and what else is seen. No two may be alike.",
+            "Vary place, time of day, weather, season, viewpoint, colour, number, action and what else is seen. "
+            "No two may be alike.",
         ]
         if self._accepted:
             parts.append(f"Taken already, write none like these: {_as_data(self._accepted[-_SHOWN:])}")
         if self._refused:
-            told = [{"caption": entry.candidate.prompt, "refused": _reason(entry, words)} for entry in self._refused[-_TOLD:]]
+            told = [
+                {"caption": entry.candidate.prompt, "refused": _reason(entry, words)}
+                for entry in self._refused[-_TOLD:]
+            ]
             parts.append(f"Refused before, with the reason: {_as_data(told)}")
         return [{"role": "system", "content": system}, {"role": "user", "content": "\n".join(parts)}]
 

@@ -1,4 +1,7 @@
-"""Training of the denoiser and the ControlNet: the objective, what the pipelines make of it, the loop, the saved folder, the command."""
+"""Training of the denoiser and the ControlNet:
+
+the objective, what the pipelines make of it, the loop, the saved folder, the command.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ CAPTIONS = ["a red car on the road at night", "a white horse in the snow", "", "
 
 def batch_of_latents(size: int = 6, with_maps: bool = False, length: int = 16) -> dict[str, torch.Tensor]:
     rng = torch.Generator().manual_seed(5)
-    batch = {"latents": torch.randn(size, 4, 8, 8, generator=rng), "tokens": torch.randint(0, 8000, (size, length), generator=rng)}
+    batch = {
+        "latents": torch.randn(size, 4, 8, 8, generator=rng),
+        "tokens": torch.randint(0, 8000, (size, length), generator=rng),
+    }
     return batch | ({"maps": torch.randn(size, 4, 8, 8, generator=rng)} if with_maps else {})
 
 
@@ -82,7 +88,10 @@ def test_the_map_reaches_the_first_share_of_a_batch_only() -> None:
 
 
 def test_what_is_learned_is_what_the_pipelines_ask_for(tmp_path: Path) -> None:
-    """One Euler step from pure noise is noise - velocity: text states, pooled vectors, maps and time must be fed as in training."""
+    """One Euler step from pure noise is noise - velocity:
+
+    text states, pooled vectors, maps and time must be fed as in training.
+    """
     denoiser.save(random_flow(control_layers=1), random_vae(8, 16, 16), tmp_path)
     pipeline = denoiser.load_pipeline(tmp_path, control=True)
     flow = random_flow(control_layers=1)
@@ -167,7 +176,9 @@ class Line(torch.nn.Module):
         self.layer = torch.nn.Linear(4, 1)
 
     def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"loss": (self.layer(batch + 0.1 * torch.randn_like(batch)) - batch.sum(1, keepdim=True)).square().mean()}
+        return {
+            "loss": (self.layer(batch + 0.1 * torch.randn_like(batch)) - batch.sum(1, keepdim=True)).square().mean()
+        }
 
 
 def run_until(stop: int, out: Path, seen: list[torch.Tensor], schedule: Schedule) -> Line:
@@ -190,7 +201,9 @@ def run_until(stop: int, out: Path, seen: list[torch.Tensor], schedule: Schedule
 
 def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # flat: the learning rate does not follow the clock; every step is stored
-    schedule = Schedule(minutes=60, batch_size=3, learning_rate=0.01, warmup_steps=4, flat=0.99, checkpoint_s=-1.0, threads=1)
+    schedule = Schedule(
+        minutes=60, batch_size=3, learning_rate=0.01, warmup_steps=4, flat=0.99, checkpoint_s=-1.0, threads=1
+    )
     undisturbed: list[torch.Tensor] = []
     run_until(9, tmp_path / "a", undisturbed, schedule)
     killed: list[torch.Tensor] = []
@@ -246,7 +259,9 @@ def test_the_saved_family_is_small_files_without_a_trace_of_the_machine(tmp_path
 
 def test_the_saved_family_loads_in_float32_and_repeats_itself(tmp_path: Path) -> None:
     denoiser.save(random_flow(control_layers=1), random_vae(8, 16, 16), tmp_path)
-    assert {tensor.dtype for tensor in denoiser.load_pipeline(tmp_path).transformer.state_dict().values()} == {torch.float32}
+    assert {tensor.dtype for tensor in denoiser.load_pipeline(tmp_path).transformer.state_dict().values()} == {
+        torch.float32
+    }
 
     def image(control: bool) -> np.ndarray:
         torch.manual_seed(0)
@@ -295,7 +310,12 @@ def test_the_command_trains_resumes_and_saves(model: str, tmp_path: Path, capsys
     assert main([*command, "--minutes", "0.01"]) == 0
     assert "resumed at step" in capsys.readouterr().out
     denoiser.load_pipeline(tmp_path / "out" / "model", control=model == "controlnet")
-    assert main([*command, "--minutes", "0.005", "--out", str(tmp_path / "on"), "--start", str(tmp_path / "out" / "model")]) == 0
+    assert (
+        main(
+            [*command, "--minutes", "0.005", "--out", str(tmp_path / "on"), "--start", str(tmp_path / "out" / "model")]
+        )
+        == 0
+    )
 
 
 def fails(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -325,11 +345,16 @@ def test_help_names_the_models(capsys: pytest.CaptureFixture[str]) -> None:
         (["vae", "--out", "o", "--cache", "c", "--minutes", "0"], "argument --minutes: 0 is not above 0"),
         (["vae", "--out", "o", "--cache", "c", "--batch-size", "none"], "argument --batch-size: invalid"),
         (["vae", "--out", "o", "--cache", "c", "--stesp", "1"], "unrecognized arguments: --stesp 1"),
-        (["denoiser", "--out", "o", "--cache", "c", "--vae", "no/vae"], "--vae no/vae: no trained model there (it has no config.json)"),
+        (
+            ["denoiser", "--out", "o", "--cache", "c", "--vae", "no/vae"],
+            "--vae no/vae: no trained model there (it has no config.json)",
+        ),
         (["controlnet", "--out", "o", "--cache", "c", "--vae", "no/vae"], "--vae no/vae: no trained model there"),
     ],
 )
-def test_a_wrong_command_ends_with_the_usage_and_one_line(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_ends_with_the_usage_and_one_line(
+    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert says in fails(argv, capsys)
 
 

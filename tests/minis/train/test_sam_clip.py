@@ -30,7 +30,9 @@ def _one_thread():
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scenes, Scenes]:
     cache = tmp_path_factory.mktemp("cache")
-    return scenes("objects", 40, cache=cache, workers=1, pair_probability=0.5), scenes("streets", 12, cache=cache, workers=1)
+    return scenes("objects", 40, cache=cache, workers=1, pair_probability=0.5), scenes(
+        "streets", 12, cache=cache, workers=1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,10 @@ def test_a_batch_over_images_is_decoded_as_the_library_decodes_each_image(small_
             box = prompts[n].reshape(1, 4) if boxes[n] else None
             own_sparse, own_dense = small_sam.prompt_encoder(points=point, boxes=box, masks=None)
             own_logits, own_quality = small_sam.mask_decoder.predict_masks(
-                image_embeddings=embeddings[n : n + 1], image_pe=pe, sparse_prompt_embeddings=own_sparse, dense_prompt_embeddings=own_dense
+                image_embeddings=embeddings[n : n + 1],
+                image_pe=pe,
+                sparse_prompt_embeddings=own_sparse,
+                dense_prompt_embeddings=own_dense,
             )
             torch.testing.assert_close(logits[n : n + 1], own_logits)
             torch.testing.assert_close(quality[n : n + 1], own_quality)
@@ -167,7 +172,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> SimpleTokenizer:
     return SimpleTokenizer(str(clip.write_vocabulary(tmp_path_factory.mktemp("vocabulary"))), context_length=32)
 
 
-def test_the_short_vocabulary_gives_clips_own_ids(tokenizer: SimpleTokenizer, drawn: tuple[Scenes, Scenes], tmp_path: Path) -> None:
+def test_the_short_vocabulary_gives_clips_own_ids(
+    tokenizer: SimpleTokenizer, drawn: tuple[Scenes, Scenes], tmp_path: Path
+) -> None:
     assert tokenizer.vocab_size == clip.CONFIG["model_cfg"]["text_cfg"]["vocab_size"] == 8192
     whole = SimpleTokenizer(context_length=32)
     texts = [f"a photo of a {SPOKEN[name]} at night" for name in CLASSES] + ["Caffè 21!", ""]
@@ -204,19 +211,25 @@ def test_mirroring_swaps_only_the_sides() -> None:
     assert clip.mirrored_words("right, leftover") == "left, leftover"
 
 
-def test_a_batch_names_the_classes_that_its_captions_name(drawn: tuple[Scenes, Scenes], tokenizer: SimpleTokenizer) -> None:
+def test_a_batch_names_the_classes_that_its_captions_name(
+    drawn: tuple[Scenes, Scenes], tokenizer: SimpleTokenizer
+) -> None:
     size = 60
     batch = clip.batches(*drawn, tokenizer)(np.random.default_rng(0), size)
     assert batch.images.shape == (size, 3, clip.IMAGE_PX, clip.IMAGE_PX)
     assert batch.words.shape == (len(CLASSES), 32)
     captions = [tokenizer.decode([i for i in row.tolist() if 0 < i < 8190]) for row in batch.captions]
     for caption, named in zip(captions[:40], batch.named[:40].numpy(), strict=True):
-        assert {SPOKEN[CLASSES[c]] for c in np.flatnonzero(named)} == {word for word in SPOKEN.values() if re.search(rf"\b{word}\b", caption)}
+        assert {SPOKEN[CLASSES[c]] for c in np.flatnonzero(named)} == {
+            word for word in SPOKEN.values() if re.search(rf"\b{word}\b", caption)
+        }
     assert set(batch.named[:40].sum(dim=1).tolist()) == {1, 2}
     assert not batch.named[40:].any()  # streets are not asked
 
 
-def test_a_few_steps_on_one_batch_lower_every_part_of_the_loss(drawn: tuple[Scenes, Scenes], tokenizer: SimpleTokenizer) -> None:
+def test_a_few_steps_on_one_batch_lower_every_part_of_the_loss(
+    drawn: tuple[Scenes, Scenes], tokenizer: SimpleTokenizer
+) -> None:
     objective = clip.Objective(clip.build(0)).train()
     batch = clip.batches(*drawn, tokenizer)(np.random.default_rng(0), 9)
     optimiser = torch.optim.AdamW(objective.parameters(), lr=1e-3)
@@ -244,7 +257,9 @@ def test_the_image_embedding_is_the_mean_of_its_projected_patches() -> None:
     visual = clip.build(0).eval().visual
     visual.output_tokens = True
     with torch.no_grad():
-        pooled, tokens = visual(torch.randn(2, 3, clip.IMAGE_PX, clip.IMAGE_PX, generator=torch.Generator().manual_seed(0)))
+        pooled, tokens = visual(
+            torch.randn(2, 3, clip.IMAGE_PX, clip.IMAGE_PX, generator=torch.Generator().manual_seed(0))
+        )
     torch.testing.assert_close((tokens @ visual.proj).mean(dim=1), pooled)
 
 
@@ -270,5 +285,8 @@ def test_clip_trains_resumes_saves_and_is_measured(tmp_path: Path, capsys: pytes
     clip.main([*command, "--minutes", "0.016"])
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0 < first["steps"] < second["steps"]
-    assert all(0 <= second[name] <= 1 for name in ("clip_top1_of_64", "objects_top1_of_64", "streets_top1_of_64", "class_of_20"))
+    assert all(
+        0 <= second[name] <= 1
+        for name in ("clip_top1_of_64", "objects_top1_of_64", "streets_top1_of_64", "class_of_20")
+    )
     load_clip(str(tmp_path / "out" / "model"), Execution(device="cpu"))

@@ -69,7 +69,9 @@ def test_a_changed_world_never_reads_old_drawings(tmp_path: Path, monkeypatch: p
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("index", [4, -1, slice(1, 9, 2), slice(None), [9, 0, 0, 5], np.array([3]), [], (2, 0), (slice(2, 7), slice(1, 2))])
+@pytest.mark.parametrize(
+    "index", [4, -1, slice(1, 9, 2), slice(None), [9, 0, 0, 5], np.array([3]), [], (2, 0), (slice(2, 7), slice(1, 2))]
+)
 def test_rows_are_read_as_one_array_would_be(index) -> None:
     whole = np.arange(30).reshape(10, 3)
     rows = Rows([whole[:4], whole[4:5], whole[5:]])
