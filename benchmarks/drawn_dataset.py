@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from synthgen.drawn import objects, streets
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
-from synthgen.minis.world import objects, streets
 from synthgen.pack import stage
 from synthgen.pack.counts import ModelUse, RunCounts
 from synthgen.pack.finish import finish

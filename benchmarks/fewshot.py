@@ -48,9 +48,9 @@ from segtrain.few_shot.novel_learning import learn_novel
 from segtrain.files import write_whole
 from synthgen import pipeline
 from synthgen.dataset.reader import Dataset
+from synthgen.drawn import objects as world
+from synthgen.drawn.split import write_split
 from synthgen.images import write_image
-from synthgen.minis.world import objects as world
-from synthgen.minis.world.split import write_split
 
 VARIANTS = ("none", "classname", "hdig", "ape", "sabr", "true")
 MEASURES = ("base", "novel", "mean", "harmonic")

@@ -10,8 +10,8 @@ import segmentation_models_pytorch as smp
 import torch
 
 from benchmarks.row import SCRATCH
+from synthgen.drawn import streets
 from synthgen.minis.train.scenes import Scenes, scenes
-from synthgen.minis.world import streets
 
 CACHE = SCRATCH / "scenes"
 NUM_TRAIN = 8_000

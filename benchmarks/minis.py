@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks import judges
 from benchmarks.row import SCRATCH, Row
-from synthgen.minis.world import objects as objects_world
-from synthgen.minis.world import streets as streets_world
+from synthgen.drawn import objects as objects_world
+from synthgen.drawn import streets as streets_world
 
 
 def autoencoder() -> Iterator[Row]:

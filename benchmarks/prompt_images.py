@@ -26,8 +26,8 @@ import numpy as np
 from benchmarks.prompts import BANKS, bank_of, shares_of
 from benchmarks.row import SCRATCH, Row
 from synthgen.backends import load
+from synthgen.drawn import objects as world
 from synthgen.labels import LabelSpace, read_label_space
-from synthgen.minis.world import objects as world
 from synthgen.models import FeatureExtractor, RenderJob
 from synthgen.prompts.words import article
 from synthgen.recipe import Execution, read_recipe

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.row import Row
 from synthgen.backends import load
-from synthgen.minis.world import streets
+from synthgen.drawn import streets
 from synthgen.models.mask_decoders.segment_anything import load_sam
 from synthgen.recipe import Execution
 from synthgen.refine.regions import connected_components, padded_boxes

@@ -57,7 +57,7 @@ class World:
 
 def world(name: str, count: int) -> World:
     """Captions, and layouts for streets, of scenes that no training has seen; guidance as in the rows minis/*."""
-    from synthgen.minis.world import objects, streets
+    from synthgen.drawn import objects, streets
 
     if name == "objects":
         drawn = [objects.draw(seed, class_name=objects.CLASSES[seed % len(objects.CLASSES)]) for seed in range(count)]
@@ -137,7 +137,7 @@ def quality() -> Iterator[Row]:
     writes the table of docs/STEP_CACHE.md.
     """
     from benchmarks import judges
-    from synthgen.minis.world import objects
+    from synthgen.drawn import objects
 
     classes, masks = judges.classifier("objects", "class", objects.CLASSES), judges.segmenter()
     text, lines = _compared("objects", 24, classes)

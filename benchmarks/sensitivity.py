@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.masks import Answers, class_ids_of, drawn_scenes, drawn_scores, refine, remembering
 from benchmarks.run import device
-from synthgen.minis.world.drawing import Drawing
+from synthgen.drawn.drawing import Drawing
 from synthgen.recipe import Refine, read_recipe
 from synthgen.refine import stage
 from synthgen.refine.class_rates import ClassCounts, read_rates

@@ -16,9 +16,9 @@ from benchmarks.row import SCRATCH, Row
 from segtrain.config import train_config
 from segtrain.evaluate import evaluate
 from segtrain.train import train
+from synthgen.drawn import objects as world
+from synthgen.drawn.split import write_split
 from synthgen.images import write_image
-from synthgen.minis.world import objects as world
-from synthgen.minis.world.split import write_split
 
 SEEDS = (0, 1, 2)
 SHOTS = 5

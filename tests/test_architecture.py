@@ -34,7 +34,7 @@ FLOORS = (
     ("storage", "leases"),
     ("labels", "images", "backends", "runner"),
     ("recipe", "engines"),
-    ("models", "sources", "dataset", "minis.world"),
+    ("models", "sources", "dataset", "drawn"),
     ("prompts", "render", "refine", "filter", "pack", "export", "minis.train"),
     ("pipeline",),
     ("progress", "report", "doctor", "starter"),

@@ -84,7 +84,7 @@ def draw(
 ) -> None:
     """Draw scenes with exact masks as a plain labelled folder, as if they were your own data."""
     with one_line_errors():
-        from synthgen.minis.world.split import write_split
+        from synthgen.drawn.split import write_split
 
         write_split(out, world, count, seed, size_px)
         typer.echo(f"{out}: {count} {world} scenes")

@@ -180,14 +180,14 @@ def _holds(mask: np.ndarray, class_id: int) -> bool:
 def _world(drawn: DrawnSupport) -> tuple[Callable[[int, str], tuple[np.ndarray, np.ndarray]], dict[int, str]]:
     """A function (seed, class name) -> (image, mask in the world's ids), and the world's names by id."""
     if drawn.world == "objects":
-        from synthgen.minis.world import objects
+        from synthgen.drawn import objects
 
         def draw(seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
             drawing = objects.draw(seed, drawn.size_px, class_name=name)
             return drawing.image, drawing.mask
 
         return draw, dict(enumerate(objects.CLASSES, start=1))
-    from synthgen.minis.world import streets
+    from synthgen.drawn import streets
 
     def draw_street(seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
         drawing = streets.draw(seed, (drawn.size_px, drawn.size_px * 3 // 2))

@@ -18,7 +18,7 @@ UNITS = [Unit(f"{number:05d}", number, number + 1) for number in range(4)]
 
 def environment(**more: str) -> dict[str, str]:
     """That of this process, with the doubles importable."""
-    return {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1", **more}
+    return {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}", "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
 def work(folder: Path, unit: Unit, fails: str = "", dies: str = "", lives: int = 0) -> tuple[int, int]:

@@ -11,10 +11,10 @@ import torch
 from doubles.mini_family import write_family
 
 from synthgen.backends import load
+from synthgen.drawn import objects
 from synthgen.errors import ModelError, RecipeError
 from synthgen.images import IGNORE
 from synthgen.labels import read_label_space
-from synthgen.minis.world import objects
 from synthgen.models import ProposalRequest, Prototypes
 from synthgen.models.proposers.attention import AttentionProposer, otsu_threshold
 from synthgen.models.text_encoders import sd3 as text_encoder

@@ -103,7 +103,7 @@ def test_efficientnet_runs_the_packages_own_network() -> None:
 
 def test_efficientnet_knows_real_things_apart() -> None:
     """Drawn objects of one class look more alike to the real weights than objects of two classes."""
-    from synthgen.minis.world import objects
+    from synthgen.drawn import objects
 
     extractor = load("feature_extractor", {"name": "efficientnet_lite0", "strides": [32], "input_px": 128}, EXECUTION)
     means = []

@@ -284,7 +284,7 @@ def test_the_trained_minis_keep_their_pictures(world: str, net: str) -> None:
 
     a torn one would lie at 10 dB.
     """
-    from synthgen.minis.world import streets
+    from synthgen.drawn import streets
 
     drawn = streets.draw(5, (48, 96))
     size = {"height_px": 48, "width_px": 96} if net else {"height_px": 64, "width_px": 64}

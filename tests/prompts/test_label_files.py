@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from synthgen.drawn import objects, streets
 from synthgen.labels import read_label_space
-from synthgen.minis.world import objects, streets
 
 SPACES = ("objects", "voc", "cityscapes", "camvid")
 

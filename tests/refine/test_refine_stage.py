@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from synthgen.drawn import objects
 from synthgen.images import IGNORE, read_mask, write_image
-from synthgen.minis.world import objects
 from synthgen.models import MaskDecoder
 from synthgen.models.mask_decoders.segment_anything import MINI, construct
 from synthgen.recipe import Recipe

@@ -29,11 +29,11 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from torch.nn.functional import interpolate, log_softmax, normalize
 
+from synthgen.drawn.objects import CLASSES, SPOKEN
 from synthgen.files import write_bytes
 from synthgen.minis.train.loop import add_arguments, schedule_of, train
 from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, augmented, scenes
-from synthgen.minis.world.objects import CLASSES, SPOKEN
 
 CONFIG_FILE = "open_clip_config.json"
 VOCABULARY_FILE = "bpe_simple_vocab.txt.gz"
@@ -235,7 +235,7 @@ def main(argv: list[str]) -> None:
         "mini/clip: CLIP in miniature",
         f"An open_clip model for images at {IMAGE_PX} px and short sentences; its patch tokens are dense "
         "features in the space of the texts.",
-        f"{len(objects)} object and {len(street)} street scenes drawn by the project (`synthgen.minis.world`) "
+        f"{len(objects)} object and {len(street)} street scenes drawn by the project (`synthgen.drawn`) "
         "with their captions",
         facts,
         {name: str(value) for name, value in quality.items()},

@@ -18,12 +18,12 @@ from accelerate import PartialState
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from synthgen.drawn import streets
 from synthgen.minis.train.denoiser import load_pipeline, load_start, save
 from synthgen.minis.train.diffusion import Flow, batches, latents_of
 from synthgen.minis.train.loop import add_arguments, check_folder, schedule_of, train
 from synthgen.minis.train.model_card import tile, write_model_card
 from synthgen.minis.train.scenes import scenes
-from synthgen.minis.world import streets
 
 LENGTH = 36
 CONTROL_LAYERS = 3
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
         "Label map and text to image at 96 x 64 px through StableDiffusion3ControlNetPipeline: day, night, fog, "
         "rain, snow. The map is painted in"
         " the Cityscapes colours.",
-        f"{len(world)} scenes drawn by the project (`synthgen.minis.world.streets`) exact masks; "
+        f"{len(world)} scenes drawn by the project (`synthgen.drawn.streets`) exact masks; "
         f"{arguments.controlled:.0%} of a batch with the map",
         facts,
         {"held-out quality": "rows minis/domain_obedience and minis/controlnet_ratio of benchmarks/results.csv"},

@@ -20,12 +20,12 @@ from diffusers import (
     StableDiffusion3Pipeline,
 )
 
+from synthgen.drawn import objects
 from synthgen.files import write_bytes
 from synthgen.minis.train.diffusion import Flow, batches, latents_of
 from synthgen.minis.train.loop import add_arguments, check_folder, schedule_of, train
 from synthgen.minis.train.model_card import tile, write_model_card
 from synthgen.minis.train.scenes import scenes
-from synthgen.minis.world import objects
 
 LENGTH = 24  # text positions: no caption of the objects world is longer
 
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
         "mini/objects: Stable Diffusion 3 in miniature, objects",
         "Text to image at 64 px through StableDiffusion3Pipeline: 20 object classes in 6 places, by day and "
         "night, in fog and rain.",
-        f"{len(world)} scenes drawn by the project (`synthgen.minis.world.objects`), captions with class, "
+        f"{len(world)} scenes drawn by the project (`synthgen.drawn.objects`), captions with class, "
         "colour, facing side, place, time, weather",
         facts,
         {"held-out quality": "rows minis/object_obedience and minis/vae_psnr_db of benchmarks/results.csv"},

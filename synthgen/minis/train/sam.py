@@ -258,7 +258,7 @@ def main(argv: list[str]) -> None:
         "mini/sam: Segment Anything in miniature",
         "segment_anything's `Sam` with a small `ImageEncoderViT` at 128 px: a mask and its expected IoU from a "
         "box or points.",
-        f"{len(objects)} object and {len(street)} street scenes drawn by the project (`synthgen.minis.world`) "
+        f"{len(objects)} object and {len(street)} street scenes drawn by the project (`synthgen.drawn`) "
         "with exact instance masks",
         facts,
         {name: str(value) for name, value in quality.items()},

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from synthgen.drawn import objects, streets
+from synthgen.drawn.drawing import Drawing
 from synthgen.errors import StorageError
-from synthgen.minis.world import objects, streets
-from synthgen.minis.world.drawing import Drawing
 
 FIRST_TRAINING_SEED = 1_000_000
 NUM_HELD_OUT_SEEDS = 10_000

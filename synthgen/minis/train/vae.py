@@ -14,10 +14,10 @@ import torch
 from accelerate import PartialState
 from diffusers import AutoencoderKL
 
+from synthgen.drawn import streets
 from synthgen.minis.train.loop import add_arguments, schedule_of, train
 from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, scenes
-from synthgen.minis.world import streets
 
 CROP_PX = 64
 CONFIG = {

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synthgen.drawn import objects, streets
 from synthgen.errors import StorageError
 from synthgen.minis.train import scenes as scenes_file
 from synthgen.minis.train.scenes import Rows, augmented, scenes
-from synthgen.minis.world import objects, streets
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from synthgen.minis.world.object_pen import RGB, Pen, new_canvas, shade
-from synthgen.minis.world.object_shapes import SHAPES
+from synthgen.drawn.object_pen import RGB, Pen, new_canvas, shade
+from synthgen.drawn.object_shapes import SHAPES
 
 ANIMALS: frozenset[str] = frozenset({"bird", "cat", "cow", "dog", "horse", "sheep"})
 

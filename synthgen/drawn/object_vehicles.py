@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from synthgen.minis.world.object_pen import RGB, SCENERY, Pen, shade
+from synthgen.drawn.object_pen import RGB, SCENERY, Pen, shade
 
 _DARK: RGB = (30, 30, 34)
 _METAL: RGB = (150, 154, 160)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthgen.minis.world import object_animals as animals
-from synthgen.minis.world import object_furniture as furniture
-from synthgen.minis.world import object_vehicles as vehicles
-from synthgen.minis.world.object_pen import RGB, Pen
+from synthgen.drawn import object_animals as animals
+from synthgen.drawn import object_furniture as furniture
+from synthgen.drawn import object_vehicles as vehicles
+from synthgen.drawn.object_pen import RGB, Pen
 
 
 @dataclass(frozen=True, slots=True)

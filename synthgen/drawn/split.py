@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
+from synthgen.drawn import objects, streets
 from synthgen.errors import RecipeError, StorageError
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
-from synthgen.minis.world import objects, streets
 
 LABEL_SPACES = {"objects": "objects", "streets": "cityscapes"}
 

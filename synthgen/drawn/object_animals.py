@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from synthgen.minis.world.object_pen import RGB, Pen, shade
+from synthgen.drawn.object_pen import RGB, Pen, shade
 
 _DARK: RGB = (34, 30, 32)
 _WHITE: RGB = (242, 240, 234)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from synthgen.drawn.drawing import Drawing
+from synthgen.drawn.streets import CLASSES, DOMAINS, DRAWN, PALETTE, draw
 from synthgen.errors import RecipeError
-from synthgen.minis.world.drawing import Drawing
-from synthgen.minis.world.streets import CLASSES, DOMAINS, DRAWN, PALETTE, draw
 
 SCENES = 400
 COUNTABLE = range(11, 19)

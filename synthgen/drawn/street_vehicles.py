@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import cos, pi, sin
 
-from synthgen.minis.world.street_canvas import (
+from synthgen.drawn.street_canvas import (
     Canvas,
     Colour,
     Stamp,
@@ -13,7 +13,7 @@ from synthgen.minis.world.street_canvas import (
     ground_shadow,
     stamp_at,
 )
-from synthgen.minis.world.street_layout import BUS_COLOURS, CAR_COLOURS, Camera, Thing
+from synthgen.drawn.street_layout import BUS_COLOURS, CAR_COLOURS, Camera, Thing
 
 CAR, TRUCK, BUS = 13, 14, 15
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from synthgen.minis.world.street_canvas import Canvas, Light, Tint
+from synthgen.drawn.street_canvas import Canvas, Light, Tint
 
 DOMAINS = ("day", "night", "fog", "rain", "snow")
 

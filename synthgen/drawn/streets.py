@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from synthgen.drawn import street_scenery as scenery
+from synthgen.drawn.drawing import Drawing
+from synthgen.drawn.street_canvas import Canvas
+from synthgen.drawn.street_layout import FAR_M, Street, plan
+from synthgen.drawn.street_things import PAINTERS
+from synthgen.drawn.street_weather import DOMAINS, TINTS, air, depth_map, sky, texture
 from synthgen.errors import RecipeError
-from synthgen.minis.world import street_scenery as scenery
-from synthgen.minis.world.drawing import Drawing
-from synthgen.minis.world.street_canvas import Canvas
-from synthgen.minis.world.street_layout import FAR_M, Street, plan
-from synthgen.minis.world.street_things import PAINTERS
-from synthgen.minis.world.street_weather import DOMAINS, TINTS, air, depth_map, sky, texture
 
 __all__ = ["CLASSES", "DOMAINS", "DRAWN", "PALETTE", "draw"]
 

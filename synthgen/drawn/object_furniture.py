@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from synthgen.minis.world.object_pen import RGB, Pen, shade
+from synthgen.drawn.object_pen import RGB, Pen, shade
 
 _WHITE: RGB = (240, 240, 238)
 

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from synthgen.minis.world.object_pen import RGB, SCENERY, Pen, new_canvas, shade
+from synthgen.drawn.object_pen import RGB, SCENERY, Pen, new_canvas, shade
 
 _TILE_SEED = 7_301
 _OVERSAMPLING = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from synthgen.minis.world.street_canvas import (
+from synthgen.drawn.street_canvas import (
     Canvas,
     Colour,
     Stamp,
@@ -13,8 +13,8 @@ from synthgen.minis.world.street_canvas import (
     ground_shadow,
     stamp_at,
 )
-from synthgen.minis.world.street_layout import CAR_COLOURS, Camera, Thing
-from synthgen.minis.world.street_vehicles import bus, car, truck
+from synthgen.drawn.street_layout import CAR_COLOURS, Camera, Thing
+from synthgen.drawn.street_vehicles import bus, car, truck
 
 POLE, LIGHT, SIGN, PERSON, RIDER, MOTORCYCLE, BICYCLE = 5, 6, 7, 11, 12, 17, 18
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import cos, sin
 
-from synthgen.minis.world.street_canvas import Canvas, Colour, Stamp, dim
-from synthgen.minis.world.street_layout import (
+from synthgen.drawn.street_canvas import Canvas, Colour, Stamp, dim
+from synthgen.drawn.street_layout import (
     BACKDROP_M,
     FACADES,
     FAR_M,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from synthgen.drawn import objects
+from synthgen.drawn.object_shapes import SHAPES
 from synthgen.errors import RecipeError
-from synthgen.minis.world import objects
-from synthgen.minis.world.object_shapes import SHAPES
 
 SKY_WORDS = {
     ("day", "clear"): "clear day",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from synthgen.minis.world.street_layout import Camera, Thing
+from synthgen.drawn.street_layout import Camera, Thing
 
 Colour = tuple[float, float, float]
 Point = tuple[float, float]

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageFilter
 
+from synthgen.drawn.drawing import Drawing
+from synthgen.drawn.object_pen import SCENERY
+from synthgen.drawn.object_places import add_weather, backdrop, noise
+from synthgen.drawn.object_shapes import SHAPES
+from synthgen.drawn.object_staging import Actor, Spot, colours_of, paint_objects, paint_occluder
 from synthgen.errors import RecipeError
-from synthgen.minis.world.drawing import Drawing
-from synthgen.minis.world.object_pen import SCENERY
-from synthgen.minis.world.object_places import add_weather, backdrop, noise
-from synthgen.minis.world.object_shapes import SHAPES
-from synthgen.minis.world.object_staging import Actor, Spot, colours_of, paint_objects, paint_occluder
 
 CLASSES: tuple[str, ...] = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
