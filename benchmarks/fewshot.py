@@ -46,7 +46,7 @@ from segtrain.few_shot.config import BaseConfig, NovelConfig
 from segtrain.few_shot.folds import novel_of_fold
 from segtrain.few_shot.novel_learning import learn_novel
 from segtrain.files import write_whole
-from synthgen import pipeline
+from synthgen import stages
 from synthgen.dataset.reader import Dataset
 from synthgen.drawn import objects as world
 from synthgen.drawn.split import write_split
@@ -238,7 +238,7 @@ def _synthetic(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> Pa
     if variant == "sabr":
         return run / "dataset"
     field = MASKS[variant]
-    masks = {row.key: run / getattr(row, field) for row in pipeline.stages(run)["refine"].iter_rows()}
+    masks = {row.key: run / getattr(row, field) for row in stages.stages(run)["refine"].iter_rows()}
 
     def make(folder: Path) -> None:
         for name in ("images", "labels"):

@@ -8,7 +8,6 @@ A token is reported as there or not there; it is never read out.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 import platform
 import shutil
@@ -17,9 +16,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from synthgen import pipeline
+from synthgen import lock, stages
 from synthgen.backends import check_options, find
 from synthgen.errors import SynthgenError
+from synthgen.models.provenance import unasked
 from synthgen.models.weights import MINI_PREFIX, resolve
 from synthgen.recipe import Recipe, chosen_backends, read_recipe, shipped_recipes
 
@@ -66,7 +66,7 @@ class RecipeCheck:
 
 def machine() -> Machine:
     """Look at the machine. torch is imported for its devices."""
-    packages = {name: _version(name) for name in ("synthgen-seg", *pipeline.VERSIONED, *OPTIONAL)}
+    packages = {name: _version(name) for name in ("synthgen-seg", *lock.VERSIONED, *OPTIONAL)}
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
@@ -110,9 +110,10 @@ def check_recipe(recipe: Recipe, here: Machine, name: str = "") -> RecipeCheck:
             continue
         for model in models:
             _check_model(model, here, missing, notes)
-    for module in pipeline.MODULES.values():
+    for module in stages.modules().values():
         try:
-            importlib.import_module(module).settings(recipe)
+            with unasked(recipe.models):
+                module.settings(recipe)
         except SynthgenError as error:
             missing[str(error)] = None
     return RecipeCheck(name or recipe.name, tuple(missing), tuple(notes))

@@ -19,11 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from synthgen import pipeline
+from synthgen import lock, pipeline, stages
 from synthgen.backends import check_options, load
 from synthgen.doctor import Machine, check_recipe
 from synthgen.errors import SynthgenError
 from synthgen.labels import read_label_space
+from synthgen.models.provenance import unasked
 from synthgen.models.sizes import GB, TEXT_TOKENS, Denoiser, Encoder, clip_of, denoiser_of, sam_of
 from synthgen.progress import duration
 from synthgen.prompts.stage import wanted_classes
@@ -135,10 +136,14 @@ def dry_run(recipe: Recipe, run: Path, here: Machine) -> Plan:
 def _done(recipe: Recipe, run: Path, missing: dict[str, None]) -> dict[str, int]:
     """stage -> units that the run folder already holds."""
     try:
-        pipeline.check_claim(recipe, run)
+        locked = lock.read_lock(run)
+        if locked is not None:
+            lock.refuse_other(locked, recipe, run)
+        with unasked((locked or recipe).models):
+            pipeline.check_claim(recipe, run)
         return {
             name: len(stage.units()) - len(stage.missing())
-            for name, stage in pipeline.stages(run).items()
+            for name, stage in stages.stages(run).items()
             if stage.is_claimed()
         }
     except SynthgenError as error:

@@ -20,10 +20,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from synthgen import pipeline, runner, storage
+from synthgen import lock, pipeline, runner, stages, storage
 from synthgen.engines import accelerate, events
 from synthgen.errors import RunError
-from synthgen.refine.class_rates import rates_text
 
 PLAIN_EVERY_S = 5.0
 WATCH_EVERY_S = 2.0
@@ -126,9 +125,9 @@ def _memory_text(run: Path, stage: str) -> str:
 def standing(run: Path) -> dict[str, Any]:
     """Where every stage of a run stands. Raises RunError if the folder is no run."""
     found: dict[str, Any] = {}
-    if not (run / pipeline.LOCK).is_file():
-        raise RunError(f"{run}: is not a run folder (no {pipeline.LOCK}); runs lie in runs/ by default")
-    for name, stage in pipeline.stages(run).items():
+    if not (run / lock.LOCK).is_file():
+        raise RunError(f"{run}: is not a run folder (no {lock.LOCK}); runs lie in runs/ by default")
+    for name, stage in stages.stages(run).items():
         if not stage.is_claimed():
             found[name] = {"units": None, "done": 0, "made": 0, "rejected": {}, "seconds": 0.0}
             continue
@@ -220,9 +219,10 @@ def summary(run: Path) -> None:
     if any(runner.FAILED in at["rejected"] for at in found.values()):
         how = f"see them with `synthgen retry {storage.shown(run)}`, try them again with --failed"
         console.print(f"samples that failed are left out; {how}", soft_wrap=True)
-    refine = pipeline.stages(run)["refine"]
-    for line in rates_text(refine) if refine.is_claimed() else ():
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for name, stage in stages.stages(run).items():
+        closing_lines = getattr(stages.modules()[name], "closing_lines", None)
+        for line in closing_lines(stage) if closing_lines and stage.is_claimed() else ():
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
     dataset = run / "dataset"
     if storage.size_of(dataset / "index.json") is not None:
         kept = found["filter"]["made"]

@@ -292,6 +292,9 @@ class Recipe(Section):
     refine: Refine = Refine()
     filter: Filter = Filter()
     pack: Pack = Pack()
+    models: dict[str, str] = Field(
+        {}, description="commit of each Hub model (`owner/name` or `owner/name@revision`), as a run has written it"
+    )
     execution: Execution = Execution()
 
     @field_validator("support")

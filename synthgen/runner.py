@@ -208,9 +208,9 @@ def check(stage: StageRun, settings: dict[str, Any]) -> bool:
         return False
     found, settings = stage.claim()["settings"], _as_read_back(settings)
     if found != settings:
-        if not _has_begun(stage):
+        if not has_begun(stage):
             return False
-        name, before, now = _first_difference(found, settings)
+        name, before, now = first_difference(found, settings)
         raise RunError(
             f"{stage.folder}: this run was made with {name} = {before!r}, the recipe now says {now!r}; "
             f"use another run folder (--run), or --redo {stage.name} to keep the old results aside and make them again"
@@ -259,7 +259,7 @@ def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Uni
     if void is not None and stamp(stage.folder / CLAIM) == void:
         write_text(text, stage.folder / CLAIM)  # a claim of which nothing has come
         storage.publish(stage.folder / CLAIM)
-    elif not _write_first(text, stage.folder / CLAIM) or not storage.publish_first(stage.folder / CLAIM):
+    elif not write_first(text, stage.folder / CLAIM) or not storage.publish_first(stage.folder / CLAIM):
         check(stage, settings)
 
 
@@ -351,7 +351,7 @@ def write_text(text: str, path: Path) -> None:
     write_bytes(text.encode(), path, way_out)
 
 
-def _write_first(text: str, path: Path) -> bool:
+def write_first(text: str, path: Path) -> bool:
     """Write whole, unless the file is there: of several writers exactly one wins.
 
     Raises StorageError as `write_text` does.
@@ -427,11 +427,12 @@ def _keys(rows: Sequence[Any] | StoredRows) -> Iterator[list[str]]:
         yield table.column("key").to_pylist()
 
 
-def _first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any]:
+def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any]:
+    """(dotted name, value before, value now) of the first setting that differs."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted({*before, *now}):
             if before.get(key) != now.get(key):
-                return _first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+                return first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
     return name, before, now
 
 
@@ -440,7 +441,7 @@ def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _has_begun(stage: StageRun) -> bool:
+def has_begun(stage: StageRun) -> bool:
     """Whether anything has come of a claim: a unit, or scratch that may be a living process's."""
     leases.sweep(stage.folder)
     # a hidden file is what an interrupted unit keeps for the next try (a language model's replies): nothing has come of

@@ -17,8 +17,8 @@ from PIL import Image
 from synthgen.backends import ROLES, available
 from synthgen.dataset.verify import verify
 from synthgen.images import read_mask, write_image
-from synthgen.pipeline import MODULES
 from synthgen.recipe import shipped_recipes
+from synthgen.stages import names
 
 Tiny = Callable[..., Path]
 Cli = Callable[..., Any]
@@ -94,7 +94,7 @@ def test_bad_set(cli: Cli, tiny: Tiny, option: str, said: str) -> None:
 
 
 def test_unknown_stage_to_redo(cli: Cli, tiny: Tiny) -> None:
-    said = f"--redo 'scores': there is no such stage; there are: {', '.join(MODULES)}; did you mean 'score'?"
+    said = f"--redo 'scores': there is no such stage; there are: {', '.join(names())}; did you mean 'score'?"
     assert told(cli("run", tiny(), "--redo", "scores")) == said
 
 
@@ -268,7 +268,7 @@ def test_verbs_one_by_one_and_status(cli: Cli, tiny: Tiny, tmp_path: Path) -> No
         assert cli(verb, recipe).exit_code == 0
         at = json.loads(cli("status", run, "--json").stdout)
         assert at[verb]["done"] == at[verb]["units"] > 0
-    assert list(at) == list(MODULES)
+    assert list(at) == list(names())
     text = cli("status", run).stdout
     for name, stage in at.items():
         assert name in text and f"{stage['done']}/{stage['units']}" in text

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from synthgen import pipeline
+from synthgen import stages
 from synthgen.doctor import Gpu, Machine
 from synthgen.dry_run import Plan, dry_run, plan_text
 from synthgen.images import write_image
@@ -40,7 +40,7 @@ def full_size(tmp_path: Path, here: Machine, *more: str) -> Plan:
 def test_the_full_size_recipe_is_planned_from_what_is_known_of_its_models(tmp_path: Path) -> None:
     plan = full_size(tmp_path, machine(80))
     rows = {stage.name: (stage.rows, stage.units) for stage in plan.stages}
-    assert tuple(rows) == tuple(pipeline.MODULES)
+    assert tuple(rows) == stages.names()
     assert rows == {
         "prompts": (200, 1),
         "render": (200, 4),
@@ -127,9 +127,9 @@ def test_the_command_tells_what_a_finished_run_already_has(cli: Any, tiny: Tiny,
     before = sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*"))
     told = cli("run", tiny(), "--dry-run", "--json")
     assert told.exit_code == 0, told.output
-    stages = {stage["name"]: stage for stage in json.loads(told.stdout)["stages"]}
-    assert stages["render"]["units_done"] == len(pipeline.stages(finished)["render"].units())
-    assert stages["prompts"]["rows"] == 12
+    plans = {stage["name"]: stage for stage in json.loads(told.stdout)["stages"]}
+    assert plans["render"]["units_done"] == len(stages.stages(finished)["render"].units())
+    assert plans["prompts"]["rows"] == 12
     assert sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*")) == before
     other = cli("run", tiny(seed=6), "--dry-run")
     assert other.exit_code == 1 and "missing   " in other.stdout and "seed" in other.stdout

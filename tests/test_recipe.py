@@ -13,7 +13,7 @@ from doubles.world import recipe_of_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen import backends, pipeline
+from synthgen import backends, lock, stages
 from synthgen.errors import RecipeError
 from synthgen.labels import read_label_space
 from synthgen.recipe import Recipe, Section, chosen_backends, read_recipe, recipe_of, recipe_path, shipped_recipes
@@ -81,8 +81,8 @@ def test_set_reaches_backend_options_and_makes_missing_sections(tiny: Tiny) -> N
 
 def test_lock_of_a_recipe_is_the_same_recipe(tiny: Tiny, tmp_path: Path) -> None:
     recipe = read_recipe(str(tiny()))
-    pipeline.write_lock(recipe, tmp_path)
-    assert read_recipe(str(tmp_path / pipeline.LOCK)) == recipe
+    lock.take(recipe, tmp_path)
+    assert read_recipe(str(tmp_path / lock.LOCK)) == recipe
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
@@ -288,8 +288,8 @@ def test_execution_is_in_no_fingerprint(tiny: Tiny) -> None:
         ],
     )
     assert one.execution != other.execution
-    for name in pipeline.MODULES:
-        assert pipeline.settings(one, name) == pipeline.settings(other, name)
+    for name in stages.names():
+        assert stages.settings(one, name) == stages.settings(other, name)
 
 
 def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) -> None:
@@ -303,14 +303,14 @@ def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) ->
     others |= {"pack.mark": "none", "pack.c2pa.algorithm": "es384"}
     path = str(tiny(labels__classes=["disc", "bar"]))
     before = read_recipe(path)
-    stages = {name: pipeline.settings(before, name) for name in pipeline.MODULES}
+    every = {name: stages.settings(before, name) for name in stages.names()}
     unnoticed = []
     for place, value in flat(before.model_dump(mode="json")):
         if place in told_only or place.startswith("execution.") or place.endswith(_NAMES):
             continue  # paths and names of backends cannot be changed at will
         after = read_recipe(path, [f"{place}={json.dumps(others.get(place) or changed(value))}"])
         assert after != before, place
-        if all(pipeline.settings(after, name) == stages[name] for name in pipeline.MODULES):
+        if all(stages.settings(after, name) == every[name] for name in stages.names()):
             unnoticed.append(place)
     assert unnoticed == []
 

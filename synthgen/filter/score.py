@@ -20,7 +20,9 @@ from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, ScoredRecord, Scores
 
-GIVES = ScoredRecord
+NAME, VERB = "score", "filter"
+READS, GIVES = MaskRecord, ScoredRecord
+BY_ROW = True
 SINGLE_UNIT = False
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601

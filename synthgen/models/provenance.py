@@ -23,6 +23,7 @@ from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
 _WHOLE_BYTES = 256 * 2**20  # smaller folders are hashed by content, larger ones by names and sizes
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".json", ".gz")
 _COMMIT = re.compile("[0-9a-f]{40}")
+UNRESOLVED = "unresolved"
 TIMEOUT_S = 30.0  # of a question to the Hub about one repository
 
 
@@ -59,6 +60,22 @@ def pinned(commits: Mapping[str, str]) -> Iterator[Pins]:
         yield pins
     finally:
         _pins.reset(token)
+
+
+@contextlib.contextmanager
+def unasked(commits: Mapping[str, str]) -> Iterator[None]:
+    """Inside, the Hub is not asked and a name that is not pinned stays unresolved: for a look before a run."""
+    token = _pins.set(_Unasked(commits))
+    try:
+        yield
+    finally:
+        _pins.reset(token)
+
+
+class _Unasked(Pins):
+    def commit(self, repository: str, revision: str = "") -> str:
+        name = f"{repository}@{revision}" if revision else repository
+        return self.commits.get(name, revision if _COMMIT.fullmatch(revision) else UNRESOLVED)
 
 
 def revision_of(model: str, revision: str = "") -> str:

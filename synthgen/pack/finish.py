@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen import storage
+from synthgen import ownership, storage
 from synthgen.dataset.index import INDEX_FILE, Index, index_chunks
 from synthgen.dataset.side_files import CROISSANT_FILE, table_bytes, table_file, table_rows, wids_bytes, wids_file
 from synthgen.errors import RunError, StorageError
@@ -57,14 +57,11 @@ def finish(
     card = card_text(recipe, labels, index, totals, counts)
     sheet = contact_sheet(run, samples, labels)
 
-    dataset = run / "dataset"
-    try:
-        dataset.mkdir(exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{dataset}: cannot be made ({error.strerror or error})") from error
+    dataset = run / ownership.DATASET
+    ownership.claim_dataset(dataset)
     lists = {wids_file(split.name): wids_bytes(index, split.name) for split in index.splits}
     own = {*lists, *(name for shard in index.shards for name in (shard.file, table_file(shard.file)))}
-    own |= {CARD_FILE, SHEET_FILE, CROISSANT_FILE, INDEX_FILE}
+    own |= {CARD_FILE, SHEET_FILE, CROISSANT_FILE, INDEX_FILE, ownership.MARK}
     _refuse_foreign(dataset, own)
     known = _is_stored(run, dataset / INDEX_FILE, index, ordered)
     for shard in ordered:

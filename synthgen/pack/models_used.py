@@ -9,6 +9,13 @@ from synthgen.backends import check_options, find
 from synthgen.models.provenance import revision_of
 from synthgen.models.weights import MINI_PREFIX
 from synthgen.pack.counts import ModelUse
+from synthgen.recipe import Recipe, used_backends
+
+
+def models_of(recipe: Recipe) -> tuple[ModelUse, ...]:
+    """The weights that a run loads, in the order of the stages."""
+    used = used_backends(recipe).items()
+    return tuple(use for role, config in used if role != "prompt_source" and (use := model_use(role, config)))
 
 
 def model_use(role: str, config: dict[str, Any]) -> ModelUse | None:

@@ -23,7 +23,9 @@ from synthgen.recipe import Recipe
 from synthgen.records import Picture, PromptRecord, Rejected, RenderRecord, key_of, seed_of
 from synthgen.render.writer import ImageWriter
 
-GIVES = RenderRecord
+NAME, VERB = "render", "render"
+READS, GIVES = PromptRecord, RenderRecord
+BY_ROW = True
 SINGLE_UNIT = False
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from synthgen import pipeline
+from synthgen import stages
 from synthgen.dataset.index import INDEX_FILE, read_index
 from synthgen.errors import StorageError
 from synthgen.files import write_bytes
@@ -198,7 +198,7 @@ def mask_rates(found: RunRows) -> list[tuple[Label, ClassCounts]]:
     empty before the stage and for runs of an older version.
     """
     labels = {label.id: label for label in found.space.labels}
-    rates = rates_of(pipeline.stages(found.run)["refine"]) if found.stage("refine") else {}
+    rates = rates_of(stages.stages(found.run)["refine"]) if found.stage("refine") else {}
     return sorted(
         ((labels[k], counts) for k, counts in rates.items() if k in labels),
         key=lambda each: (each[1].keep_rate, each[0].id),

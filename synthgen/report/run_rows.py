@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
-from synthgen import pipeline, runner
+from synthgen import lock, runner, stages
 from synthgen.errors import RunError, in_one_line
 from synthgen.labels import LabelSpace, read_label_space
 from synthgen.recipe import Recipe
@@ -87,17 +87,17 @@ class RunRows:
 
 def read_run(run: Path) -> RunRows:
     """Raises RunError if the folder is no run or a manifest is damaged, LabelError if its label space is gone."""
-    lock = run / pipeline.LOCK
+    path = run / lock.LOCK
     try:
-        text = lock.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
         recipe = Recipe.model_validate(yaml.safe_load(text))
     except FileNotFoundError as error:
-        raise RunError(f"{run}: is not a run folder (no {pipeline.LOCK}); runs lie in runs/ by default") from error
+        raise RunError(f"{run}: is not a run folder (no {lock.LOCK}); runs lie in runs/ by default") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise RunError(
-            f"{lock}: cannot be read ({in_one_line(error, 160)}); run the recipe again to write it anew"
+            f"{path}: cannot be read ({in_one_line(error, 160)}); run the recipe again to write it anew"
         ) from error
-    begun = {name: stage for name, stage in pipeline.stages(run).items() if stage.is_claimed()}
+    begun = {name: stage for name, stage in stages.stages(run).items() if stage.is_claimed()}
     rows = {name: _rows(begun[name], columns) if name in begun else [] for name, columns in COLUMNS.items()}
     facts = tuple(_facts(stage) for stage in begun.values())
     return RunRows(

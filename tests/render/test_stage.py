@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from doubles.mini_family import write_family
 
-from synthgen import pipeline
+from synthgen import pipeline, stages
 from synthgen.errors import InputError, ModelError
 from synthgen.images import read_image, write_image
 from synthgen.models import RenderJob, TextEmbedding
@@ -406,7 +406,7 @@ def test_a_run_encodes_for_the_bank_and_never_for_the_renderer(
     run = tmp_path / "run"
     for name in ("prompts", "render"):
         list(pipeline.run_stage(recipe, run, name))
-    assert pipeline.stages(run)["render"].num_rows() > 0
+    assert stages.stages(run)["render"].num_rows() > 0
     assert len(encoders.built) == 1, "one for the bank, none for the renderer"
     assert len(set(encoders.encoded)) == len(encoders.encoded), "each prompt once"
     assert denoisers == [0], "the bank's encoders were still there when the denoiser was loaded"
