@@ -19,12 +19,13 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.row import SCRATCH, Row
+from segkit.labels import IGNORE, LabelSpace
 from segtrain.config import train_config
 from segtrain.train import train
 from synthgen.drawn import objects as objects_world
 from synthgen.drawn.drawing import Drawing
 from synthgen.images import read_image, read_mask, write_image
-from synthgen.labels import IGNORE, LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.models.proposers.attention import AttentionProposer
 from synthgen.models.proposers.dense_clip import DenseClipProposer
 from synthgen.recipe import Recipe, read_recipe

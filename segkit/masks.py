@@ -112,6 +112,11 @@ def read_colours(path: Path) -> np.ndarray:
     return samples
 
 
+def ids_in(mask: np.ndarray) -> set[int]:
+    """The ids that occur in a mask (H, W) uint8."""
+    return set(map(int, np.flatnonzero(np.bincount(mask.ravel(), minlength=256))))
+
+
 def only_unlabelled(ids: set[int], space: LabelSpace) -> str:
     """What to say of masks that label nothing, by the ids that occur in all of them; "" if they do label something.
 

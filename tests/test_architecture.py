@@ -35,7 +35,7 @@ SEGKIT_FLOORS = (
     ("labels",),
     ("masks",),
     ("pictures",),
-    ("networks",),
+    ("folders", "networks"),
 )
 
 # Imports go down only. Parts of one floor stand side by side and never import each other; within a part anything goes.

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from segkit.labels import Label, LabelSpace
 from synthgen.errors import DatasetError, LabelError
-from synthgen.labels import Label, LabelSpace
 
 INDEX_FILE = "index.json"
 FORMAT: Literal["synthgen-shards"] = "synthgen-shards"

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from synthgen.dataset.index import INDEX_FILE, ClassPixels, Index, SampleEntry, read_index
 from synthgen.dataset.metadata import KEY_FORM, is_key
 from synthgen.dataset.verify_shard import broken_in_shard
 from synthgen.dataset.verify_side_files import broken_in_lists
 from synthgen.errors import DatasetError
-from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

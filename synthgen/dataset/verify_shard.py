@@ -11,13 +11,13 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from synthgen.dataset.index import Index, SampleEntry
 from synthgen.dataset.metadata import KEY_FORM, MEMBERS, is_key, metadata_bytes, read_metadata
 from synthgen.dataset.pictures import decode_jpeg, decode_png, jpeg_header
 from synthgen.dataset.ustar import Member, read_members
 from synthgen.dataset.verify_side_files import broken_in_table
 from synthgen.errors import DatasetError
-from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
 Decoded = TypeVar("Decoded")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, Label, LabelSpace
 from synthgen.dataset.reader import Dataset
 from synthgen.export.catalogue import Rows
-from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION, Label, LabelSpace
 
 SPLIT_WORDS = {"validation": "val"}
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from segkit.labels import LabelSpace
 from synthgen.dataset.index import ClassEntry, ClassPixels, Index, SampleEntry, ShardEntry, SplitEntry
 from synthgen.errors import RunError
-from synthgen.labels import LabelSpace
 from synthgen.pack.counts import Totals
 from synthgen.records import ShardRecord
 

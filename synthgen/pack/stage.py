@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from segkit.labels import IGNORE, LabelSpace
 from synthgen.dataset.index import SPLIT_FORM, VERSION
 from synthgen.dataset.metadata import FIELDS, KEY_FORM, is_key
 from synthgen.errors import InputError
 from synthgen.files import write_bytes
 from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask
-from synthgen.labels import IGNORE, LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.pack import mark
 from synthgen.pack.index import ROWS_FILE
 from synthgen.pack.tar import PackedSample, write_shard

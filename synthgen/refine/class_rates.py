@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from segkit.labels import IGNORE
 from synthgen.errors import RunError
-from synthgen.images import IGNORE
 from synthgen.refine.ape import Filtered
 from synthgen.runner import StageRun
 

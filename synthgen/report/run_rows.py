@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
+from segkit.labels import LabelSpace
 from synthgen import pipeline, runner
 from synthgen.errors import RunError, in_one_line
-from synthgen.labels import LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.recipe import Recipe
 from synthgen.records import Rejected
 from synthgen.rows import damaged

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from segkit.labels import IGNORE, LabelSpace
+from segkit.masks import read_colours
 from synthgen.errors import InputError
-from synthgen.images import IGNORE, read_image
-from synthgen.labels import LabelSpace
 from synthgen.sources.encodings import ids_of, translate
 from synthgen.sources.folder import LabelledFile
 
@@ -80,7 +80,7 @@ class PanopticDecoder:
 
         Raises LabelError for a segment that the JSON does not list.
         """
-        channels = read_image(path).astype(np.int64)
+        channels = read_colours(path).astype(np.int64)
         values = channels[..., 0] + 256 * channels[..., 1] + 65536 * channels[..., 2]
         of_category = ids_of(self.names, space, path, self.aliases)
         return translate(

@@ -9,9 +9,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from segkit.labels import LabelSpace
 from synthgen.errors import StorageError
 from synthgen.images import write_image
-from synthgen.labels import LabelSpace
 from synthgen.sources.folder import read_label
 from synthgen.sources.listing import list_source
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
+from segkit.masks import read_colours, read_mask
 from synthgen.errors import InputError, LabelError
-from synthgen.images import IGNORE, read_image, read_mask
-from synthgen.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from synthgen.sources.catalogue import ClassTable
 from synthgen.sources.png16 import read_png16
 
@@ -32,7 +32,10 @@ class Decoder:
         Raises InputError for a damaged file, LabelError for a stored value that the dataset does not have.
         """
         if self.encoding == "colours":
-            values, names = packed(read_image(path)), {_packed_key(key): name for key, name in self.table.names.items()}
+            values, names = (
+                packed(read_colours(path)),
+                {_packed_key(key): name for key, name in self.table.names.items()},
+            )
             ignored = {_packed_key(key) for key in self.table.ignored}
         else:
             values, names = _stored(path, self.encoding), {int(key): name for key, name in self.table.names.items()}

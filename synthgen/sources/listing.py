@@ -6,8 +6,8 @@ import functools
 import re
 from pathlib import Path
 
+from segkit.pictures import IMAGE_SUFFIXES
 from synthgen.errors import InputError
-from synthgen.images import IMAGE_SUFFIXES
 from synthgen.sources import coco
 from synthgen.sources.catalogue import FOLDER, Layout, Source, read_source
 from synthgen.sources.encodings import Decoder

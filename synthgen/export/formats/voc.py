@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from PIL import Image
 
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from synthgen.dataset.reader import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import split_word
-from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
 LOSS = ""
 USE = (

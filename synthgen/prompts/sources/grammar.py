@@ -39,8 +39,8 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from segkit.labels import Label, LabelSpace
 from synthgen.errors import InputError, RecipeError, in_one_line
-from synthgen.labels import Label, LabelSpace
 from synthgen.prompts.bank import Candidate
 from synthgen.prompts.words import article, plural
 from synthgen.shipped import shipped_folder
