@@ -31,10 +31,10 @@ HEAVY = (
 SEGKIT_FLOORS = (
     ("errors", "printable"),
     ("files", "headers"),
-    ("documents", "stored"),
-    ("labels",),
-    ("masks",),
-    ("pictures",),
+    ("documents", "stored", "ustar"),
+    ("labels", "metadata"),
+    ("masks", "index"),
+    ("pictures", "shards"),
     ("folders", "networks"),
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, Label, LabelSpace
-from synthgen.dataset.reader import Dataset
+from segkit.shards import Dataset
 from synthgen.export.catalogue import Rows
 
 SPLIT_WORDS = {"validation": "val"}

@@ -11,8 +11,8 @@ from typing import Any
 
 import jinja2
 
+from segkit.index import Index
 from segkit.labels import IGNORE, LabelSpace
-from synthgen.dataset.index import Index
 from synthgen.errors import RecipeError
 from synthgen.pack.counts import ModelUse, RunCounts, Totals
 from synthgen.pack.mark import is_generated, mark_of

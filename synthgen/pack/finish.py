@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from segkit.index import INDEX_FILE, Index
+from segkit.metadata import kinds_of
 from synthgen import storage
-from synthgen.dataset.index import INDEX_FILE, Index, index_chunks
 from synthgen.dataset.side_files import CROISSANT_FILE, table_bytes, table_file, table_rows, wids_bytes, wids_file
 from synthgen.errors import RunError, StorageError
 from synthgen.files import sweep_unfinished, temporary_beside, unfinished_name, write_bytes, write_chunks
@@ -25,7 +26,7 @@ from synthgen.pack.card import card_text
 from synthgen.pack.contact_sheet import contact_sheet
 from synthgen.pack.counts import RunCounts
 from synthgen.pack.croissant import croissant_bytes
-from synthgen.pack.index import Shard, build_index, entries_of, in_order, samples_of
+from synthgen.pack.index import Shard, build_index, entries_of, in_order, index_chunks, samples_of
 from synthgen.pack.stage import metadata_of
 from synthgen.recipe import Recipe
 from synthgen.records import Sample, ShardRecord
@@ -101,7 +102,8 @@ def _write_tables(
                 "--redo pack"
             )
         file = f"{shard.key}.tar"
-        data = table_bytes(table_rows(file, [metadata_of(row) for row in rows], entries))
+        metadata = [metadata_of(row) for row in rows]
+        data = table_bytes(table_rows(file, metadata, entries), kinds_of(metadata[0]))
         _write(data, dataset / table_file(file))
         written[table_file(file)] = (hashlib.sha256(data).hexdigest(), len(data))
     return written
@@ -148,12 +150,15 @@ def _refuse_foreign(dataset: Path, own: set[str]) -> None:
 def _place(source: Path, target: Path, sha256: str) -> None:
     """Link or copy one shard. Raises RunError if another file has its name."""
     other = f"{target}: is not the shard of this run; move it away and run again"
+    again = f"remove the folder {source.parent} and run again"
     if storage.store_of(target) is not None:
         if not storage.copy_within(source, target, sha256):
             raise RunError(other)
         return
     try:
         if not os.path.lexists(target):
+            if _sha256(source) != sha256:
+                raise RunError(f"{source}: is damaged, its bytes are not those that were written; {again}")
             try:
                 os.link(source, target)
             except FileExistsError:

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from segkit.index import SPLIT_FORM, VERSION
 from segkit.labels import IGNORE, LabelSpace
-from synthgen.dataset.index import SPLIT_FORM, VERSION
-from synthgen.dataset.metadata import FIELDS, KEY_FORM, is_key
+from segkit.metadata import KEY_FORM, is_key
 from synthgen.errors import InputError
 from synthgen.files import write_bytes
 from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask
@@ -27,10 +27,15 @@ from synthgen.pack import mark
 from synthgen.pack.index import ROWS_FILE
 from synthgen.pack.tar import PackedSample, write_shard
 from synthgen.recipe import Recipe
-from synthgen.records import Sample, ShardRecord, flat
+from synthgen.records import Sample, ShardRecord, columns_of, flat
 from synthgen.rows import SLICE_ROWS, Picked, StoredRows, column, take
 
 GIVES = ShardRecord
+_ARTEFACTS = ("image", "mask", "confidence")  # paths of the run, of which the shard has the content
+SAMPLE_FIELDS: dict[str, Any] = {
+    name: kind for name, kind in sorted(columns_of(Sample).items()) if name not in _ARTEFACTS
+}
+"""What is written of each sample as JSON: name -> type, sorted by name."""
 SINGLE_UNIT = False
 
 
@@ -145,8 +150,8 @@ class Packer:
 
 
 def metadata_of(row: Sample) -> dict[str, Any]:
-    """What the sample's JSON holds: every field but the artefacts. Of `layout` the file name stays: its
+    """What the sample's JSON holds: every column but the artefacts, by name. Of `layout` the file name stays: its
     folder is the run's affair.
     """
-    values = flat(row)
-    return {name: values[name] for name in FIELDS} | {"layout": PurePosixPath(row.picture.layout).name}
+    values = flat(row) | {"layout": PurePosixPath(row.picture.layout).name}
+    return {name: values[name] for name in SAMPLE_FIELDS}

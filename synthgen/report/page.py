@@ -14,9 +14,9 @@ from typing import Any
 
 import jinja2
 
+from segkit.index import INDEX_FILE, read_index
 from segkit.labels import Label
 from synthgen import pipeline
-from synthgen.dataset.index import INDEX_FILE, read_index
 from synthgen.errors import StorageError
 from synthgen.files import write_bytes
 from synthgen.recipe import chosen_backends

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.drawn_dataset import drawn_dataset
-from synthgen.dataset.reader import Dataset
+from segkit.shards import Dataset
 from synthgen.errors import DatasetError, InputError, LabelError, StorageError
 from synthgen.export.catalogue import available, find
 from synthgen.export.folder import ExportFolder

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from synthgen.dataset.index import read_index
+from segkit.index import read_index
 from synthgen.dataset.verify import verify
 from synthgen.errors import RunError, StorageError
 from synthgen.files import host_name

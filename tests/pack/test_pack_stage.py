@@ -71,7 +71,7 @@ def test_plan_refuses_a_key_in_two_splits(make_run: MakeRun) -> None:
 def test_settings_are_plain_and_hold_no_execution(make_run: MakeRun) -> None:
     run = make_run(count=0, samples_per_shard=7, jpeg_quality=90)
     assert stage.settings(run.recipe) == {
-        "format_version": 1,
+        "format_version": 2,
         "samples_per_shard": 7,
         "jpeg_quality": 90,
         "mark": "iptc",

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from segkit.labels import IGNORE
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.shards import Dataset, StoredSample
 from synthgen.errors import LabelError
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import split_word

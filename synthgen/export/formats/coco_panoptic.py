@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from segkit.labels import IGNORE
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import coco_categories, has_out_of_distribution, json_document, split_word
 from synthgen.export.rle import box_xywh

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 
 LOSS = ""

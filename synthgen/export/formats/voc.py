@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import split_word
 

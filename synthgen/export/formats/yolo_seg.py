@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from segkit.labels import IGNORE
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import contiguous, split_word
 from synthgen.export.outlines import outlines

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Protocol
 
-from synthgen.errors import DatasetError
+from segkit.errors import DatasetError
 
 BLOCK = 512
 RECORD = 20 * BLOCK  # the whole file is padded to this, as tar and tarfile do
@@ -26,6 +26,12 @@ class ByteReader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class SeekableReader(ByteReader, Protocol):
+    """What `walk_members` needs of a file."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Member:
     """One file of a tar. `canonical`: header and padding are the bytes that this package writes."""
@@ -33,6 +39,15 @@ class Member:
     name: str
     data: bytes
     canonical: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of one file of a tar lie."""
+
+    name: str
+    offset: int
+    size: int
 
 
 def member_header(name: str, size: int) -> bytes:
@@ -74,6 +89,27 @@ def read_members(file: ByteReader, where: str) -> Iterator[Member]:
             raise DatasetError(f"{where}: the tar ends early, inside member {name!r}")
         offset += BLOCK + size + len(filler)
         yield Member(name, data, header == member_header(name, size) and not any(filler))
+    _require_end(file, offset, where)
+
+
+def walk_members(file: SeekableReader, where: str) -> Iterator[Place]:
+    """Where the members of a tar lie, in order; only headers are read. Raises DatasetError as `read_members` does."""
+    end = file.seek(0, 2)
+    offset = file.seek(0)
+    while (header := file.read(BLOCK)) != bytes(BLOCK):
+        if len(header) < BLOCK:
+            raise DatasetError(f"{where}: the tar ends early, at byte {offset + len(header)} without an end mark")
+        name, size = _parse_header(header, f"{where}: byte {offset}")
+        yield Place(name, offset + BLOCK, size)
+        offset += BLOCK + size + -size % BLOCK
+        if offset > end:
+            raise DatasetError(f"{where}: the tar ends early, inside member {name!r}")
+        file.seek(offset)
+    _require_end(file, offset, where)
+
+
+def _require_end(file: ByteReader, offset: int, where: str) -> None:
+    """After the first zero block, at `offset`, only zeros may follow: a second block of them, up to a whole record."""
     rest = file.read(RECORD + 1)
     if len(rest) < BLOCK or len(rest) > RECORD or any(rest) or (offset + BLOCK + len(rest)) % RECORD:
         raise DatasetError(
