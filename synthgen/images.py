@@ -16,9 +16,12 @@ from PIL import Image
 from segkit.errors import InputError
 from segkit.files import read_regular
 from segkit.headers import GREY, RGB
+from segkit.labels import IGNORE
 from segkit.stored import decode_png
 from synthgen import storage
 from synthgen.files import write_bytes
+
+__all__ = ["IGNORE", "jpeg_bytes", "png_bytes", "read_image", "read_mask", "write_image"]
 
 MAX_FILE_BYTES = 2**29
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import segkit.labels
 from segkit.errors import LabelError, did_you_mean
-from segkit.labels import LabelSpace
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, Label, LabelSpace
 from synthgen.shipped import shipped_folder
+
+__all__ = ["IGNORE", "OUT_OF_DISTRIBUTION", "Label", "LabelSpace", "read_label_space"]
 
 
 def read_label_space(name_or_path: str) -> LabelSpace:
