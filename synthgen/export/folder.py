@@ -15,6 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from segkit.documents import read_json
+from segkit.errors import InputError
+from segkit.printable import excerpt
 from synthgen.errors import StorageError
 
 DONE_FILE = "export.json"
@@ -96,12 +99,12 @@ class ExportFolder:
 
     def _check(self, path: Path) -> None:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path)
             strange = next((key for key in _CLAIM_KEYS if found[key] != self._claim[key]), None)
-        except (ValueError, KeyError, TypeError) as error:
+        except (InputError, KeyError, TypeError) as error:
             raise StorageError(f"{path}: is not of an export; choose a new folder") from error
         if strange is not None:
-            what = f"{strange} {found[strange]!r}, not {self._claim[strange]!r}"
+            what = f"{strange} {excerpt(found[strange])}, not {self._claim[strange]!r}"
             raise StorageError(
                 f"{self.folder}: holds another export ({what}); choose a new folder, or remove this one first"
             )

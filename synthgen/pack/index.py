@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from segkit.documents import read_json
+from segkit.errors import InputError
 from segkit.index import ClassEntry, ClassPixels, Index, SampleEntry, ShardEntry, SplitEntry
 from segkit.labels import LabelSpace
 from synthgen.errors import RunError
@@ -20,6 +22,7 @@ from synthgen.pack.counts import Totals
 from synthgen.records import ShardRecord
 
 _KEYS = tuple(Index.model_fields)
+MAX_ROWS_BYTES = 2**30
 ROWS_FILE = "samples.json"  # beside each tar: [{"key", "class_id", "pixels"}] in tar order
 
 
@@ -95,9 +98,9 @@ def entries_of(run: Path, shard: Shard, number: int) -> list[SampleEntry]:
     """The samples of one shard; `number` is its place among all."""
     path = (run / shard.shard).parent / ROWS_FILE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path, max_bytes=MAX_ROWS_BYTES)
         rows = [SampleEntry.model_validate_json(json.dumps({**row, "shard": number})) for row in raw]
-    except (OSError, ValueError, TypeError, ValidationError) as error:
+    except (InputError, ValueError, TypeError, ValidationError) as error:
         raise RunError(
             f"{path}: cannot be read ({type(error).__name__}); remove the folder {path.parent} and run again"
         ) from error

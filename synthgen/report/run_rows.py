@@ -9,14 +9,17 @@ run may be unfinished.
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from pydantic import ValidationError
 
+from segkit.documents import MAX_YAML_BYTES, parse_yaml
+from segkit.errors import InputError
+from segkit.files import read_regular
 from segkit.labels import LabelSpace
 from synthgen import pipeline, runner
 from synthgen.errors import RunError, in_one_line
@@ -90,11 +93,11 @@ def read_run(run: Path) -> RunRows:
     """Raises RunError if the folder is no run or a manifest is damaged, LabelError if its label space is gone."""
     lock = run / pipeline.LOCK
     try:
-        text = lock.read_text(encoding="utf-8")
-        recipe = Recipe.model_validate(yaml.safe_load(text))
-    except FileNotFoundError as error:
-        raise RunError(f"{run}: is not a run folder (no {pipeline.LOCK}); runs lie in runs/ by default") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        if not lock.exists():
+            raise RunError(f"{run}: is not a run folder (no {pipeline.LOCK}); runs lie in runs/ by default")
+        data = read_regular(lock, MAX_YAML_BYTES, InputError)
+        recipe, text = Recipe.model_validate(parse_yaml(data, "YAML")), data.decode()
+    except (InputError, ValidationError) as error:
         raise RunError(
             f"{lock}: cannot be read ({in_one_line(error, 160)}); run the recipe again to write it anew"
         ) from error
@@ -122,8 +125,11 @@ def _facts(stage: StageRun) -> StageFacts:
 
 def _seconds(path: Path) -> float:
     try:
-        return float(path.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
+        seconds = float(read_regular(path, 64, InputError))
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"{seconds} seconds")
+        return seconds
+    except (InputError, ValueError) as error:
         raise RunError(
             f"{path}: is damaged ({error}); move the unit folder {path.parent} away and run the same command again"
         ) from error

@@ -14,9 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from segkit.documents import read_yaml
 from synthgen.errors import InputError, did_you_mean, in_one_line
 
 _FOLDER = Path(__file__).resolve().parent
@@ -98,6 +98,6 @@ def read_source(name: str) -> Source:
             f"sources`){did_you_mean(name, known)}"
         )
     try:
-        return Source.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        return Source.model_validate(read_yaml(path))
+    except ValidationError as error:
         raise InputError(f"{path}: not a description of a source ({in_one_line(error, 160)})") from error

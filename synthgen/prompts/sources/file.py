@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from segkit.documents import parse_json
 from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.masks import read_mask
 from synthgen.errors import InputError, LabelError
@@ -131,10 +131,7 @@ def _read_json(raw: str, number: int, path: Path) -> Line | None:
     if not raw:
         return None
     where = f"{path}:{number}"
-    try:
-        item = json.loads(raw)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not a JSON object ({error}); write one object a line") from error
+    item = parse_json(raw, where)
     if not isinstance(item, dict):
         raise InputError(f"{where}: a line must be an object with the key 'prompt', this is {type(item).__name__}")
     for key, value in item.items():
