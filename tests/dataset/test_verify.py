@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -360,3 +361,24 @@ def _check_that_damage_is_told(folder: Path, file: str, must_be_found: bool) -> 
 def test_any_bytes_as_json(data: bytes) -> None:
     with pytest.raises(DatasetError):
         read_metadata(data, "x.json")
+
+
+@pytest.mark.parametrize("name", [FIRST, "index.json", "croissant.json", "wids-train.json", "train-000000.parquet"])
+def test_pipes_and_endless_devices_are_problems_and_never_hang(made: Any, name: str) -> None:
+    path = made.folder / name
+    for make in (os.mkfifo, lambda place: place.symlink_to("/dev/zero"), Path.mkdir):
+        path.unlink(missing_ok=True)
+        make(path)
+        assert [problem.shard for problem in verify(made.folder)] in (
+            [name],
+            [FIRST],
+            [name, FIRST],
+        ), "the file itself, or the shard that it is the table of"
+        if path.is_dir():
+            path.rmdir()
+
+
+def test_fields_that_differ_from_sample_to_sample_are_found(made: Any) -> None:
+    text = dict(made.members[FIRST])["s001.json"]
+    made.replace("s001.json", text.replace(b'"split"', b'"sky": "blue", "split"'))
+    assert "every sample has the same fields, the first one and this differ in sky" in _what(made.folder)

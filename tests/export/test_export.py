@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -247,3 +249,24 @@ def test_a_format_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(str(tmp_path))
     export(GOLDEN, "mine.keys", tmp_path / "out")
     assert (tmp_path / "out" / "keys.txt").read_text().count("s0000") == 12
+
+
+def test_a_shard_of_a_split_that_is_not_listed_is_refused_and_nothing_is_left_out_silently(tmp_path: Path) -> None:
+    for split in ("other", ".unfinished", "../../x", ""):
+        folder = shutil.copytree(GOLDEN, tmp_path / f"dataset{split.strip('./')}", dirs_exist_ok=True)
+        index = json.loads((folder / "index.json").read_text())
+        index["shards"][0]["split"] = split
+        (folder / "index.json").write_text(json.dumps(index))
+        for name in ("coco", "folder"):
+            with pytest.raises(DatasetError, match=r"index\.json: "):
+                export(folder, name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pipe_in_the_place_of_a_shard_ends_the_export_in_one_line(tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN, tmp_path / "dataset")
+    (folder / "train-000001.tar").unlink()
+    os.mkfifo(folder / "train-000001.tar")
+    for name in ("coco", "dali-index"):
+        with pytest.raises(DatasetError, match=r"train-000001\.tar: is a named pipe, must be a regular file"):
+            export(folder, name, tmp_path / name)
