@@ -28,9 +28,9 @@ MAX_DEPTH = 64
 MAX_INTEGER = 2**64
 
 
-def read_json(path: Path, error: type[UserError] = InputError, max_bytes: int = MAX_BYTES) -> Any:
+def read_json(path: Path, error: type[UserError] = InputError, max_bytes: int = MAX_BYTES, finite: bool = True) -> Any:
     """The value of a JSON file. Raises `error` in one line."""
-    return parse_json(read_regular(path, max_bytes, error), str(path), error)
+    return parse_json(read_regular(path, max_bytes, error), str(path), error, finite)
 
 
 def read_yaml(path: Path, error: type[UserError] = InputError) -> Any:
@@ -38,14 +38,17 @@ def read_yaml(path: Path, error: type[UserError] = InputError) -> Any:
     return parse_yaml(read_regular(path, MAX_YAML_BYTES, error), str(path), error)
 
 
-def parse_json(data: bytes | str, where: str, error: type[UserError] = InputError) -> Any:
-    """The value of a JSON text. Raises `error` in one line that begins with `where`."""
+def parse_json(data: bytes | str, where: str, error: type[UserError] = InputError, finite: bool = True) -> Any:
+    """The value of a JSON text. Raises `error` in one line that begins with `where`.
+
+    Without `finite`, NaN and infinity come through: the caller knows better where they stand.
+    """
     try:
         value = json.loads(
             _text(data),
             object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
+            parse_constant=_refuse_constant if finite else float,
+            parse_float=_finite if finite else None,
             parse_int=_integer,
         )
         _require_shallow(value)

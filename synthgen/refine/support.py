@@ -122,7 +122,7 @@ def folder_shots(
         for k in wanted:
             if _holds(mask, k):
                 holding[k].append(pair)
-    read: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    read: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
     chosen: list[SupportShot] = []
     for k in wanted:
         order = np.random.default_rng([seed, k]).permutation(len(holding[k]))[:shots]
@@ -132,9 +132,9 @@ def folder_shots(
             log.warning("%s: %d instead of %d images for class %r", folder, len(order), shots, space.by_id(k).name)
         for n in order:
             pair = holding[k][n]
-            if pair.stem not in read:
-                read[pair.stem] = read_labelled(pair, space)
-            chosen.append(SupportShot(*read[pair.stem], k))
+            if pair.image not in read:
+                read[pair.image] = read_labelled(pair, space)
+            chosen.append(SupportShot(*read[pair.image], k))
     return chosen
 
 

@@ -3,8 +3,10 @@
     title, licence, download      what it is, under which terms, what to download from where and how it must lie
     space, splits                 the shipped label space that it fills, and the splits that have labels
     roots                         where inside the given folder the layout may begin, tried in order
-    layouts                       where images and labels lie, tried in order; `{split}` is the split, any other `{field}` one path part
-    classes                       tables: stored value -> class name of the label space; values under `ignored` become 255
+    layouts                       where images and labels lie, tried in order; `{split}` is the split, any other
+                                  `{field}` one path part
+    classes                       tables: stored value -> class name of the label space; values under `ignored` become
+                                  255
 
 Class names meet the recipe's label space by name or synonym, so a source serves any space that shares classes with it.
 """
