@@ -136,22 +136,22 @@ class GpuMemory:
 
 def standing(run: Path) -> dict[str, Any]:
     """Where every stage of a run stands. Raises RunError if the folder is no run."""
-    found: dict[str, Any] = {}
+    standings: dict[str, Any] = {}
     if not (run / pipeline.LOCK).is_file():
         raise RunError(f"{run}: is not a run folder (no {pipeline.LOCK}); runs lie in runs/ by default")
     for name, stage in pipeline.stages(run).items():
         if not stage.is_claimed():
-            found[name] = {"units": None, "done": 0, "made": 0, "rejected": {}, "seconds": 0.0}
+            standings[name] = {"units": None, "done": 0, "made": 0, "rejected": {}, "seconds": 0.0}
             continue
         units, missing = stage.units(), stage.missing()
-        found[name] = {
+        standings[name] = {
             "units": len(units),
             "done": len(units) - len(missing),
             "made": stage.num_rows(),
             "rejected": stage.reasons(),
             "seconds": round(runner.seconds(stage), 1),
         }
-    return found
+    return standings
 
 
 def incidents(run: Path) -> dict[str, int]:
@@ -173,21 +173,20 @@ def watch(run: Path, every_s: float = WATCH_EVERY_S) -> None:
         said = ""
         while True:
             began = time.monotonic()
-            found = standing(run)
-            texts = {name: _pace_text(name, at, paces) for name, at in found.items()}
+            standings = standing(run)
+            texts = {name: _pace_text(name, at, paces) for name, at in standings.items()}
             if live is not None:
-                live.update(_table(run, found, texts), refresh=True)
+                live.update(_table(run, standings, texts), refresh=True)
             else:
-                name, at = next(
-                    ((name, at) for name, at in found.items() if at["done"] != at["units"]), list(found.items())[-1]
-                )
+                last = list(standings.items())[-1]
+                name, at = next(((name, at) for name, at in standings.items() if at["done"] != at["units"]), last)
                 refused = sum(at["rejected"].values())
                 line = f"{name:8} {at['done']}/{at['units'] or '?'} units, {at['made']} made, {refused} rejected"
                 if line != said:
                     said = line
                     print(", ".join(part for part in (line, texts[name]) if part), flush=True)
             if (
-                all(at["done"] == at["units"] for at in found.values())
+                all(at["done"] == at["units"] for at in standings.values())
                 and storage.size_of(run / "dataset" / "index.json") is not None
             ):
                 return
@@ -201,11 +200,11 @@ def _pace_text(name: str, at: dict[str, Any], paces: dict[str, Pace]) -> str:
     return paces.setdefault(name, Pace(now)).text(now)
 
 
-def _table(run: Path, found: dict[str, Any], paces: dict[str, str] | None = None) -> Table:
+def _table(run: Path, standings: dict[str, Any], paces: dict[str, str] | None = None) -> Table:
     table = Table(title=Text(printable(storage.shown(run))), title_justify="left")
     for column in ("stage", "units", "made", "rejected", "seconds", *(("pace",) if paces else ()), "reasons"):
         table.add_column(column, justify="left" if column in ("stage", "pace", "reasons") else "right")
-    for name, at in found.items():
+    for name, at in standings.items():
         units = "not begun" if at["units"] is None else f"{at['done']}/{at['units']}"
         reasons = Text(printable(", ".join(f"{reason} {count}" for reason, count in at["rejected"].items())))
         pace = (paces[name],) if paces else ()
@@ -217,13 +216,13 @@ def _table(run: Path, found: dict[str, Any], paces: dict[str, str] | None = None
 
 def summary(run: Path) -> None:
     """The closing table: what was made, kept and rejected, why, how long it took, and where it lies."""
-    found = standing(run)
+    standings = standing(run)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(_table(run, found))
+    console.print(_table(run, standings))
     dealt_with = ", ".join(f"{event} {count}" for event, count in incidents(run).items())
     if dealt_with:
         _print(console, f"dealt with: {dealt_with} (lines in {storage.shown(run / events.FOLDER)})")
-    if any(runner.FAILED in at["rejected"] for at in found.values()):
+    if any(runner.FAILED in at["rejected"] for at in standings.values()):
         how = f"see them with `synthgen retry {storage.shown(run)}`, try them again with --failed"
         _print(console, f"samples that failed are left out; {how}")
     refine = pipeline.stages(run)["refine"]
@@ -231,12 +230,12 @@ def summary(run: Path) -> None:
         _print(console, line)
     dataset = run / "dataset"
     if storage.size_of(dataset / "index.json") is not None:
-        kept = found["filter"]["made"]
-        told = (
+        kept = standings["filter"]["made"]
+        line = (
             f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen "
             f"verify {dataset}`)"
         )
-        _print(console, storage.shown(told))
+        _print(console, storage.shown(line))
 
 
 def _print(console: Console, line: str) -> None:

@@ -1,4 +1,4 @@
-"""Reads a finished dataset again, every byte of it, and lists what is broken."""
+"""Reads a finished dataset again, every byte of its shards, and lists what is broken."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def verify(folder: Path, workers: int = 1) -> list[Problem]:
             by_shard = list(pool.map(check, range(len(rows))))
     else:
         by_shard = [check(number) for number in range(len(rows))]
-    for shard, found in zip(index.shards, by_shard, strict=True):
-        problems += [Problem(shard.file, key, what) for key, what in found]
+    for shard, broken in zip(index.shards, by_shard, strict=True):
+        problems += [Problem(shard.file, key, what) for key, what in broken]
     return problems
 
 

@@ -31,14 +31,14 @@ def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEn
     """
     shard = index.shards[number]
     by_key = {row.key: row for row in rows}
-    found: list[str] = []
+    stored: list[str] = []
     metadata: list[dict[str, Any]] = []
     try:
         with open_regular(folder / shard.file, DatasetError) as file:
             hashed = _HashedFile(file)
             try:
                 for key, members in _grouped(read_members(hashed, "tar")):
-                    found.append(key)
+                    stored.append(key)
                     yield from (
                         (key, what)
                         for what in _broken_in_sample(key, members, by_key.get(key), shard.split, index, metadata)
@@ -56,8 +56,8 @@ def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEn
         yield "", f"has {hashed.num_bytes} bytes, the index says {shard.num_bytes}"
     if hashed.sha256.hexdigest() != shard.sha256:
         yield "", f"sha256 is {hashed.sha256.hexdigest()}, the index says {shard.sha256}"
-    yield from _broken_order(found, [row.key for row in rows])
-    if found == [row.key for row in rows]:
+    yield from _broken_order(stored, [row.key for row in rows])
+    if stored == [row.key for row in rows]:
         yield from broken_in_table(folder, shard.file, metadata, rows)
 
 
@@ -92,16 +92,16 @@ def _grouped(members: Iterator[Member]) -> Iterator[tuple[str, list[Member]]]:
         yield key, kept
 
 
-def _broken_order(found: list[str], listed: list[str]) -> Iterator[tuple[str, str]]:
-    if found == listed:
+def _broken_order(stored: list[str], listed: list[str]) -> Iterator[tuple[str, str]]:
+    if stored == listed:
         return
-    for key in sorted(set(listed) - set(found)):
+    for key in sorted(set(listed) - set(stored)):
         yield key, "is in the index but not in the shard"
-    for key in sorted(set(found) - set(listed)):
+    for key in sorted(set(stored) - set(listed)):
         yield key, "is in the shard but not in the index"
-    for key in sorted(key for key, count in Counter(found).items() if count > 1):
+    for key in sorted(key for key, count in Counter(stored).items() if count > 1):
         yield key, "its members do not lie side by side, or the key occurs twice"
-    if sorted(found) == sorted(listed):
+    if sorted(stored) == sorted(listed):
         yield "", "the samples lie in another order than in the index"
 
 
@@ -138,8 +138,8 @@ def _broken_in_sample(
         sizes.add((values["height_px"], values["width_px"]))
         yield from _broken_values(values, key, row, split, index)
     if len(sizes) > 1:
-        shown = ", ".join(f"{height} x {width}" for height, width in sorted(sizes))
-        yield f"image, mask, confidence and JSON differ in size: {shown}"
+        listed = ", ".join(f"{height} x {width}" for height, width in sorted(sizes))
+        yield f"image, mask, confidence and JSON differ in size: {listed}"
     if masks[0] is not None:
         yield from _broken_mask(masks[0], row, index)
     if len(masks) > 1 and masks[1] is not None:

@@ -45,11 +45,11 @@ def broken_in_table(
     ):  # samples that could not be read are told already
         return
     try:
-        found = read_table(path, len(rows), kinds_of(metadata[0]))
+        stored = read_table(path, len(rows), kinds_of(metadata[0]))
     except DatasetError as error:
         yield "", f"{path.name}: {error}"
         return
-    for here, wanted in zip(found, table_rows(shard, metadata, rows), strict=True):
+    for here, wanted in zip(stored, table_rows(shard, metadata, rows), strict=True):
         differ = [name for name, value in wanted.items() if here[name] != value]
         if differ:
             yield wanted["key"], f"{path.name}: {', '.join(differ)} differ from the sample's JSON and the index"
@@ -67,13 +67,13 @@ def _broken_in_croissant(path: Path, folder: Path, index: Index) -> Iterator[str
             yield f"{table.name} cannot be read ({error})"
     try:
         files = read_json(path, DatasetError, _MAX_LIST_BYTES)["distribution"]
-        found = {entry["contentUrl"]: entry["sha256"] for entry in files if "sha256" in entry}
+        listed = {entry["contentUrl"]: entry["sha256"] for entry in files if "sha256" in entry}
     except (DatasetError, LookupError, TypeError, AttributeError) as error:
         yield f"cannot be read ({type(error).__name__}: {error})"
         return
-    for name in sorted(wanted.keys() | found.keys(), key=str):
-        if wanted.get(name) != found.get(name):
+    for name in sorted(wanted.keys() | listed.keys(), key=str):
+        if wanted.get(name) != listed.get(name):
             yield (
-                f"sha256 of {name} is {found.get(name, 'not given')}, must be "
+                f"sha256 of {name} is {listed.get(name, 'not given')}, must be "
                 f"{wanted.get(name, 'left out: it is no file of this dataset')}"
             )

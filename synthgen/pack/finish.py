@@ -111,10 +111,10 @@ def _write_tables(
 
 def _padded(keys: pa.ChunkedArray) -> np.ndarray:
     """Keys, which are ASCII, as a numpy array of bytes: numpy can search it, and it has no object a key."""
-    found = np.zeros(len(keys), dtype=f"S{pc.max(pc.binary_length(keys)).as_py() or 1}")
+    padded = np.zeros(len(keys), dtype=f"S{pc.max(pc.binary_length(keys)).as_py() or 1}")
     for start in range(0, len(keys), SLICE_ROWS):
-        found[start : start + SLICE_ROWS] = np.array(keys.slice(start, SLICE_ROWS).to_pylist(), dtype="S")
-    return found
+        padded[start : start + SLICE_ROWS] = np.array(keys.slice(start, SLICE_ROWS).to_pylist(), dtype="S")
+    return padded
 
 
 def _is_stored(run: Path, path: Path, index: Index, shards: Sequence[Shard]) -> bool:
@@ -143,8 +143,8 @@ def _holds(path: Path, chunks: Iterable[bytes]) -> bool:
 def _refuse_foreign(dataset: Path, own: set[str]) -> None:
     foreign = [name for name in storage.names(dataset) if (unfinished_name(name) or name) not in own]
     if foreign:
-        shown = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if len(foreign) > 8 else "")
-        raise RunError(f"{dataset}: holds files that are not of this dataset: {shown}; move them away and run again")
+        listed = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if len(foreign) > 8 else "")
+        raise RunError(f"{dataset}: holds files that are not of this dataset: {listed}; move them away and run again")
 
 
 def _place(source: Path, target: Path, sha256: str) -> None:

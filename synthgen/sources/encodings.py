@@ -60,12 +60,12 @@ def translate(values: np.ndarray, ids: Mapping[int, int], where: object) -> np.n
             f"{where}: stored values {listed} are not of this dataset; check that support.source and its split "
             "are the right ones"
         )
-    found = np.array([ids[int(value)] for value in present], dtype=np.uint8)
+    class_ids = np.array([ids[int(value)] for value in present], dtype=np.uint8)
     if values.dtype in (np.uint8, np.uint16):
         table = np.full(np.iinfo(values.dtype).max + 1, IGNORE, np.uint8)
-        table[present] = found
+        table[present] = class_ids
         return table[values]
-    return found[inverse].reshape(values.shape)
+    return class_ids[inverse].reshape(values.shape)
 
 
 def ids_of(
@@ -134,9 +134,9 @@ def _sbd_mat(path: Path) -> np.ndarray:
     from scipy.io.matlab import MatReadError
 
     try:
-        found: np.ndarray = np.asarray(loadmat(path)["GTcls"]["Segmentation"][0, 0])
+        segmentation: np.ndarray = np.asarray(loadmat(path)["GTcls"]["Segmentation"][0, 0])
     except (OSError, MatReadError, KeyError, ValueError, IndexError, TypeError, NotImplementedError) as error:
         raise InputError(
             f"{path}: is not a SBD class file ({type(error).__name__}: {error}); it needs GTcls.Segmentation"
         ) from error
-    return found
+    return segmentation
