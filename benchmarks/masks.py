@@ -165,9 +165,8 @@ def _camvid(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
     space = read_label_space(recipe.labels.space)
     files = sorted((CAMVID / "val" / "images").iterdir())
     with tempfile.TemporaryDirectory() as place:
-        masks = refine(
-            stage.build(recipe, Path(place)), Path(place), [read_photograph(file) for file in files], [IGNORE] * len(files)
-        )
+        photographs = [read_photograph(file) for file in files]
+        masks = refine(stage.build(recipe, Path(place)), Path(place), photographs, [IGNORE] * len(files))
     truth = [read_label_map(CAMVID / "val" / "labels" / f"{file.stem}.png") for file in files]
     truth = [np.where(np.isin(t, space.ids), t, IGNORE).astype(np.uint8) for t in truth]
     overlap = {step: miou([m[step] for m in masks], truth, space) for step in STEPS}
