@@ -20,7 +20,7 @@ import yaml
 
 from segkit.errors import InputError, UserError
 from segkit.files import read_regular
-from segkit.printable import excerpt, in_one_line
+from segkit.printable import excerpt, in_one_line, printable
 
 MAX_BYTES = 16 * 2**20
 MAX_YAML_BYTES = 2**20
@@ -67,6 +67,9 @@ def parse_yaml(data: bytes | str, where: str, error: type[UserError] = InputErro
         return yaml.load(_text(data), _Loader)
     except RecursionError as reason:
         raise error(f"{where}: is nested more than {MAX_DEPTH} levels deep") from reason
+    except yaml.MarkedYAMLError as reason:
+        place = f" in line {reason.problem_mark.line + 1}" if reason.problem_mark else ""
+        raise error(f"{where}: cannot be read as YAML ({printable(reason.problem or 'damaged')}{place})") from reason
     except (ValueError, yaml.YAMLError) as reason:
         raise error(f"{where}: cannot be read as YAML ({in_one_line(reason)})") from reason
 
