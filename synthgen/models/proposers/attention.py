@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from segkit.labels import IGNORE, Label
 from synthgen.errors import ModelError
-from synthgen.labels import read_label_space
+from synthgen.images import IGNORE
+from synthgen.labels import Label, read_label_space
 from synthgen.models import ProposalRequest, Prototypes, SupportShot, TextEmbedding
 from synthgen.models.cosine_maps import resize_bilinear
 from synthgen.models.devices import torch_device, torch_dtype

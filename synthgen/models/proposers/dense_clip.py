@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from segkit.labels import LabelSpace
-from synthgen.labels import read_label_space
+from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import ProposalRequest, Prototypes, SupportShot
 from synthgen.models.feature_extractors.open_clip import ClipFeatures, load_clip
 from synthgen.models.feature_extractors.open_clip import Options as ClipOptions

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from segkit.labels import IGNORE
+from synthgen.images import IGNORE
 from synthgen.models import ProposalRequest, Prototypes, SupportShot
 from synthgen.models.cosine_maps import best_per_class, cosine_maps, of_classes, two_best
 

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from segkit.labels import IGNORE, LabelSpace
 from synthgen.errors import LabelError, ModelError, in_one_line
-from synthgen.labels import read_label_space
+from synthgen.images import IGNORE
+from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import ProposalRequest, Prototypes, SupportShot
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.weights import resolve

@@ -27,8 +27,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from segkit.labels import Label, LabelSpace
 from synthgen.errors import InputError, ModelError
+from synthgen.labels import Label, LabelSpace
 from synthgen.prompts.bank import Candidate, Entry
 from synthgen.prompts.chat_http import Endpoint, NotChatError, ask
 from synthgen.prompts.replies import Replies, captions_of, schema
