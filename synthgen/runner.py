@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ import pyarrow.compute as pc
 
 from segkit.documents import read_json
 from segkit.errors import InputError
+from segkit.files import read_regular
 from segkit.printable import excerpt
 from synthgen import leases, storage
 from synthgen.errors import RunError, StorageError
@@ -344,13 +346,17 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any] 
 
 def seconds(stage: StageRun) -> float:
     """Working time of the finished units, added up."""
-    return sum(_seconds(stage.folder / unit.name / SECONDS) for unit in stage.units() if stage.is_done(unit))
+    return sum(read_seconds(stage.folder / unit.name / SECONDS) for unit in stage.units() if stage.is_done(unit))
 
 
-def _seconds(path: Path) -> float:
+def read_seconds(path: Path) -> float:
+    """The working time of one unit. Raises RunError for what is no time."""
     try:
-        return float(path.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
+        time_s = float(read_regular(path, 64, InputError))
+        if not 0 <= time_s < math.inf:
+            raise ValueError(f"{time_s} seconds")
+        return time_s
+    except (InputError, ValueError) as error:
         raise RunError(damaged(path, error)) from error
 
 

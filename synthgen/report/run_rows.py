@@ -9,7 +9,6 @@ run may be unfinished.
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -119,20 +118,8 @@ def read_run(run: Path) -> RunRows:
 def _facts(stage: StageRun) -> StageFacts:
     units = stage.units()
     done = [unit for unit in units if stage.is_done(unit)]
-    times = tuple(_seconds(stage.folder / unit.name / runner.SECONDS) for unit in done)
+    times = tuple(runner.read_seconds(stage.folder / unit.name / runner.SECONDS) for unit in done)
     return StageFacts(stage.name, len(units), len(done), stage.num_rows(), tuple(stage.rejected()), times)
-
-
-def _seconds(path: Path) -> float:
-    try:
-        seconds = float(read_regular(path, 64, InputError))
-        if not 0 <= seconds < math.inf:
-            raise ValueError(f"{seconds} seconds")
-        return seconds
-    except (InputError, ValueError) as error:
-        raise RunError(
-            f"{path}: is damaged ({error}); move the unit folder {path.parent} away and run the same command again"
-        ) from error
 
 
 def _rows(stage: StageRun, columns: tuple[str, ...]) -> list[Row]:

@@ -136,3 +136,13 @@ def test_a_run_folder_with_markup_in_its_name_is_shown_as_it_is_called(
     progress.summary(run)
     shown = capsys.readouterr().out
     assert name.replace("\x1b", r"\x1b") in shown.replace("\n", "") and "\x1b[31m" not in shown
+
+
+@pytest.mark.parametrize("name", ["render/00000/seconds.txt", "render/00000/rejected.parquet", "render/stage.json"])
+def test_pipes_and_endless_devices_in_a_run_do_not_hang_status_or_report(finished: Path, cli: Any, name: str) -> None:
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (finished / name).unlink()
+        make(finished / name)
+        for command in ("status", "report"):
+            done = cli(command, finished)
+            assert done.exit_code in (0, 2), (command, done.output, done.exception)
