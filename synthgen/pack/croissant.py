@@ -15,8 +15,8 @@ from typing import Any
 from segkit.index import Index
 from synthgen.pack.card import dataset_license, model_license
 from synthgen.pack.counts import RunCounts, Totals
+from synthgen.pack.fields import SAMPLE_FIELDS
 from synthgen.pack.mark import is_generated
-from synthgen.pack.stage import SAMPLE_FIELDS
 from synthgen.recipe import Recipe
 
 # fmt: off

@@ -26,8 +26,8 @@ from synthgen.pack.card import card_text
 from synthgen.pack.contact_sheet import contact_sheet
 from synthgen.pack.counts import RunCounts
 from synthgen.pack.croissant import croissant_bytes
+from synthgen.pack.fields import metadata_of
 from synthgen.pack.index import Shard, build_index, entries_of, in_order, index_chunks, samples_of
-from synthgen.pack.stage import metadata_of
 from synthgen.recipe import Recipe
 from synthgen.records import Sample, ShardRecord
 from synthgen.rows import SLICE_ROWS, StoredRows, column, take

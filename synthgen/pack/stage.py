@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,18 +24,14 @@ from synthgen.files import write_bytes
 from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask
 from synthgen.labels import read_label_space
 from synthgen.pack import mark
+from synthgen.pack.fields import metadata_of
 from synthgen.pack.index import ROWS_FILE
 from synthgen.pack.tar import PackedSample, write_shard
 from synthgen.recipe import Recipe
-from synthgen.records import Sample, ShardRecord, columns_of, flat
+from synthgen.records import Sample, ShardRecord
 from synthgen.rows import SLICE_ROWS, Picked, StoredRows, column, take
 
 GIVES = ShardRecord
-_ARTEFACTS = ("image", "mask", "confidence")  # paths of the run, of which the shard has the content
-SAMPLE_FIELDS: dict[str, Any] = {
-    name: kind for name, kind in sorted(columns_of(Sample).items()) if name not in _ARTEFACTS
-}
-"""What is written of each sample as JSON: name -> type, sorted by name."""
 SINGLE_UNIT = False
 
 
@@ -147,11 +143,3 @@ class Packer:
                 png_bytes(confidence),
                 metadata_of(row),
             )
-
-
-def metadata_of(row: Sample) -> dict[str, Any]:
-    """What the sample's JSON holds: every column but the artefacts, by name. Of `layout` the file name stays: its
-    folder is the run's affair.
-    """
-    values = flat(row) | {"layout": PurePosixPath(row.picture.layout).name}
-    return {name: values[name] for name in SAMPLE_FIELDS}

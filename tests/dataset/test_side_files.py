@@ -19,7 +19,7 @@ from segkit.shards import Dataset
 from synthgen.dataset.side_files import read_table, table_bytes, table_schema
 from synthgen.dataset.verify import verify
 from synthgen.errors import DatasetError
-from synthgen.pack.stage import SAMPLE_FIELDS
+from synthgen.pack.fields import SAMPLE_FIELDS
 
 TABLE = "train-000000.parquet"
 

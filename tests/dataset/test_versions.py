@@ -61,9 +61,9 @@ def test_version_1_is_reported(undisturbed: Path, tmp_path: Path, cli: Callable[
 
 
 def test_a_field_that_samples_gain_later_breaks_no_older_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
-    from synthgen.pack import stage
+    from synthgen.pack import fields
 
-    monkeypatch.setattr(stage, "SAMPLE_FIELDS", {**stage.SAMPLE_FIELDS, "weather": str})
+    monkeypatch.setattr(fields, "SAMPLE_FIELDS", {**fields.SAMPLE_FIELDS, "weather": str})
     assert verify(VERSION_1) == []
     for sample in Dataset(VERSION_1):
         assert dataclasses.asdict(sample)["meta"]["key"] == sample.key

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from synthgen.pack.counts import ModelUse, RunCounts
+from synthgen.pack.fields import SAMPLE_FIELDS
 from synthgen.pack.finish import finish
-from synthgen.pack.stage import SAMPLE_FIELDS
 from synthgen.recipe import Pack
 
 MakeRun = Callable[..., Any]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from segkit.metadata import FIELDS, kinds_of, metadata_bytes, read_metadata
 from segkit.ustar import member_header, read_members
 from synthgen.errors import DatasetError, InputError, StorageError
-from synthgen.pack.stage import SAMPLE_FIELDS
+from synthgen.pack.fields import SAMPLE_FIELDS
 from synthgen.pack.tar import PackedSample, write_shard
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
