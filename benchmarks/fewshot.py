@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.row import SCRATCH, Row
+from segkit.shards import Dataset
 from segtrain.config import checked
 from segtrain.evaluate import evaluate
 from segtrain.few_shot.base_learning import learn_base
@@ -47,7 +48,6 @@ from segtrain.few_shot.folds import novel_of_fold
 from segtrain.few_shot.novel_learning import learn_novel
 from segtrain.files import write_whole
 from synthgen import stages
-from synthgen.dataset.reader import Dataset
 from synthgen.drawn import objects as world
 from synthgen.drawn.split import write_split
 from synthgen.images import write_image

@@ -25,9 +25,10 @@ import numpy as np
 
 from benchmarks.prompts import BANKS, bank_of, shares_of
 from benchmarks.row import SCRATCH, Row
+from segkit.labels import LabelSpace
 from synthgen.backends import load
 from synthgen.drawn import objects as world
-from synthgen.labels import LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.models import FeatureExtractor, RenderJob
 from synthgen.prompts.words import article
 from synthgen.recipe import Execution, read_recipe

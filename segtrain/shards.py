@@ -115,8 +115,8 @@ def _read_index(path: Path) -> _Index:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(raw, dict) or raw.get("format") != "synthgen-shards":
         raise DataError(f"{path}: not an index of shards (format must be 'synthgen-shards')")
-    if raw.get("version") != 1:
-        raise DataError(f"{path}: version {raw.get('version')!r} of the shard format; this segtrain reads version 1")
+    if raw.get("version") not in (1, 2):
+        raise DataError(f"{path}: version {raw.get('version')!r} of the shard format; this segtrain reads 1 and 2")
     try:
         return _Index.model_validate(raw)
     except ValidationError as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from segkit.printable import excerpt
 from synthgen.errors import RecipeError, did_you_mean
 
 ROLES = {
@@ -72,7 +73,7 @@ def check_options(role: str, config: dict[str, Any]) -> Any:
         known = find(role, name).Options.model_fields
         near = did_you_mean(key, known) if first["type"] == "extra_forbidden" else ""
         raise RecipeError(
-            f"{role} {name!r}: {key}: {first['msg']} (got {first.get('input')!r}); its keys are: "
+            f"{role} {name!r}: {key}: {first['msg']} (got {excerpt(first.get('input'))}); its keys are: "
             f"{', '.join(known)}{near}"
         ) from error
 

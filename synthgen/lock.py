@@ -6,6 +6,7 @@ recipe itself: `synthgen run RUN/recipe.lock.yaml` repeats the run with the same
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -13,12 +14,16 @@ from typing import Any
 
 import yaml
 
+from segkit.documents import MAX_YAML_BYTES, parse_yaml
+from segkit.files import read_regular
 from synthgen import runner, storage
-from synthgen.errors import RecipeError, RunError
+from synthgen.errors import InputError, ModelError, RecipeError, RunError
 from synthgen.models.provenance import pinned, revision_of, weights_of
+from synthgen.models.weights import resolve
 from synthgen.recipe import Backend, Recipe, recipe_of, used_backends
 
 LOCK = "recipe.lock.yaml"
+_FOREIGN = "is not a lock that synthgen has written; move it away or choose another run folder (--run)"
 MARK = "# The recipe as it was run."  # the first words of a lock: what does not begin so is somebody else's file
 VERSIONED = (
     "torch",
@@ -44,17 +49,14 @@ def read_lock(run: Path) -> Recipe | None:
     """
     path = run / LOCK
     storage.refresh(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(_foreign(path)) from error
-    if not text.startswith(MARK):
-        raise RunError(_foreign(path))
+    data = read_regular(path, MAX_YAML_BYTES, RunError)
+    if not data.startswith(MARK.encode()):
+        raise RunError(f"{path}: {_FOREIGN}")
     try:
-        return recipe_of(yaml.safe_load(text), str(path))
-    except (yaml.YAMLError, RecipeError):
+        return recipe_of(parse_yaml(data, str(path)), str(path))
+    except (InputError, RecipeError):
         return None
 
 
@@ -104,9 +106,6 @@ def pin(recipe: Recipe, locked: Recipe | None = None) -> Recipe:
 
 def model_is_on_hub(model: str) -> bool:
     """Whether a model name is an id of the Hub, and no local file or mini."""
-    from synthgen.errors import ModelError
-    from synthgen.models.weights import resolve
-
     try:
         return isinstance(resolve(model), str)
     except ModelError:
@@ -158,7 +157,3 @@ def _text(recipe: Recipe) -> str:
     body = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     notes = "".join(f"# {package} {version}\n" for package, version in versions.items())
     return f"{MARK} `synthgen run {LOCK}` repeats it.\n{notes}{body}"
-
-
-def _foreign(path: Path) -> str:
-    return f"{path}: is not a lock that synthgen has written; move it away or choose another run folder (--run)"

@@ -12,11 +12,13 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from segkit.documents import parse_yaml, read_yaml
+from segkit.errors import InputError
+from segkit.printable import excerpt
 from synthgen.backends import check_options, find
-from synthgen.errors import RecipeError, did_you_mean, in_one_line
+from synthgen.errors import RecipeError, did_you_mean
 from synthgen.shipped import shipped_folder
 
 Cosine = Annotated[float, Field(ge=-1, le=1)]
@@ -311,10 +313,7 @@ class Recipe(Section):
 def read_recipe(name_or_path: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     """Read, override (`a.b=value`, the value is YAML), validate. Raises RecipeError in one line."""
     path = recipe_path(name_or_path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: cannot be read as YAML: {in_one_line(error)}") from error
+    raw = read_yaml(path, RecipeError)
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
     for override in overrides:
@@ -391,9 +390,9 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not equals or not dotted.strip():
         raise RecipeError(f"--set {override!r}: write it as a.b=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from error
+        value = parse_yaml(text, f"--set {excerpt(override)}")
+    except InputError as error:
+        raise RecipeError(str(error)) from error
     *parents, last = dotted.strip().split(".")
     node = raw
     for parent in parents:
@@ -421,4 +420,4 @@ def _first_problem(error: ValidationError) -> str:
         )
     if problem["type"] == "missing":
         return f"{key}: is missing"
-    return f"{key}: {problem['msg']} (got {problem['input']!r})"
+    return f"{key}: {problem['msg']} (got {excerpt(problem['input'])})"

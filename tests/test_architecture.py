@@ -28,7 +28,15 @@ HEAVY = (
 )
 
 # segkit is the ground under both houses; `networks` stands beside the readers.
-SEGKIT_FLOORS = (("errors", "printable"), ("files",), ("documents",), ("labels",), ("networks",))
+SEGKIT_FLOORS = (
+    ("errors", "printable"),
+    ("files", "headers"),
+    ("documents", "stored", "ustar"),
+    ("labels", "metadata"),
+    ("masks", "index"),
+    ("pictures", "shards"),
+    ("folders", "networks"),
+)
 
 # Imports go down only. Parts of one floor stand side by side and never import each other; within a part anything goes.
 FLOORS = (

@@ -11,8 +11,8 @@ import pytest
 from doubles.runs import digest, whole_run
 from doubles.world import paint
 
+from segkit.shards import Dataset
 from synthgen import pipeline, stages
-from synthgen.dataset.reader import Dataset
 from synthgen.images import write_image
 from synthgen.recipe import read_recipe
 

@@ -37,7 +37,9 @@ TAKE_A_RECIPE = ("prompts", "render", "refine", "filter", "pack", "run", "recipe
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_PLACE = re.compile(r"(?:synthgen|segtrain|tests|docs|benchmarks|prompts|pipelines|data_cards)/[\w./-]*(?::[\w.]+)?")
+_PLACE = re.compile(
+    r"(?:synthgen|segtrain|segkit|tests|docs|benchmarks|prompts|pipelines|data_cards)/[\w./-]*(?::[\w.]+)?"
+)
 _KEY = re.compile(rf"(?:{'|'.join(Recipe.model_fields)})(?:\.[a-z0-9_]+)+")
 
 

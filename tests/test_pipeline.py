@@ -25,8 +25,8 @@ from doubles.processes import environment
 from doubles.runs import whole_run
 from doubles.world import IDS, paint, write_world
 
+from segkit.shards import Dataset
 from synthgen import again, lock, pipeline, runner, stages, worker
-from synthgen.dataset.reader import Dataset
 from synthgen.dataset.verify import verify
 from synthgen.engines import accelerate
 from synthgen.errors import RunError, StorageError

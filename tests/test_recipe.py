@@ -158,7 +158,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"prompts__lambda_div": 1.5},
         "prompts.lambda_div: Input should be less than or equal to 1 (got 1.5)",
     ),
-    "not a number": ({"prompts__lambda_div": float("nan")}, "prompts.lambda_div: "),
+    "not a number": ({"prompts__lambda_div": float("nan")}, "cannot be read as YAML ('.nan' in line "),
     "wrong type": ({"render__height_px": "big"}, "render.height_px: Input should be a valid integer"),
     "missing section": ({"labels": {}}, "labels.space: is missing"),
     "section as a value": ({"filter": 3}, "filter: Input should be a valid dictionary"),
@@ -202,13 +202,27 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str, said: str) -> None:
     [
         ("prompts.per_class", "--set 'prompts.per_class': write it as a.b=value"),
         ("=3", "--set '=3': write it as a.b=value"),
-        ("prompts.per_class=[", "--set 'prompts.per_class=[': '[' is not a YAML value"),
+        (
+            "prompts.per_class=[",
+            "--set 'prompts.per_class=[': cannot be read as YAML (expected the node content, but found '<stream end>' "
+            "in line 1)",
+        ),
+        (
+            "seed=010",
+            "--set 'seed=010': cannot be read as YAML ('010' in line 1 is another number in YAML (base 8 or 60): write "
+            "it plainly, or in quotes if it is a text)",
+        ),
+        (
+            "seed=2026-02-30",
+            "RECIPE: seed: Input should be a valid integer, unable to parse string as an integer (got '2026-02-30')",
+        ),
         ("prompts.per_class.x=3", "--set 'prompts.per_class.x=3': 'per_class' is a value, not a section"),
         ("name.x=3", "--set 'name.x=3': 'name' is a value, not a section"),
     ],
 )
 def test_bad_set_is_refused(tiny: Tiny, override: str, said: str) -> None:
-    assert refused(tiny(), override) == said
+    path = tiny()
+    assert refused(path, override) == said.replace("RECIPE", str(path))
 
 
 @pytest.mark.parametrize(
@@ -334,3 +348,18 @@ def flat(node: Any, place: str = "") -> Any:
             yield from flat(value, f"{place}{key}.")
         else:
             yield f"{place}{key}", value
+
+
+@pytest.mark.parametrize("place", ["seed", "name", "prompts", "render"])
+def test_ten_lines_of_aliases_do_not_hang_a_recipe(tmp_path: Path, place: str) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    path = tmp_path / "r.yaml"
+    path.write_text("\n".join([*lines, f"{place}: *a9"]))
+    assert refused(path) == f"{path}: cannot be read as YAML (alias *a0 in line 2: write the value out)"
+
+
+def test_a_key_that_occurs_twice_is_refused(tiny: Tiny) -> None:
+    path = tiny()
+    path.write_text(path.read_text() + "seed: 4\n")
+    assert "key 'seed' occurs twice, again in line" in refused(path)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from segkit.labels import Label
 from synthgen.backends import load
 from synthgen.errors import InputError
 from synthgen.images import read_image
-from synthgen.labels import Label, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.models import ImageScorer
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.recipe import Recipe

@@ -11,9 +11,9 @@ from typing import Any
 
 import jinja2
 
-from synthgen.dataset.index import Index
+from segkit.index import Index
+from segkit.labels import IGNORE, LabelSpace
 from synthgen.errors import RecipeError
-from synthgen.labels import IGNORE, LabelSpace
 from synthgen.pack.counts import ModelUse, RunCounts, Totals
 from synthgen.pack.mark import is_generated, mark_of
 from synthgen.recipe import Recipe

@@ -12,10 +12,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from synthgen.dataset.index import Index
-from synthgen.dataset.metadata import FIELDS
+from segkit.index import Index
 from synthgen.pack.card import dataset_license, model_license
 from synthgen.pack.counts import RunCounts, Totals
+from synthgen.pack.fields import SAMPLE_FIELDS
 from synthgen.pack.mark import is_generated
 from synthgen.recipe import Recipe
 
@@ -195,7 +195,7 @@ _MEANING = {
 
 def _samples() -> dict[str, Any]:
     fields = []
-    for name, kind in FIELDS.items():
+    for name, kind in SAMPLE_FIELDS.items():
         source = {"source": {"fileSet": {"@id": "tables"}, "extract": {"column": name}}}
         many = {"isArray": True, "arrayShape": "-1"} if kind == tuple[str, ...] else {}
         fields.append(_field(f"samples/{name}", _TYPE_OF[kind], f"{name} of the sample", {**source, **many}))

@@ -9,25 +9,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.dataset.index import SPLIT_FORM, VERSION
-from synthgen.dataset.metadata import FIELDS, KEY_FORM, is_key
+from segkit.index import SPLIT_FORM, VERSION
+from segkit.labels import IGNORE, LabelSpace
+from segkit.metadata import KEY_FORM, is_key
 from synthgen.errors import InputError
 from synthgen.files import write_bytes
 from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask
-from synthgen.labels import IGNORE, LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.pack import mark
 from synthgen.pack.counts import MaskRate, RunCounts
+from synthgen.pack.fields import metadata_of
 from synthgen.pack.index import ROWS_FILE
 from synthgen.pack.tar import PackedSample, write_shard
 from synthgen.recipe import Recipe
-from synthgen.records import Sample, ShardRecord, flat
+from synthgen.records import Sample, ShardRecord
 from synthgen.rows import SLICE_ROWS, Picked, StoredRows, column, take
 from synthgen.runner import StageRun
 
@@ -158,11 +160,3 @@ class Packer:
                 png_bytes(confidence),
                 metadata_of(row),
             )
-
-
-def metadata_of(row: Sample) -> dict[str, Any]:
-    """What the sample's JSON holds: every field but the artefacts. Of `layout` the file name stays: its
-    folder is the run's affair.
-    """
-    values = flat(row)
-    return {name: values[name] for name in FIELDS} | {"layout": PurePosixPath(row.picture.layout).name}

@@ -18,11 +18,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from segkit.labels import Label, LabelSpace
+from segkit.masks import read_mask
 from synthgen.backends import check_options, find, load
 from synthgen.errors import InputError, LabelError
 from synthgen.files import write_bytes
-from synthgen.images import read_mask, write_image
-from synthgen.labels import Label, LabelSpace, read_label_space
+from synthgen.images import write_image
+from synthgen.labels import read_label_space
 from synthgen.models import TextEncoder
 from synthgen.models.devices import use_threads
 from synthgen.models.provenance import chosen_options, revisions_of
@@ -318,7 +320,7 @@ class PromptStage:
         if candidate.layout is not None:
             name = f"layout_{candidate.content}.png"  # one file for all sentences about one map
             if not (folder / name).exists():
-                write_image(read_mask(candidate.layout), folder / name)
+                write_image(read_mask(candidate.layout, self._space), folder / name)
             layout = f"{NAME}/{unit}/{name}"
         return PromptRecord(
             key=key,

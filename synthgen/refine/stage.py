@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from segkit.labels import IGNORE, LabelSpace
 from synthgen.backends import load
 from synthgen.errors import InputError
-from synthgen.images import IGNORE, read_image, read_mask, write_image
-from synthgen.labels import LabelSpace, read_label_space
+from synthgen.images import read_image, read_mask, write_image
+from synthgen.labels import read_label_space
 from synthgen.models import FeatureExtractor, MaskDecoder, ProposalRequest, Proposer, Prototypes
 from synthgen.models.cosine_maps import of_classes
 from synthgen.models.provenance import chosen_options, revisions_of

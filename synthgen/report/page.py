@@ -14,11 +14,11 @@ from typing import Any
 
 import jinja2
 
+from segkit.index import INDEX_FILE, read_index
+from segkit.labels import Label
 from synthgen import stages
-from synthgen.dataset.index import INDEX_FILE, read_index
 from synthgen.errors import StorageError
 from synthgen.files import write_bytes
-from synthgen.labels import Label
 from synthgen.recipe import chosen_backends
 from synthgen.refine.class_rates import ClassCounts, rates_of
 from synthgen.report.gallery import STEPS, Gallery, attribute_values, gallery

@@ -1,4 +1,4 @@
-"""What is told while a run goes on: by the run itself, over all ranks, and by `synthgen status --watch` from beside it."""
+"""What is told while a run goes on: by itself, over all ranks, and by `synthgen status --watch` from beside it."""
 
 from __future__ import annotations
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from segkit.labels import IGNORE
 from segtrain import labels as segtrain_labels
 from segtrain import model as segtrain_model
 from segtrain.config import train_config
 from segtrain.few_shot.network import PopNetwork
 from synthgen.backends import load
 from synthgen.errors import LabelError, ModelError, RecipeError
-from synthgen.images import IGNORE
 from synthgen.models import ProposalRequest, Prototypes
 from synthgen.recipe import Execution
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthgen.labels import Label, LabelSpace
+from segkit.labels import Label, LabelSpace
 from synthgen.prompts.sources import grammar
 from synthgen.recipe import Rules
 from synthgen.records import Rejected

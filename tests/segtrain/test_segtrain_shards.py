@@ -150,7 +150,7 @@ def cut_and_say_so(folder: Path) -> None:
         (lambda folder: (folder / "index.json").write_text("{"), "cannot be read as JSON"),
         (lambda folder: (folder / "index.json").write_text("[]"), "not an index of shards"),
         (change_index(format="other"), "not an index of shards"),
-        (change_index(version=2), "version 2 of the shard format; this segtrain reads version 1"),
+        (change_index(version=3), "version 3 of the shard format; this segtrain reads 1 and 2"),
         (change_index(classes=[{"id": 254, "name": "x", "colour": [0, 0, 0]}]), r"classes\.0\.id"),
         (change_index(ignore=0), "ignore"),
         (change_index(shards=None), "shards"),

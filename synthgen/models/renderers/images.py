@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from segkit.pictures import read_image
 from synthgen.errors import InputError
-from synthgen.images import read_image
 from synthgen.models import RenderJob
 
 

@@ -36,11 +36,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from synthgen.errors import InputError, RecipeError, in_one_line
-from synthgen.labels import Label, LabelSpace
+from segkit.documents import read_yaml
+from segkit.labels import Label, LabelSpace
+from synthgen.errors import InputError, RecipeError
 from synthgen.prompts.bank import Candidate
 from synthgen.prompts.words import article, plural
 from synthgen.shipped import shipped_folder
@@ -306,10 +306,8 @@ def _path(vocabulary: str) -> Path:
 
 def _read(path: Path) -> Vocabulary:
     try:
-        return Vocabulary.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Vocabulary.model_validate(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise InputError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {in_one_line(error)}") from error

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from segkit.labels import IGNORE, Label, LabelSpace
+from segkit.pictures import IMAGE_SUFFIXES
 from synthgen.errors import InputError
-from synthgen.images import IGNORE, IMAGE_SUFFIXES
-from synthgen.labels import Label, LabelSpace
 from synthgen.prompts.bank import Candidate, content_of
 
 GIVES_TEXT = False

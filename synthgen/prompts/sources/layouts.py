@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
+from segkit.labels import IGNORE, Label, LabelSpace
+from segkit.masks import read_mask
 from synthgen.errors import InputError
-from synthgen.images import IGNORE, read_mask
-from synthgen.labels import Label, LabelSpace
 from synthgen.prompts.bank import Candidate
 from synthgen.records import digest_of, ids_digest
 from synthgen.sources.folder import list_labelled
@@ -83,8 +83,7 @@ class Layouts:
         order = np.random.default_rng(seed).permutation(len(self._paths))[: options.limit or len(self._paths)]
         for number in sorted(order):
             path = self._paths[number]
-            mask = read_mask(path)
-            space.check(mask, path)
+            mask = read_mask(path, space)
             content = ids_digest(mask)
             shares = np.bincount(mask.ravel(), minlength=256) / mask.size
             named = [
