@@ -26,6 +26,16 @@ ROLES = {
     "image_scorer": "synthgen.models.image_scorers",
 }
 
+_MEMBERS = {
+    "prompt_source": ("candidates",),
+    "text_encoder": ("id", "encode"),
+    "renderer": ("id", "revision", "prepare", "render"),
+    "feature_extractor": ("id", "features"),
+    "proposer": ("prepare", "propose"),
+    "mask_decoder": ("id", "decode"),
+    "image_scorer": ("id", "embed_images", "embed_texts"),
+}  # of the object that `build` gives: what the protocol of the role has
+
 
 def available(role: str) -> list[str]:
     """Names of the backends that ship for a role, sorted. The folder is the list."""
@@ -78,5 +88,16 @@ def check_options(role: str, config: dict[str, Any]) -> Any:
 
 
 def load(role: str, config: dict[str, Any], execution: Any) -> Any:
-    """Build the backend of a `{name: ..., **options}` mapping; this is where weights are read."""
-    return find(role, str(config["name"])).build(check_options(role, config), execution)
+    """Build the backend of a `{name: ..., **options}` mapping; this is where weights are read.
+
+    Raises RecipeError for an object that lacks a member of its role's protocol.
+    """
+    name = str(config["name"])
+    backend = find(role, name).build(check_options(role, config), execution)
+    lacking = [member for member in _MEMBERS[role] if not hasattr(backend, member)]
+    if lacking:
+        raise RecipeError(
+            f"{role} {name!r}: the {type(backend).__name__} that `build` gives lacks {', '.join(lacking)}; derive it "
+            "from the protocol that docs/ADD_A_BACKEND.md names"
+        )
+    return backend
