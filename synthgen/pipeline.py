@@ -25,7 +25,7 @@ from synthgen import leases, runner, storage
 from synthgen.engines import accelerate, events, local, ray, retry
 from synthgen.errors import RunError, StorageError
 from synthgen.models.devices import use_threads
-from synthgen.recipe import Recipe, chosen_backends
+from synthgen.recipe import Recipe
 from synthgen.records import Rejected
 from synthgen.rows import StoredRows, give_memory_back
 from synthgen.runner import FAILED, StageRun, Unit
@@ -439,7 +439,7 @@ def finish(recipe: Recipe, run: Path) -> Path:
 def counts(recipe: Recipe, run: Path) -> Any:
     """The totals of a run so far, as the card tells them."""
     from synthgen.pack.counts import MaskRate, RunCounts
-    from synthgen.pack.models_used import model_use
+    from synthgen.pack.models_used import models_used
     from synthgen.refine.class_rates import rates_of
 
     begun = {name: stage for name, stage in stages(run).items() if stage.is_claimed()}
@@ -447,11 +447,7 @@ def counts(recipe: Recipe, run: Path) -> Any:
         made={name: stage.num_rows() for name, stage in begun.items()},
         rejected={name: stage.reasons() for name, stage in begun.items()},
         seconds={name: runner.seconds(stage) for name, stage in begun.items()},
-        models=tuple(
-            use
-            for role, config in chosen_backends(recipe).items()
-            if role != "prompt_source" and (use := model_use(role, config))
-        ),
+        models=models_used(recipe),
         mask_rates=tuple(
             MaskRate(k, found.num_regions, found.keep_rate, found.fill_rate, found.return_rate)
             for k, found in rates_of(begun["refine"]).items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
+import json
 import re
 import shlex
 import sys
@@ -343,6 +344,18 @@ def test_the_examples_of_all_roles_make_a_dataset(
     for row in kept:
         assert (masks[row.key] == row.class_id).sum() == pytest.approx(dot_px, rel=0.15), "the mask is the dot"
         assert (row.renderer, row.model_revision, row.steps, row.guidance) == ("dots", "", 0, 0.0)
+
+
+def test_the_dry_run_says_what_the_examples_say_of_themselves(
+    examples: dict[str, Any], tiny: Callable[..., Path], cli: Callable[..., Any]
+) -> None:
+    plan = json.loads(cli("run", tiny(**settings_of(examples)), "--dry-run", "--json").stdout)
+    assert [name.split(".")[-1] for name in plan["unknown"]] == [
+        "places", "letters", "cells", "nearest", "middle", "shades",
+    ]  # fmt: skip
+    operations = {stage["name"]: stage["operations"] for stage in plan["stages"]}
+    assert operations["render"] == 10 * 32 * 32 * 12 and operations["refine"] is None
+    assert plan["core_hours"] is None and plan["memory_gb"] is None
 
 
 def test_a_misspelt_option_of_an_example_is_refused_in_one_line(

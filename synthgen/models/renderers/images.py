@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost
 from synthgen.errors import InputError
 from synthgen.images import read_image
 from synthgen.models import Rendered, Renderer, RenderJob
@@ -31,6 +32,16 @@ class Options(BaseModel):
 def build(options: Options, execution: Any) -> ImageFolder:
     """No weights."""
     return ImageFolder(options)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """Files are read and made smaller."""
+    return Cost()
+
+
+def generates(options: Options) -> bool:
+    """Photographs are taken over."""
+    return False
 
 
 class ImageFolder(Renderer):

@@ -24,9 +24,12 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost, Licence
 from synthgen.errors import ModelError
 from synthgen.labels import read_label_space
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
+from synthgen.models.costs import denoiser_cost
+from synthgen.models.licences import sd3_licences
 from synthgen.models.provenance import folder_facts, revision_of
 from synthgen.models.step_cache import StepCache, StepCacheOptions
 from synthgen.models.text_encoders import sd3 as text_encoder
@@ -74,6 +77,16 @@ class Options(BaseModel):
 def build(options: Options, execution: Any) -> Sd3Renderer:
     """Load the denoiser, the VAE and the ControlNet; text encoders only when a job brings no embedding."""
     return Sd3Renderer(options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """All steps of an image."""
+    return denoiser_cost(options, size, execution)
+
+
+def licences(options: Options) -> dict[str, Licence]:
+    """That of the model's family."""
+    return sd3_licences(options.model)
 
 
 class Sd3Renderer(Renderer):

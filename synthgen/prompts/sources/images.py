@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from synthgen.backends import Cost
 from synthgen.errors import InputError
 from synthgen.images import IGNORE, IMAGE_SUFFIXES
 from synthgen.labels import Label, LabelSpace
@@ -30,6 +31,21 @@ def build(options: Options, execution: Any) -> Photographs:
     return Photographs(tuple(str(path.resolve()) for path in _photographs(options)))
 
 
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """The folder is listed."""
+    return Cost()
+
+
+def gives_text(options: Options) -> bool:
+    """Photographs alone."""
+    return False
+
+
+def num_given(options: Options) -> int:
+    """How many photographs there are."""
+    return len(_photographs(options))
+
+
 def fingerprint(options: Options) -> dict[str, str]:
     """Hash of the names and sizes in bytes; the images themselves are not read."""
     folder = Path(options.folder)
@@ -44,10 +60,6 @@ class Photographs:
 
     def __init__(self, paths: tuple[str, ...]) -> None:
         self._paths = paths
-
-    def num_given(self) -> int:
-        """How many photographs there are."""
-        return len(self._paths)
 
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
         """All photographs if no class is wanted, else nothing: nobody has said what they show. `seed` is not used."""
