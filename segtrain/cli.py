@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segkit.printable import printable
 from segtrain.config import TrainConfig, checked, train_config
 from segtrain.errors import SegtrainError
 from segtrain.few_shot.config import BaseConfig, NovelConfig
@@ -38,7 +39,7 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except SegtrainError as error:
-        typer.echo(f"segtrain: {error}", err=True)
+        typer.echo(f"segtrain: {printable(error)}", err=True)
         raise typer.Exit(2) from error
 
 

@@ -93,6 +93,8 @@ def check_claim(recipe: Recipe, run: Path, names: Collection[str] = (), redo: st
     _refuse_foreign(run)
     claimed = {name: stage for name, stage in stages(run).items() if stage.is_claimed() and name not in _from(redo)}
     asked = {*names, *claimed}
+    if not asked:
+        return
     for name, wanted in _settings(recipe):
         if name in claimed:
             runner.check(claimed[name], wanted)

@@ -332,18 +332,19 @@ def test_the_examples_of_all_roles_make_a_dataset(
     assert result.exit_code == 0, result.output
     made = stages(tmp_path / "runs" / "tiny")
     places = examples["prompts"]["source"]["places"]
-    prompts = {(row.prompt, row.class_name, row.attributes) for row in made["prompts"].rows()}
+    prompts = {(row.subject.prompt, row.subject.class_name, row.subject.attributes) for row in made["prompts"].rows()}
     spoken = {"disc": "a coin", "square": "a square", "bar": "a bar"}
     assert prompts >= {
         (f"a photo of {word} {place}", name, (f"place={place}",)) for name, word in spoken.items() for place in places
     }
     kept = list(made["filter"].rows())
-    assert {row.class_name for row in kept} == set(spoken)
-    masks = {row.key: read_mask(tmp_path / "runs" / "tiny" / row.mask) for row in kept}
+    assert {row.subject.class_name for row in kept} == set(spoken)
+    masks = {row.key: read_mask(tmp_path / "runs" / "tiny" / row.labelling.mask) for row in kept}
     dot_px = np.pi * 7**2
     for row in kept:
-        assert (masks[row.key] == row.class_id).sum() == pytest.approx(dot_px, rel=0.15), "the mask is the dot"
-        assert (row.renderer, row.model_revision, row.steps, row.guidance) == ("dots", "", 0, 0.0)
+        assert (masks[row.key] == row.subject.class_id).sum() == pytest.approx(dot_px, rel=0.15), "the mask is the dot"
+        made = row.picture
+        assert (made.renderer, made.model_revision, made.steps, made.guidance) == ("dots", "", 0, 0.0)
 
 
 def test_the_dry_run_says_what_the_examples_say_of_themselves(

@@ -9,6 +9,7 @@ from pathlib import Path
 from synthgen import pipeline
 from synthgen.backends import find, statement, weights
 from synthgen.errors import SynthgenError
+from synthgen.models.provenance import pinned
 from synthgen.models.sizes import GB
 from synthgen.models.used import generates, used_backends
 from synthgen.models.weights import resolve
@@ -37,11 +38,12 @@ def check_recipe(recipe: Recipe, here: Machine, name: str = "") -> RecipeCheck:
     missing: dict[str, None] = {}  # a set that keeps its order
     notes: dict[str, None] = {}
     _check_backends(recipe, here, missing, notes)
-    for module in pipeline.MODULES.values():
-        try:
-            importlib.import_module(module).settings(recipe)
-        except SynthgenError as error:
-            missing[str(error)] = None
+    with pinned(_no_commits(recipe)):
+        for module in pipeline.MODULES.values():
+            try:
+                importlib.import_module(module).settings(recipe)
+            except SynthgenError as error:
+                missing[str(error)] = None
     sizes = estimate(recipe)
     if sizes.problem:
         missing[sizes.problem] = None
@@ -58,6 +60,21 @@ def download_gb(sizes: Estimate, here: Machine) -> float:
 def free_gb(here: Machine) -> float:
     """Free disk in 10^9 bytes."""
     return here.free_disk_gib * 2**30 / GB
+
+
+def _no_commits(recipe: Recipe) -> dict[str, str]:
+    """An answer for every Hub id of the recipe, so that a check of its settings asks nobody which commit it means."""
+    commits = {}
+    for role, config in chosen_backends(recipe).items():
+        try:
+            models = weights(role, config)
+            places = [(resolve(model), revision) for model, revision in models]
+        except SynthgenError:  # listed as missing
+            continue
+        for place, revision in places:
+            repository = "/".join(str(place).split("/")[:2])
+            commits[f"{repository}@{revision}" if revision else repository] = "0" * 40
+    return commits
 
 
 def _check_backends(recipe: Recipe, here: Machine, missing: dict[str, None], notes: dict[str, None]) -> None:

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from synthgen.backends import check_options, load
+from synthgen.backends import load, statement
 from synthgen.errors import InputError
 from synthgen.images import read_mask
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
-from synthgen.models.provenance import revision_of
+from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
 from synthgen.recipe import Recipe
-from synthgen.records import PromptRecord, Rejected, RenderRecord, carry, key_of, seed_of
+from synthgen.records import Picture, PromptRecord, Rejected, RenderRecord, key_of, seed_of
 from synthgen.render.writer import ImageWriter
 
 GIVES = RenderRecord
@@ -32,17 +32,11 @@ def settings(recipe: Recipe) -> dict[str, Any]:
 
     quantised weights are other weights.
     """
-    options = check_options("renderer", recipe.render.renderer.model_dump())
-    revisions = {
-        name: revision_of(getattr(options, name), getattr(options, "revision", "") if name == "model" else "")
-        for name in ("model", "controlnet")
-        if getattr(options, name, "")
-    }
     return {
         "seed": recipe.seed,
         "render": recipe.render.model_dump(mode="json")
-        | {"renderer": {"name": recipe.render.renderer.name, **options.model_dump(mode="json")}},
-        "revisions": revisions,
+        | {"renderer": chosen_options("renderer", recipe.render.renderer)},
+        "revisions": revisions_of("renderer", recipe.render.renderer),
         "embedder": recipe.prompts.embedder.model_dump(mode="json"),
         **({"quantise": recipe.execution.quantise} if recipe.execution.quantise != "none" else {}),
     }
@@ -62,6 +56,7 @@ class RenderStage:
         self._run = run
         self._renderer = renderer
         self._shares_text = shares_text(recipe)
+        self._photographs = _root_of(recipe)
 
     def process(self, rows: Sequence[PromptRecord], folder: Path, unit: str) -> Iterator[RenderRecord | Rejected]:
         """One row or Rejected for every prompt and number."""
@@ -79,44 +74,44 @@ class RenderStage:
 
     def _prepare(self, rows: Sequence[PromptRecord]) -> None:
         """Name the prompts that the renderer will have to encode itself, before the first image."""
-        texts = [row.prompt for row in rows if not (self._shares_text and row.embedding_file) and not row.photograph]
+        texts = [
+            row.subject.prompt for row in rows if not (self._shares_text and row.embedding_file) and not row.photograph
+        ]
         if texts:
             self._renderer.prepare([*dict.fromkeys([*texts, self._recipe.render.negative])])
 
     def _outcome(self, row: PromptRecord, job: RenderJob, result: Rendered, unit: str) -> RenderRecord | Rejected:
         if result.image is None:
             return Rejected(job.key, row.key, "render", result.reason or "no_image", result.detail, 0.0)
-        record: RenderRecord = carry(
-            RenderRecord,
-            row,
-            key=job.key,
-            parent=row.key,
-            seed=job.seed,
+        picture = Picture(
             image=f"render/{unit}/{job.key}.png",
             height_px=result.image.shape[0],
             width_px=result.image.shape[1],
+            seed=job.seed,
             renderer=self._renderer.id,
             model_revision=self._renderer.revision,
             steps=result.steps,
             guidance=result.guidance,
-            denoiser_runs=result.denoiser_runs,
+            layout=row.layout,
+            origin=row.origin,
         )
-        return record
+        return RenderRecord(job.key, row.key, row.subject, picture, result.denoiser_runs)
 
     def _job(self, row: PromptRecord, number: int) -> RenderJob:
-        key = key_of("s", row.key, row.layout, self._recipe.seed, number)
-        layout: np.ndarray | None = read_mask(Path(row.layout)) if row.layout else None
+        # the row's key stands for its map too; the empty word keeps the keys of samples that have none as they were
+        key = key_of("s", row.key, "", self._recipe.seed, number)
+        layout: np.ndarray | None = read_mask(self._run / row.layout) if row.layout else None
         shares = self._shares_text and row.embedding_file
         return RenderJob(
             key=key,
-            prompt=row.prompt,
+            prompt=row.subject.prompt,
             negative=self._recipe.render.negative,
             seed=seed_of(key),
             height_px=self._recipe.render.height_px,
             width_px=self._recipe.render.width_px,
             embedding=self._embedding(row.embedding_file, row.key) if shares else None,
             negative_embedding=self._embedding(row.embedding_file, "negative") if shares else None,
-            photograph=Path(row.photograph) if row.photograph else None,
+            photograph=self._photographs / row.photograph if row.photograph else None,
             layout=layout,
         )
 
@@ -132,6 +127,11 @@ class RenderStage:
             raise InputError(
                 f"{path}: no embedding of {key} ({error}); run the stage prompts again with --redo prompts"
             ) from error
+
+
+def _root_of(recipe: Recipe) -> Path:
+    """The folder that the photographs of the prompts stage's rows lie below."""
+    return Path(statement("prompt_source", recipe.prompts.source.model_dump(), "root", Path()))
 
 
 def _batches(

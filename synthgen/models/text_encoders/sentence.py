@@ -24,7 +24,7 @@ from synthgen.errors import ModelError
 from synthgen.models import TextEmbedding
 from synthgen.models.costs import bytes_of_a_weight
 from synthgen.models.devices import torch_device, torch_dtype
-from synthgen.models.provenance import revision_of
+from synthgen.models.provenance import pinned_revision, revision_of
 from synthgen.models.sizes import GB, parameters_in
 from synthgen.models.weights import loading, resolve
 
@@ -71,7 +71,7 @@ class SentenceEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         place = resolve(options.model)
-        revision = {"revision": options.revision} if options.revision else {}
+        revision = pinned_revision(options.model, options.revision)
         self._device = torch_device(execution)
         with loading(options.model):
             self._tokenizer = AutoTokenizer.from_pretrained(place, **revision)

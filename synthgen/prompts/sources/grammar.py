@@ -84,7 +84,7 @@ def template_of(options: Options, prompt: str) -> str:
 
 def fingerprint(options: Options) -> dict[str, str]:
     """Content hash of the grammar file."""
-    return {"grammar": hashlib.sha256(_path(options.vocabulary).read_bytes()).hexdigest()}
+    return {"vocabulary": hashlib.sha256(_path(options.vocabulary).read_bytes()).hexdigest()}
 
 
 def read_vocabulary(options: Options) -> Vocabulary:

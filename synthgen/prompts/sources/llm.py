@@ -103,6 +103,11 @@ def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None
     return Cost(parameters, 2 * parameters * tokens, bytes_of_a_weight(execution, parameters) * parameters / GB)
 
 
+def weights(options: Options) -> list[tuple[str, str]]:
+    """Those that are loaded in this process; a server's are not known, stored replies need none."""
+    return [] if options.base_url or options.replies else [(options.model, "")]
+
+
 def fingerprint(options: Options) -> dict[str, str]:
     """Content hash of the stored replies."""
     if not options.replies:
