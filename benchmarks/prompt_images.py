@@ -130,7 +130,7 @@ def rendered(prompts: list[tuple[int, str]], path: Path, seed: int) -> np.ndarra
         )
         for n, (_, text) in enumerate(prompts)
     ]
-    made = np.stack([image for i in range(0, len(jobs), 8) for image in renderer.render(jobs[i : i + 8])])
+    made = np.stack([one.image for i in range(0, len(jobs), 8) for one in renderer.render(jobs[i : i + 8])])
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.npy")
     np.save(temporary, made)

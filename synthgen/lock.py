@@ -17,10 +17,12 @@ import yaml
 from segkit.documents import MAX_YAML_BYTES, parse_yaml
 from segkit.files import read_regular
 from synthgen import runner, storage
+from synthgen.backends import weights
 from synthgen.errors import InputError, ModelError, RecipeError, RunError
-from synthgen.models.provenance import pinned, revision_of, weights_of
+from synthgen.models.provenance import pinned, revision_of
+from synthgen.models.used import used_backends
 from synthgen.models.weights import resolve
-from synthgen.recipe import Backend, Recipe, recipe_of, used_backends
+from synthgen.recipe import Recipe, recipe_of
 
 LOCK = "recipe.lock.yaml"
 _FOREIGN = "is not a lock that synthgen has written; move it away or choose another run folder (--run)"
@@ -98,7 +100,7 @@ def pin(recipe: Recipe, locked: Recipe | None = None) -> Recipe:
     """
     with pinned({**recipe.models, **(locked.models if locked else {})}) as pins:
         for role, config in used_backends(recipe).items():
-            for model, revision in weights_of(role, Backend(**config)):
+            for model, revision in weights(role, config):
                 if model_is_on_hub(model):
                     revision_of(model, revision)
     return recipe.model_copy(update={"models": dict(sorted(pins.commits.items()))})

@@ -125,8 +125,8 @@ def pack(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunName 
 def _dry_run(recipe: str, sets: list[str] | None, runs: Path, run: str, as_json: bool) -> None:
     with one_line_errors():
         from synthgen import storage
-        from synthgen.doctor import machine
         from synthgen.dry_run import dry_run, plan_text
+        from synthgen.planning.machine import machine
         from synthgen.recipe import read_recipe
 
         quiet_hubs()

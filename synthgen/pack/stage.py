@@ -97,11 +97,11 @@ def finish(recipe: Recipe, run: Path, stage: StageRun, facts: Mapping[str, Any])
     (synthgen/stages.py: card_facts).
     """
     from synthgen.pack.finish import finish as finish_dataset
-    from synthgen.pack.models_used import models_of
+    from synthgen.pack.models_used import models_used
 
     assert stage.reads is not None
     rates = tuple(MaskRate(**rate) for rate in facts.get("mask_rates", ()))
-    counts = RunCounts(**{**facts, "mask_rates": rates}, models=models_of(recipe))
+    counts = RunCounts(**{**facts, "mask_rates": rates}, models=models_used(recipe))
     return finish_dataset(recipe, run, stage.stored(), stage.reads.stored(), counts)
 
 

@@ -29,6 +29,7 @@ from synthgen.models import TextEncoder
 from synthgen.models.devices import use_threads
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
+from synthgen.models.used import used_backends
 from synthgen.prompts.bank import BLOCK, ClassBank, Entry, PromptSource, pooled_vectors
 from synthgen.prompts.coverage import (
     GRID,
@@ -44,7 +45,7 @@ from synthgen.prompts.coverage import (
 )
 from synthgen.prompts.replies import Replies
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
-from synthgen.recipe import Recipe, used_backends
+from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, Subject, key_of
 
 NAME, VERB = "prompts", "prompts"

@@ -10,13 +10,21 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from synthgen.models.licences import STABILITY
 from synthgen.pack.counts import ModelUse, RunCounts
 from synthgen.pack.fields import SAMPLE_FIELDS
 from synthgen.pack.finish import finish
 from synthgen.recipe import Pack
 
 MakeRun = Callable[..., Any]
-SD3 = ModelUse("renderer", "sd3:stabilityai/stable-diffusion-3.5-large", "ceddf0a")
+SD3 = ModelUse(
+    "renderer",
+    "sd3:stabilityai/stable-diffusion-3.5-large",
+    "ceddf0a",
+    STABILITY.name,
+    STABILITY.link,
+    STABILITY.hub_name,
+)
 COUNTS = RunCounts(
     made={"filter": 10},
     rejected={"filter": {"blank_image": 2}},

@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost
 from synthgen.errors import LabelError, ModelError, in_one_line
 from synthgen.images import IGNORE
 from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import ProposalRequest, Prototypes, SupportShot
 from synthgen.models.devices import torch_device, torch_dtype
+from synthgen.models.sizes import GB, parameters_in
 from synthgen.models.weights import resolve
 
 FORMAT_VERSION = 1
@@ -56,6 +58,15 @@ def build(options: Options, execution: Any) -> SegmenterProposer:
     network, own = load_segmenter(place)
     ids = channel_ids(own["label_space"], read_label_space(options.space), place)
     return SegmenterProposer(network, ids, (own["mean"], own["std"]), options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """Weights as the folder has them; how much a convolutional network computes does not follow from them."""
+    place = resolve(options.model)
+    if not isinstance(place, Path):
+        return None
+    parameters = parameters_in(place)
+    return Cost(parameters, None, 4 * parameters / GB)
 
 
 class SegmenterProposer:

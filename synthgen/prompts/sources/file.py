@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field
 from segkit.documents import parse_json
 from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.masks import read_mask
+from synthgen.backends import Cost
 from synthgen.errors import InputError, LabelError
 from synthgen.prompts.bank import Candidate, content_of
 from synthgen.prompts.words import first_mentioned
@@ -53,6 +54,16 @@ def build(options: Options, execution: Any) -> PromptFile:
     return PromptFile(path, found)
 
 
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """The file is read."""
+    return Cost()
+
+
+def num_given(options: Options) -> int:
+    """How many lines the file has; a class takes no more texts than its quota."""
+    return len(build(options, None).lines)
+
+
 def fingerprint(options: Options) -> dict[str, str]:
     """Content hash of the file."""
     return {"path": hashlib.sha256(_bytes(Path(options.path))).hexdigest()}
@@ -80,11 +91,7 @@ class PromptFile:
 
     def __init__(self, path: Path, lines: tuple[Line, ...]) -> None:
         self._path = path
-        self._lines = lines
-
-    def num_given(self) -> int:
-        """How many lines there are; a class takes no more texts than its quota."""
-        return len(self._lines)
+        self.lines = lines
 
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
         """The lines about the wanted classes, class after class; with no wanted class those about no single class.
@@ -93,9 +100,9 @@ class PromptFile:
 
         Raises InputError that names the line if its class is not in the label space.
         """
-        classes = [self._class_of(line, space) for line in self._lines]
+        classes = [self._class_of(line, space) for line in self.lines]
         for label in wanted or (None,):
-            for line, about in zip(self._lines, classes, strict=True):
+            for line, about in zip(self.lines, classes, strict=True):
                 if about == label:
                     name, class_id = (label.name, label.id) if label else ("", IGNORE)
                     yield self._candidate(line, name, class_id, space)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 
 from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.masks import read_mask
+from synthgen.backends import Cost
 from synthgen.errors import InputError
 from synthgen.prompts.bank import Candidate
 from synthgen.records import digest_of, ids_digest
@@ -54,6 +55,17 @@ def build(options: Options, execution: Any) -> Layouts:
     return Layouts(options, [pair.label for pair in list_labelled(Path(options.folder).expanduser())])
 
 
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """The maps are read."""
+    return Cost()
+
+
+def num_given(options: Options) -> int:
+    """How many images the maps give."""
+    num_maps = len(list_labelled(Path(options.folder).expanduser()))
+    return min(num_maps, options.limit or num_maps) * len(options.domains)
+
+
 def fingerprint(options: Options) -> dict[str, str]:
     """Hash of the names and bytes of the label maps; the images beside them are not used and not read."""
     pairs = list_labelled(Path(options.folder).expanduser())
@@ -67,10 +79,6 @@ class Layouts:
     def __init__(self, options: Options, paths: Sequence[Path]) -> None:
         self._options = options
         self._paths = list(paths)
-
-    def num_given(self) -> int:
-        """How many images the maps give."""
-        return min(len(self._paths), self._options.limit or len(self._paths)) * len(self._options.domains)
 
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
         """All maps if no single class is wanted, in the order of their names;
