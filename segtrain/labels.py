@@ -65,7 +65,7 @@ class LabelSpace:
         return np.array([c.id for c in self.classes], dtype=np.uint8)
 
     def to_channels(self, mask: np.ndarray, where: str) -> np.ndarray:
-        """(H, W) uint8 ids -> (H, W) uint8 channels, 254 and 255 become 255.
+        """(H, W) uint8 ids -> (H, W) uint8 channels; 254 (out of distribution) and 255 (unlabelled) stay as they are.
 
         Raises DataError naming `where` at an id that is not a class.
         """
@@ -77,6 +77,7 @@ class LabelSpace:
                 f"{', '.join(str(c.id) for c in self.classes)} (254 and 255 = ignored): correct the mask or the "
                 "label space"
             )
+        channels[mask == OUT_OF_DISTRIBUTION] = OUT_OF_DISTRIBUTION
         return channels
 
     def require_within(self, other: LabelSpace, where: str) -> None:

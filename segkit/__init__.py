@@ -1,0 +1,1 @@
+"""The ground under `synthgen` and `segtrain`: what travels between them, written once. It imports neither."""
