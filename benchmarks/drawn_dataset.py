@@ -6,6 +6,7 @@ what fuzzing and the compatibility table open.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from synthgen.pack import stage
 from synthgen.pack.counts import ModelUse, RunCounts
 from synthgen.pack.finish import finish
 from synthgen.recipe import Labels, Pack, Recipe
-from synthgen.records import Sample, ShardRecord, key_of
+from synthgen.records import Sample, ShardRecord, from_flat, key_of
 
 COUNTS = RunCounts(
     made={"filter": 9},
@@ -63,7 +64,7 @@ def _sample(run: Path, world: str, number: int, size_px: int) -> Sample:
     write_image(drawing.image, run / names["image"])
     write_image(mask, run / names["mask"])
     write_image(rng.integers(0, 256, mask.shape).astype(np.uint8), run / names["confidence"])
-    return Sample(
+    columns: dict[str, Any] = dict(  # noqa: C408 - reads like the record
         key=key,
         parent=key_of("p", world, number),
         split="validation" if number % 3 == 2 else "train",
@@ -92,4 +93,6 @@ def _sample(run: Path, world: str, number: int, size_px: int) -> Sample:
         class_rank=0,
         pixel_std=float(drawing.image.std()),
         nearest_image_similarity=-1.0,
+        origin="",
     )
+    return cast(Sample, from_flat(Sample, columns))

@@ -342,7 +342,8 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
 
     from synthgen import pipeline, runner
     from synthgen.images import write_image
-    from synthgen.records import Rejected, write_rows
+    from synthgen.records import Rejected, columns_of, from_flat
+    from synthgen.rows import write_rows
     from synthgen.runner import Unit
 
     reads = pipeline.stages(run)[name].reads
@@ -356,8 +357,8 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
     units = [Unit(f"{number:05d}", start, min(size, start + 1000)) for number, start in enumerate(range(0, size, 1000))]
     runner.claim(reads, {}, lambda: units)
     rng = np.random.default_rng(0)
-    fields = {field.name: field.type for field in dataclasses.fields(reads.gives)}
-    plain: dict[str, Any] = {"str": "", "int": 1, "float": 0.5, "tuple[str, ...]": ()}
+    columns = columns_of(reads.gives)
+    plain: dict[Any, Any] = {str: "", int: 1, float: 0.5, tuple[str, ...]: ()}
     for unit in units:
         rows = []
         for number in range(unit.start, unit.stop):
@@ -370,11 +371,11 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
                 "confidence": f"{picture}_mask.png", "coarse": f"{picture}_mask.png", "height_px": 32, "width_px": 32, "split": "train",
                 "pixel_std": 40.0, "layout": "",
             }  # fmt: skip
-            if "image_embedding" in fields:
+            if "image_embedding" in columns:
                 vector = rng.standard_normal(EMBEDDING)
                 known["image_embedding"] = tuple((vector / np.linalg.norm(vector)).tolist())
             rows.append(
-                reads.gives(**{field: known.get(field, plain.get(str(kind))) for field, kind in fields.items()})
+                from_flat(reads.gives, {name: known.get(name, plain.get(kind)) for name, kind in columns.items()})
             )
         (reads.folder / unit.name).mkdir()
         write_rows([], Rejected, reads.folder / unit.name / runner.REJECTED)

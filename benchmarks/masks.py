@@ -28,7 +28,7 @@ from synthgen.labels import IGNORE, LabelSpace, read_label_space
 from synthgen.models.proposers.attention import AttentionProposer
 from synthgen.models.proposers.dense_clip import DenseClipProposer
 from synthgen.recipe import Recipe, read_recipe
-from synthgen.records import MaskRecord, RenderRecord
+from synthgen.records import MaskRecord, Picture, RenderRecord, Subject, flat
 from synthgen.refine import stage
 from synthgen.refine.support import support_shots
 from synthgen.shipped import shipped_folder
@@ -200,25 +200,14 @@ def refine(built: stage.RefineStage, run: Path, images: Sequence[np.ndarray], cl
         write_image(image, run / f"{number}.png")
         rows.append(
             RenderRecord(
-                key=f"s{number:05d}",
-                parent="p",
-                class_name="",
-                class_id=class_id,
-                prompt="",
-                attributes=(),
-                seed=0,
-                image=f"{number}.png",
-                height_px=image.shape[0],
-                width_px=image.shape[1],
-                renderer="",
-                model_revision="",
-                steps=0,
-                guidance=0.0,
-                layout="",
+                f"s{number:05d}",
+                "p",
+                Subject("", class_id, "", ()),
+                Picture(f"{number}.png", image.shape[0], image.shape[1], 0, "", "", 0, 0.0, "", ""),
             )
         )
     made = {row.key: row for row in built.process(rows, run / "refine" / "0", "0") if isinstance(row, MaskRecord)}
-    return [{step: read_mask(run / getattr(made[row.key], field)) for step, field in STEPS.items()} for row in rows]
+    return [{step: read_mask(run / flat(made[row.key])[field]) for step, field in STEPS.items()} for row in rows]
 
 
 def remembering(built: stage.RefineStage, answers: Answers) -> stage.RefineStage:

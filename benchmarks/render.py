@@ -321,7 +321,7 @@ def _bank(chosen: World, place: Path, numbers: range, encoder: Any = None) -> li
     """Prompt rows whose embeddings lie in a file, as the stage `prompts` leaves them."""
     from synthgen.images import write_image
     from synthgen.prompts.store import EmbeddingWriter
-    from synthgen.records import PromptRecord
+    from synthgen.records import PromptRecord, Subject
 
     encoder = encoder or _encoder(chosen)
     rows = []
@@ -335,7 +335,18 @@ def _bank(chosen: World, place: Path, numbers: range, encoder: Any = None) -> li
                 write_image(chosen.layouts[n], Path(layout))
             rows.append(
                 PromptRecord(
-                    key, "", "", 255, chosen.captions[n], (), "", n, -1.0, "", "", "bank.safetensors", "", layout
+                    key,
+                    "",
+                    Subject("", 255, chosen.captions[n], ()),
+                    "",
+                    n,
+                    -1.0,
+                    "",
+                    "",
+                    "bank.safetensors",
+                    "",
+                    layout,
+                    "",
                 )
             )
     return rows

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.row import Row
 from synthgen import runner
 from synthgen.filter.duplicates import nearest_kept
-from synthgen.records import RenderRecord
+from synthgen.records import Picture, RenderRecord, Subject
 from synthgen.runner import StageRun, Unit
 
 UNIT_S = 64 * 7.0  # 64 images of SD3.5-Large at 1024 px, 7 s each
@@ -102,11 +102,11 @@ def dedup(sizes: Sequence[int] = (2000, 4000, 8000), dim: int = 512) -> Iterator
 
 def _row(number: int) -> RenderRecord:
     key = f"s{number:015x}"
-    return RenderRecord(
-        key, f"p{number:015x}", "bicycle", 3, "a photo of a red bicycle on a wet street at night, number "
-                                              f"{number}", ("place=street", "time=night"),
-        number, f"render/00000/{key}.png", 1024, 1024, "sd3:stabilityai/stable-diffusion-3.5-large", "main", 28, 4.5, "",
-    )  # fmt: skip
+    prompt = f"a photo of a red bicycle on a wet street at night, number {number}"
+    subject = Subject("bicycle", 3, prompt, ("place=street", "time=night"))
+    model = "sd3:stabilityai/stable-diffusion-3.5-large"
+    picture = Picture(f"render/00000/{key}.png", 1024, 1024, number, model, "main", 28, 4.5, "", "")
+    return RenderRecord(key, f"p{number:015x}", subject, picture)
 
 
 def _cpu_ms(work: Callable[[], Any]) -> float:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from segkit.documents import read_json
+from segkit.labels import LabelSpace
 from segkit.printable import excerpt, printable
 from segtrain.data.formats import open_dataset
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError, RunError
-from segtrain.labels import LabelSpace
 from segtrain.metrics import boundary, iou
 from segtrain.metrics.few_shot import MEANING, FewShotScores, few_shot_lines, few_shot_scores
 from segtrain.segmenter import Segmenter, load_model
@@ -89,9 +89,9 @@ def evaluate(
     segmenter = load_model(model, device)
     if novel:
         space = segmenter.label_space
-        unknown = [name for name in novel if name not in {c.name for c in space.classes if c.id != space.background}]
+        unknown = [name for name in novel if name not in {c.name for c in space.labels if c.id != space.background}]
         if unknown:
-            known = ", ".join(c.name for c in space.classes if c.id != space.background)
+            known = ", ".join(c.name for c in space.labels if c.id != space.background)
             raise ConfigError(f"novel: {excerpt(unknown[0])} is not a class of the model; classes: {known}")
         segmenter.novel = novel
     source = open_validation(data, segmenter.label_space, split)
@@ -130,7 +130,7 @@ def score(segmenter: Segmenter, source: Source) -> Scores:
     count. Raises DataError.
     """
     space = segmenter.label_space
-    ids = [c.id for c in space.classes]
+    ids = [c.id for c in space.labels]
     matrix = iou.ConfusionMatrix(ids)
     boundary_scores: list[float | None] = []
     num_images = sum(source.group_sizes)
@@ -145,9 +145,9 @@ def score(segmenter: Segmenter, source: Source) -> Scores:
     if not num_images:
         raise DataError(f"{source.path}: no images to score")
     by_id, pixels = matrix.iou, matrix.pixels
-    background = next((c.name for c in space.classes if c.id == space.background), None)
+    background = next((c.name for c in space.labels if c.id == space.background), None)
     scores = Scores(
-        tuple(ClassScore(c.id, c.name, by_id[c.id], pixels[c.id]) for c in space.classes),
+        tuple(ClassScore(c.id, c.name, by_id[c.id], pixels[c.id]) for c in space.labels),
         matrix.mean_iou(),
         None if space.background is None else matrix.mean_iou(without=[space.background]),
         matrix.pixel_accuracy,

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from segkit.labels import LabelSpace
 from segtrain.board import Board
 from segtrain.config import LoopConfig
 from segtrain.data.source import Source
 from segtrain.errors import RunError
 from segtrain.evaluate import score
 from segtrain.files import write_whole
-from segtrain.labels import LabelSpace
 from segtrain.method import Method
 from segtrain.optimiser import Optimiser, learning_rate
 from segtrain.run_folder import (

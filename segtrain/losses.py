@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from segtrain.labels import IGNORE, OUT_OF_DISTRIBUTION
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from segkit.labels import LabelSpace, label_space_of
 from segkit.networks import smp
 from segkit.networks.folder import MEAN, STD, STRIDE_PX, NetworkSpec, create_network, encode, read_folder
 from segkit.printable import excerpt, in_one_line
 from segtrain.config import TrainConfig
 from segtrain.errors import ConfigError, DataError, ModelError
 from segtrain.files import write_whole
-from segtrain.labels import LabelSpace, label_space_of
 from segtrain.pretrained import ENCODER, WEIGHTS, load_lite0
 
 _TAKES_DECODER_CHANNELS = ("Unet", "UnetPlusPlus", "MAnet")
@@ -99,7 +99,7 @@ def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.
         "encoder_name": config.encoder,
         "encoder_weights": None,
         "in_channels": 3,
-        "classes": len(label_space.classes),
+        "classes": len(label_space.labels),
     }
     if arch in _TAKES_DECODER_CHANNELS:
         arguments["decoder_channels"] = list(config.decoder_channels or _SMALL_DECODER)
@@ -158,7 +158,7 @@ def load_model(folder: str | Path, device: str = "auto") -> Segmenter:
     except DataError as error:
         raise ModelError(str(error)) from error
     novel = loaded.facts.get("novel", [])
-    names = {c.name for c in label_space.classes}
+    names = {c.name for c in label_space.labels}
     if not isinstance(novel, list) or not all(isinstance(name, str) and name in names for name in novel):
         raise ModelError(f"{path}: novel: {excerpt(novel)} are not classes of the model")
     statistics = (loaded.mean, loaded.std)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from synthgen.backends import check_options
+from synthgen.backends import check_options, find
 from synthgen.errors import RecipeError, did_you_mean, in_one_line
 from synthgen.shipped import shipped_folder
 
@@ -344,6 +344,18 @@ def chosen_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
         "mask_decoder": recipe.refine.mask_decoder.model_dump(),
         "image_scorer": recipe.filter.scorer.model_dump(),
     }
+
+
+def used_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Of `chosen_backends` those that a run loads: a decoder that is switched off is not one of them, nor is a text
+    encoder where the prompt source says `GIVES_TEXT = False` (photographs).
+    """
+    used = chosen_backends(recipe)
+    if not recipe.refine.sabr.enabled:
+        del used["mask_decoder"]
+    if not getattr(find("prompt_source", recipe.prompts.source.name), "GIVES_TEXT", True):
+        del used["text_encoder"]
+    return used
 
 
 def recipe_path(name_or_path: str) -> Path:

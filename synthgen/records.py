@@ -4,43 +4,93 @@
                       each step may also give Rejected(stage, reason)
 
 A stage reads exactly one manifest, its predecessor's, so a record carries what its successor needs: no joins, no
-free-form metadata. The arrow schema comes from the type hints alone. Paths are relative to the run folder, with forward
-slashes.
+free-form metadata. What several rows share is a record of its own: `Subject`, `Picture`, `Labelling`, `Scores`. In
+parquet a row is flat: a nested record gives its own fields as columns, so a field name occurs once in a whole row. The
+arrow schema comes from the type hints alone. Paths are relative to the run folder, with forward slashes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import operator
 import typing
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PromptRecord:
-    """One accepted prompt of the bank.
+class Subject:
+    """What an image is meant to show."""
 
-    `key` is its identity, `parent` is the key of what it was made from ("" for none).
-    """
-
-    key: str
-    parent: str
     class_name: str  # the class that the prompt is for; "" where an image is not about one class
     class_id: int  # its id in the label space; 255 where there is none
     prompt: str
     attributes: tuple[str, ...]  # "name=value", sorted: place=sand, time=night ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """One image and how it was made."""
+
+    image: str  # lossless PNG
+    height_px: int
+    width_px: int
+    seed: int  # of this sample's noise; follows from its key
+    renderer: str  # backend and model: "sd3:mini/objects"
+    model_revision: str
+    steps: int
+    guidance: float
+    layout: str  # the label map that it was rendered from, an artefact of the prompts stage; "" for none
+    # the user's file that it was made from (photograph, label map), below the folder that was given; "" for none
+    origin: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Labelling:
+    """The final mask of an image and what is known of its quality. Masks are 8-bit L PNG, class ids, 255 = unlabelled."""
+
+    mask: str  # after the last step
+    confidence: str  # 8-bit L PNG, 0..255 = 0..1
+    region_similarity: float  # area-weighted mean cosine of kept regions to their prototype; -1 if none was kept
+    filled_fraction: float  # share of the pixels freed by APF that APR labelled again; 1 if none was freed
+    labelled_fraction: float  # share of pixels of the final mask that are not 255
+    class_fraction: float  # share of pixels of the final mask that have `class_id`
+    sam_predicted_iou: float  # mean over boxes; -1 if none was used
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scores:
+    """What an image scorer says of an image."""
+
+    text_image_score: float  # cosine of the scorer's image and prompt embeddings; 0 if there is no prompt
+    # place of the wanted class among all classes by image-text similarity, 0 = best; -1 if there is no class
+    class_rank: int
+    pixel_std: float  # standard deviation of the grey image, 0..255: near 0 is a blank image
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """One accepted prompt of the bank. `key` is its identity, `parent` is the key of what it was made from ("" for
+    none).
+    """
+
+    key: str
+    parent: str
+    subject: Subject
     source: str  # which candidate source proposed it
     order: int  # position in the order of proposal, from 0
     similarity: float  # cosine to the nearest prompt accepted before it in its bank; -1 for the first
     nearest: str  # key of that prompt, "" for the first
     embedder: str  # id of the text encoder whose scale `similarity` has
     embedding_file: str  # safetensors with tokens/pooled of this prompt under its key; "" if none is stored
-    photograph: str  # an existing image to use instead of rendering; "" for none
-    layout: str  # a label map to render from; "" for none
+    # an existing image to use instead of rendering, below the folder of the prompt source; "" for none
+    photograph: str
+    layout: str  # a label map to render from, an artefact of this stage; "" for none
+    origin: str  # the user's file that the prompt stands for, below the folder that was given; "" for none
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,58 +99,27 @@ class RenderRecord:
 
     key: str
     parent: str  # the prompt's key
-    class_name: str
-    class_id: int
-    prompt: str
-    attributes: tuple[str, ...]
-    seed: int  # of this sample's noise; follows from `key`
-    image: str  # lossless PNG
-    height_px: int
-    width_px: int
-    renderer: str  # backend and model: "sd3:mini/objects"
-    model_revision: str
-    steps: int
-    guidance: float
-    layout: str  # the label map that it was rendered from; "" for none
+    subject: Subject
+    picture: Picture
     # how often the denoiser's blocks ran for it, over steps and guidance branches; a step cache makes it fewer
     denoiser_runs: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MaskRecord:
-    """One image with its masks.
-
-    Every step's mask stays an artefact of its own (8-bit L PNG, class ids, 255 = unlabelled).
-    """
+    """One image with its masks. Every step's mask stays an artefact of its own."""
 
     key: str
     parent: str
-    class_name: str
-    class_id: int
-    prompt: str
-    attributes: tuple[str, ...]
-    seed: int
-    image: str
-    height_px: int
-    width_px: int
-    renderer: str
-    model_revision: str
-    steps: int
-    guidance: float
-    layout: str
+    subject: Subject
+    picture: Picture
     coarse: str  # what the proposer gave
     filtered: str  # after APF
     relabelled: str  # after APR
-    mask: str  # after SABR: the final one
-    confidence: str  # 8-bit L PNG, 0..255 = 0..1
+    labelling: Labelling  # after SABR: the final one
     num_regions: int  # regions that the proposer gave, background not counted
     num_kept_regions: int  # of them kept by APF
-    region_similarity: float  # area-weighted mean cosine of kept regions to their prototype; -1 if none was kept
-    filled_fraction: float  # share of the pixels freed by APF that APR labelled again; 1 if none was freed
-    labelled_fraction: float  # share of pixels of the final mask that are not 255
-    class_fraction: float  # share of pixels of the final mask that have `class_id`
     num_sam_boxes: int
-    sam_predicted_iou: float  # mean over boxes; -1 if none was used
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,31 +128,10 @@ class ScoredRecord:
 
     key: str
     parent: str
-    class_name: str
-    class_id: int
-    prompt: str
-    attributes: tuple[str, ...]
-    seed: int
-    image: str
-    height_px: int
-    width_px: int
-    renderer: str
-    model_revision: str
-    steps: int
-    guidance: float
-    layout: str
-    coarse: str
-    mask: str
-    confidence: str
-    region_similarity: float
-    filled_fraction: float
-    labelled_fraction: float
-    class_fraction: float
-    sam_predicted_iou: float
-    text_image_score: float  # cosine of the scorer's image and prompt embeddings; 0 if there is no prompt
-    # place of the wanted class among all classes by image-text similarity, 0 = best; -1 if there is no class
-    class_rank: int
-    pixel_std: float  # standard deviation of the grey image, 0..255: near 0 is a blank image
+    subject: Subject
+    picture: Picture
+    labelling: Labelling
+    scores: Scores
     image_embedding: tuple[float, ...]  # of the scorer, L2-normalised
 
 
@@ -144,29 +142,10 @@ class Sample:
     key: str
     parent: str
     split: str
-    class_name: str
-    class_id: int
-    prompt: str
-    attributes: tuple[str, ...]
-    seed: int
-    image: str
-    height_px: int
-    width_px: int
-    renderer: str
-    model_revision: str
-    steps: int
-    guidance: float
-    layout: str
-    mask: str
-    confidence: str
-    region_similarity: float
-    filled_fraction: float
-    labelled_fraction: float
-    class_fraction: float
-    sam_predicted_iou: float
-    text_image_score: float
-    class_rank: int
-    pixel_std: float
+    subject: Subject
+    picture: Picture
+    labelling: Labelling
+    scores: Scores
     nearest_image_similarity: float  # cosine to the most similar image kept before it; -1 for the first
 
 
@@ -205,45 +184,81 @@ _ARROW = {
 }
 
 
-def schema_of(record: type) -> pa.Schema:
+@functools.cache
+def columns_of(record: typing.Any) -> dict[str, typing.Any]:
+    """Column name -> type of a record type, nested records in place. Raises TypeError if a name occurs twice."""
+    columns: dict[str, typing.Any] = {}
+    for name, hint in _hints(record).items():
+        part = columns_of(hint) if _is_record(hint) else {name: hint}
+        if repeated := columns.keys() & part.keys():
+            raise TypeError(f"{record.__name__}: the column {min(repeated)!r} occurs twice")
+        columns.update(part)
+    return columns
+
+
+@functools.cache
+def schema_of(record: typing.Any) -> pa.Schema:
     """Arrow schema of a record type, from its type hints; no column is nullable."""
+    return pa.schema([pa.field(name, _ARROW[hint], nullable=False) for name, hint in columns_of(record).items()])
+
+
+def flat(row: typing.Any) -> dict[str, typing.Any]:
+    """Column name -> value of a row."""
+    return {name: value(row) for name, value in getters(row.__class__).items()}
+
+
+@functools.cache
+def getters(record: typing.Any) -> dict[str, Callable[[object], typing.Any]]:
+    """Column name -> function that takes its value from a row."""
+    return {path.rpartition(".")[2]: operator.attrgetter(path) for path in _paths(record)}
+
+
+def from_flat(record: type, values: Mapping[str, typing.Any]) -> typing.Any:
+    """The row of a record type that has these columns; fields with a default may be missing.
+
+    Raises TypeError for a missing or unknown column.
+    """
+    if unknown := values.keys() - columns_of(record).keys():
+        raise TypeError(f"{record.__name__} has no column {min(unknown)!r}")
+    return _nested(record, values)
+
+
+def _nested(record: typing.Any, values: Mapping[str, typing.Any]) -> typing.Any:
+    fields = {}
+    for name, hint in _hints(record).items():
+        if _is_record(hint):
+            fields[name] = _nested(hint, values)
+        elif name in values:
+            fields[name] = values[name]
+    return record(**fields)
+
+
+@functools.cache
+def _hints(record: typing.Any) -> dict[str, typing.Any]:
     hints = typing.get_type_hints(record)
-    return pa.schema([pa.field(f.name, _ARROW[hints[f.name]], nullable=False) for f in dataclasses.fields(record)])
+    return {field.name: hints[field.name] for field in dataclasses.fields(record)}
 
 
-def carry(target: type, source: object, **new: object) -> typing.Any:
-    """A `target` record with the fields that `source` has under the same name, and `new` for the others.
-
-    Raises TypeError if a field of `target` is in neither.
-    """
-    shared = {f.name: getattr(source, f.name) for f in dataclasses.fields(target) if hasattr(source, f.name)}
-    return target(**{**shared, **new})
+def _is_record(hint: typing.Any) -> bool:
+    return dataclasses.is_dataclass(hint)
 
 
-def write_rows(rows: Sequence[object], record: type, path: Path) -> None:
-    """Write rows of one record type as parquet, in order. The same rows give the same bytes."""
-    columns = {f.name: [plain_value(getattr(row, f.name)) for row in rows] for f in dataclasses.fields(record)}
-    pq.write_table(
-        pa.Table.from_pydict(columns, schema=schema_of(record)), path, compression="zstd", write_page_checksum=True
-    )
-
-
-def read_rows(path: Path, record: type) -> list[typing.Any]:
-    """Read back what `write_rows` wrote.
-
-    Raises pyarrow.ArrowInvalid on a file that is not whole, or that holds rows of another type.
-    """
-    # a reader that is told the schema would fill missing columns with nulls
-    if not pq.read_schema(path).equals(schema_of(record)):
-        raise pa.ArrowInvalid(f"columns are not those of {record.__name__}, perhaps of another version")
-    return rows_of(pq.read_table(path, schema=schema_of(record), page_checksum_verification=True), record)
+def _paths(record: typing.Any) -> Iterable[str]:
+    for name, hint in _hints(record).items():
+        if _is_record(hint):
+            yield from (f"{name}.{path}" for path in _paths(hint))
+        else:
+            yield name
 
 
 def rows_of(table: pa.Table, record: type) -> list[typing.Any]:
     """The rows of an arrow table as records."""
-    names = [f.name for f in dataclasses.fields(record)]
+    names = list(columns_of(record))
     columns: Iterable[list[object]] = [table.column(name).to_pylist() for name in names]
-    return [record(*(tuple(v) if isinstance(v, list) else v for v in values)) for values in zip(*columns, strict=True)]
+    return [
+        _nested(record, dict(zip(names, (tuple(v) if isinstance(v, list) else v for v in values), strict=True)))
+        for values in zip(*columns, strict=True)
+    ]
 
 
 def plain_value(value: object) -> object:
@@ -261,6 +276,16 @@ def key_of(kind: str, *content: object) -> str:
         raise ValueError(f"kind must be one letter, not {kind!r}")
     text = "\x1f".join(f"{type(item).__name__}:{item}" for item in content)
     return kind + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()[:15]
+
+
+def digest_of(content: bytes) -> str:
+    """32 hex digits of a file's or an array's bytes: what stands for it in a key."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def ids_digest(mask: np.ndarray) -> str:
+    """The digest of a label map (H, W) uint8: of its ids, whatever file they were read from."""
+    return digest_of(f"{mask.shape[0]}x{mask.shape[1]}:".encode() + mask.tobytes())
 
 
 def seed_of(key: str) -> int:

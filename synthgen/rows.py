@@ -7,9 +7,8 @@ positions.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthgen.errors import RunError, in_one_line
-from synthgen.records import plain_value, rows_of, schema_of
+from synthgen.records import flat, getters, plain_value, rows_of, schema_of
 
 GROUP_ROWS = 1024  # of a parquet row group: what is written and read at once
 SLICE_ROWS = 256  # rows that are Python objects at once while all are gone through
@@ -37,7 +36,8 @@ class RowWriter:
 
     def __init__(self, record: type, path: Path) -> None:
         self._schema = schema_of(record)
-        self._columns: dict[str, list[Any]] = {field.name: [] for field in dataclasses.fields(record)}
+        self._getters = getters(record)
+        self._columns: dict[str, list[Any]] = {name: [] for name in self._getters}
         self._path = path
         self._file: pq.ParquetWriter | None = None
         self._waiting = 0
@@ -46,8 +46,8 @@ class RowWriter:
     def add(self, row: Any) -> None:
         if self._waiting == GROUP_ROWS:
             self._write()
-        for name, values in self._columns.items():
-            values.append(plain_value(getattr(row, name)))
+        for name, value in self._getters.items():
+            self._columns[name].append(plain_value(value(row)))
         self._waiting += 1
         self.num_rows += 1
 
@@ -190,12 +190,19 @@ def column(rows: Sequence[Any] | StoredRows, name: str) -> pa.ChunkedArray:
     """A column of texts, of stored rows or of a plain sequence."""
     if isinstance(rows, StoredRows):
         return rows.column(name)
-    return pa.chunked_array([pa.array([getattr(row, name) for row in rows], pa.string())])
+    return pa.chunked_array([pa.array([flat(row)[name] for row in rows], pa.string())])
 
 
 def take(rows: Sequence[Any] | StoredRows, positions: np.ndarray) -> list[Any]:
     """The rows at these positions, of stored rows or of a plain sequence."""
     return rows.take(positions) if isinstance(rows, StoredRows) else [rows[position] for position in positions.tolist()]
+
+
+def write_rows(rows: Iterable[Any], record: type, path: Path) -> None:
+    """Write rows of one record type as parquet, in order."""
+    with RowWriter(record, path) as writer:
+        for row in rows:
+            writer.add(row)
 
 
 def group_sizes(path: Path) -> list[int]:

@@ -15,7 +15,7 @@ import pytest
 from synthgen.backends import ROLES, available
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("synthgen", "segtrain")
+PACKAGES = ("synthgen", "segtrain", "segkit")
 HEAVY = (
     "torch",
     "torchvision",
@@ -26,6 +26,9 @@ HEAVY = (
     "segment_anything",
     "segmentation_models_pytorch",
 )
+
+# segkit is the ground under both houses; `networks` stands beside the readers.
+SEGKIT_FLOORS = (("errors", "printable"), ("files",), ("documents",), ("labels",), ("networks",))
 
 # Imports go down only. Parts of one floor stand side by side and never import each other; within a part anything goes.
 FLOORS = (
@@ -83,10 +86,12 @@ def part_of(module: str) -> str:
     return ".".join(words[:2]) if words[:1] == ["minis"] else words[0] if words else ""
 
 
-def test_the_two_packages_never_import_each_other() -> None:
+def test_the_two_packages_never_import_each_other_and_their_ground_imports_neither() -> None:
+    forbidden = {"synthgen": {"segtrain"}, "segtrain": {"synthgen"}, "segkit": {"synthgen", "segtrain"}}
     for name, tree in modules(*PACKAGES):
-        other = PACKAGES[name.startswith("synthgen")]
-        assert not [found for found in imported(name, tree) if found.split(".")[0] == other], f"{name} imports {other}"
+        package = name.split(".")[0]
+        upward = [target for target in imported(name, tree) if target.split(".")[0] in forbidden[package]]
+        assert not upward, f"{name} imports {upward}"
 
 
 def test_neither_package_imports_tests_or_benchmarks() -> None:
@@ -98,19 +103,20 @@ def test_neither_package_imports_tests_or_benchmarks() -> None:
         ], name
 
 
-def test_imports_go_down_only() -> None:
-    floor_of = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+@pytest.mark.parametrize(("package", "floors"), [("synthgen", FLOORS), ("segkit", SEGKIT_FLOORS)])
+def test_imports_go_down_only(package: str, floors: tuple[tuple[str, ...], ...]) -> None:
+    floor_of = {part: floor for floor, parts in enumerate(floors) for part in parts}
     upward = []
-    for name, tree in modules("synthgen"):
+    for name, tree in modules(package):
         part = part_of(name)
         if part in ("", "minis"):
-            assert not [found for found in imported(name, tree) if found.startswith("synthgen")], (
+            assert not [target for target in imported(name, tree) if target.startswith(package)], (
                 f"{name} is a door plate, it imports nothing"
             )
             continue
-        assert part in floor_of, f"{name}: give synthgen.{part} a floor"
+        assert part in floor_of, f"{name}: give {package}.{part} a floor"
         for found in imported(name, tree):
-            target = part_of(found) if found.startswith("synthgen.") else part
+            target = part_of(found) if found.startswith(f"{package}.") else part
             if target != part and floor_of.get(target, -1) >= floor_of[part]:
                 upward.append(f"{name} -> {found}")
     assert upward == []
@@ -167,6 +173,13 @@ print([name for name in {HEAVY!r} if name in sys.modules])
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_importing_the_ground_loads_no_torch() -> None:
+    names = [name for name, _ in modules("segkit") if not name.startswith("segkit.networks")]
+    code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_asking_for_help_loads_next_to_nothing() -> None:

@@ -94,7 +94,7 @@ def test_masks_are_about_what_the_prompts_ask_for(undisturbed: Path) -> None:
 
 def test_seed_of_every_image_follows_from_its_key(undisturbed: Path) -> None:
     rows = pipeline.stages(undisturbed)["render"].rows()
-    assert [row.seed for row in rows] == [seed_of(row.key) for row in rows]
+    assert [row.picture.seed for row in rows] == [seed_of(row.key) for row in rows]
 
 
 # the same whatever the cut

@@ -6,33 +6,40 @@ import dataclasses
 import re
 import subprocess
 import sys
-import typing
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen import records
+from synthgen.errors import RunError
 from synthgen.records import (
+    Labelling,
     MaskRecord,
+    Picture,
     PromptRecord,
     Rejected,
     RenderRecord,
     Sample,
     ScoredRecord,
+    Scores,
     ShardRecord,
-    carry,
+    Subject,
+    columns_of,
+    flat,
+    from_flat,
+    ids_digest,
     key_of,
-    read_rows,
     schema_of,
     seed_of,
-    write_rows,
 )
+from synthgen.rows import StoredRows, write_rows
 
 KINDS = (PromptRecord, RenderRecord, MaskRecord, ScoredRecord, Sample, ShardRecord, Rejected)
+PARTS = (Subject, Picture, Labelling, Scores)
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     int: st.integers(-(2**63), 2**63 - 1),
@@ -43,10 +50,8 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
 
 
 def rows_of(kind: type) -> st.SearchStrategy[list[Any]]:
-    hints = typing.get_type_hints(kind)
-    return st.lists(
-        st.builds(kind, **{field.name: VALUES[hints[field.name]] for field in dataclasses.fields(kind)}), max_size=3
-    )
+    columns = {name: VALUES[hint] for name, hint in columns_of(kind).items()}
+    return st.lists(st.fixed_dictionaries(columns).map(lambda values: from_flat(kind, values)), max_size=3)
 
 
 @settings(deadline=None, max_examples=40)
@@ -57,20 +62,20 @@ def test_rows_come_back_as_they_went(tmp_path_factory: pytest.TempPathFactory, d
     folder = tmp_path_factory.mktemp("rows")
     for name in ("a", "b"):
         write_rows(rows, kind, folder / name)
-    assert read_rows(folder / "a", kind) == rows
+    assert list(StoredRows([folder / "a"], kind)) == rows
     assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_record_has_a_schema_without_nulls(kind: type) -> None:
     schema = schema_of(kind)
-    assert schema.names == [field.name for field in dataclasses.fields(kind)]
+    assert schema.names == list(columns_of(kind))
     assert not any(field.nullable for field in schema)
 
 
 def test_every_record_of_the_module_is_known_to_these_tests() -> None:
     found = {value for value in vars(records).values() if isinstance(value, type) and dataclasses.is_dataclass(value)}
-    assert found == set(KINDS)
+    assert found == {*KINDS, *PARTS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,15 +86,38 @@ def test_records_name_what_they_were_made_from(kind: type) -> None:
 
 def test_rows_of_another_kind_are_refused(tmp_path: Path) -> None:
     write_rows([Rejected("a", "b", "c", "d", "e", 0.0)], Rejected, tmp_path / "rows")
-    with pytest.raises(pa.ArrowInvalid, match="columns are not those of PromptRecord"):
-        read_rows(tmp_path / "rows", PromptRecord)
+    with pytest.raises(RunError, match="columns are not those of PromptRecord"):
+        list(StoredRows([tmp_path / "rows"], PromptRecord))
 
 
-def test_carry_takes_what_both_have_and_says_what_is_missing() -> None:
-    refused = Rejected("a", "b", "s", "r", "d", 1.5)
-    assert carry(Rejected, refused, key="c") == dataclasses.replace(refused, key="c")
-    with pytest.raises(TypeError, match="num_bytes"):
-        carry(ShardRecord, refused, parents=(), split="", shard="", num_samples=0, sha256="")
+def test_a_row_is_flat_in_a_table_and_nested_in_python() -> None:
+    subject, picture = Subject("cat", 8, "a cat", ("time=night",)), Picture("i.png", 4, 6, 1, "r", "", 2, 3.0, "", "")
+    row = RenderRecord("s1", "p1", subject, picture, 56)
+    columns = flat(row)
+    assert columns["prompt"] == "a cat" and columns["width_px"] == 6 and columns["denoiser_runs"] == 56
+    assert from_flat(RenderRecord, columns) == row
+    with pytest.raises(TypeError, match="colour"):
+        from_flat(RenderRecord, columns | {"colour": 1})
+    with pytest.raises(TypeError, match="width_px"):
+        from_flat(RenderRecord, {name: value for name, value in columns.items() if name != "width_px"})
+
+
+def test_a_column_may_stand_once_in_a_whole_row() -> None:
+    @dataclasses.dataclass
+    class Twice:
+        key: str
+        subject: Subject
+        prompt: str
+
+    Twice.__annotations__ = {"key": str, "subject": Subject, "prompt": str}
+    with pytest.raises(TypeError, match="the column 'prompt' occurs twice"):
+        columns_of(Twice)
+
+
+def test_a_label_map_is_known_by_its_ids_and_its_shape() -> None:
+    ids = np.arange(12, dtype=np.uint8)
+    assert ids_digest(ids.reshape(3, 4)) == ids_digest(ids.reshape(3, 4).copy(order="F"))
+    assert len({ids_digest(ids.reshape(3, 4)), ids_digest(ids.reshape(4, 3)), ids_digest(ids[::-1].reshape(3, 4))}) == 3
 
 
 # U+001F separates

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from synthgen import rows as rows_file
 from synthgen.errors import RunError
-from synthgen.records import Rejected, ShardRecord, write_rows
-from synthgen.rows import GROUP_ROWS, Picked, RowWriter, StoredRows, column, group_sizes, take
+from synthgen.records import Rejected, ShardRecord
+from synthgen.rows import GROUP_ROWS, Picked, RowWriter, StoredRows, column, group_sizes, take, write_rows
 
 
 def made(count: int, start: int = 0) -> list[Rejected]:

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from synthgen import leases, runner
 from synthgen.errors import RunError, StorageError
 from synthgen.files import host_name
-from synthgen.records import Rejected, write_rows
+from synthgen.records import Rejected
+from synthgen.rows import write_rows
 from synthgen.runner import StageRun, Unit
 
 

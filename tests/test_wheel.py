@@ -66,7 +66,9 @@ def test_wheel_holds_all_that_ships_and_nothing_else(wheel: Path) -> None:
         name for name in names if name.startswith("synthgen/_shipped/")
     }
     code = {
-        str(path.relative_to(ROOT)) for package in ("synthgen", "segtrain") for path in (ROOT / package).rglob("*.py")
+        str(path.relative_to(ROOT))
+        for package in ("synthgen", "segtrain", "segkit")
+        for path in (ROOT / package).rglob("*.py")
     }
     assert code <= names
     beside_code = {
@@ -87,6 +89,7 @@ def test_wheel_holds_all_that_ships_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == {
         "synthgen",
         "segtrain",
+        "segkit",
         next(n for n in names if n.endswith("/METADATA")).split("/")[0],
     }
     assert not [name for name in names if "__pycache__" in name or "/test" in name]

@@ -15,8 +15,8 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
+from segkit.labels import IGNORE
 from segtrain.config import DataSettings
-from segtrain.labels import IGNORE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segtrain.config import DataSettings
 from segtrain.data.augment import augment
 from segtrain.data.source import Source
 from segtrain.errors import DataError, SegtrainError
-from segtrain.labels import OUT_OF_DISTRIBUTION, LabelSpace
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

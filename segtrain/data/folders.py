@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from segkit.labels import LabelSpace, read_label_space
 from segtrain.data.sample import Sample
 from segtrain.data.source import identity_of
 from segtrain.errors import DataError
-from segtrain.labels import LabelSpace, read_label_space
 from segtrain.pictures import decode_mask, decode_pair
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segkit.labels import LabelSpace
 from segtrain.data.coco import coco_source, is_coco
 from segtrain.data.folders import FolderSource
 from segtrain.data.shards import ShardSource
 from segtrain.data.source import IS_URL, Source
 from segtrain.data.voc import is_voc, voc_source
 from segtrain.errors import DataError
-from segtrain.labels import LabelSpace
 
 
 def open_dataset(path: str | Path, split: str, label_space: LabelSpace | None) -> Source:

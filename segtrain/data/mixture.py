@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from segkit.labels import LabelSpace, read_label_space
 from segtrain.config import TrainConfig
 from segtrain.data.batches import Batch, Draft, Reading, StepBatches
 from segtrain.data.formats import brings_label_space, open_dataset
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
-from segtrain.labels import LabelSpace, read_label_space
 
 # Tags that keep the random streams of one seed apart.
 _ORDER, _AUGMENTATION = 1, 2

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from segkit.labels import Label, LabelSpace
 from segtrain.data.sample import Sample
 from segtrain.data.source import IS_URL, identity_of
 from segtrain.errors import DataError
-from segtrain.labels import LabelClass, LabelSpace
 from segtrain.pictures import decode_confidence, decode_mask, decode_pair
 
 _SUFFIXES = ("jpg", "png", "conf.png")
@@ -72,7 +72,7 @@ class ShardSource:
         split = split or ("validation" if "validation" in names else "train")
         if split not in names:
             raise DataError(f"{folder}: no samples in split {split!r}; it has: {', '.join(names) or 'none at all'}")
-        classes = tuple(LabelClass(c.id, c.name, c.colour) for c in index.classes)
+        classes = tuple(Label(c.id, c.name, c.colour) for c in index.classes)
         self.path, self.split = folder, split
         self.label_space = LabelSpace(index.name, classes, index.background)
         self._shards = tuple(shard for shard in index.shards if shard.split == split and shard.num_samples)

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from segkit.labels import LabelSpace, read_label_space
 from segtrain.data.sample import Sample
-from segtrain.labels import LabelSpace, read_label_space
 
 IS_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 _LABEL_SPACES = Path(__file__).parent / "label_spaces"

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from segkit.printable import printable
 from synthgen import storage
 from synthgen.errors import SynthgenError
 
@@ -109,8 +110,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except SynthgenError as error:
-        # what a library says may have several lines
-        typer.echo(f"synthgen: {' '.join(storage.shown(error).splitlines())}", err=True)
+        typer.echo(f"synthgen: {printable(storage.shown(error))}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         typer.echo("synthgen: stopped; the same command goes on where it stopped", err=True)

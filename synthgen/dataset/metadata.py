@@ -7,25 +7,22 @@ fixes the column to null; a key that is first seen in the sixth sample is droppe
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
-import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from synthgen.errors import DatasetError, InputError
-from synthgen.records import Sample
+from synthgen.records import Sample, columns_of
 
 MEMBERS = ("jpg", "png", "conf.png", "json")
 MAX_JSON_BYTES = 2**20
 KEY = re.compile(r"(?![0-9]+\Z)[A-Za-z0-9][A-Za-z0-9_-]{0,79}", re.ASCII)
 KEY_FORM = "1..80 of A-Z a-z 0-9 _ - (no dot), starting with a letter or digit and not digits alone"
 _ARTEFACTS = ("image", "mask", "confidence")
-_HINTS = typing.get_type_hints(Sample)
 FIELDS: dict[str, Any] = {  # name -> type, sorted by name
-    name: _HINTS[name] for name in sorted(f.name for f in dataclasses.fields(Sample)) if name not in _ARTEFACTS
+    name: kind for name, kind in sorted(columns_of(Sample).items()) if name not in _ARTEFACTS
 }
 
 

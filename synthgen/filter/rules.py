@@ -39,43 +39,51 @@ def at_most(name: str, score: float, threshold: float) -> Verdict:
 
 def blank_image(row: ScoredRecord, rules: Rules) -> Verdict | None:
     """An image of one grey: a failed rendering, or a safety checker's."""
-    return at_least("blank_image", row.pixel_std, rules.min_pixel_std)
+    return at_least("blank_image", row.scores.pixel_std, rules.min_pixel_std)
 
 
 def class_absent(row: ScoredRecord, rules: Rules) -> Verdict | None:
     """Too little of the mask is the class that the image was made for."""
-    return None if row.class_id == IGNORE else at_least("class_absent", row.class_fraction, rules.min_class_fraction)
+    return (
+        None
+        if row.subject.class_id == IGNORE
+        else at_least("class_absent", row.labelling.class_fraction, rules.min_class_fraction)
+    )
 
 
 def class_overrun(row: ScoredRecord, rules: Rules) -> Verdict | None:
     """So much of the mask is the class that it has run over into the background."""
-    return None if row.class_id == IGNORE else at_most("class_overrun", row.class_fraction, rules.max_class_fraction)
+    return (
+        None
+        if row.subject.class_id == IGNORE
+        else at_most("class_overrun", row.labelling.class_fraction, rules.max_class_fraction)
+    )
 
 
 def low_labelled_fraction(row: ScoredRecord, rules: Rules) -> Verdict | None:
     """Too little of the mask is labelled at all."""
-    return at_least("low_labelled_fraction", row.labelled_fraction, rules.min_labelled_fraction)
+    return at_least("low_labelled_fraction", row.labelling.labelled_fraction, rules.min_labelled_fraction)
 
 
 def low_region_similarity(row: ScoredRecord, rules: Rules) -> Verdict | None:
     """The labelled regions look unlike the support images of their classes."""
     if rules.min_region_similarity == -1:
         return None
-    return at_least("low_region_similarity", row.region_similarity, rules.min_region_similarity)
+    return at_least("low_region_similarity", row.labelling.region_similarity, rules.min_region_similarity)
 
 
 def low_text_image_score(row: ScoredRecord, rules: Rules) -> Verdict | None:
     """The image does not show what its prompt says."""
-    if not row.prompt or rules.min_text_image_score == -1:
+    if not row.subject.prompt or rules.min_text_image_score == -1:
         return None
-    return at_least("low_text_image_score", row.text_image_score, rules.min_text_image_score)
+    return at_least("low_text_image_score", row.scores.text_image_score, rules.min_text_image_score)
 
 
 def low_class_rank(row: ScoredRecord, rules: Rules) -> Verdict | None:
     """Other classes are more like the image than the wanted one. `class_rank` -1 says that there was none to rank."""
-    if row.class_id == IGNORE or row.class_rank == -1 or rules.max_class_rank == -1:
+    if row.subject.class_id == IGNORE or row.scores.class_rank == -1 or rules.max_class_rank == -1:
         return None
-    return at_most("low_class_rank", row.class_rank, rules.max_class_rank)
+    return at_most("low_class_rank", row.scores.class_rank, rules.max_class_rank)
 
 
 RULES: tuple[Rule, ...] = (

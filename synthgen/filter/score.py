@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from synthgen.backends import check_options, load
+from synthgen.backends import load
 from synthgen.errors import InputError
 from synthgen.images import read_image
 from synthgen.labels import Label, read_label_space
 from synthgen.models import ImageScorer
+from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.recipe import Recipe
-from synthgen.records import MaskRecord, Rejected, ScoredRecord, carry
+from synthgen.records import MaskRecord, Rejected, ScoredRecord, Scores
 
 GIVES = ScoredRecord
 SINGLE_UNIT = False
@@ -26,10 +27,10 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """The scorer with all its options, and the wanted classes with the words that are scored."""
-    scorer = recipe.filter.scorer.model_dump(mode="json")
+    """The scorer with all its options and the revision of its weights, and the wanted classes with the words that are scored."""
     return {
-        "scorer": {"name": scorer["name"], **check_options("image_scorer", scorer).model_dump(mode="json")},
+        "scorer": chosen_options("image_scorer", recipe.filter.scorer),
+        "revisions": revisions_of("image_scorer", recipe.filter.scorer),
         "classes": [[label.id, class_text(label)] for label in _wanted(recipe)],
     }
 
@@ -78,27 +79,26 @@ class ScoreStage:
         readable: list[tuple[MaskRecord, np.ndarray]] = []
         for row in rows:
             try:
-                readable.append((row, read_image(self._run / row.image)))
+                readable.append((row, read_image(self._run / row.picture.image)))
             except InputError as error:
                 yield _unusable(row, str(error).replace(f"{self._run}/", ""))
         vectors = self._scorer.embed_images([image for _, image in readable])
-        prompts = {prompt: n for n, prompt in enumerate(dict.fromkeys(row.prompt for row, _ in readable if row.prompt))}
+        prompts = {
+            prompt: n
+            for n, prompt in enumerate(dict.fromkeys(row.subject.prompt for row, _ in readable if row.subject.prompt))
+        }
         texts = self._scorer.embed_texts(list(prompts))
         for (row, image), vector in zip(readable, vectors, strict=True):
             if not np.isfinite(vector).all():
-                yield _unusable(row, f"the embedding of {row.image} is not finite")
+                yield _unusable(row, f"the embedding of {row.picture.image} is not finite")
                 continue
-            text_score = float(np.clip(texts[prompts[row.prompt]] @ vector, -1, 1)) if row.prompt else 0.0
-            index = self._index.get(row.class_id)
-            scored: ScoredRecord = carry(
-                ScoredRecord,
-                row,
-                text_image_score=text_score,
-                class_rank=-1 if index is None else class_rank(vector, self._class_vectors, index),
-                pixel_std=pixel_std(image),
-                image_embedding=tuple(map(float, vector)),
-            )
-            yield scored
+            prompt = row.subject.prompt
+            text_score = float(np.clip(texts[prompts[prompt]] @ vector, -1, 1)) if prompt else 0.0
+            index = self._index.get(row.subject.class_id)
+            rank = -1 if index is None else class_rank(vector, self._class_vectors, index)
+            scores = Scores(text_score, rank, pixel_std(image))
+            embedding = tuple(map(float, vector))
+            yield ScoredRecord(row.key, row.parent, row.subject, row.picture, row.labelling, scores, embedding)
 
 
 def _unusable(row: MaskRecord, detail: str) -> Rejected:

@@ -15,7 +15,7 @@ from synthgen.filter.by_key import ByKey
 from synthgen.filter.duplicates import Kept
 from synthgen.filter.rules import Verdict, first_failure, near_duplicate_image
 from synthgen.recipe import Recipe, Rules
-from synthgen.records import Rejected, Sample, ScoredRecord, carry
+from synthgen.records import Rejected, Sample, ScoredRecord
 from synthgen.rows import StoredRows
 
 GIVES = Sample
@@ -75,8 +75,16 @@ class FilterStage:
                         yield _rejected(row, failure)
                         continue
                     split = split_of(row.key, self._validation_fraction)
-                    sample: Sample = carry(Sample, row, split=split, nearest_image_similarity=similarity)
-                    yield sample
+                    yield Sample(
+                        row.key,
+                        row.parent,
+                        split,
+                        row.subject,
+                        row.picture,
+                        row.labelling,
+                        row.scores,
+                        similarity,
+                    )
 
     def _duplicate(self, similarity: float) -> Verdict | None:
         verdict = near_duplicate_image(similarity, self._rules)

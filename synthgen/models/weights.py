@@ -69,27 +69,45 @@ def loading(model: str) -> Iterator[None]:
             raise hub_error(model, error) from error
 
 
-def hub_error(model: str, error: BaseException) -> ModelError:
+def hub_error(model: str, error: BaseException, revision: str = "") -> ModelError:
     """One line for weights that could not be had: gated, offline, missing, or not of the kind that was asked for.
 
-    The whole chain of causes is read, since the loaders wrap the Hub's errors in their own.
+    The classes of the whole chain of causes decide, and the status where the Hub has answered: the loaders wrap the
+    Hub's errors in their own, and its texts say "private or gated" of every repository that it does not have.
     """
+    from huggingface_hub import errors as hub
+
+    chain = _chain(error)
+
+    def has(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    answered = (link.response for link in chain if isinstance(link, hub.HfHubHTTPError))
+    status = next((response.status_code for response in answered if response is not None), 0)
+    local = "or give a local folder instead of the id"
+    if has(hub.GatedRepoError):
+        why = f"is gated; accept its licence on its Hub page, set HF_TOKEN, {local}"
+    elif has(hub.RepositoryNotFoundError, hub.HFValidationError):
+        why = f"is not on the Hub under this id (a private one needs HF_TOKEN); check the spelling, {local}"
+    elif has(hub.RevisionNotFoundError):
+        why = f"has no revision {revision or 'main'!r} on the Hub; check the option `revision`"
+    elif has(hub.RemoteEntryNotFoundError):
+        why = f"lacks a file that this backend needs ({in_one_line(error, 160)}); use a model of the right kind"
+    elif not status and has(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError, hub.HTTPError):
+        why = f"is not in the local cache and the Hub cannot be reached; go online once, {local}"
+    elif status in (401, 403):
+        why = f"may not be read with this account (status {status}); set HF_TOKEN, {local}"
+    elif status >= 500:
+        why = f"cannot be had: the Hub answers with status {status}; try again later, {local}"
+    else:
+        why = f"cannot be loaded ({in_one_line(error, 160)}); check that it is of the kind that this backend reads"
+    return ModelError(f"model {model!r} {why}")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
         chain.append(link)
         link = link.__cause__ or link.__context__
-    kinds = " ".join(type(item).__name__ for item in chain)
-    words = " ".join(str(item) for item in chain).lower()
-    local = "or give a local folder instead of the id"
-    if "GatedRepo" in kinds or "gated" in words or "401" in words or "403" in words:
-        why = f"is gated; accept its licence on its Hub page, set HF_TOKEN, {local}"
-    elif "OfflineMode" in kinds or "LocalEntryNotFound" in kinds or "Connect" in kinds or "offline" in words:
-        why = f"is not in the local cache and the Hub cannot be reached; go online once, {local}"
-    elif "RepositoryNotFound" in kinds or "RevisionNotFound" in kinds or "HFValidation" in kinds or "404" in words:
-        why = f"is not on the Hub under this id (a private one needs HF_TOKEN); check the spelling, {local}"
-    elif "EntryNotFound" in kinds:
-        why = f"lacks a file that this backend needs ({in_one_line(error, 160)}); use a model of the right kind"
-    else:
-        why = f"cannot be loaded ({in_one_line(error, 160)}); check that it is of the kind that this backend reads"
-    return ModelError(f"model {model!r} {why}")
+    return chain

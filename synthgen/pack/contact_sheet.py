@@ -32,14 +32,14 @@ def choose(samples: Iterable[Sample], limit: int = MAX_SAMPLES) -> list[Sample]:
     """
     lowest: dict[int, list[Sample]] = {}
     for sample in samples:
-        kept = lowest.setdefault(sample.class_id, [])
+        kept = lowest.setdefault(sample.subject.class_id, [])
         kept.append(sample)
         if len(kept) >= 2 * limit:
             kept[:] = heapq.nsmallest(limit, kept, key=lambda row: row.key)
     groups = [sorted(kept, key=lambda row: row.key)[:limit] for _, kept in sorted(lowest.items())]
     rounds = (group[turn] for turn in range(limit) for group in groups if turn < len(group))
     chosen = [sample for sample, _ in zip(rounds, range(limit), strict=False)]
-    return sorted(chosen, key=lambda row: (row.class_id, row.key))
+    return sorted(chosen, key=lambda row: (row.subject.class_id, row.key))
 
 
 def contact_sheet(run: Path, samples: Iterable[Sample], labels: LabelSpace) -> bytes:
@@ -52,7 +52,7 @@ def contact_sheet(run: Path, samples: Iterable[Sample], labels: LabelSpace) -> b
     ids: set[int] = set()
     cells: list[tuple[Image.Image, str]] = []
     for sample in chosen:
-        image, mask = read_image(run / sample.image), read_mask(run / sample.mask)
+        image, mask = read_image(run / sample.picture.image), read_mask(run / sample.labelling.mask)
         present = np.bincount(mask.ravel(), minlength=256)
         ids.update(int(i) for i in np.flatnonzero(present))
         cells.append((_cell(image, mask, labels), _caption(sample, present, labels)))
@@ -85,8 +85,8 @@ def _cell(image: np.ndarray, mask: np.ndarray, labels: LabelSpace) -> Image.Imag
 
 def _caption(sample: Sample, present: np.ndarray, labels: LabelSpace) -> str:
     """The class that the image is for, or the three largest ones of a scene."""
-    if sample.class_name:
-        return sample.class_name
+    if sample.subject.class_name:
+        return sample.subject.class_name
     largest = sorted(labels.ids, key=lambda i: (-int(present[i]), i))[:3]
     return ", ".join(labels.by_id(i).name for i in largest if present[i])
 

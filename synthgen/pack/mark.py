@@ -71,7 +71,7 @@ def marker(recipe: Recipe) -> Marker:
         return lambda jpeg, row: with_xmp(jpeg)
     settings(recipe)
     sign = signer(recipe.pack.c2pa)
-    return lambda jpeg, row: sign(with_xmp(jpeg), row.key, row.renderer, row.model_revision)
+    return lambda jpeg, row: sign(with_xmp(jpeg), row.key, row.picture.renderer, row.picture.model_revision)
 
 
 def with_xmp(jpeg: bytes) -> bytes:

@@ -26,7 +26,7 @@ from synthgen.pack import mark
 from synthgen.pack.index import ROWS_FILE
 from synthgen.pack.tar import PackedSample, write_shard
 from synthgen.recipe import Recipe
-from synthgen.records import Sample, ShardRecord
+from synthgen.records import Sample, ShardRecord, flat
 from synthgen.rows import SLICE_ROWS, Picked, StoredRows, column, take
 
 GIVES = ShardRecord
@@ -115,22 +115,26 @@ class Packer:
 
     def _encode(self, rows: Sequence[Sample], entries: list[dict[str, Any]]) -> Iterator[PackedSample]:
         for row in rows:
-            image = read_image(self._run / row.image)
-            mask = read_mask(self._run / row.mask)
-            confidence = read_mask(self._run / row.confidence)
-            for path, picture in ((row.image, image), (row.mask, mask), (row.confidence, confidence)):
-                if picture.shape[:2] != (row.height_px, row.width_px):
+            image = read_image(self._run / row.picture.image)
+            mask = read_mask(self._run / row.labelling.mask)
+            confidence = read_mask(self._run / row.labelling.confidence)
+            for path, picture in (
+                (row.picture.image, image),
+                (row.labelling.mask, mask),
+                (row.labelling.confidence, confidence),
+            ):
+                if picture.shape[:2] != (row.picture.height_px, row.picture.width_px):
                     size = f"{picture.shape[0]} x {picture.shape[1]}"
-                    wanted = f"{row.height_px} x {row.width_px}"
+                    wanted = f"{row.picture.height_px} x {row.picture.width_px}"
                     raise InputError(
                         f"{self._run / path}: is {size} pixels, must be {wanted}; remove or replace the file"
                     )
-            self._labels.check(mask, self._run / row.mask)
-            if row.class_id != IGNORE:
-                self._labels.by_id(row.class_id)
+            self._labels.check(mask, self._run / row.labelling.mask)
+            if row.subject.class_id != IGNORE:
+                self._labels.by_id(row.subject.class_id)
             counts = np.bincount(mask.ravel(), minlength=256)
             pixels = [[int(class_id), int(counts[class_id])] for class_id in np.flatnonzero(counts)]
-            entries.append({"key": row.key, "class_id": row.class_id, "pixels": pixels})
+            entries.append({"key": row.key, "class_id": row.subject.class_id, "pixels": pixels})
             yield PackedSample(
                 self._mark(jpeg_bytes(image, self._jpeg_quality), row),
                 png_bytes(mask),
@@ -143,5 +147,5 @@ def metadata_of(row: Sample) -> dict[str, Any]:
     """What the sample's JSON holds: every field but the artefacts. Of `layout` the file name stays: its
     folder is the run's affair.
     """
-    values = {name: getattr(row, name) for name in FIELDS}
-    return {**values, "layout": PurePosixPath(row.layout).name}
+    values = flat(row)
+    return {name: values[name] for name in FIELDS} | {"layout": PurePosixPath(row.picture.layout).name}

@@ -12,6 +12,7 @@ accepted. An agent's blocks are its own rounds, since what it proposes next foll
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,7 @@ from synthgen.models import TextEmbedding, TextEncoder
 from synthgen.prompts.dedup import GreedyBank, greedy_dedup, normalised
 from synthgen.prompts.indexed import IndexedBank
 from synthgen.prompts.words import article, mentions
-from synthgen.records import key_of
+from synthgen.records import digest_of, key_of
 
 # embeddings of candidates that are kept to tell what another lambda_div would have let pass: 16 MB at 2048 wide
 REMEMBERED = 2000
@@ -41,13 +42,17 @@ class Candidate:
     class_name: str  # "" if it is not about one class
     class_id: int  # 255 if it is not about one class
     attributes: tuple[str, ...]  # "name=value", sorted
-    photograph: str = ""  # absolute path
-    layout: str = ""  # absolute path of a label map to render from
+    photograph: Path | None = None
+    layout: Path | None = None  # a label map to render from
+    content: str = ""  # digest of that file: it stands for it in the key, a path never does
+    origin: str = ""  # that file below the folder (or beside the list) that the user gave, with forward slashes
+    copy: int = 0  # its number among the files of the same content and sentence
 
     @property
     def key(self) -> str:
         """The key of its PromptRecord."""
-        return key_of("p", self.prompt, self.class_name, self.photograph, self.layout)
+        files = ("", "") if not self.content else (self.content, "") if self.photograph else ("", self.content)
+        return key_of("p", self.prompt, self.class_name, *files, *((self.copy,) if self.copy else ()))
 
 
 class PromptSource(Protocol):
@@ -137,6 +142,7 @@ class ClassBank:
         self._anchor: np.ndarray | None = None  # (P, 1) unit embedding of the sentence that names the class alone
         self._new_greedy = IndexedBank if indexed else GreedyBank
         self._seen: set[str] = set()
+        self._copies: Counter[str] = Counter()
         self._greedy: GreedyBank | None = None
         self._judged: list[Candidate] = []  # in the order of the greedy bank's indices
         self._vectors: list[np.ndarray] = []  # of the first REMEMBERED of them, float32, and whether each was accepted
@@ -156,7 +162,7 @@ class ClassBank:
             if size == 0:
                 self.stopped = "budget"
                 return
-            block = list(agent.next_round(size) if agent else islice(candidates, size))
+            block = [self._numbered(c) for c in (agent.next_round(size) if agent else islice(candidates, size))]
             entries = []
             for entry in self._judge(block, order, self._quota - accepted):
                 order += 1
@@ -275,15 +281,26 @@ class ClassBank:
             ).T
         return np.round((normalised(pooled) @ self._anchor)[:, 0], 6)
 
+    def _numbered(self, candidate: Candidate) -> Candidate:
+        """A user's file as itself; one whose very content has come before as the next copy of it, since it is kept too.
+
+        An unreadable photograph has no content: its name stands for it in the reason of its refusal.
+        """
+        if not _is_given(candidate):
+            return candidate
+        copies = self._copies[candidate.key]
+        self._copies[candidate.key] += 1
+        return dataclasses.replace(candidate, copy=copies) if copies else candidate
+
     def _refusal(self, candidate: Candidate) -> tuple[str, str]:
         """(reason, detail) for what needs no embedding; ("", "") to go on."""
         key = candidate.key
         if key in self._seen:
-            return "repeated", candidate.prompt or candidate.photograph
+            return "repeated", candidate.prompt
         self._seen.add(key)
         if candidate.photograph:
             try:
-                image_size(Path(candidate.photograph))
+                image_size(candidate.photograph)
             except InputError as error:
                 return "unreadable_image", str(error)
         elif (
@@ -293,6 +310,14 @@ class ClassBank:
         ):
             return "class_missing", candidate.prompt
         return "", ""
+
+
+def content_of(path: Path) -> str:
+    """The digest of a file, or of its name where it cannot be read: the bank refuses it then, with the reason."""
+    try:
+        return digest_of(path.read_bytes())
+    except OSError:
+        return digest_of(path.name.encode(errors="surrogateescape"))
 
 
 def _is_given(candidate: Candidate) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from synthgen.errors import ModelError, in_one_line
 from synthgen.models.devices import torch_device, torch_dtype
+from synthgen.models.provenance import pinned_revision
 from synthgen.models.weights import loading, resolve
 
 
@@ -22,16 +23,16 @@ class LocalChat:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         place = resolve(model)
-        gguf = {}
+        options = pinned_revision(model)
         if isinstance(place, Path) and place.suffix == ".gguf":
-            gguf = {"gguf_file": place.name}
+            options = {"gguf_file": place.name}
             place = place.parent
         self._device = torch_device(execution)
         try:
             with loading(model), _quietly():
-                self._tokenizer = AutoTokenizer.from_pretrained(place, **gguf)
+                self._tokenizer = AutoTokenizer.from_pretrained(place, **options)
                 self._model = AutoModelForCausalLM.from_pretrained(
-                    place, dtype=torch_dtype(execution, self._device), **gguf
+                    place, dtype=torch_dtype(execution, self._device), **options
                 )
         except ImportError as error:  # transformers asks for gguf only when it is needed
             raise ModelError(

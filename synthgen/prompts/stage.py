@@ -21,9 +21,11 @@ import numpy as np
 from synthgen.backends import check_options, find, load
 from synthgen.errors import InputError, LabelError
 from synthgen.files import write_bytes
+from synthgen.images import read_mask, write_image
 from synthgen.labels import Label, LabelSpace, read_label_space
 from synthgen.models import TextEncoder
 from synthgen.models.devices import use_threads
+from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
 from synthgen.prompts.bank import BLOCK, ClassBank, Entry, PromptSource, pooled_vectors
 from synthgen.prompts.coverage import (
@@ -40,8 +42,8 @@ from synthgen.prompts.coverage import (
 )
 from synthgen.prompts.replies import Replies
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
-from synthgen.recipe import Recipe
-from synthgen.records import PromptRecord, Rejected, key_of
+from synthgen.recipe import Recipe, used_backends
+from synthgen.records import PromptRecord, Rejected, Subject, key_of
 
 GIVES = PromptRecord
 SINGLE_UNIT = True
@@ -77,11 +79,14 @@ class CountsReplies(Protocol):
 def settings(recipe: Recipe) -> dict[str, Any]:
     """What changes the bank, the contents of the files it is made from included."""
     space = read_label_space(recipe.labels.space)
+    embedder: dict[str, Any] = {}
+    if "text_encoder" in used_backends(recipe):
+        embedder = chosen_options("text_encoder", recipe.prompts.embedder)
+        embedder["revisions"] = revisions_of("text_encoder", recipe.prompts.embedder)
     return {
         "labels": recipe.labels.model_dump(mode="json"),
         "label_space": hashlib.sha256(repr(space).encode()).hexdigest(),
-        "prompts": recipe.prompts.model_dump(mode="json"),
-        "inputs": _source_fingerprint(recipe),
+        "prompts": recipe.prompts.model_dump(mode="json") | {"source": _source_settings(recipe), "embedder": embedder},
         "negative": recipe.render.negative,
         "seed": recipe.seed,
     }
@@ -215,7 +220,7 @@ class PromptStage:
                 candidates = self._source.candidates(self._space, (label,) if label else (), self._recipe.seed)
                 for entry in bank.fill(candidates):
                     tally.add(entry)
-                    made.append(self._row(entry, unit, writer))
+                    made.append(self._row(entry, unit, folder, writer))
                 possible = (
                     self._source.attribute_values(label) if label and isinstance(self._source, ListsAttributes) else {}
                 )
@@ -286,7 +291,7 @@ class PromptStage:
             indexed=prompts.dedup == "indexed",
         )
 
-    def _row(self, entry: Entry, unit: str, writer: EmbeddingWriter) -> PromptRecord | Rejected:
+    def _row(self, entry: Entry, unit: str, folder: Path, writer: EmbeddingWriter) -> PromptRecord | Rejected:
         candidate = entry.candidate
         key = candidate.key
         if entry.refusal:
@@ -308,21 +313,25 @@ class PromptStage:
             if entry.embedding.tokens.size:
                 writer.add(key, entry.embedding)
                 stored = f"{STAGE}/{unit}/{EMBEDDINGS}"
+        layout = ""
+        if candidate.layout is not None:
+            name = f"layout_{candidate.content}.png"  # one file for all sentences about one map
+            if not (folder / name).exists():
+                write_image(read_mask(candidate.layout), folder / name)
+            layout = f"{STAGE}/{unit}/{name}"
         return PromptRecord(
             key=key,
             parent="",
-            class_name=candidate.class_name,
-            class_id=candidate.class_id,
-            prompt=candidate.prompt,
-            attributes=candidate.attributes,
+            subject=Subject(candidate.class_name, candidate.class_id, candidate.prompt, candidate.attributes),
             source=self._recipe.prompts.source.name,
             order=entry.order,
             similarity=entry.similarity,
             nearest=entry.nearest.key if entry.nearest else "",
             embedder=embedder,
             embedding_file=stored,
-            photograph=candidate.photograph,
-            layout=candidate.layout,
+            photograph=candidate.origin if candidate.photograph else "",
+            layout=layout,
+            origin=candidate.origin,
         )
 
     def _write_coverage(self, banks: list[ClassCoverage], made: list[PromptRecord | Rejected], folder: Path) -> None:
@@ -339,8 +348,13 @@ def _encoder_of(recipe: Recipe) -> Callable[[], TextEncoder]:
     return encoder
 
 
-def _source_fingerprint(recipe: Recipe) -> dict[str, str]:
+def _source_settings(recipe: Recipe) -> dict[str, Any]:
+    """Every option of the source; a file or folder counts by its content, not by where it lies."""
     config = recipe.prompts.source.model_dump()
-    module = find("prompt_source", config["name"])
-    fingerprint = getattr(module, "fingerprint", None)
-    return fingerprint(check_options("prompt_source", config)) if fingerprint else {}
+    options = check_options("prompt_source", config)
+    fingerprint = getattr(find("prompt_source", config["name"]), "fingerprint", None)
+    return (
+        chosen_options("prompt_source", recipe.prompts.source)
+        | (fingerprint(options) if fingerprint else {})
+        | {"revisions": revisions_of("prompt_source", recipe.prompts.source)}
+    )

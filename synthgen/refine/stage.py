@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from synthgen.backends import check_options, load
+from synthgen.backends import load
 from synthgen.errors import InputError
 from synthgen.images import IGNORE, read_image, read_mask, write_image
 from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import FeatureExtractor, MaskDecoder, ProposalRequest, Proposer, Prototypes
 from synthgen.models.cosine_maps import of_classes
-from synthgen.models.provenance import revision_of
+from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.recipe import Recipe
-from synthgen.records import MaskRecord, Rejected, RenderRecord, carry
+from synthgen.records import Labelling, MaskRecord, Rejected, RenderRecord
 from synthgen.refine.ape import (
     ClassCosines,
     Filtered,
@@ -64,13 +64,12 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         )
         check_support(recipe, space, support["folder"])
     refine = recipe.refine.model_dump(mode="json")
-    revisions: list[str] = []
+    revisions: dict[str, str] = {}
     for field, role in _ROLES.items():
-        options = check_options(role, refine[field]).model_dump(mode="json")
-        refine[field] = {"name": refine[field]["name"], **options}
+        refine[field] = chosen_options(role, getattr(recipe.refine, field))
         # A decoder that is switched off does not matter, and may be missing.
         if field != "mask_decoder" or recipe.refine.sabr.enabled:
-            revisions += [revision_of(model) for model in _models_in(options)]
+            revisions |= revisions_of(role, getattr(recipe.refine, field))
     return {
         "labels": {
             "names": {str(label.id): label.name for label in space.labels},
@@ -82,17 +81,6 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         "refine": refine,
         "revisions": revisions,
     }
-
-
-def _models_in(options: Any) -> Iterator[str]:
-    """The value of every `model` key, in nested parts too, in order."""
-    if isinstance(options, dict):
-        if isinstance(options.get("model"), str):
-            yield options["model"]
-        options = list(options.values())
-    if isinstance(options, list):
-        for value in options:
-            yield from _models_in(value)
 
 
 def build(recipe: Recipe, run: Path) -> RefineStage:
@@ -163,7 +151,7 @@ class RefineStage:
         readable: list[tuple[RenderRecord, np.ndarray]] = []
         for row in rows:
             try:
-                readable.append((row, read_image(self._run / row.image)))
+                readable.append((row, read_image(self._run / row.picture.image)))
             except InputError as error:
                 detail = str(error).replace(f"{self._run}/", "")
                 yield Rejected(
@@ -176,9 +164,9 @@ class RefineStage:
             ProposalRequest(
                 image,
                 grid,
-                self._candidates(row.class_id),
-                row.prompt,
-                read_mask(Path(row.layout)) if row.layout else None,
+                self._candidates(row.subject.class_id),
+                row.subject.prompt,
+                read_mask(self._run / row.picture.layout) if row.picture.layout else None,
             )
             for (row, image), grid in zip(readable, features, strict=True)
         ]
@@ -242,18 +230,27 @@ class RefineStage:
             write_image(array, folder / f"{key}_{name}.png")
             files[name] = f"{place}/{key}_{name}.png"
         labelled = float((mask != IGNORE).mean())
-        row: MaskRecord = carry(
-            MaskRecord,
-            work.row,
-            **files,
-            num_regions=work.filtered.num_regions,
-            num_kept_regions=work.filtered.num_kept,
+        class_id = work.row.subject.class_id
+        labelling = Labelling(
+            mask=files["mask"],
+            confidence=files["confidence"],
             region_similarity=work.filtered.similarity,
             filled_fraction=filled_fraction(work.coarse, work.filtered.mask, work.relabelled),
             labelled_fraction=labelled,
             # A row that is about no class in particular has what it was made for wherever it is labelled.
-            class_fraction=labelled if work.row.class_id == IGNORE else float((mask == work.row.class_id).mean()),
-            num_sam_boxes=len(sam_ious),
+            class_fraction=labelled if class_id == IGNORE else float((mask == class_id).mean()),
             sam_predicted_iou=float(np.mean(sam_ious)) if len(sam_ious) else -1.0,
         )
-        return row
+        return MaskRecord(
+            key=key,
+            parent=work.row.parent,
+            subject=work.row.subject,
+            picture=work.row.picture,
+            coarse=files["coarse"],
+            filtered=files["filtered"],
+            relabelled=files["relabelled"],
+            labelling=labelling,
+            num_regions=work.filtered.num_regions,
+            num_kept_regions=work.filtered.num_kept,
+            num_sam_boxes=len(sam_ious),
+        )

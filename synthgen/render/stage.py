@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from synthgen.backends import check_options, load
+from synthgen.backends import check_options, find, load
 from synthgen.errors import InputError
 from synthgen.images import read_mask
 from synthgen.models import RenderJob, TextEmbedding
-from synthgen.models.provenance import revision_of
+from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
 from synthgen.recipe import Recipe
-from synthgen.records import PromptRecord, Rejected, RenderRecord, carry, key_of, seed_of
+from synthgen.records import Picture, PromptRecord, Rejected, RenderRecord, key_of, seed_of
 from synthgen.render.writer import ImageWriter
 
 GIVES = RenderRecord
@@ -32,17 +32,11 @@ def settings(recipe: Recipe) -> dict[str, Any]:
 
     quantised weights are other weights.
     """
-    options = check_options("renderer", recipe.render.renderer.model_dump())
-    revisions = {
-        name: revision_of(getattr(options, name), getattr(options, "revision", "") if name == "model" else "")
-        for name in ("model", "controlnet")
-        if getattr(options, name, "")
-    }
     return {
         "seed": recipe.seed,
         "render": recipe.render.model_dump(mode="json")
-        | {"renderer": {"name": recipe.render.renderer.name, **options.model_dump(mode="json")}},
-        "revisions": revisions,
+        | {"renderer": chosen_options("renderer", recipe.render.renderer)},
+        "revisions": revisions_of("renderer", recipe.render.renderer),
         "embedder": recipe.prompts.embedder.model_dump(mode="json"),
         **({"quantise": recipe.execution.quantise} if recipe.execution.quantise != "none" else {}),
     }
@@ -62,6 +56,7 @@ class RenderStage:
         self._run = run
         self._renderer = renderer
         self._shares_text = shares_text(recipe)
+        self._photographs = _root_of(recipe)
 
     def process(self, rows: Sequence[PromptRecord], folder: Path, unit: str) -> Iterator[RenderRecord | Rejected]:
         """One row or Rejected for every prompt and number."""
@@ -80,7 +75,9 @@ class RenderStage:
 
     def _prepare(self, rows: Sequence[PromptRecord]) -> None:
         """Tell a renderer that wants to know which prompts it will have to encode itself, before the first image."""
-        texts = [row.prompt for row in rows if not (self._shares_text and row.embedding_file) and not row.photograph]
+        texts = [
+            row.subject.prompt for row in rows if not (self._shares_text and row.embedding_file) and not row.photograph
+        ]
         if texts and hasattr(self._renderer, "prepare"):
             self._renderer.prepare([*dict.fromkeys([*texts, self._recipe.render.negative])])
 
@@ -92,37 +89,35 @@ class RenderStage:
             return Rejected(
                 job.key, row.key, "render", "unreadable_image" if job.photograph else "not_finite", str(where), 0.0
             )
-        record: RenderRecord = carry(
-            RenderRecord,
-            row,
-            key=job.key,
-            parent=row.key,
-            seed=job.seed,
+        made = Picture(
             image=f"render/{unit}/{job.key}.png",
             height_px=picture.shape[0],
             width_px=picture.shape[1],
+            seed=job.seed,
             renderer=self._renderer.id,
             model_revision=self._renderer.revision,
             steps=self._renderer.steps,
             guidance=self._renderer.guidance,
-            denoiser_runs=denoiser_runs,
+            layout=row.layout,
+            origin=row.origin,
         )
-        return record
+        return RenderRecord(job.key, row.key, row.subject, made, denoiser_runs)
 
     def _job(self, row: PromptRecord, number: int) -> RenderJob:
-        key = key_of("s", row.key, row.layout, self._recipe.seed, number)
-        layout: np.ndarray | None = read_mask(Path(row.layout)) if row.layout else None
+        # the row's key stands for its map too; the empty word keeps the keys of samples that have none as they were
+        key = key_of("s", row.key, "", self._recipe.seed, number)
+        layout: np.ndarray | None = read_mask(self._run / row.layout) if row.layout else None
         shares = self._shares_text and row.embedding_file
         return RenderJob(
             key=key,
-            prompt=row.prompt,
+            prompt=row.subject.prompt,
             negative=self._recipe.render.negative,
             seed=seed_of(key),
             height_px=self._recipe.render.height_px,
             width_px=self._recipe.render.width_px,
             embedding=self._embedding(row.embedding_file, row.key) if shares else None,
             negative_embedding=self._embedding(row.embedding_file, "negative") if shares else None,
-            photograph=Path(row.photograph) if row.photograph else None,
+            photograph=self._photographs / row.photograph if row.photograph else None,
             layout=layout,
         )
 
@@ -138,6 +133,13 @@ class RenderStage:
             raise InputError(
                 f"{path}: no embedding of {key} ({error}); run the stage prompts again with --redo prompts"
             ) from error
+
+
+def _root_of(recipe: Recipe) -> Path:
+    """The folder that the photographs of the prompts stage's rows lie below."""
+    config = recipe.prompts.source.model_dump()
+    root = getattr(find("prompt_source", config["name"]), "root", None)
+    return Path(root(check_options("prompt_source", config))) if root else Path()
 
 
 def _batches(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles.rows import changed
+from doubles.rows import row as row_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,12 +16,12 @@ from synthgen.filter.by_key import ByKey
 from synthgen.filter.duplicates import Kept, nearest_kept
 from synthgen.filter.stage import FilterStage
 from synthgen.recipe import Rules
-from synthgen.records import Rejected, Sample, ScoredRecord, key_of, write_rows
-from synthgen.rows import StoredRows
+from synthgen.records import Rejected, Sample, ScoredRecord, key_of
+from synthgen.rows import StoredRows, write_rows
 
-SCORED = ScoredRecord(
-    key="s0", parent="p0", class_name="cat", class_id=8, prompt="a cat", attributes=("place=sand",), seed=1, image="i.png", height_px=64,
-    width_px=64, renderer="r", model_revision="", steps=20, guidance=3.0, layout="", coarse="c.png", mask="m.png", confidence="f.png",
+SCORED: ScoredRecord = row_of(
+    ScoredRecord, key="s0", parent="p0", class_name="cat", class_id=8, prompt="a cat", attributes=("place=sand",), seed=1, image="i.png", height_px=64,
+    width_px=64, renderer="r", model_revision="", steps=20, guidance=3.0, layout="", mask="m.png", confidence="f.png",
     region_similarity=0.8, filled_fraction=1.0, labelled_fraction=0.9, class_fraction=0.3, sam_predicted_iou=0.9, text_image_score=0.4,
     class_rank=0, pixel_std=40.0, image_embedding=(1.0, 0.0),
 )  # fmt: skip
@@ -32,7 +33,7 @@ def scored(count: int, seed: int = 0) -> list[ScoredRecord]:
     vectors = rng.standard_normal((count, 8)) * 0.2 + rng.standard_normal((9, 8))[rng.integers(0, 9, count)]
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return [
-        dataclasses.replace(
+        changed(
             SCORED,
             key=key_of("s", n),
             pixel_std=0.0 if n % 11 == 3 else 40.0,

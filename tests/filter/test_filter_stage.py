@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles.rows import changed
+from doubles.rows import row as row_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +20,9 @@ from synthgen.filter.stage import FilterStage, split_of
 from synthgen.recipe import Recipe, Rules
 from synthgen.records import Rejected, Sample, ScoredRecord
 
-GOOD = ScoredRecord(
-    key="s0", parent="p0", class_name="cat", class_id=8, prompt="a cat", attributes=(), seed=1, image="render/0/s0.png", height_px=64,
-    width_px=64, renderer="r", model_revision="", steps=20, guidance=3.0, layout="", coarse="c.png", mask="m.png", confidence="f.png",
+GOOD: ScoredRecord = row_of(
+    ScoredRecord, key="s0", parent="p0", class_name="cat", class_id=8, prompt="a cat", attributes=(), seed=1, image="render/0/s0.png", height_px=64,
+    width_px=64, renderer="r", model_revision="", steps=20, guidance=3.0, layout="", mask="m.png", confidence="f.png",
     region_similarity=0.8, filled_fraction=1.0, labelled_fraction=0.9, class_fraction=0.3, sam_predicted_iou=0.9, text_image_score=0.4,
     class_rank=0, pixel_std=40.0, image_embedding=(1.0, 0.0),
 )  # fmt: skip
@@ -50,7 +52,7 @@ def decide(rows: list[ScoredRecord], rules: Rules, validation_fraction: float = 
 )
 def test_each_rule_refuses_what_it_is_for_and_says_why(change: dict[str, float], reason: str, detail: str) -> None:
     assert isinstance(decide([GOOD], STRICT)["s0"], Sample)
-    refused = decide([dataclasses.replace(GOOD, **change)], STRICT)["s0"]
+    refused = decide([changed(GOOD, **change)], STRICT)["s0"]
     assert isinstance(refused, Rejected)
     assert (refused.stage, refused.reason, refused.detail, refused.parent) == ("filter", reason, detail, "s0")
     assert refused.score == next(iter(change.values()))
@@ -76,7 +78,7 @@ def test_each_rule_refuses_what_it_is_for_and_says_why(change: dict[str, float],
     ],
 )
 def test_a_score_at_its_threshold_an_off_rule_and_a_rule_without_subject_accept(change: dict, threshold: dict) -> None:
-    assert first_failure(dataclasses.replace(GOOD, **change), STRICT.model_copy(update=threshold)) is None
+    assert first_failure(changed(GOOD, **change), STRICT.model_copy(update=threshold)) is None
 
 
 def test_a_rule_has_the_name_that_its_verdicts_have() -> None:
@@ -88,7 +90,7 @@ def test_a_rule_has_the_name_that_its_verdicts_have() -> None:
 
 
 def test_the_first_failing_rule_names_the_reason() -> None:
-    bad = dataclasses.replace(GOOD, pixel_std=0.0, class_fraction=0.0, labelled_fraction=0.0, class_rank=9)
+    bad = changed(GOOD, pixel_std=0.0, class_fraction=0.0, labelled_fraction=0.0, class_rank=9)
     names = [rule.__name__ for rule in RULES]
     assert (
         names.index("blank_image")
@@ -97,7 +99,7 @@ def test_the_first_failing_rule_names_the_reason() -> None:
         < names.index("low_class_rank")
     )
     assert decide([bad], STRICT)["s0"].reason == "blank_image"
-    assert decide([dataclasses.replace(bad, pixel_std=9.0)], STRICT)["s0"].reason == "class_absent"
+    assert decide([changed(bad, pixel_std=9.0)], STRICT)["s0"].reason == "class_absent"
 
 
 def rows_of(seed: int, count: int) -> list[ScoredRecord]:
@@ -105,7 +107,7 @@ def rows_of(seed: int, count: int) -> list[ScoredRecord]:
     vectors = rng.normal(size=(count, 3))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return [
-        dataclasses.replace(
+        changed(
             GOOD,
             key=f"s{number:03d}",
             class_id=int(rng.choice([3, 8, 255])),
@@ -221,9 +223,7 @@ def test_near_duplicates_agree_with_comparing_all_pairs(count: int) -> None:
 
 def test_duplicates_are_judged_by_key_order_and_only_against_kept_images() -> None:
     def image(key: str, angle: float, **change: float) -> ScoredRecord:
-        return dataclasses.replace(
-            GOOD, key=key, image_embedding=(float(np.cos(angle)), float(np.sin(angle))), **change
-        )
+        return changed(GOOD, key=key, image_embedding=(float(np.cos(angle)), float(np.sin(angle))), **change)
 
     near = 0.2  # cos(0.2) = 0.980, cos(0.4) = 0.921
     chain = [image("s1", 0), image("s2", near), image("s3", 2 * near)]
@@ -240,7 +240,7 @@ def test_duplicates_are_judged_by_key_order_and_only_against_kept_images() -> No
 
 
 def test_identical_images_are_kept_when_the_duplicate_rule_is_off() -> None:
-    rows = [dataclasses.replace(GOOD, key=f"s{n}", image_embedding=(0.6, 0.8)) for n in range(4)]
+    rows = [changed(GOOD, key=f"s{n}", image_embedding=(0.6, 0.8)) for n in range(4)]
     made = decide(rows, STRICT.model_copy(update={"max_image_similarity": 1}))
     assert all(isinstance(row, Sample) for row in made.values())
     assert made["s3"].nearest_image_similarity == 1

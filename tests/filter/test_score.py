@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles.rows import row as row_of
 
 from synthgen.filter import score
 from synthgen.filter.score import ScoreStage, class_rank, class_text, pixel_std
 from synthgen.images import write_image
 from synthgen.labels import Label
+from synthgen.models.provenance import pinned
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, ScoredRecord
 
@@ -39,8 +41,8 @@ class ColourScorer:
 
 
 def record(key: str, class_id: int, prompt: str) -> MaskRecord:
-    return MaskRecord(
-        key=key, parent="p", class_name="", class_id=class_id, prompt=prompt, attributes=(), seed=1, image=f"render/00000/{key}.png",
+    return row_of(
+        MaskRecord, key=key, parent="p", class_name="", class_id=class_id, prompt=prompt, attributes=(), seed=1, image=f"render/00000/{key}.png",
         height_px=8, width_px=8, renderer="r", model_revision="", steps=1, guidance=1.0, layout="", coarse="c", filtered="f", relabelled="r",
         mask="m", confidence="n", num_regions=1, num_kept_regions=1, region_similarity=0.5, filled_fraction=1.0, labelled_fraction=0.75,
         class_fraction=0.5, num_sam_boxes=0, sam_predicted_iou=-1.0,
@@ -60,11 +62,11 @@ def test_scores_compare_the_image_with_its_prompt_and_with_the_wanted_classes(tm
     (made,) = ScoreStage(tmp_path, scorer, WANTED, 4).process(rows, tmp_path, "00000")
     assert isinstance(made, ScoredRecord)
     assert scorer.texts[:3] == ["a photo of a red", "a photo of a lime", "a photo of a blue"]
-    assert made.text_image_score == pytest.approx(100 / np.hypot(200, 100))
-    assert made.class_rank == 1
-    assert made.pixel_std == 0
+    assert made.scores.text_image_score == pytest.approx(100 / np.hypot(200, 100))
+    assert made.scores.class_rank == 1
+    assert made.scores.pixel_std == 0
     np.testing.assert_allclose(made.image_embedding, np.array([200, 100, 0]) / np.hypot(200, 100), atol=1e-6)
-    assert (made.key, made.parent, made.mask, made.labelled_fraction) == ("s1", "p", "m", 0.75)
+    assert (made.key, made.parent, made.labelling.mask, made.labelling.labelled_fraction) == ("s1", "p", "m", 0.75)
 
 
 def test_no_class_and_no_prompt_give_the_values_that_stand_for_none(tmp_path: Path) -> None:
@@ -73,8 +75,8 @@ def test_no_class_and_no_prompt_give_the_values_that_stand_for_none(tmp_path: Pa
     first, second = ScoreStage(tmp_path, ColourScorer(), WANTED, 4).process(
         [record("s1", 255, ""), record("s2", 77, "red")], tmp_path, "0"
     )
-    assert (first.class_rank, first.text_image_score) == (-1, 0)
-    assert second.class_rank == -1  # a class that is not among the wanted ones has no rank
+    assert (first.scores.class_rank, first.scores.text_image_score) == (-1, 0)
+    assert second.scores.class_rank == -1  # a class that is not among the wanted ones has no rank
 
 
 def test_every_row_is_made_or_rejected_whatever_the_batch_size(tmp_path: Path) -> None:
@@ -82,8 +84,8 @@ def test_every_row_is_made_or_rejected_whatever_the_batch_size(tmp_path: Path) -
     for n, row in enumerate(rows):
         paint(tmp_path, row.key, (10 * n + 1, 40, 90))
     paint(tmp_path, "s2", (0, 0, 0))  # its embedding is NaN
-    (tmp_path / rows[4].image).write_bytes(b"not a png")
-    (tmp_path / rows[7].image).unlink()
+    (tmp_path / rows[4].picture.image).write_bytes(b"not a png")
+    (tmp_path / rows[7].picture.image).unlink()
     results = []
     for batch_size in (1, 2, 4, 100):
         made = sorted(
@@ -149,5 +151,7 @@ def test_settings_name_the_scorer_and_the_words_that_are_scored(tmp_path: Path) 
     assert settings_of([], synonyms="crimson")["classes"][0] == [1, "a photo of a crimson"]
     # no threshold asks for new scores
     assert settings_of([], filter={"rules": {"min_pixel_std": 9}}, execution={"batch_size": 2}) == every
-    other = settings_of([], filter={"scorer": {"name": "open_clip", "model": "other/clip"}})
+    with pinned({"other/clip": "c" * 40}):
+        other = settings_of([], filter={"scorer": {"name": "open_clip", "model": "other/clip"}})
+    assert other["revisions"] == {"other/clip": "c" * 40}
     assert other["scorer"] == {"name": "open_clip", "model": "other/clip"} != every["scorer"]

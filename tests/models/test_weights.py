@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from synthgen.errors import ModelError
 from synthgen.models import weights
@@ -27,24 +28,12 @@ def test_a_path_that_does_not_exist_is_not_taken_for_a_hub_id(model: str) -> Non
         weights.resolve(model)
 
 
-class GatedRepoError(OSError):
-    pass
-
-
-class OfflineModeIsEnabled(OSError):  # noqa: N818 - the Hub's own name
-    pass
-
-
-class RepositoryNotFoundError(OSError):
-    pass
-
-
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (GatedRepoError("Access to model is restricted.\nPlease log in."), "accept its licence.*HF_TOKEN"),
-        (OfflineModeIsEnabled("offline"), "not in the local cache"),
-        (RepositoryNotFoundError("nope"), "not on the Hub under this id"),
+        (OfflineModeIsEnabled("the repository 40301... may be private or gated"), "not in the local cache"),
+        (LocalEntryNotFoundError("no 404 here"), "not in the local cache"),
+        (HFValidationError("a b c"), "not on the Hub under this id"),
         (ValueError("size mismatch\nfor x: 1 vs 2"), "cannot be loaded.*size mismatch for x"),
     ],
 )

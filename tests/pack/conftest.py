@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles.rows import row as row_of
 
 from synthgen.images import write_image
 from synthgen.labels import LabelSpace, read_label_space
@@ -75,7 +76,8 @@ def _sample(folder: Path, labels: LabelSpace, number: int, size: tuple[int, int]
     write_image(image, folder / names["image"])
     write_image(mask, folder / names["mask"])
     write_image(rng.integers(0, 256, size).astype(np.uint8), folder / names["confidence"])
-    return Sample(
+    return row_of(
+        Sample,
         key=key,
         parent=key_of("p", number),
         split="validation" if number % 5 == 4 else "train",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from doubles.rows import row as row_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,21 +23,21 @@ MakeRun = Callable[..., Any]
 
 
 def _row(class_id: int, number: int) -> Sample:
-    texts = {f.name: "" for f in dataclasses.fields(Sample)}
-    return Sample(**{**texts, "key": key_of("s", class_id, number), "class_id": class_id})  # type: ignore[arg-type]
+    return cast(Sample, row_of(Sample, key=key_of("s", class_id, number), class_id=class_id))
 
 
 def _brute_choice(rows: list[Sample], limit: int) -> list[Sample]:
     """Deal out class by class, lowest key first, with everything in memory."""
     piles = [
-        sorted((r for r in rows if r.class_id == i), key=lambda r: r.key) for i in sorted({r.class_id for r in rows})
+        sorted((r for r in rows if r.subject.class_id == i), key=lambda r: r.key)
+        for i in sorted({r.subject.class_id for r in rows})
     ]
     dealt: list[Sample] = []
     while any(piles) and len(dealt) < limit:
         for pile in piles:
             if pile and len(dealt) < limit:
                 dealt.append(pile.pop(0))
-    return sorted(dealt, key=lambda r: (r.class_id, r.key))
+    return sorted(dealt, key=lambda r: (r.subject.class_id, r.key))
 
 
 @given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=6), limit=st.integers(1, 12), seed=st.integers(0, 99))
@@ -47,7 +47,7 @@ def test_choice_is_balanced_and_does_not_depend_on_order(counts: list[int], limi
     chosen = choose(iter(shuffled), limit)
     assert chosen == _brute_choice(rows, limit)
     assert len(chosen) == min(limit, len(rows))
-    shares = Counter(row.class_id for row in chosen)
+    shares = Counter(row.subject.class_id for row in chosen)
     unfinished = [shares[i] for i, count in enumerate(counts) if shares[i] < count]
     assert not unfinished or max(unfinished) - min(unfinished) <= 1
 
@@ -57,8 +57,8 @@ def test_masks_are_seen_and_background_is_left_alone(make_run: MakeRun) -> None:
     mask = np.zeros((64, 64), dtype=np.uint8)
     mask[:, 32:] = 7
     grey = np.full((64, 64, 3), 100, dtype=np.uint8)
-    write_image(mask, run.folder / run.samples[0].mask)
-    write_image(grey, run.folder / run.samples[0].image)
+    write_image(mask, run.folder / run.samples[0].labelling.mask)
+    write_image(grey, run.folder / run.samples[0].picture.image)
     sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(run.folder, run.samples, run.labels))))
     cell = sheet[GAP_PX : GAP_PX + CELL_PX, GAP_PX : GAP_PX + CELL_PX]
     assert (cell[:, :60] == 100).all()
@@ -78,6 +78,6 @@ def test_sheet_fits_many_samples_of_any_shape(make_run: MakeRun) -> None:
 
 def test_a_missing_picture_is_named(make_run: MakeRun) -> None:
     run = make_run(count=2)
-    (run.folder / run.samples[0].mask).unlink()
+    (run.folder / run.samples[0].labelling.mask).unlink()
     with pytest.raises(InputError, match=r"mask\.png: no such file"):
         contact_sheet(run.folder, run.samples, run.labels)

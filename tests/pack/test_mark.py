@@ -147,7 +147,7 @@ def test_c2pa_manifest_is_valid_and_says_what_made_the_image(make_run: MakeRun, 
 def test_a_pixel_that_was_changed_after_signing_is_noticed(make_run: MakeRun, signer: C2pa) -> None:
     run = make_run(count=1, mark="c2pa", c2pa=signer)
     row = run.samples[0]
-    jpeg = bytearray(mark.marker(run.recipe)(jpeg_bytes(read_image(run.folder / row.image)), row))
+    jpeg = bytearray(mark.marker(run.recipe)(jpeg_bytes(read_image(run.folder / row.picture.image)), row))
     jpeg[-40] ^= 1
     report, _ = manifest_of(bytes(jpeg))
     assert report["validation_state"] == "Invalid"

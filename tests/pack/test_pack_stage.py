@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import webdataset as wds
+from doubles.rows import changed
 from PIL import Image
 
 from synthgen.errors import InputError, LabelError
 from synthgen.images import jpeg_bytes, read_image, read_mask, write_image
 from synthgen.pack import stage
-from synthgen.records import ShardRecord
+from synthgen.records import ShardRecord, flat
 
 MakeRun = Callable[..., Any]
 # webdataset 1.0.2 leaves the closing of its tars to the garbage collector
@@ -91,9 +92,9 @@ def test_records_and_rows_of_the_index(make_run: MakeRun) -> None:
         assert [row["key"] for row in rows] == list(shard.parents)
         for row in rows:
             sample = by_key[row["key"]]
-            ids, counts = np.unique(read_mask(run.folder / sample.mask), return_counts=True)
+            ids, counts = np.unique(read_mask(run.folder / sample.labelling.mask), return_counts=True)
             assert row["pixels"] == [[int(i), int(n)] for i, n in zip(ids, counts, strict=True)]
-            assert row["class_id"] == sample.class_id
+            assert row["class_id"] == sample.subject.class_id
 
 
 def test_same_samples_in_any_order_give_the_same_tars(make_run: MakeRun) -> None:
@@ -114,12 +115,12 @@ def test_webdataset_sees_every_pixel(make_run: MakeRun, spec: str) -> None:
             row = by_key[item["__key__"]]
             seen.append(row.key)
             assert {name for name in item if not name.startswith("__")} == {"jpg", "png", "conf.png", "json"}
-            for field, artefact in (("png", row.mask), ("conf.png", row.confidence)):
+            for field, artefact in (("png", row.labelling.mask), ("conf.png", row.labelling.confidence)):
                 ids = read_mask(run.folder / artefact)
                 wanted = ids if spec == "l8" else np.repeat(ids[..., None], 3, axis=2)
                 np.testing.assert_array_equal(np.asarray(item[field]), wanted)
             if spec != "l8":
-                np.testing.assert_array_equal(np.asarray(item["jpg"]), _rgb(run, row.image))
+                np.testing.assert_array_equal(np.asarray(item["jpg"]), _rgb(run, row.picture.image))
             assert item["json"]["key"] == row.key and isinstance(item["json"]["guidance"], float)
     assert sorted(seen) == sorted(by_key)
 
@@ -129,7 +130,7 @@ def test_webdataset_pil_keeps_grey_masks(make_run: MakeRun) -> None:
     for shard in run.pack():
         for item in _read(run.folder / shard.shard, "pill"):
             row = next(row for row in run.samples if row.key == item["__key__"])
-            np.testing.assert_array_equal(np.asarray(item["png"]), read_mask(run.folder / row.mask))
+            np.testing.assert_array_equal(np.asarray(item["png"]), read_mask(run.folder / row.labelling.mask))
 
 
 def test_json_is_the_sample_without_its_artefacts(make_run: MakeRun) -> None:
@@ -137,7 +138,7 @@ def test_json_is_the_sample_without_its_artefacts(make_run: MakeRun) -> None:
     (shard,) = run.pack()
     (item,) = _read(run.folder / shard.shard)
     (row,) = run.samples
-    wanted = {**dataclasses.asdict(row), "attributes": list(row.attributes), "layout": "plan.png"}
+    wanted = {**flat(row), "attributes": list(row.subject.attributes), "layout": "plan.png"}
     for artefact in ("image", "mask", "confidence"):
         del wanted[artefact]
     assert item["json"] == wanted
@@ -154,7 +155,7 @@ def test_image_is_jpeg_444(make_run: MakeRun) -> None:
 
 def test_palette_masks_go_in_as_ids(make_run: MakeRun) -> None:
     run = make_run(count=1)
-    path = run.folder / run.samples[0].mask
+    path = run.folder / run.samples[0].labelling.mask
     ids = read_mask(path)
     palette = Image.fromarray(ids).convert("P")
     palette.putdata(ids.ravel().tolist())
@@ -169,7 +170,7 @@ def test_palette_masks_go_in_as_ids(make_run: MakeRun) -> None:
 @pytest.mark.parametrize("damage", ["missing", "truncated", "size"])
 def test_a_bad_artefact_is_named(make_run: MakeRun, artefact: str, damage: str) -> None:
     run = make_run(count=3)
-    path = run.folder / getattr(run.samples[1], artefact)
+    path = run.folder / flat(run.samples[1])[artefact]
     if damage == "missing":
         path.unlink()
     elif damage == "truncated":
@@ -184,18 +185,18 @@ def test_a_bad_artefact_is_named(make_run: MakeRun, artefact: str, damage: str) 
 
 def test_a_colour_mask_is_refused(make_run: MakeRun) -> None:
     run = make_run(count=1)
-    write_image(np.zeros((24, 32, 3), dtype=np.uint8), run.folder / run.samples[0].mask)
+    write_image(np.zeros((24, 32, 3), dtype=np.uint8), run.folder / run.samples[0].labelling.mask)
     with pytest.raises(InputError, match=r"mask\.png: a mask must hold one class id"):
         run.pack()
 
 
 def test_ids_outside_the_label_space_are_refused(make_run: MakeRun) -> None:
     run = make_run(count=1)
-    write_image(np.full((24, 32), 5, dtype=np.uint8), run.folder / run.samples[0].mask)
+    write_image(np.full((24, 32), 5, dtype=np.uint8), run.folder / run.samples[0].labelling.mask)
     with pytest.raises(LabelError, match=r"mask\.png: ids 5"):
         run.pack()
-    write_image(np.full((24, 32), 254, dtype=np.uint8), run.folder / run.samples[0].mask)
-    run.samples[0] = dataclasses.replace(run.samples[0], class_id=9)
+    write_image(np.full((24, 32), 254, dtype=np.uint8), run.folder / run.samples[0].labelling.mask)
+    run.samples[0] = changed(run.samples[0], class_id=9)
     (run.folder / "pack" / ".train-000000").rmdir()
     with pytest.raises(LabelError, match="id 9"):
         run.pack()

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from synthgen.errors import InputError
+from synthgen.images import write_image
 from synthgen.labels import read_label_space
 from synthgen.prompts.bank import Candidate
 from synthgen.prompts.sources import file
+from synthgen.records import digest_of, ids_digest
 
 SPACE = read_label_space("objects")
 
@@ -33,8 +36,9 @@ def test_plain_lines_find_their_class(tmp_path: Path) -> None:
 
 def test_json_lines_say_class_attributes_and_files(tmp_path: Path) -> None:
     path = tmp_path / "prompts.JSONL"
-    for name in ("photo.png", "layout.png"):
-        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "photo.png").write_bytes(b"not looked at here")
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    write_image(ids, tmp_path / "layout.png")
     lines = [
         {"prompt": "a pet by night", "class_name": "cat", "attributes": {"time": "night", "place": "room"}},
         {"prompt": "a kitten", "layout": "layout.png"},
@@ -43,9 +47,10 @@ def test_json_lines_say_class_attributes_and_files(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
     assert candidates(path, "cat") == [
         Candidate("a pet by night", "cat", 8, ("place=room", "time=night")),
-        Candidate("a kitten", "cat", 8, (), layout=str(tmp_path / "layout.png")),
+        Candidate("a kitten", "cat", 8, (), None, tmp_path / "layout.png", ids_digest(ids), "layout.png"),
     ]
-    assert candidates(path) == [Candidate("", "", 255, (), photograph=str(tmp_path / "photo.png"))]
+    photograph, content = tmp_path / "photo.png", digest_of(b"not looked at here")
+    assert candidates(path) == [Candidate("", "", 255, (), photograph, None, content, "photo.png")]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +65,7 @@ def test_json_lines_say_class_attributes_and_files(tmp_path: Path) -> None:
         (b'{"prompt": "a car", "attributes": ["time"]}', "'attributes' must be an object"),
         (b'{"prompt": "a car", "attributes": {"time": 3}}', "'attributes' must be an object"),
         (b'{"prompt": "a car", "layout": "none.png"}', "no file"),
+        (b'{"prompt": "a car", "layout": "/etc/none.png"}', "is an absolute path; write it relative to"),
         (b'{"prompt": "a carpet", "class_name": "carpet"}', "class 'carpet' is not in label space"),
         (b'{"prompt": "a \\u0007 car"}', "control character"),
         (b'{"prompt": "caf\xe9"}', "not UTF-8"),

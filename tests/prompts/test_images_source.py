@@ -26,7 +26,8 @@ def folder(tmp_path: Path) -> Path:
 def test_every_image_sorted_by_name(folder: Path, recursive: bool, names: list[str]) -> None:
     source = images.build(images.Options(folder=str(folder), recursive=recursive), None)
     found = list(source.candidates(SPACE, (), 0))
-    assert [c.photograph for c in found] == [str(folder / name) for name in names]
+    assert [c.photograph for c in found] == [folder / name for name in names]
+    assert [c.origin for c in found] == names
     assert {(c.prompt, c.class_name, c.class_id) for c in found} == {("", "", 255)}
     assert list(source.candidates(SPACE, SPACE.foreground, 0)) == []
 

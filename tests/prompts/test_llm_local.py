@@ -101,8 +101,8 @@ def test_a_real_small_language_model_fills_a_bank(recipe_with: Callable[..., Rec
     (cat,) = coverage_of((unit / "coverage.json").read_text()).classes
     assert cat.stopped in ("quota", "budget", "saturated")
     assert len(made) >= 2
-    assert all("cat" in row.prompt.lower() or "kitten" in row.prompt.lower() for row in made)
-    assert read_label_space("objects").by_name("cat").id == made[0].class_id
+    assert all("cat" in row.subject.prompt.lower() or "kitten" in row.subject.prompt.lower() for row in made)
+    assert read_label_space("objects").by_name("cat").id == made[0].subject.class_id
     again = tmp_path / "again" / "prompts" / "00000"
     again.mkdir(parents=True)
     stored = {**source, "replies": str(unit / "replies.jsonl")}

@@ -18,7 +18,8 @@ from synthgen.prompts.bank import ClassBank, Entry
 from synthgen.prompts.coverage import coverage_of, coverage_text
 from synthgen.prompts.sources import llm
 from synthgen.recipe import Execution, Recipe
-from synthgen.records import PromptRecord, Rejected, write_rows
+from synthgen.records import PromptRecord, Rejected
+from synthgen.rows import write_rows
 
 SPACE = read_label_space("objects")
 CAT = SPACE.by_name("cat")
@@ -179,7 +180,7 @@ def test_injections_are_nothing_but_captions(talk: Any, monkeypatch: pytest.Monk
         _, _, entries = talk(server.url, quota=7, lambda_div=0.99, key_variable="HDIG_KEY")
     candidates = [entry.candidate for entry in entries]
     assert {(c.class_name, c.class_id, c.attributes, c.photograph, c.layout) for c in candidates} == {
-        ("cat", 8, (), "", "")
+        ("cat", 8, (), None, None)
     }
     assert all(c.prompt.isprintable() and "\n" not in c.prompt for c in candidates)
     assert refused(entries) == ["class_missing"]
@@ -267,7 +268,7 @@ def about_the_class(asked: dict[str, Any], number: int) -> list[str]:
 def test_coverage_tells_why_each_class_ended_and_how_many_replies_were_bad(made_with: Any) -> None:
     with serving(says("hm"), writes(about_the_class)) as server:
         made, _, unit = made_with(server.url, "run")
-    assert [row.class_name for row in made] == ["cat"] * 3 + ["bus"] * 3
+    assert [row.subject.class_name for row in made] == ["cat"] * 3 + ["bus"] * 3
     assert {row.source for row in made} == {"llm"}
     coverage = coverage_of((unit / "coverage.json").read_text())
     cat, bus = coverage.classes

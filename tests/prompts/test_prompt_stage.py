@@ -18,7 +18,8 @@ from synthgen.images import write_image
 from synthgen.prompts import stage
 from synthgen.prompts.coverage import coverage_of, coverage_text
 from synthgen.recipe import Recipe
-from synthgen.records import PromptRecord, Rejected, write_rows
+from synthgen.records import PromptRecord, Rejected
+from synthgen.rows import write_rows
 
 MakeRecipe = Callable[..., Recipe]
 TWO = {"classes": ("cat", "bus")}
@@ -32,14 +33,16 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[PromptRecord], list[Rejected
 
 def test_a_bank_for_each_class(recipe_with: MakeRecipe, tmp_path: Path) -> None:
     made, refused = run(recipe_with(TWO, lambda_div=0.85, per_class=12), tmp_path / "unit")
-    assert [row.class_name for row in made] == ["cat"] * 12 + ["bus"] * 12
-    assert {row.class_id for row in made} == {8, 6}
+    assert [row.subject.class_name for row in made] == ["cat"] * 12 + ["bus"] * 12
+    assert {row.subject.class_id for row in made} == {8, 6}
     assert len({row.key for row in made} | {row.key for row in refused}) == len(made) + len(refused)
     assert refused
     assert {(row.stage, row.reason, row.parent) for row in refused} == {("prompts", "near_duplicate", "")}
-    assert all(row.score >= 0.85 and any(row.detail.endswith(f"near to {m.prompt!r}") for m in made) for row in refused)
+    assert all(
+        row.score >= 0.85 and any(row.detail.endswith(f"near to {m.subject.prompt!r}") for m in made) for row in refused
+    )
     for name in ("cat", "bus"):
-        rows = [row for row in made if row.class_name == name]
+        rows = [row for row in made if row.subject.class_name == name]
         assert (rows[0].order, rows[0].similarity, rows[0].nearest) == (0, -1.0, "")
         assert [row.order for row in rows] == sorted(row.order for row in rows)
         assert all(
@@ -64,7 +67,7 @@ def test_embeddings_of_accepted_prompts_and_of_the_negative(
 ) -> None:
     made, _ = run(recipe_with(TWO, render={"negative": "blurry text"}, per_class=3), tmp_path / "unit")
     stored = load_file(tmp_path / "unit" / "embeddings.safetensors")
-    prompts = {row.key: row.prompt for row in made} | {"negative": "blurry text"}
+    prompts = {row.key: row.subject.prompt for row in made} | {"negative": "blurry text"}
     assert set(stored) == {f"{key}.{part}" for key in prompts for part in ("tokens", "pooled")}
     for key, expected in zip(prompts, word_bag.WordBag(word_bag.Options()).encode(list(prompts.values())), strict=True):
         np.testing.assert_array_equal(stored[f"{key}.tokens"], expected.tokens)
@@ -91,18 +94,18 @@ def test_the_same_recipe_gives_the_same_bytes(recipe_with: MakeRecipe, tmp_path:
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     other, _ = run(recipe_with(TWO, seed=1, lambda_div=0.8, per_class=8), tmp_path / "three")
-    assert [row.prompt for row in other] != [row.prompt for row in made]
+    assert [row.subject.prompt for row in other] != [row.subject.prompt for row in made]
 
 
 def test_a_class_does_not_depend_on_the_others(recipe_with: MakeRecipe, tmp_path: Path) -> None:
     alone, _ = run(recipe_with({"classes": ("bus",)}, per_class=10), tmp_path / "alone")
     both, _ = run(recipe_with(TWO, per_class=10), tmp_path / "both")
-    assert [row for row in both if row.class_name == "bus"] == alone
+    assert [row for row in both if row.subject.class_name == "bus"] == alone
 
 
 def test_every_class_but_the_background_by_default(recipe_with: MakeRecipe, tmp_path: Path) -> None:
     made, _ = run(recipe_with(per_class=2), tmp_path / "unit")
-    assert [row.class_id for row in made] == [i for i in range(1, 21) for _ in range(2)]
+    assert [row.subject.class_id for row in made] == [i for i in range(1, 21) for _ in range(2)]
 
 
 def test_coverage_says_why_each_class_ended(recipe_with: MakeRecipe, tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_coverage_of_the_grammar_lists_what_is_missing(recipe_with: MakeRecipe, 
     made, _ = run(recipe_with({"classes": ("cat",)}, per_class=4, lambda_div=0.99), tmp_path / "unit")
     (cat,) = coverage_of((tmp_path / "unit" / "coverage.json").read_text()).classes
     places = {"grass", "road", "sand", "sea", "room", "snow"}
-    used = {a.removeprefix("place=") for row in made for a in row.attributes if a.startswith("place=")}
+    used = {a.removeprefix("place=") for row in made for a in row.subject.attributes if a.startswith("place=")}
     assert set(cat.used["place"]) == used
     assert set(cat.missing["place"]) == places - used
 
@@ -150,9 +153,17 @@ def test_photographs_need_no_encoder(recipe_with: MakeRecipe, tmp_path: Path) ->
         source={"name": "images", "folder": str(photographs)}, embedder={"name": "no.such.encoder"}, per_class=1
     )
     made, refused = run(recipe, tmp_path / "unit")
-    assert [row.photograph for row in made] == [str(photographs / f"{name}.png") for name in "abc"]
+    assert [row.photograph for row in made] == [f"{name}.png" for name in "abc"]
     assert {
-        (row.prompt, row.class_name, row.class_id, row.similarity, row.embedder, row.embedding_file) for row in made
+        (
+            row.subject.prompt,
+            row.subject.class_name,
+            row.subject.class_id,
+            row.similarity,
+            row.embedder,
+            row.embedding_file,
+        )
+        for row in made
     } == {("", "", 255, -1.0, "", "")}
     assert [row.reason for row in refused] == ["unreadable_image"]
     assert not (tmp_path / "unit" / "embeddings.safetensors").exists()
@@ -162,7 +173,7 @@ def test_scenes_about_no_class_when_the_gate_is_off(recipe_with: MakeRecipe, tmp
     path = tmp_path / "scenes.txt"
     path.write_text("an empty street\na quiet square\n")
     made, _ = run(recipe_with(source={"name": "file", "path": str(path)}, class_gate=False), tmp_path / "unit")
-    assert [(row.prompt, row.class_name, row.class_id) for row in made] == [
+    assert [(row.subject.prompt, row.subject.class_name, row.subject.class_id) for row in made] == [
         ("an empty street", "", 255),
         ("a quiet square", "", 255),
     ]
@@ -249,7 +260,7 @@ def test_what_is_off_class_is_rejected_with_its_cosine(recipe_with: MakeRecipe, 
     path.write_text("a photo of a cat\nin an old empty house there is a very small carved wooden cat\n")
     recipe = recipe_with({"classes": ("cat",)}, source={"name": "file", "path": str(path)}, min_class_similarity=0.6)
     made, refused = run(recipe, tmp_path / "unit")
-    assert [row.prompt for row in made] == ["a photo of a cat"]
+    assert [row.subject.prompt for row in made] == ["a photo of a cat"]
     ((reason, score, detail),) = [(row.reason, row.score, row.detail) for row in refused]
     assert (reason, detail) == ("off_class", "in an old empty house there is a very small carved wooden cat")
     assert 0 < score < 0.6
@@ -275,7 +286,7 @@ def test_a_bank_that_stays_short_is_told_in_one_line(
     *_, (value, cat, bus) = re.findall(r"([\d.]+) passes cat (\d+) of 20, bus (\d+) of 20", line)
     assert min(int(cat), int(bus)) >= 9
     again, _ = run(recipe_with(TWO, per_class=20, lambda_div=float(value), budget_per_class=20), tmp_path / "again")
-    accepted = Counter(row.class_name for row in again)
+    accepted = Counter(row.subject.class_name for row in again)
     assert accepted == {"cat": int(cat), "bus": int(bus)}, "what the line promises comes true"
 
 
@@ -319,8 +330,8 @@ def test_coverage_tells_what_class_names_and_an_uncompared_list_would_have_given
         assert names == {"prompts": found.accepted, "distinct": 1, "nearest": 1.0, "values": 0}
         assert bank["prompts"] == bank["distinct"] == uncompared["prompts"] == found.accepted
         assert uncompared["distinct"] < bank["distinct"] and uncompared["nearest"] > bank["nearest"]
-        mine = [row for row in accepted if row.class_name == found.class_name]
-        assert bank["values"] == len({attribute for row in mine for attribute in row.attributes})
+        mine = [row for row in accepted if row.subject.class_name == found.class_name]
+        assert bank["values"] == len({attribute for row in mine for attribute in row.subject.attributes})
     assert any(row.reason == "near_duplicate" for row in rejected)
     lines = [line.split() for line in coverage_text(coverage_of(text)).splitlines()]
     assert ["at", "equal", "budget", "prompts", "distinct", "nearest", "attribute", "values"] in lines

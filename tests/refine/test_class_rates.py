@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from synthgen.errors import RunError
 from synthgen.images import IGNORE
 from synthgen.models import Prototypes
-from synthgen.records import MaskRecord, Rejected, write_rows
+from synthgen.records import MaskRecord, Rejected
 from synthgen.refine.ape import class_cosines, filter_regions, relabel
 from synthgen.refine.class_rates import (
     ClassCounts,
@@ -22,6 +22,7 @@ from synthgen.refine.class_rates import (
     read_rates,
     write_rates,
 )
+from synthgen.rows import write_rows
 from synthgen.runner import MANIFEST, REJECTED, StageRun
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from doubles.rows import row as row_of
 from safetensors.torch import save_file
 
 from synthgen.drawn import objects
@@ -14,7 +15,7 @@ from synthgen.images import IGNORE, read_mask, write_image
 from synthgen.models import MaskDecoder
 from synthgen.models.mask_decoders.segment_anything import MINI, construct
 from synthgen.recipe import Recipe
-from synthgen.records import MaskRecord, Rejected, RenderRecord
+from synthgen.records import MaskRecord, Rejected, RenderRecord, flat
 from synthgen.refine import stage
 from synthgen.refine.class_rates import read_rates
 from synthgen.refine.regions import box_window, connected_components
@@ -85,8 +86,8 @@ def recipe(run: Path, **refine: object) -> Recipe:
 
 
 def row(number: int, class_name: str = "") -> RenderRecord:
-    return RenderRecord(
-        key=f"s{number}", parent=f"p{number}", class_name=class_name, class_id=IDS.get(class_name, IGNORE), prompt=f"a {class_name}",
+    return row_of(
+        RenderRecord, key=f"s{number}", parent=f"p{number}", class_name=class_name, class_id=IDS.get(class_name, IGNORE), prompt=f"a {class_name}",
         attributes=(), seed=number, image=f"render/00000/s{number}.png", height_px=SIZE_PX, width_px=SIZE_PX, renderer="drawn",
         model_revision="", steps=1, guidance=0.0, layout="",
     )  # fmt: skip
@@ -100,7 +101,7 @@ def drawn(run: Path, names: Sequence[str]) -> tuple[list[RenderRecord], list[np.
         rows.append(row(number, name))
         truths.append(np.where(drawing.mask > 0, np.uint8(IDS[name]), np.uint8(0)))
         known[drawing.image.tobytes()] = truths[-1]
-        write_image(drawing.image, run / rows[-1].image)
+        write_image(drawing.image, run / rows[-1].picture.image)
     return rows, truths, TrueSam(known)
 
 
@@ -127,24 +128,23 @@ def test_every_step_is_an_artefact_and_the_last_one_is_the_best(run: Path) -> No
     assert len(sam.calls) == 2, "one decoder call for a batch of 3 and one for the rest"
     overlap: dict[str, list[float]] = {"coarse": [], "mask": []}
     for m, truth in zip(made, truths, strict=True):
-        assert m.mask == f"refine/00000/{m.key}_mask.png"
+        assert m.labelling.mask == f"refine/00000/{m.key}_mask.png"
         masks = {
-            name: read_mask(run / getattr(m, name))
-            for name in ("coarse", "filtered", "relabelled", "mask", "confidence")
+            name: read_mask(run / flat(m)[name]) for name in ("coarse", "filtered", "relabelled", "mask", "confidence")
         }
         assert all(mask.shape == (SIZE_PX, SIZE_PX) for mask in masks.values())
         for name in ("coarse", "filtered", "relabelled", "mask"):
-            assert set(np.unique(masks[name])) <= {0, m.class_id, IGNORE}
+            assert set(np.unique(masks[name])) <= {0, m.subject.class_id, IGNORE}
         np.testing.assert_array_equal(masks["confidence"] == 0, masks["mask"] == IGNORE)
         for name, values in overlap.items():
-            mine, true = masks[name] == m.class_id, truth == m.class_id
+            mine, true = masks[name] == m.subject.class_id, truth == m.subject.class_id
             values.append((mine & true).sum() / (mine | true).sum())
-        assert m.labelled_fraction == pytest.approx((masks["mask"] != IGNORE).mean())
-        assert m.class_fraction == pytest.approx((masks["mask"] == m.class_id).mean())
+        assert m.labelling.labelled_fraction == pytest.approx((masks["mask"] != IGNORE).mean())
+        assert m.labelling.class_fraction == pytest.approx((masks["mask"] == m.subject.class_id).mean())
         assert m.num_regions == len(connected_components(masks["coarse"], exclude=(0,)))
         assert 0 <= m.num_kept_regions <= m.num_regions
         assert m.num_sam_boxes > 0
-        assert m.sam_predicted_iou == 0.75
+        assert m.labelling.sam_predicted_iou == 0.75
     assert np.mean(overlap["coarse"]) > 0.4, "real features and five shots find the object"
     assert np.mean(overlap["mask"]) > np.mean(overlap["coarse"]) + 0.05, (
         "a decoder that knows the truth mends the edges"
@@ -159,13 +159,13 @@ def test_the_result_does_not_depend_on_batch_or_order(run: Path) -> None:
     for n, single in enumerate(reversed(rows)):
         [m] = process(again, [single], run, f"alone{n}")
         for name in ("coarse", "filtered", "relabelled", "mask", "confidence"):
-            assert (run / getattr(m, name)).read_bytes() == (run / getattr(together[m.key], name)).read_bytes()
-        assert m.region_similarity == together[m.key].region_similarity
+            assert (run / flat(m)[name]).read_bytes() == (run / flat(together[m.key])[name]).read_bytes()
+        assert m.labelling.region_similarity == together[m.key].labelling.region_similarity
 
 
 def test_an_unreadable_image_is_rejected_and_the_others_go_on(run: Path) -> None:
     rows, _, sam = drawn(run, ["bus", "cat", "cat"])
-    (run / rows[1].image).write_bytes(b"damaged")
+    (run / rows[1].picture.image).write_bytes(b"damaged")
     made = process(with_decoder(stage.build(recipe(run), run), sam), [*rows, row(77, "cat")], run, "00000")
     kept = {m.key for m in made if isinstance(m, MaskRecord)}
     refused = {m.parent: m for m in made if isinstance(m, Rejected)}
@@ -181,23 +181,23 @@ def test_a_row_without_a_class_may_hold_any_wanted_class(run: Path) -> None:
     assert built._candidates(4) == (4, 0)
     assert built._candidates(IGNORE) == (9, 4, 0)
     [made] = process(built, [row(0)], run, "00000")
-    assert set(np.unique(read_mask(run / made.mask))) <= {0, 4, 9, IGNORE}
-    assert made.class_fraction == made.labelled_fraction
+    assert set(np.unique(read_mask(run / made.labelling.mask))) <= {0, 4, 9, IGNORE}
+    assert made.labelling.class_fraction == made.labelling.labelled_fraction
 
 
 def test_a_blank_result_is_still_a_row(run: Path) -> None:
-    write_image(np.full((SIZE_PX, SIZE_PX, 3), 127, np.uint8), run / row(0).image)
+    write_image(np.full((SIZE_PX, SIZE_PX, 3), 127, np.uint8), run / row(0).picture.image)
     built = stage.build(recipe(run, apf={"lambda_apf": 1.0}, apr={"min_cosine": 1.0}, sabr={"enabled": False}), run)
     [made] = process(built, [row(0, "cat")], run, "00000")
-    assert (made.num_kept_regions, made.region_similarity) == (0, -1.0)
-    assert (made.num_sam_boxes, made.sam_predicted_iou) == (0, -1.0)
-    assert made.class_fraction == 0.0
+    assert (made.num_kept_regions, made.labelling.region_similarity) == (0, -1.0)
+    assert (made.num_sam_boxes, made.labelling.sam_predicted_iou) == (0, -1.0)
+    assert made.labelling.class_fraction == 0.0
 
 
 def test_the_whole_stage_runs_with_the_real_decoder_class(run: Path) -> None:
     rows, _, _ = drawn(run, ["bus", "cat"])
     made = process(stage.build(recipe(run), run), rows, run, "00000")
-    assert all(isinstance(m, MaskRecord) and 0 <= m.sam_predicted_iou <= 1 for m in made)
+    assert all(isinstance(m, MaskRecord) and 0 <= m.labelling.sam_predicted_iou <= 1 for m in made)
 
 
 def test_an_image_is_encoded_once_and_all_of_its_boxes_are_decoded_together(run: Path) -> None:
@@ -225,7 +225,7 @@ def test_what_the_steps_did_to_each_class_is_counted_beside_the_masks(run: Path)
     made = process(built, rows, run, "00000")
     rates = read_rates([run / "refine" / "00000"])
     for class_id in IDS.values():
-        own = [m for m in made if m.class_id == class_id]
+        own = [m for m in made if m.subject.class_id == class_id]
         assert (rates[class_id].num_regions, rates[class_id].num_kept) == (
             sum(m.num_regions for m in own),
             sum(m.num_kept_regions for m in own),
@@ -252,7 +252,7 @@ def test_settings_follow_what_changes_the_masks_and_nothing_else(run: Path) -> N
     ):
         assert stage.settings(changed) != first
     assert len(first["revisions"]) == 1
-    assert first["revisions"][0].startswith("local-")
+    assert first["revisions"][str(run.parent / "sam")].startswith("local-")
     (run.parent / "labels.yaml").write_text(LABELS.replace("name: boat", "name: ship"))
     assert stage.settings(base) != first
 

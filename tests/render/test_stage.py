@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import huggingface_hub.constants
 import numpy as np
@@ -13,12 +13,13 @@ import pytest
 from doubles.mini_family import write_family
 
 from synthgen import pipeline
-from synthgen.errors import InputError
+from synthgen.errors import InputError, ModelError
 from synthgen.images import read_image, write_image
 from synthgen.models import RenderJob, TextEmbedding
+from synthgen.models.provenance import pinned
 from synthgen.prompts.store import EmbeddingWriter
 from synthgen.recipe import Recipe, read_recipe
-from synthgen.records import PromptRecord, Rejected, RenderRecord, seed_of
+from synthgen.records import PromptRecord, Rejected, RenderRecord, from_flat, seed_of
 from synthgen.render import stage
 from synthgen.render.stage import RenderStage
 
@@ -65,6 +66,9 @@ def recipe_of(**changes: Any) -> Recipe:
     return Recipe.model_validate(raw)
 
 
+COMMIT = "c" * 40
+
+
 def row_of(number: int, **changes: Any) -> PromptRecord:
     plain: dict[str, Any] = {
         "key": f"p{number:015x}",
@@ -82,7 +86,7 @@ def row_of(number: int, **changes: Any) -> PromptRecord:
         "photograph": "",
         "layout": "",
     }
-    return PromptRecord(**plain | changes)
+    return cast(PromptRecord, from_flat(PromptRecord, plain | {"origin": ""} | changes))
 
 
 @pytest.fixture
@@ -109,13 +113,23 @@ def test_each_image_has_a_row_and_a_lossless_file(render: Callable[..., Any], tm
     assert [row.parent for row in rows] == [prompt.key for prompt in prompts for _ in range(2)]
     assert len({row.key for row in rows}) == 6
     for row, job in zip(rows, recorder.jobs, strict=True):
-        assert (row.key, row.seed) == (job.key, seed_of(job.key))
-        assert (row.prompt, row.class_name, row.class_id, row.attributes) == (job.prompt, "car", 3, ("time=night",))
-        assert (row.height_px, row.width_px) == SIZE
-        assert (row.renderer, row.model_revision, row.steps, row.guidance) == ("recorder", "r7", 3, 1.5)
-        assert row.image == f"render/u-7/{row.key}.png"
+        assert (row.key, row.picture.seed) == (job.key, seed_of(job.key))
+        assert (row.subject.prompt, row.subject.class_name, row.subject.class_id, row.subject.attributes) == (
+            job.prompt,
+            "car",
+            3,
+            ("time=night",),
+        )
+        assert (row.picture.height_px, row.picture.width_px) == SIZE
+        assert (row.picture.renderer, row.picture.model_revision, row.picture.steps, row.picture.guidance) == (
+            "recorder",
+            "r7",
+            3,
+            1.5,
+        )
+        assert row.picture.image == f"render/u-7/{row.key}.png"
         np.testing.assert_array_equal(
-            read_image(tmp_path / "work" / f"{row.key}.png"), np.full((*SIZE, 3), row.seed % 251, np.uint8)
+            read_image(tmp_path / "work" / f"{row.key}.png"), np.full((*SIZE, 3), row.picture.seed % 251, np.uint8)
         )
         assert job.negative == "blur"
 
@@ -155,10 +169,9 @@ def test_what_gave_no_image_is_refused_with_its_reason(render: Callable[..., Any
 def test_the_layout_reaches_the_renderer_as_ids(render: Callable[..., Any], tmp_path: Path) -> None:
     ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
     write_image(ids, tmp_path / "layout.png")
-    (row,), recorder = render([row_of(0, layout=str(tmp_path / "layout.png"))])
+    (row,), recorder = render([row_of(0, layout="layout.png", origin="plan.png")])
     np.testing.assert_array_equal(recorder.jobs[0].layout, ids)
-    assert row.layout == str(tmp_path / "layout.png")
-    assert row.key != render([row_of(0)])[0][0].key
+    assert (row.picture.layout, row.picture.origin) == ("layout.png", "plan.png")
 
 
 # embeddings
@@ -211,10 +224,18 @@ def test_a_bank_that_lacks_a_prompt_gives_one_line(render: Callable[..., Any], t
 # settings
 
 
+@pytest.fixture
+def pins() -> Iterator[None]:
+    """Hub ids of these tests stand for commits, so that nobody is asked."""
+    with pinned({"some/model": COMMIT}):
+        yield
+
+
+@pytest.mark.usefixtures("pins")
 def test_settings_hold_what_changes_a_pixel_and_nothing_else(tmp_path: Path) -> None:
     settings = stage.settings(recipe_of())
     assert settings["render"]["renderer"]["guidance"] == 4.5  # a default that the recipe does not write down
-    assert settings["revisions"] == {"model": "main"}
+    assert settings["revisions"] == {"some/model": COMMIT}
     same = recipe_of(execution={"device": "auto", "batch_size": 9, "unit_rows": 5, "workers": 2})
     assert stage.settings(same) == settings
     for change in (
@@ -226,8 +247,6 @@ def test_settings_hold_what_changes_a_pixel_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_settings_know_the_weights_of_denoiser_and_controlnet(tmp_path: Path) -> None:
-    from synthgen.models.provenance import revision_of
-
     for name in ("model", "net"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
@@ -235,19 +254,19 @@ def test_settings_know_the_weights_of_denoiser_and_controlnet(tmp_path: Path) ->
         render__renderer={"name": "sd3", "model": str(tmp_path / "model"), "controlnet": str(tmp_path / "net")}
     )
     before = stage.settings(recipe)["revisions"]
-    assert set(before) == {"model", "controlnet"} and all(value.startswith("local-") for value in before.values())
+    model, net = str(tmp_path / "model"), str(tmp_path / "net")
+    assert set(before) == {model, net} and all(value.startswith("local-") for value in before.values())
     (tmp_path / "net" / "config.json").write_text('{"trained": "longer"}')
-    revision_of.cache_clear()
     after = stage.settings(recipe)["revisions"]
-    assert after["model"] == before["model"] and after["controlnet"] != before["controlnet"]
+    assert after[model] == before[model] and after[net] != before[net]
 
 
-def test_a_machine_without_a_hub_cache_can_still_be_asked_for_its_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_id_that_nobody_can_resolve_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "none"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     recipe = recipe_of(render__renderer={"name": "sd3", "model": "never/seen-before"})
-    assert stage.settings(recipe)["revisions"] == {"model": "main"}
+    with pytest.raises(ModelError, match="'never/seen-before' is not in the local cache and the Hub cannot be reached"):
+        stage.settings(recipe)
 
 
 # with the real backend
@@ -267,7 +286,9 @@ def test_bytes_do_not_follow_the_batch_size(tmp_path: Path) -> None:
         rows = list(stage.build(recipe, tmp_path).process([row_of(number) for number in range(5)], folder, "u"))
         made.append({row.key: (folder / f"{row.key}.png").read_bytes() for row in rows})
         assert (
-            rows[0].renderer == f"sd3:{family}" and rows[0].model_revision.startswith("local-") and rows[0].steps == 2
+            rows[0].picture.renderer == f"sd3:{family}"
+            and rows[0].picture.model_revision.startswith("local-")
+            and rows[0].picture.steps == 2
         )
     assert made[0] == made[1]
     assert len(set(made[0].values())) == 5
@@ -286,7 +307,7 @@ def test_a_step_cache_is_told_for_each_sample(tmp_path: Path) -> None:
         )
     assert [row.denoiser_runs for row in rows[0.0]] == [8, 8]
     assert [row.denoiser_runs for row in rows[1e9]] == [4, 4]
-    assert rows[1e9][0].renderer == f"sd3:{family}+step_cache(1e+09,1,1)"
+    assert rows[1e9][0].picture.renderer == f"sd3:{family}+step_cache(1e+09,1,1)"
 
 
 # text encoders
@@ -353,15 +374,15 @@ def test_prompts_are_encoded_once_and_the_encoders_are_gone_before_the_denoiser_
     made = stage.build(recipe, tmp_path)
     (tmp_path / "work").mkdir()
     assert (encoders.built, denoisers) == ([], [])
-    same = row_of(9, prompt=row_of(0).prompt)
+    same = row_of(9, prompt=row_of(0).subject.prompt)
     first = list(made.process([row_of(0), row_of(1), same], tmp_path / "work", "u"))
-    assert encoders.encoded == [row_of(0).prompt, row_of(1).prompt, "blur"]
+    assert encoders.encoded == [row_of(0).subject.prompt, row_of(1).subject.prompt, "blur"]
     assert denoisers == [0] and encoders.living() == 0 and len(encoders.built) == 1
     again = list(made.process([row_of(1)], tmp_path / "work", "u"))  # as after a failure: a row of the unit alone
     assert again == [row for row in first if row.parent == row_of(1).key]
     assert len(encoders.built) == 1
     list(made.process([row_of(2), row_of(0)], tmp_path / "work", "v"))
-    assert encoders.encoded[3:] == [row_of(2).prompt], "what the unit before had is not encoded again"
+    assert encoders.encoded[3:] == [row_of(2).subject.prompt], "what the unit before had is not encoded again"
     assert denoisers == [0] and encoders.living() == 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from doubles.rows import row as row_of
 from doubles.world import COLOURS, IDS, SIZE_PX, paint, recipe_of_world, write_world
 
 from synthgen import pipeline
@@ -17,18 +18,20 @@ from synthgen.models import TextEmbedding
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
 from synthgen.recipe import Recipe
 from synthgen.records import (
+    Labelling,
     MaskRecord,
+    Picture,
     PromptRecord,
     Rejected,
     RenderRecord,
     Sample,
     ScoredRecord,
+    Scores,
     ShardRecord,
-    carry,
     key_of,
     seed_of,
-    write_rows,
 )
+from synthgen.rows import write_rows
 
 RECORDS = {
     "prompts": PromptRecord,
@@ -75,58 +78,54 @@ def rows_run() -> Callable[..., Path]:
             name: f"render/00000/{name}.png"
             for name in ("image", "coarse", "filtered", "relabelled", "mask", "confidence")
         }
-        prompts, masks, scored, kept, refused = [], [], [], [], []
+        prompts, rendered, masks, scored, kept, refused = [], [], [], [], [], []
         (run / "prompts" / "00000").mkdir(parents=True)
         with EmbeddingWriter(run / "prompts" / "00000" / EMBEDDINGS) as writer:
             for i in range(count):
                 name = list(COLOURS)[i % 3]
                 text = prompt(i) if prompt else f"a photo of a small {name} on sand {i}"
-                row = PromptRecord(
-                    key_of("p", text, i), "", name, IDS[name], text, (f"place=p{i % 5}", "size=small"), "grammar", i, 0.5, "", "double",
-                    f"prompts/00000/{EMBEDDINGS}",
-                    "", "",
-                )  # fmt: skip
+                row = row_of(
+                    PromptRecord,
+                    key=key_of("p", text, i),
+                    class_name=name,
+                    class_id=IDS[name],
+                    prompt=text,
+                    attributes=(f"place=p{i % 5}", "size=small"),
+                    source="grammar",
+                    order=i,
+                    similarity=0.5,
+                    embedder="double",
+                    embedding_file=f"prompts/00000/{EMBEDDINGS}",
+                )
                 prompts.append(row)
                 writer.add(row.key, TextEmbedding(np.zeros((1, 1), np.float32), rng.normal(size=64).astype(np.float32)))
         for i, row in enumerate(prompts):
             key = key_of("s", row.key)
-            rendered = RenderRecord(
-                key, row.key, row.class_name, row.class_id, row.prompt, row.attributes, seed_of(key), where["image"], size_px, size_px,
-                "double", "r1", 20, 3.0, "",
-            )  # fmt: skip
-            mask: MaskRecord = carry(
-                MaskRecord, rendered, **{k: where[k] for k in where if k != "image"}, num_regions=3, num_kept_regions=2, region_similarity=0.5,
-                filled_fraction=0.75, labelled_fraction=1.0, class_fraction=0.2, num_sam_boxes=1, sam_predicted_iou=0.9,
-            )  # fmt: skip
+            picture = Picture(where["image"], size_px, size_px, seed_of(key), "double", "r1", 20, 3.0, "", "")
+            rendered.append(RenderRecord(key, row.key, row.subject, picture))
+            labelling = Labelling(where["mask"], where["confidence"], 0.5, 0.75, 1.0, 0.2, 0.9)
+            steps = [where[step] for step in ("coarse", "filtered", "relabelled")]
+            masks.append(MaskRecord(key, row.key, row.subject, picture, *steps, labelling, 3, 2, 1))
             score = float(rng.random())
-            masks.append(mask)
-            scored.append(
-                carry(
-                    ScoredRecord,
-                    mask,
-                    text_image_score=score,
-                    class_rank=i % 4,
-                    pixel_std=30.0,
-                    image_embedding=(1.0, 0.0),
-                )
-            )
+            scores = Scores(score, i % 4, 30.0)
+            scored.append(ScoredRecord(key, row.key, row.subject, picture, labelling, scores, (1.0, 0.0)))
             if i % 10 == 9:
                 refused.append(Rejected(key, key, "filter", "class_absent", f"{score:.4g} < 0.02", score))
             else:
-                kept.append(carry(Sample, scored[-1], split="train", nearest_image_similarity=0.3))
+                kept.append(Sample(key, row.key, "train", row.subject, picture, labelling, scores, 0.3))
         near = [
             Rejected(
                 f"r{i}",
                 "",
                 "prompts",
                 "near_duplicate",
-                f"{'again ' + row.prompt!r} is too near to {row.prompt!r}",
+                f"{'again ' + row.subject.prompt!r} is too near to {row.subject.prompt!r}",
                 0.97,
             )
             for i, row in enumerate(prompts[: count // 10])
         ]
         write_stage(run, "prompts", prompts, near)
-        write_stage(run, "render", [carry(RenderRecord, row) for row in masks], [])
+        write_stage(run, "render", rendered, [])
         write_stage(run, "refine", masks, [])
         write_stage(run, "score", scored, [])
         write_stage(run, "filter", kept, refused)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
+from segkit.labels import IGNORE, LabelSpace
 from segkit.networks.folder import NetworkSpec
 from segkit.networks.pop import PopNetwork
 from segtrain.data.batches import Batch, StepBatches
 from segtrain.data.formats import open_dataset
 from segtrain.data.mixture import Mixture, open_sources
-from segtrain.labels import IGNORE, LabelSpace
 from segtrain.loop import Training, reports, run
 from segtrain.losses import cross_entropy
 from segtrain.method import StandardMethod
@@ -30,7 +30,7 @@ def learn_base(config: BaseConfig) -> Path:
     sources, space = open_sources(config)
     novel = config.novel or novel_of_fold(config.folds, config.fold)
     base_space, whole_space = split_classes(space, novel, str(sources[0].path))
-    background = base_space.classes[0].id
+    background = base_space.labels[0].id
     novel_to = background if config.novel_pixels == "background" else IGNORE
     views = [
         BaseView(source, base_space, novel_to, base_rows(source, base_space, config.novel_images == "keep"))
@@ -73,7 +73,7 @@ class BaseLearning(StandardMethod):
 def build_base(config: BaseConfig, space: LabelSpace, device: torch.device) -> Segmenter:
     """`space` is background and base classes. A function of the config's seed."""
     plain = build_segmenter(config, space, torch.device("cpu"))
-    num_base = len(space.classes) - 1
+    num_base = len(space.labels) - 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = PopNetwork(plain.network, num_base)

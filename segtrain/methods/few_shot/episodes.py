@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from segkit.labels import LabelSpace
 from segtrain.data.batches import Batch, Draft, Reading, StepBatches
 from segtrain.data.mixture import drawn_before, mix
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
-from segtrain.labels import LabelSpace
 from segtrain.methods.few_shot.config import NovelConfig
 from segtrain.methods.few_shot.shots import Place, base_shots
 

@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from segkit.documents import read_yaml
+from segkit.labels import LabelSpace
 from segkit.printable import excerpt
 from segtrain.data.source import benchmark_label_space
 from segtrain.errors import ConfigError
-from segtrain.labels import LabelSpace
 
 _FOLDER = Path(__file__).parent / "folds"
 

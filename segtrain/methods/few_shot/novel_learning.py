@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from segkit.labels import LabelSpace, label_space_of
 from segkit.networks.folder import NetworkSpec, create_network, read_config
 from segkit.networks.pop import PopNetwork
 from segtrain.data.batches import Batch, StepBatches
@@ -17,7 +18,6 @@ from segtrain.data.formats import open_dataset
 from segtrain.data.source import Source
 from segtrain.errors import DataError, ModelError
 from segtrain.evaluate import open_validation
-from segtrain.labels import LabelSpace, label_space_of
 from segtrain.loop import SourceReport, Training, run
 from segtrain.losses import cross_entropy
 from segtrain.method import StandardMethod
@@ -36,7 +36,7 @@ def learn_novel(config: NovelConfig) -> Path:
     The test images are never looked at: no early stopping. Raises SegtrainError.
     """
     base_space, space, novel_names = read_base(config.base_model)
-    novel = [(c.id, c.name) for c in space.classes if c.name in novel_names]
+    novel = [(c.id, c.name) for c in space.labels if c.name in novel_names]
     data = _open(config.data, space)
     in_data = showing(data, config.min_shot_share)
     shot_sources, shots = _shots(config, space, novel, data, in_data)
@@ -44,13 +44,13 @@ def learn_novel(config: NovelConfig) -> Path:
     of_synthetic = _of_any(showing(synthetic, 0), novel, "synthetic") if synthetic else []
     # An image that is a shot shows its novel classes there; as a base image it would say that they are background.
     taken = set(shots) if shot_sources is data else set()
-    base = {c.id: in_data.of(c.id, taken) for c in base_space.classes if c.id != base_space.background}
+    base = {c.id: in_data.of(c.id, taken) for c in base_space.labels if c.id != base_space.background}
     base = {class_id: places for class_id, places in base.items() if places}
     if not base:
         raise DataError(
             f"{', '.join(config.data)}: no image shows enough of a base class: lower --min-shot-share or add images"
         )
-    views = [BaseView(source, base_space, base_space.classes[0].id) for source in data]
+    views = [BaseView(source, base_space, base_space.labels[0].id) for source in data]
     episodes = Episodes(config, space, (shot_sources, shots), (synthetic, of_synthetic), (views, base))
     names = ("shots", ", ".join(config.synthetic) or "no synthetic images", ", ".join(config.data))
     counts = (len(shots), len(of_synthetic), sum(map(len, base.values())))
@@ -184,9 +184,9 @@ def _build(
     base = load_model(config.base_model, "cpu")
     if not isinstance(base.network, PopNetwork):
         raise ModelError(f"{config.base_model}: not a model of `segtrain few-shot base`")
-    novel = tuple(c.name for c in space.classes[len(base_space.classes) :])
-    settings = {"num_base": len(base_space.classes) - 1, "num_novel": len(novel)}
-    spec = NetworkSpec({**base.spec.arguments, "classes": len(space.classes)}, "pop", settings)
+    novel = tuple(c.name for c in space.labels[len(base_space.labels) :])
+    settings = {"num_base": len(base_space.labels) - 1, "num_novel": len(novel)}
+    spec = NetworkSpec({**base.spec.arguments, "classes": len(space.labels)}, "pop", settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = create_network(spec)

@@ -56,9 +56,7 @@ def start_from_support(segmenter: Segmenter, shots: Sequence[Sample]) -> None:
         pad = (0, -width % STRIDE_PX, 0, -height % STRIDE_PX)
         pixels = torch.from_numpy(np.array(shot.image)).permute(2, 0, 1)[None].float()
         channels = torch.from_numpy(space.to_channels(shot.mask, shot.where).astype(np.int64))
-        covered = (
-            (channels == torch.arange(first, len(space.classes))[:, None, None])[None].float().to(segmenter.device)
-        )
+        covered = (channels == torch.arange(first, len(space.labels))[:, None, None])[None].float().to(segmenter.device)
         features = network.features(segmenter.normalised(functional.pad(pixels, pad, mode="replicate"))).float()
         weights = functional.adaptive_avg_pool2d(functional.pad(covered, pad), (features.shape[2], features.shape[3]))
         sums += torch.einsum("bdhw,bkhw->kd", features, weights)

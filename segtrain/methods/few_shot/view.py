@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from segkit.labels import LabelSpace
 from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError
-from segtrain.labels import LabelSpace
 
 _READERS = 4
 
@@ -22,8 +22,8 @@ def split_classes(space: LabelSpace, novel: tuple[str, ...], where: str) -> tupl
 
     Raises ConfigError naming `where` if a novel class is unknown, or no base class or no background is left.
     """
-    names = {c.name for c in space.classes}
-    background = [c for c in space.classes if c.id == space.background]
+    names = {c.name for c in space.labels}
+    background = [c for c in space.labels if c.id == space.background]
     unknown = [name for name in novel if name not in names or name in {c.name for c in background}]
     if unknown:
         raise ConfigError(
@@ -35,12 +35,12 @@ def split_classes(space: LabelSpace, novel: tuple[str, ...], where: str) -> tupl
             f"{where}: label space {space.name!r} has no background, which few-shot learning needs: name one in "
             "its labels.yaml"
         )
-    base = [c for c in space.classes if c.name not in novel and c.id != space.background]
+    base = [c for c in space.labels if c.name not in novel and c.id != space.background]
     if not base:
         raise ConfigError(
             f"{where}: every class of label space {space.name!r} is novel, none is left for the base stage"
         )
-    by_name = {c.name: c for c in space.classes}
+    by_name = {c.name: c for c in space.labels}
     ours = (*background, *base)
     return (
         LabelSpace(space.name, ours, space.background),
@@ -73,8 +73,8 @@ class BaseView:
         ends = np.cumsum(source.group_sizes)
         self._group_sizes = tuple(np.diff(np.searchsorted(self._rows, [0, *ends])).tolist())
         self._id_of = np.arange(256, dtype=np.uint8)
-        kept = {c.id for c in base_space.classes}
-        self._id_of[[c.id for c in source.label_space.classes if c.id not in kept]] = novel_to
+        kept = {c.id for c in base_space.labels}
+        self._id_of[[c.id for c in source.label_space.labels if c.id not in kept]] = novel_to
 
     @property
     def group_sizes(self) -> tuple[int, ...]:
@@ -102,8 +102,8 @@ def base_rows(source: Source, base_space: LabelSpace, keep_novel: bool) -> np.nd
     Raises DataError if there is none.
     """
     pixels = class_pixels(source)
-    base = [c.id for c in base_space.classes if c.id != base_space.background]
-    novel = [c.id for c in source.label_space.classes if c.id not in base and c.id != base_space.background]
+    base = [c.id for c in base_space.labels if c.id != base_space.background]
+    novel = [c.id for c in source.label_space.labels if c.id not in base and c.id != base_space.background]
     shows = pixels[:, base].any(axis=1)
     if not keep_novel:
         shows &= ~pixels[:, novel].any(axis=1)

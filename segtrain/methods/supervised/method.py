@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
+from segkit.labels import OUT_OF_DISTRIBUTION
 from segtrain.config import TrainConfig
 from segtrain.data.batches import Batch
 from segtrain.data.mixture import Mixture, open_sources
 from segtrain.evaluate import open_validation
-from segtrain.labels import OUT_OF_DISTRIBUTION
 from segtrain.loop import Training, reports, run
 from segtrain.losses import cross_entropy
 from segtrain.method import StandardMethod

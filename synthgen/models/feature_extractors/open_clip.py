@@ -23,7 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from synthgen.errors import ModelError
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.feature_extractors.segment_anything import grid_of
+from synthgen.models.provenance import pinned_revision
 from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
+
+_SAFE, _PICKLED = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 
 
 class Options(BaseModel):
@@ -55,8 +58,10 @@ def load_clip(model: str, execution: Any) -> tuple[Any, Any, Any]:
         raise ModelError(
             f"{path}: is no open_clip folder; it needs open_clip_config.json and open_clip_model.safetensors"
         )
-    name = f"local-dir:{path}" if isinstance(path, Path) else f"hf-hub:{path}"
     try:
+        if not isinstance(path, Path):
+            path = _snapshot(path, model)
+        name = f"local-dir:{path}"
         clip, preprocess = open_clip.create_model_from_pretrained(
             name, precision="fp32", device=torch_device(execution)
         )
@@ -64,6 +69,18 @@ def load_clip(model: str, execution: Any) -> tuple[Any, Any, Any]:
     except (*HUB_ERRORS, KeyError, TypeError, AttributeError) as error:
         raise hub_error(model, error) from error
     return clip.eval().requires_grad_(False), preprocess, tokenizer
+
+
+def _snapshot(repository: str, model: str) -> Path:
+    """The folder of the pinned commit: open_clip itself knows no revisions. Weights as safetensors where there are."""
+    from huggingface_hub import snapshot_download
+
+    revision = pinned_revision(model)["revision"]
+    kinds = ["*.json", "*.txt", "*.model"]
+    folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[*kinds, _SAFE]))
+    if not any((folder / name).is_file() for name in (_SAFE, _PICKLED)):
+        snapshot_download(repository, revision=revision, allow_patterns=[*kinds, _PICKLED])
+    return folder
 
 
 def build(options: Options, execution: Any) -> ClipFeatures:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from synthgen.errors import ModelError
 from synthgen.models.devices import torch_device, torch_dtype
+from synthgen.models.provenance import pinned_revision
 from synthgen.models.weights import HUB_ERRORS, HUB_PREFIX, hub_error, resolve
 
 MINI: dict[str, Any] = {
@@ -215,11 +216,12 @@ def _on_hub(model: str) -> Path:
     if len(parts) < 2:
         raise ModelError(f"model {model!r}: a Hub id is owner/name")
     repository = "/".join(parts[:2])
+    revision = pinned_revision(HUB_PREFIX + repository)["revision"]
     try:
         if len(parts) == 3:
-            return Path(hf_hub_download(repository, parts[2]))
-        hf_hub_download(repository, "config.json")
-        return Path(hf_hub_download(repository, "model.safetensors")).parent
+            return Path(hf_hub_download(repository, parts[2], revision=revision))
+        hf_hub_download(repository, "config.json", revision=revision)
+        return Path(hf_hub_download(repository, "model.safetensors", revision=revision)).parent
     except HUB_ERRORS as error:
         raise hub_error(model, error) from error
 

@@ -26,6 +26,7 @@ from synthgen.labels import Label, read_label_space
 from synthgen.models import ProposalRequest, Prototypes, SupportShot, TextEmbedding
 from synthgen.models.cosine_maps import resize_bilinear
 from synthgen.models.devices import torch_device, torch_dtype
+from synthgen.models.provenance import pinned_revision
 from synthgen.models.text_encoders import sd3 as text_encoder
 from synthgen.models.weights import loading, resolve
 
@@ -101,7 +102,7 @@ class AttentionProposer:
         from diffusers import AutoencoderKL, SD3Transformer2DModel
 
         place = resolve(options.model)
-        revision = {"revision": options.revision} if options.revision else {}
+        revision = pinned_revision(options.model, options.revision)
         self._torch, self._options = torch, options
         self._device = torch_device(execution)
         self._dtype = torch_dtype(execution, self._device)

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from synthgen.errors import ModelError
 from synthgen.labels import read_label_space
 from synthgen.models import RenderJob, TextEmbedding
-from synthgen.models.provenance import folder_facts, revision_of
+from synthgen.models.provenance import folder_facts, pinned_revision, revision_of
 from synthgen.models.step_cache import StepCache, StepCacheOptions
 from synthgen.models.text_encoders import sd3 as text_encoder
 from synthgen.models.weights import loading, resolve
@@ -99,14 +99,14 @@ class Sd3Renderer:
         self._prepared: dict[str, TextEmbedding] = {}
         self._encode = functools.lru_cache(maxsize=64)(self._encode_prompt)
         self._place = resolve(options.model)
-        self._revision = {"revision": options.revision} if options.revision else {}
+        self._revision = pinned_revision(options.model, options.revision)
         with loading(options.model):  # what is missing is told now, not after the prompts have been encoded
             StableDiffusion3Pipeline.load_config(self._place, **self._revision)
         if options.controlnet:
             from diffusers import SD3ControlNetModel
 
             with loading(options.controlnet):
-                SD3ControlNetModel.load_config(resolve(options.controlnet))
+                SD3ControlNetModel.load_config(resolve(options.controlnet), **pinned_revision(options.controlnet))
         length = options.max_sequence_length
         self._length = length if length >= 0 else int(folder_facts(self._place).get("max_sequence_length", 256))
         self._colours = read_label_space(options.control_palette).colour_table() if options.controlnet else None
@@ -155,7 +155,9 @@ class Sd3Renderer:
             )
         if options.controlnet:
             with loading(options.controlnet):
-                net = SD3ControlNetModel.from_pretrained(resolve(options.controlnet), dtype=self._dtype)
+                net = SD3ControlNetModel.from_pretrained(
+                    resolve(options.controlnet), dtype=self._dtype, **pinned_revision(options.controlnet)
+                )
             _encode_without_noise(pipeline.vae)
             pipeline = StableDiffusion3ControlNetPipeline(controlnet=net, **pipeline.components)
         pipeline.set_progress_bar_config(disable=True)

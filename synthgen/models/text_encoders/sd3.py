@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from synthgen.errors import ModelError
 from synthgen.models import TextEmbedding
-from synthgen.models.provenance import folder_facts, revision_of
+from synthgen.models.provenance import folder_facts, pinned_revision, revision_of
 from synthgen.models.weights import loading, resolve
 
 
@@ -59,7 +59,7 @@ class Sd3TextEncoder:
         self._pooled = options.pooled
         length = options.max_sequence_length
         self._length = length if length >= 0 else int(folder_facts(place).get("max_sequence_length", 256))
-        revision = {"revision": options.revision} if options.revision else {}
+        revision = pinned_revision(options.model, options.revision)
         without_t5 = {} if options.t5 and has_t5(place, revision) else {"text_encoder_3": None, "tokenizer_3": None}
         with loading(options.model):
             # encode_prompt asks the transformer for its width when T5 is absent: its configuration is enough

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from synthgen.models import TextEmbedding
 from synthgen.models.devices import torch_device, torch_dtype
-from synthgen.models.provenance import revision_of
+from synthgen.models.provenance import pinned_revision, revision_of
 from synthgen.models.weights import loading, resolve
 
 
@@ -53,7 +53,7 @@ class SentenceEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         place = resolve(options.model)
-        revision = {"revision": options.revision} if options.revision else {}
+        revision = pinned_revision(options.model, options.revision)
         self._device = torch_device(execution)
         with loading(options.model):
             self._tokenizer = AutoTokenizer.from_pretrained(place, **revision)

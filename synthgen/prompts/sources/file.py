@@ -14,16 +14,17 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from synthgen.errors import InputError, LabelError
-from synthgen.images import IGNORE
+from synthgen.images import IGNORE, read_mask
 from synthgen.labels import Label, LabelSpace
-from synthgen.prompts.bank import Candidate
+from synthgen.prompts.bank import Candidate, content_of
 from synthgen.prompts.words import first_mentioned
+from synthgen.records import ids_digest
 
 _KEYS = ("prompt", "class_name", "attributes", "photograph", "layout")
 
@@ -54,7 +55,12 @@ def build(options: Options, execution: Any) -> PromptFile:
 
 def fingerprint(options: Options) -> dict[str, str]:
     """Content hash of the file."""
-    return {"file": hashlib.sha256(_bytes(Path(options.path))).hexdigest()}
+    return {"path": hashlib.sha256(_bytes(Path(options.path))).hexdigest()}
+
+
+def root(options: Options) -> Path:
+    """The folder that the photographs of the rows lie below (or beside: `../more/a.jpg` stays as it is written)."""
+    return Path(options.path).parent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class Line:
     prompt: str
     class_name: str
     attributes: tuple[str, ...]
-    photograph: str
+    photograph: str  # as the line says it, relative to the file
     layout: str
 
 
@@ -92,7 +98,18 @@ class PromptFile:
             for line, about in zip(self._lines, classes, strict=True):
                 if about == label:
                     name, class_id = (label.name, label.id) if label else ("", IGNORE)
-                    yield Candidate(line.prompt, name, class_id, line.attributes, line.photograph, line.layout)
+                    yield self._candidate(line, name, class_id)
+
+    def _candidate(self, line: Line, class_name: str, class_id: int) -> Candidate:
+        plain = Candidate(line.prompt, class_name, class_id, line.attributes)
+        folder = self._path.parent
+        if line.photograph:
+            path = folder / line.photograph
+            return dataclasses.replace(plain, photograph=path, content=content_of(path), origin=line.photograph)
+        if line.layout:
+            path = folder / line.layout
+            return dataclasses.replace(plain, layout=path, content=ids_digest(read_mask(path)), origin=line.layout)
+        return plain
 
     def _class_of(self, line: Line, space: LabelSpace) -> Label | None:
         if not line.class_name:
@@ -152,10 +169,12 @@ def _attributes(raw: Any, where: str) -> tuple[str, ...]:
 def _file(name: str, key: str, where: str, path: Path) -> str:
     if not name:
         return ""
-    file = (path.parent / name).resolve()
+    if PurePosixPath(name).is_absolute():
+        raise InputError(f"{where}: {key} {name!r} is an absolute path; write it relative to {path.parent}")
+    file = path.parent / name
     if not file.is_file():
         raise InputError(f"{where}: {key} {name!r}: no file {file}")
-    return str(file)
+    return PurePosixPath(name).as_posix()
 
 
 def _bytes(path: Path) -> bytes:

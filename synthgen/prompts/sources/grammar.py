@@ -63,7 +63,7 @@ def build(options: Options, execution: Any) -> Grammar:
 
 def fingerprint(options: Options) -> dict[str, str]:
     """Content hash of the grammar file."""
-    return {"grammar": hashlib.sha256(_path(options.vocabulary).read_bytes()).hexdigest()}
+    return {"vocabulary": hashlib.sha256(_path(options.vocabulary).read_bytes()).hexdigest()}
 
 
 def read_vocabulary(options: Options) -> Vocabulary:

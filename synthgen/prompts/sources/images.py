@@ -15,7 +15,9 @@ from pydantic import BaseModel, Field
 from synthgen.errors import InputError
 from synthgen.images import IGNORE, IMAGE_SUFFIXES
 from synthgen.labels import Label, LabelSpace
-from synthgen.prompts.bank import Candidate
+from synthgen.prompts.bank import Candidate, content_of
+
+GIVES_TEXT = False
 
 
 class Options(BaseModel, extra="forbid"):
@@ -27,23 +29,28 @@ class Options(BaseModel, extra="forbid"):
 
 def build(options: Options, execution: Any) -> Photographs:
     """List the folder. Raises InputError if it is missing or holds no image."""
-    return Photographs(tuple(str(path.resolve()) for path in _photographs(options)))
+    return Photographs(root(options), _photographs(options))
 
 
 def fingerprint(options: Options) -> dict[str, str]:
     """Hash of the names and sizes in bytes; the images themselves are not read."""
-    folder = Path(options.folder)
+    folder = root(options)
     listing = "\n".join(
         f"{path.relative_to(folder).as_posix()}\x1f{path.stat().st_size}" for path in _photographs(options)
     )
-    return {"photographs": hashlib.sha256(listing.encode()).hexdigest()}
+    return {"folder": hashlib.sha256(listing.encode()).hexdigest()}
+
+
+def root(options: Options) -> Path:
+    """The folder that the photographs of the rows lie below."""
+    return Path(options.folder).expanduser()
 
 
 class Photographs:
     """A prompt source that only gives photographs."""
 
-    def __init__(self, paths: tuple[str, ...]) -> None:
-        self._paths = paths
+    def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
+        self._folder, self._paths = folder, paths
 
     def num_given(self) -> int:
         """How many photographs there are."""
@@ -53,11 +60,12 @@ class Photographs:
         """All photographs if no class is wanted, else nothing: nobody has said what they show. `seed` is not used."""
         if not wanted:
             for path in self._paths:
-                yield Candidate("", "", IGNORE, (), photograph=path)
+                origin = path.relative_to(self._folder).as_posix()
+                yield Candidate("", "", IGNORE, (), photograph=path, content=content_of(path), origin=origin)
 
 
 def _photographs(options: Options) -> list[Path]:
-    folder = Path(options.folder)
+    folder = root(options)
     if not folder.is_dir():
         raise InputError(f"prompts.source.folder {options.folder!r}: no such folder")
     paths = folder.rglob("*") if options.recursive else folder.iterdir()

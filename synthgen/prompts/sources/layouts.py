@@ -19,7 +19,8 @@ from synthgen.errors import InputError
 from synthgen.images import IGNORE, read_mask
 from synthgen.labels import Label, LabelSpace
 from synthgen.prompts.bank import Candidate
-from synthgen.sources.folder import content_hash, list_labelled
+from synthgen.records import digest_of, ids_digest
+from synthgen.sources.folder import list_labelled
 
 
 class Options(BaseModel, extra="forbid"):
@@ -50,12 +51,14 @@ def build(options: Options, execution: Any) -> Layouts:
         raise InputError(
             f"prompts.source.sentence {options.sentence!r}: has the slots {{things}} and {{domain}} only"
         ) from error
-    return Layouts(options, [pair.label.resolve() for pair in list_labelled(Path(options.folder).expanduser())])
+    return Layouts(options, [pair.label for pair in list_labelled(Path(options.folder).expanduser())])
 
 
 def fingerprint(options: Options) -> dict[str, str]:
-    """Hash of the folder's content."""
-    return {"layouts": content_hash(Path(options.folder).expanduser())}
+    """Hash of the names and bytes of the label maps; the images beside them are not used and not read."""
+    pairs = list_labelled(Path(options.folder).expanduser())
+    digests = "\n".join(f"{pair.label.name}\x1f{digest_of(pair.label.read_bytes())}" for pair in pairs)
+    return {"folder": digest_of(digests.encode())}
 
 
 class Layouts:
@@ -82,6 +85,7 @@ class Layouts:
             path = self._paths[number]
             mask = read_mask(path)
             space.check(mask, path)
+            content = ids_digest(mask)
             shares = np.bincount(mask.ravel(), minlength=256) / mask.size
             named = [
                 label
@@ -92,4 +96,5 @@ class Layouts:
             things = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
             for domain in options.domains:
                 prompt = " ".join(options.sentence.format(things=things or "nothing else", domain=domain).split())
-                yield Candidate(prompt, "", IGNORE, (f"domain={domain}",), layout=str(path))
+                about = (f"domain={domain}",)
+                yield Candidate(prompt, "", IGNORE, about, layout=path, content=content, origin=path.name)

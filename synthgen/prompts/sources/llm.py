@@ -87,6 +87,11 @@ def build(options: Options, execution: Any) -> LanguageModel:
     return LanguageModel(options, execution)
 
 
+def weights(options: Options) -> list[tuple[str, str]]:
+    """Those that are loaded in this process; a server's are not known, stored replies need none."""
+    return [] if options.base_url or options.replies else [(options.model, "")]
+
+
 def fingerprint(options: Options) -> dict[str, str]:
     """Content hash of the stored replies."""
     if not options.replies:
