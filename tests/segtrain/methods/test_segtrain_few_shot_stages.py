@@ -14,16 +14,16 @@ import typer
 import yaml
 from typer.testing import CliRunner, Result
 
-import segtrain.train
+import segtrain.loop
 from segtrain.cli import app
 from segtrain.config import checked
 from segtrain.errors import ConfigError, DataError, ModelError, RunError
 from segtrain.evaluate import evaluate
-from segtrain.few_shot.base_learning import learn_base
-from segtrain.few_shot.config import BaseConfig, NovelConfig
-from segtrain.few_shot.novel_learning import learn_novel
-from segtrain.model import load_model
-from segtrain.train import learning_rate
+from segtrain.methods.few_shot.base_learning import learn_base
+from segtrain.methods.few_shot.config import BaseConfig, NovelConfig
+from segtrain.methods.few_shot.novel_learning import learn_novel
+from segtrain.optimiser import learning_rate
+from segtrain.segmenter import load_model
 
 
 class Killed(BaseException):
@@ -38,7 +38,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
             raise Killed
         return learning_rate(config, now)
 
-    monkeypatch.setattr(segtrain.train, "learning_rate", rate)
+    monkeypatch.setattr(segtrain.loop, "learning_rate", rate)
 
 
 def weights(folder: Path) -> bytes:
@@ -123,7 +123,7 @@ def test_it_learns_base_and_novel_classes(base, novel, world: Path, tmp_path: Pa
     made = write_shards(tmp_path / "made", squares(8, (3,), seed=5), name="colours", classes=CLASSES)
     learn_base(base(steps=90, learning_rate=1e-2, validation=str(world)))
     first = load_model(tmp_path / "base", "cpu")
-    assert [c.name for c in first.label_space.classes] == ["ground", "red", "green"]
+    assert [c.name for c in first.label_space.labels] == ["ground", "red", "green"]
     scores = json.loads((tmp_path / "base" / "validation.json").read_text())
     assert scores["miou"] > 0.8
     assert scores["num_images"] == 24, "images of novel classes are background there, not left out"

@@ -5,17 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segkit.labels import Label, LabelSpace
 from segtrain.config import checked
-from segtrain.data import Batch
+from segtrain.data.batches import Batch
+from segtrain.data.sample import Sample
 from segtrain.errors import ConfigError, DataError
-from segtrain.few_shot.config import NovelConfig
-from segtrain.few_shot.episodes import BASE, REAL, SYNTHETIC, Episodes
-from segtrain.few_shot.shots import Place, base_shots, novel_shots, showing
-from segtrain.few_shot.view import BaseView, base_rows, class_pixels, split_classes
-from segtrain.labels import LabelClass, LabelSpace
+from segtrain.methods.few_shot.config import NovelConfig
+from segtrain.methods.few_shot.episodes import BASE, REAL, SYNTHETIC, Episodes
+from segtrain.methods.few_shot.shots import Place, base_shots, novel_shots, showing
+from segtrain.methods.few_shot.view import BaseView, base_rows, class_pixels, split_classes
 
 SPACE = LabelSpace(
-    "s", tuple(LabelClass(i, n) for i, n in ((0, "ground"), (3, "cat"), (5, "dog"), (8, "bus"))), background=0
+    "s", tuple(Label(i, n) for i, n in ((0, "ground"), (3, "cat"), (5, "dog"), (8, "bus"))), background=0
 )
 BASE_SPACE, WHOLE = split_classes(SPACE, ("dog",), "here")
 
@@ -28,11 +29,15 @@ class Memory:
         self.group_sizes = group_sizes or (len(masks),)
         self.identity = {"kind": "memory", "n": len(masks)}
 
-    def read(self, row: int) -> tuple[np.ndarray, np.ndarray, str]:
-        return np.full((*self.masks[row].shape, 3), row, np.uint8), self.masks[row], f"row {row}"
+    def read(self, row: int, *, confidence: bool = False, original: bool = False) -> Sample:
+        image = np.full((*self.masks[row].shape, 3), row, np.uint8)
+        return Sample(image, self.masks[row], f"k{row}", f"row {row}")
 
-    def read_mask(self, row: int) -> tuple[np.ndarray, str]:
-        return self.masks[row], f"row {row}"
+    def read_mask(self, row: int) -> np.ndarray:
+        return self.masks[row]
+
+    def name(self, row: int) -> str:
+        return f"k{row}"
 
 
 def mask(*parts: tuple[int, int]) -> np.ndarray:
@@ -99,17 +104,17 @@ def test_the_base_view_hides_novel_classes() -> None:
     assert base_rows(source, BASE_SPACE, keep_novel=False).tolist() == [0, 3, 5, 6]
     view = BaseView(source, BASE_SPACE, 0, rows)
     assert view.group_sizes == (2, 3)
-    assert set(np.unique(view.read(1)[1])) == {0, 3}
-    assert set(np.unique(BaseView(source, BASE_SPACE, 255, rows).read_mask(1)[0])) == {0, 3, 255}
-    assert view.read(4)[2] == "row 6"
+    assert set(np.unique(view.read(1).mask)) == {0, 3}
+    assert set(np.unique(BaseView(source, BASE_SPACE, 255, rows).read_mask(1))) == {0, 3, 255}
+    assert view.read(4).where == "row 6"
     assert BaseView(source, BASE_SPACE, 0).group_sizes == (3, 5)
     with pytest.raises(DataError, match="none of 2 images shows a base class without a novel one"):
         base_rows(Memory([mask((5, 9)), mask((3, 9), (5, 9))]), BASE_SPACE, keep_novel=False)
 
 
 def test_split_classes_orders_the_channels_and_refuses_what_cannot_be() -> None:
-    assert [c.name for c in BASE_SPACE.classes] == ["ground", "cat", "bus"]
-    assert [c.name for c in WHOLE.classes] == ["ground", "cat", "bus", "dog"]
+    assert [c.name for c in BASE_SPACE.labels] == ["ground", "cat", "bus"]
+    assert [c.name for c in WHOLE.labels] == ["ground", "cat", "bus", "dog"]
     with pytest.raises(
         ConfigError, match="here: novel class 'tram' is not in label space 's', which has bus, cat, dog, ground"
     ):
@@ -119,7 +124,7 @@ def test_split_classes_orders_the_channels_and_refuses_what_cannot_be() -> None:
     with pytest.raises(ConfigError, match="every class of label space 's' is novel"):
         split_classes(SPACE, ("cat", "dog", "bus"), "here")
     with pytest.raises(ConfigError, match="has no background"):
-        split_classes(LabelSpace("s", SPACE.classes), ("dog",), "here")
+        split_classes(LabelSpace("s", SPACE.labels), ("dog",), "here")
 
 
 def episodes(**changes: object) -> Episodes:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segtrain.data.formats import brings_label_space, open_dataset
 from segtrain.errors import ConfigError, DataError
-from segtrain.few_shot.folds import known_folds, novel_of_fold, read_folds
-from segtrain.open_source import brings_label_space, open_source
+from segtrain.methods.few_shot.folds import known_folds, novel_of_fold, read_folds
 
 SIZE = (6, 8)
 
@@ -49,15 +49,16 @@ def voc(tmp_path: Path) -> Path:
 
 
 def test_voc_with_sbd(voc: Path) -> None:
-    train, val = open_source(voc, "train", None), open_source(voc, "", None)
+    train, val = open_dataset(voc, "train", None), open_dataset(voc, "", None)
     assert (train.split, train.group_sizes, val.split, val.group_sizes) == ("trainaug", (3,), "val", (1,))
-    image, mask, where = train.read(1)
+    sample = train.read(1)
+    image, mask, where = sample.image, sample.mask, sample.where
     assert image.shape == (*SIZE, 3) and abs(int(image[0, 0, 0]) - 20) < 3
     assert set(np.unique(mask)) == {0, 1, 20, 255}, "palette PNGs give ids, not colours"
     assert where.endswith("2008_000002.jpg")
-    assert np.array_equal(train.read_mask(1)[0], mask)
-    assert [c.id for c in train.label_space.classes] == list(range(21))
-    assert train.label_space.classes[5].name == "bottle" and train.label_space.background == 0
+    assert np.array_equal(train.read_mask(1), mask)
+    assert [c.id for c in train.label_space.labels] == list(range(21))
+    assert train.label_space.labels[5].name == "bottle" and train.label_space.background == 0
     assert brings_label_space(voc)
     assert train.identity != val.identity
 
@@ -66,16 +67,16 @@ def test_voc_lists_with_two_paths_a_line_and_other_lists(voc: Path) -> None:
     lists = voc / "ImageSets" / "Segmentation"
     (lists / "trainaug.txt").write_text("/JPEGImages/2008_000002.jpg /SegmentationClassAug/2008_000002.png\n")
     (lists / "mine.txt").write_text("2011_003103\n2007_000039\n")
-    assert open_source(voc, "train", None).group_sizes == (1,)
-    assert open_source(voc, "mine", None).read(0)[2].endswith("2011_003103.jpg")
+    assert open_dataset(voc, "train", None).group_sizes == (1,)
+    assert open_dataset(voc, "mine", None).read(0).where.endswith("2011_003103.jpg")
     (lists / "trainaug.txt").unlink()
-    assert open_source(voc, "train", None).split == "train"
+    assert open_dataset(voc, "train", None).split == "train"
 
 
 def test_voc_without_sbd_reads_its_own_masks(voc: Path) -> None:
     (voc / "ImageSets" / "Segmentation" / "trainaug.txt").unlink()
     (voc / "SegmentationClassAug").rename(voc / "elsewhere")
-    assert set(np.unique(open_source(voc, "train", None).read(0)[1])) == {0, 3}
+    assert set(np.unique(open_dataset(voc, "train", None).read(0).mask)) == {0, 3}
 
 
 @pytest.mark.parametrize(
@@ -90,18 +91,18 @@ def test_voc_without_sbd_reads_its_own_masks(voc: Path) -> None:
 def test_a_bad_voc_list_is_named(voc: Path, line: str, says: str) -> None:
     (voc / "ImageSets" / "Segmentation" / "trainaug.txt").write_text(line + "\n")
     with pytest.raises(DataError, match=says):
-        open_source(voc, "train", None)
+        open_dataset(voc, "train", None)
 
 
 def test_voc_without_lists_or_masks_is_named(voc: Path) -> None:
     with pytest.raises(
         DataError, match=r"without a list for split 'test': needs one of ImageSets/Segmentation/test.txt"
     ):
-        open_source(voc, "test", None)
+        open_dataset(voc, "test", None)
     for name in ("SegmentationClassAug", "SegmentationClass"):
         (voc / name).rename(voc / f"no{name}")
     with pytest.raises(DataError, match="without masks: needs SegmentationClassAug or SegmentationClass"):
-        open_source(voc, "", None)
+        open_dataset(voc, "", None)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +116,13 @@ def test_coco_in_the_layouts_of_pop_pfenet_and_diam(tmp_path: Path, folders: tup
             jpeg(root / f"{split}2014" / f"{stem}.jpg", number, mode="L" if number == 9 else "RGB")
             mask_png(root / masks / f"{stem}.png", [0, 80, 1])
         jpeg(root / f"{split}2014" / f"COCO_{split}2014_000000000030.jpg", 0)  # an image without objects has no mask
-    train, val = open_source(root, "train", None), open_source(root, "validation", None)
+    train, val = open_dataset(root, "train", None), open_dataset(root, "validation", None)
     assert train.group_sizes == val.group_sizes == (2,)
-    image, mask, where = train.read(0)
+    sample = train.read(0)
+    image, mask, where = sample.image, sample.mask, sample.where
     assert image.shape == (*SIZE, 3), "COCO has grey photographs"
     assert set(np.unique(mask)) == {0, 1, 80} and where.endswith("COCO_train2014_000000000009.jpg")
-    assert (len(train.label_space.classes), train.label_space.classes[80].name) == (81, "toothbrush")
+    assert (len(train.label_space.labels), train.label_space.labels[80].name) == (81, "toothbrush")
 
 
 def test_coco_mistakes_are_named(tmp_path: Path) -> None:
@@ -128,15 +130,15 @@ def test_coco_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match="without PNG masks of split 'train': needs one of train_no_crowd, annotations/train2014, train"
     ):
-        open_source(tmp_path, "train", None)
+        open_dataset(tmp_path, "train", None)
     with pytest.raises(DataError, match=r"COCO without val2014/"):
-        open_source(tmp_path, "", None)
+        open_dataset(tmp_path, "", None)
     mask_png(tmp_path / "train_no_crowd" / "b.png", [0])
     with pytest.raises(DataError, match=r"b.png: no image b\.\* in .*train2014"):
-        open_source(tmp_path, "train", None)
+        open_dataset(tmp_path, "train", None)
     (tmp_path / "train_no_crowd" / "b.png").unlink()
     with pytest.raises(DataError, match="no masks"):
-        open_source(tmp_path, "train", None)
+        open_dataset(tmp_path, "train", None)
 
 
 def test_folds_are_those_of_the_literature() -> None:
@@ -144,7 +146,7 @@ def test_folds_are_those_of_the_literature() -> None:
     assert known_folds() == ["coco-20i", "pascal-5i"]
     for name, classes in (("pascal-5i", 20), ("coco-20i", 80)):
         folds = read_folds(name)
-        ids = {c.name: c.id for c in folds.label_space.classes}
+        ids = {c.name: c.id for c in folds.label_space.labels}
         assert sorted(ids.values()) == list(range(classes + 1)) and ids["background"] == 0
         for k in range(4):
             wanted = set(range(5 * k + 1, 5 * k + 6)) if classes == 20 else set(range(k + 1, k + 78, 4))
@@ -163,4 +165,4 @@ def test_a_mask_that_is_no_png_of_ids_is_named(voc: Path) -> None:
     (voc / "SegmentationClassAug" / "2007_000039.png").write_bytes(buffer.getvalue())
     for read in (lambda s: s.read(0), lambda s: s.read_mask(0)):
         with pytest.raises(DataError, match=r"mask of .*2007_000039.jpg: mode RGB, must be an 8-bit PNG of class ids"):
-            read(open_source(voc, "", None))
+            read(open_dataset(voc, "", None))

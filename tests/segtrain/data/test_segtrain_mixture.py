@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segtrain.augment import augment
 from segtrain.config import TrainConfig, train_config
-from segtrain.data import Batch, Mixture, batches, epoch_order, mix, open_sources
+from segtrain.data.augment import augment
+from segtrain.data.batches import Batch, batches
+from segtrain.data.mixture import Mixture, epoch_order, mix, open_sources
 from segtrain.errors import ConfigError, DataError
 
 PLAIN = {"scale_min": 1.0, "scale_max": 1.0, "flip": 0.0, "jitter": 0.0}
@@ -20,7 +21,7 @@ PLAIN = {"scale_min": 1.0, "scale_max": 1.0, "flip": 0.0, "jitter": 0.0}
 
 def all_batches(config: TrainConfig, first_step: int = 0, num_workers: int = 0) -> list[Batch]:
     sources, space = open_sources(config)
-    return list(batches(Mixture(sources, space, config), first_step, num_workers, pin_memory=False))
+    return list(batches(Mixture(sources, space, config), first_step, num_workers))
 
 
 def equal(left: Batch, right: Batch) -> bool:
@@ -37,7 +38,7 @@ def test_an_epoch_gives_every_row_once(sizes: list[int], window: int, seed: int)
 
 
 def test_an_epoch_stays_within_its_window() -> None:
-    """With a window of one shard, the rows of a shard stay together, and the shards come in another order each epoch."""
+    """With a window of one shard its rows stay together, and the shards come in another order each epoch."""
     orders = [epoch_order((10,) * 8, 10, (0, 1, 0, epoch)).reshape(8, 10) // 10 for epoch in range(2)]
     assert all((shard == shard[0]).all() for order in orders for shard in order)
     assert orders[0][:, 0].tolist() != orders[1][:, 0].tolist()
@@ -124,7 +125,7 @@ def test_the_batches_do_not_touch_the_global_random_numbers(settings) -> None:
 def test_an_error_in_a_worker_keeps_its_one_line(tmp_path: Path, write_shards, pairs, num_workers: int) -> None:
     strange = [(image, mask + 1) for image, mask in pairs(2)]
     config = train_config(data=[str(write_shards(tmp_path / "d", strange))], out=tmp_path / "o", steps=2, crop_px=32)
-    with pytest.raises(DataError, match="id 1, 6 is not in label space 'toy'") as caught:
+    with pytest.raises(DataError, match="ids 1, 6 are not in label space 'toy'") as caught:
         all_batches(config, num_workers=num_workers)
     assert "\n" not in str(caught.value)
 
@@ -142,7 +143,7 @@ def test_a_folder_takes_the_classes_of_the_first_source_that_has_some(
     spaces.append(
         open_sources(train_config(data=[unnamed], classes=Path(named) / "labels.yaml", out=tmp_path / "o"))[1]
     )
-    assert all(space == spaces[0] and [c.id for c in space.classes] == [0, 5] for space in spaces)
+    assert all(space == spaces[0] and [c.id for c in space.labels] == [0, 5] for space in spaces)
     with pytest.raises(DataError, match=r"no labels.yaml"):
         open_sources(train_config(data=[unnamed], out=tmp_path / "o"))
 
@@ -172,7 +173,8 @@ def test_a_crop_of_any_image_has_its_size_and_its_own_ids(
     rng = np.random.default_rng(seed)
     mask = rng.choice(np.array([0, 3, 200, 255], dtype=np.uint8), size=(height, width))
     config = train_config(data=["x"], out="y", crop_px=crop, scale_min=low, scale_max=low * factor)
-    pixels, ids = augment(np.zeros((height, width, 3), np.uint8), mask, np.random.default_rng(seed), config)
+    made = augment(np.zeros((height, width, 3), np.uint8), mask, np.random.default_rng(seed), config)
+    pixels, ids = made.image, made.target
     assert pixels.shape == (3, crop, crop)
     assert pixels.dtype == ids.dtype == torch.uint8
     assert ids.shape == (crop, crop)
@@ -181,12 +183,13 @@ def test_a_crop_of_any_image_has_its_size_and_its_own_ids(
 
 @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (0.5, 0.7), (1.4, 2.0)])
 def test_image_and_mask_stay_on_top_of_each_other(low: float, high: float) -> None:
-    """The image paints its mask; after scale, crop, flip and padding it still does, but for a blurred pixel at edges."""
+    """The image paints its mask; after scale, crop, flip and padding it still does, but for blur at edges."""
     mask = np.kron(np.random.default_rng(0).integers(0, 2, (6, 8)), np.ones((12, 12))).astype(np.uint8)
     image = np.repeat((mask * 250)[..., None], 3, axis=2)
     config = train_config(data=["x"], out="y", crop_px=64, scale_min=low, scale_max=high, jitter=0.0)
     for seed in range(20):
-        pixels, ids = augment(image, mask, np.random.default_rng(seed), config)
+        made = augment(image, mask, np.random.default_rng(seed), config)
+        pixels, ids = made.image, made.target
         seen, inside = pixels[0].float() / 250, ids != 255
         assert (pixels[:, ~inside] == 0).all()
         assert ((seen - ids).abs()[inside] < 0.51).float().mean() > 0.99
@@ -197,11 +200,11 @@ def test_flip_and_scale_happen_and_can_be_turned_off() -> None:
     mask = np.zeros((64, 64), np.uint8)
     plain = train_config(data=["x"], out="y", crop_px=64, **PLAIN)
     original = torch.from_numpy(image.transpose(2, 0, 1))
-    assert torch.equal(augment(image, mask, np.random.default_rng(0), plain)[0], original)
+    assert torch.equal(augment(image, mask, np.random.default_rng(0), plain).image, original)
     flipped = plain.model_copy(update={"flip": 1.0})
-    assert torch.equal(augment(image, mask, np.random.default_rng(0), flipped)[0], original.flip(-1))
+    assert torch.equal(augment(image, mask, np.random.default_rng(0), flipped).image, original.flip(-1))
     jittered = plain.model_copy(update={"jitter": 0.5})
-    colours = [augment(image, mask, np.random.default_rng(seed), jittered)[0] for seed in range(2)]
+    colours = [augment(image, mask, np.random.default_rng(seed), jittered).image for seed in range(2)]
     assert not any(torch.equal(left, right) for left, right in itertools.combinations([*colours, original], 2))
 
 
