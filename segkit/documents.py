@@ -68,6 +68,21 @@ def parse_yaml(data: bytes | str, where: str, error: type[UserError] = InputErro
         raise error(f"{where}: cannot be read as YAML ({in_one_line(reason)})") from reason
 
 
+def require_unique_keys(data: bytes, where: str, error: type[UserError] = InputError) -> None:
+    """Raise `error` for a JSON text that is none, or in which a key occurs twice; its values are not kept, so that a
+    text of gigabytes can be looked at before a typed parser reads it."""
+    try:
+        json.loads(_text(data), object_pairs_hook=_forget, parse_constant=_refuse_constant)
+    except RecursionError as reason:
+        raise error(f"{where}: is nested too deep") from reason
+    except ValueError as reason:
+        raise error(f"{where}: cannot be read as JSON ({in_one_line(reason)})") from reason
+
+
+def _forget(pairs: list[tuple[str, Any]]) -> None:
+    _object(pairs)
+
+
 def _text(data: bytes | str) -> str:
     if isinstance(data, str):
         return data

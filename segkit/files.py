@@ -5,10 +5,10 @@ The size is known and compared before a byte is read.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from segkit.errors import DataError, InputError, UserError
 
@@ -21,7 +21,7 @@ _KINDS = (
 )
 
 
-def open_regular(path: Path, error: type[UserError] = InputError) -> BinaryIO:
+def open_regular(path: Path, error: type[UserError] = InputError) -> io.BufferedReader:
     """The file, opened for reading; a link is followed. Raises `error` for one that is missing, not readable or no
     regular file: such a path is never opened, or closed before it could block."""
     try:

@@ -1,0 +1,94 @@
+"""A labelled folder: `images/` and `labels/` with the same stems.
+
+    images/0001.jpg     any of segkit.pictures.IMAGE_SUFFIXES
+    labels/0001.png     a mask as segkit.masks reads it, of the same size
+    labels.yaml         the label space, where nothing else names it
+
+Stems are compared after Unicode's NFC: a file system or an archive may have taken accents apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from pathlib import Path
+
+from segkit.errors import InputError
+from segkit.pictures import IMAGE_SUFFIXES
+
+MASK_SUFFIXES = (".png",)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """A picture and its mask."""
+
+    stem: str
+    image: Path
+    mask: Path
+
+
+def list_pairs(folder: Path) -> list[Pair]:
+    """The pairs of a folder, by stem. Reads no pixel.
+
+    Raises InputError if the folder or one of its two parts is missing, holds no image, if two files have one stem, or
+    if an image and a mask lack each other; it says what lies there instead.
+    """
+    images, masks = folder / "images", folder / "labels"
+    image_of, mask_of = _by_stem(images, IMAGE_SUFFIXES), _by_stem(masks, MASK_SUFFIXES)
+    if not image_of:
+        raise InputError(
+            f"{images}: no image in it; known kinds are {', '.join(IMAGE_SUFFIXES)}{_below(images, IMAGE_SUFFIXES)}"
+        )
+    for here, there, part, suffix in ((image_of, mask_of, masks, ".png"), (mask_of, image_of, images, ".*")):
+        alone = [here[stem] for stem in sorted(here) if stem not in there]
+        if alone:
+            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
+            raise InputError(
+                f"{alone[0]}{more}: has no partner {part.name}/{alone[0].stem}{suffix}{_instead(alone[0].stem, part)}; "
+                "add it or remove the file"
+            )
+    return [Pair(image_of[stem].stem, image_of[stem], mask_of[stem]) for stem in sorted(image_of)]
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; a labelled folder has images/ and labels/ with the same stems")
+    files: dict[str, Path] = {}
+    for path in _visible(folder):
+        if path.suffix.lower() in suffixes:
+            first = files.setdefault(_normal(path.stem), path)
+            if first is not path:
+                raise InputError(
+                    f"{path}: the stem {path.stem!r} is taken by {first.name}; rename or remove one of them"
+                )
+    return files
+
+
+def _instead(stem: str, part: Path) -> str:
+    """What lies in the other folder that may be meant."""
+    names = [path.name for path in _visible(part)]
+    wanted = _normal(stem)
+    for name in names:
+        other = _normal(Path(name).stem)
+        if other == wanted:
+            return f" (there is {part.name}/{name}: a mask must be a PNG)"
+        if other.casefold() == wanted.casefold():
+            return f" (there is {part.name}/{name}: upper and lower case must be the same)"
+    similar = next((name for name in names if wanted in _normal(name) or _normal(Path(name).stem) in wanted), None)
+    if similar is not None:
+        return f" (there is {part.name}/{similar}: both must have the same name up to the last dot)"
+    return _below(part, (*IMAGE_SUFFIXES, *MASK_SUFFIXES))
+
+
+def _below(folder: Path, suffixes: tuple[str, ...]) -> str:
+    nested = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in suffixes)
+    return f" (there is {nested[0].relative_to(folder)}, but subfolders are not read)" if nested else ""
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
