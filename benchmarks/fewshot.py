@@ -11,7 +11,7 @@ classname   one prompt a class, "a photo of a <class>", masks of the proposer
 hdig        diverse prompts, masks of the proposer
 ape         the same images, masks after APF and APR
 sabr        the same images, masks after SABR: the dataset as `synthgen run syn4seg-mini` packs it
-true        the ceiling: as many drawings as prompts, with their true masks; no generated set can be expected to do better
+true        the ceiling: as many drawings as prompts, with their true masks; no generated set is expected to do better
 
 The proposer is the network of `none`, as in the paper: the few-shot network labels the synthetic images that a new one
 then learns from. The filter has chosen the images of all four sets. The generator and SAM have learnt from drawings of
@@ -42,11 +42,11 @@ from benchmarks.row import SCRATCH, Row
 from segkit.shards import Dataset
 from segtrain.config import checked
 from segtrain.evaluate import evaluate
-from segtrain.few_shot.base_learning import learn_base
-from segtrain.few_shot.config import BaseConfig, NovelConfig
-from segtrain.few_shot.folds import novel_of_fold
-from segtrain.few_shot.novel_learning import learn_novel
 from segtrain.files import write_whole
+from segtrain.methods.few_shot.base_learning import learn_base
+from segtrain.methods.few_shot.config import BaseConfig, NovelConfig
+from segtrain.methods.few_shot.folds import novel_of_fold
+from segtrain.methods.few_shot.novel_learning import learn_novel
 from synthgen import stages
 from synthgen.drawn import objects as world
 from synthgen.drawn.split import write_split

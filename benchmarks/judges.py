@@ -56,17 +56,6 @@ def held_out(world: str, count: int) -> Scenes:
     return scenes(world, count, 0, cache=CACHE)
 
 
-def miou(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> float:
-    """Mean IoU over the classes that occur in the truth; one confusion matrix over all images."""
-    valid = truth < num_classes
-    matrix = np.bincount(truth[valid].astype(int) * num_classes + predicted[valid], minlength=num_classes**2).reshape(
-        num_classes, num_classes
-    )
-    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
-    present = matrix.sum(1) > 0
-    return float((np.diag(matrix)[present] / union[present]).mean())
-
-
 def _fit(net: torch.nn.Module, data: Scenes, targets: torch.Tensor | None, path: Path, steps: int) -> torch.nn.Module:
     if path.is_file():
         net.load_state_dict(torch.load(path, weights_only=True))

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from benchmarks.row import SCRATCH, Row
-from segkit.labels import IGNORE, LabelSpace
+from segkit.labels import IGNORE
 from segkit.masks import read_mask as read_label_map
 from segkit.pictures import read_image as read_photograph
 from segtrain.config import train_config
-from segtrain.train import train
+from segtrain.methods.supervised.method import train
+from segtrain.metrics.boundary import boundary_f, mean_of_images, tolerance_px
+from segtrain.metrics.iou import mean_iou
 from synthgen.drawn import objects as objects_world
 from synthgen.drawn.drawing import Drawing
 from synthgen.images import read_mask, write_image
@@ -38,8 +39,6 @@ from synthgen.shipped import shipped_folder
 
 STEPS = {"coarse": "coarse", "apf": "filtered", "apr": "relabelled", "sabr": "mask"}
 SUPPORT_SEEDS = (7, 8, 9)
-TOLERANCE_PX = 1  # of the boundary F measure at 64 px
-CAMVID_TOLERANCE_PX = 4  # 0.75 % of the diagonal of 480 x 360 (Csurka et al. 2013)
 CAMVID = Path(os.environ.get("SYNTHGEN_CAMVID", Path(__file__).parents[2] / "shared" / "data" / "camvid"))
 Masks = dict[str, np.ndarray]  # step -> (H, W) uint8
 Answers = dict[str, dict[Any, Any]]  # what models have answered, by kind and question
@@ -66,7 +65,7 @@ def drawn_attention() -> Iterator[Row]:
 
 
 def drawn_segmenter() -> Iterator[Row]:
-    """As `drawn`, with coarse masks from a UNet that has learnt from the support set alone: 500 steps a support seed."""
+    """As `drawn`, with coarse masks from a UNet that has learnt from the support set alone: 500 steps each."""
     return _drawn("segmenter", ())
 
 
@@ -135,14 +134,17 @@ def class_ids_of(scenes: Sequence[Drawing]) -> list[int]:
 
 
 def drawn_scores(masks: Sequence[Masks], scenes: Sequence[Drawing]) -> dict[str, float]:
-    """`<step>_miou` over all classes and the background, `<step>_boundary_f` of the wanted class, averaged over images."""
+    """`<step>_miou` over all classes and the background, `<step>_boundary_f` of the wanted class, mean over images."""
     space = read_label_space("objects")
     truth = [scene.mask for scene in scenes]
     scores = {}
     for step in STEPS:
-        scores[f"{step}_miou"] = miou([m[step] for m in masks], truth, space)
-        pairs = [(m[step] == k, t == k) for m, k, t in zip(masks, class_ids_of(scenes), truth, strict=True)]
-        scores[f"{step}_boundary_f"] = float(np.mean([boundary_f(a, b, TOLERANCE_PX) for a, b in pairs]))
+        scores[f"{step}_miou"] = scored(mean_iou([m[step] for m in masks], truth, space.ids))
+        of_images = [
+            boundary_f(m[step], t, [class_id], tolerance_px(t.shape))
+            for m, class_id, t in zip(masks, class_ids_of(scenes), truth, strict=True)
+        ]
+        scores[f"{step}_boundary_f"] = scored(mean_of_images(of_images))
     return scores
 
 
@@ -169,15 +171,17 @@ def _camvid(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
         masks = refine(stage.build(recipe, Path(place)), Path(place), photographs, [IGNORE] * len(files))
     truth = [read_label_map(CAMVID / "val" / "labels" / f"{file.stem}.png") for file in files]
     truth = [np.where(np.isin(t, space.ids), t, IGNORE).astype(np.uint8) for t in truth]
-    overlap = {step: miou([m[step] for m in masks], truth, space) for step in STEPS}
+    overlap = {step: scored(mean_iou([m[step] for m in masks], truth, space.ids)) for step in STEPS}
     for step in STEPS:
         yield Row(f"masks/camvid/{proposer}/{step}_miou", overlap[step], "fraction", "", len(files))
-        each = [scene_boundary_f(m[step], t, space, CAMVID_TOLERANCE_PX) for m, t in zip(masks, truth, strict=True)]
+        of_images = [
+            scored(boundary_f(m[step], t, space.ids, tolerance_px(t.shape))) for m, t in zip(masks, truth, strict=True)
+        ]
         yield Row(
             f"masks/camvid/{proposer}/{step}_boundary_f",
-            float(np.mean(each)),
+            float(np.mean(of_images)),
             "fraction",
-            float(np.std(each)),
+            float(np.std(of_images)),
             len(files),
         )
     if proposer == "prototype":
@@ -272,42 +276,8 @@ def learn_from_support(recipe: Recipe, name: str, crop_px: int, batch_size: int)
     return out
 
 
-def miou(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], space: LabelSpace) -> float:
-    """Mean IoU over the classes that occur in the truth, background included; pixels whose truth is 255 do not count."""
-    both = np.zeros(256, dtype=np.int64)
-    either = np.zeros(256, dtype=np.int64)
-    there = np.zeros(256, dtype=np.int64)
-    for p, t in zip(predicted, truth, strict=True):
-        valid = t != IGNORE
-        p, t = p[valid], t[valid]
-        hit, ours, theirs = (
-            np.bincount(t[p == t], minlength=256),
-            np.bincount(p, minlength=256),
-            np.bincount(t, minlength=256),
-        )
-        both, either, there = both + hit, either + ours + theirs - hit, there + theirs
-    present = [i for i in space.ids if there[i]]
-    return float(np.mean([both[i] / either[i] for i in present]))
-
-
-def scene_boundary_f(predicted: np.ndarray, truth: np.ndarray, space: LabelSpace, tolerance_px: int) -> float:
-    """Mean over the classes that the truth shows; boundaries where the truth is 255 do not count."""
-    valid = truth != IGNORE
-    present = [k for k in space.ids if (truth == k).any()]
-    return float(np.mean([boundary_f(predicted == k, truth == k, tolerance_px, valid) for k in present]))
-
-
-def boundary_f(predicted: np.ndarray, truth: np.ndarray, tolerance_px: int, valid: np.ndarray | None = None) -> float:
-    """F measure of two masks' boundaries:
-
-    a boundary pixel is right if the other boundary is within the tolerance (Csurka et al. 2013).
-    """
-    ours, theirs = (mask & ~ndimage.binary_erosion(mask, border_value=1) for mask in (predicted, truth))
-    if valid is not None:
-        ours, theirs = ours & valid, theirs & valid
-    if not ours.any() or not theirs.any():
-        return float(ours.any() == theirs.any())
-    reach = np.ones((2 * tolerance_px + 1,) * 2, dtype=bool)
-    precision = (ours & ndimage.binary_dilation(theirs, reach)).sum() / ours.sum()
-    recall = (theirs & ndimage.binary_dilation(ours, reach)).sum() / theirs.sum()
-    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
+def scored(value: float | None) -> float:
+    """A score of images that are known to show something."""
+    if value is None:
+        raise ValueError("no pixel to score")
+    return value

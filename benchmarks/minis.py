@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks import judges
 from benchmarks.row import SCRATCH, Row
+from segtrain.metrics.iou import mean_iou
 from synthgen.drawn import objects as objects_world
 from synthgen.drawn import streets as streets_world
 
@@ -59,14 +60,14 @@ def streets() -> Iterator[Row]:
     right = judges.predict(judge, images) == asked
     yield Row("minis/domain_obedience", float(right.mean()), "fraction", float(right.std()), len(right))
     segmenter = judges.segmenter()
-    truth, classes = data.masks[:], len(streets_world.CLASSES)
+    truth, classes = data.masks[:], range(len(streets_world.CLASSES))
     drawn, made = (judges.predict(segmenter, pictures) for pictures in (data.images[:], images))
-    whole = judges.miou(made, truth, classes) / judges.miou(drawn, truth, classes)
+    whole = mean_iou(made, truth, classes) / mean_iou(drawn, truth, classes)
     parts = np.array_split(np.arange(len(truth)), 4)
-    ratios = [judges.miou(made[p], truth[p], classes) / judges.miou(drawn[p], truth[p], classes) for p in parts]
-    chance = judges.miou(made, np.roll(truth, 1, axis=0), classes)
+    ratios = [mean_iou(made[p], truth[p], classes) / mean_iou(drawn[p], truth[p], classes) for p in parts]
+    chance = mean_iou(made, np.roll(truth, 1, axis=0), classes)
     print(
-        f"  drawn {judges.miou(drawn, truth, classes):.3f}, generated {judges.miou(made, truth, classes):.3f}, "
+        f"  drawn {mean_iou(drawn, truth, classes):.3f}, generated {mean_iou(made, truth, classes):.3f}, "
         f"maps shifted by one {chance:.3f}"
     )
     yield Row("minis/controlnet_ratio", whole, "fraction", float(np.std(ratios)), len(truth))

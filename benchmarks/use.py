@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.row import SCRATCH, Row
 from segtrain.config import train_config
 from segtrain.evaluate import evaluate
-from segtrain.train import train
+from segtrain.methods.supervised.method import train
 from synthgen.drawn import objects as world
 from synthgen.drawn.split import write_split
 from synthgen.images import write_image

@@ -1,13 +1,14 @@
 """Every setting of a training, with its range and its default.
 
-The help texts of the command line are the descriptions here.
+The help texts of the command line are the descriptions here, its panels are the classes that declare the settings. A
+method's own Config adds to `TrainConfig` or, if it brings its batches itself, to `LoopConfig`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -33,13 +34,17 @@ FREE_SETTINGS = frozenset(
 )
 
 
-class LoopConfig(BaseModel):
-    """What every training needs: data, optimisation, augmentation, execution.
-
-    Unknown keys are refused, values cannot be changed later.
-    """
+class Settings(BaseModel):
+    """Unknown keys are refused, values cannot be changed later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    panel: ClassVar[str] = "Method"  # where the help lists the settings that a class declares
+
+
+class DataSettings(Settings):
+    """What is learnt from, and how it is augmented."""
+
+    panel: ClassVar[str] = "Data"
 
     data: tuple[str, ...] = Field(
         min_length=1,
@@ -47,11 +52,6 @@ class LoopConfig(BaseModel):
         description="a finished dataset (index.json, tars; split `train`) or a labelled folder (images/, "
         "labels/, same stems); repeat it for more",
     )
-    out: Path = Field(
-        description="folder for the model; a killed training is continued there, that of another training is refused"
-    )
-    steps: int = Field(2000, ge=1, description="optimiser steps")
-    batch_size: int = Field(16, ge=2, description="crops a step")
     crop_px: int = Field(
         64,
         ge=32,
@@ -64,6 +64,21 @@ class LoopConfig(BaseModel):
     jitter: float = Field(
         0.25, ge=0, lt=1, description="brightness, contrast and saturation change by a factor of 1 +- this; 0 = off"
     )
+
+    @model_validator(mode="after")
+    def _scales_in_order(self) -> DataSettings:
+        if self.scale_min > self.scale_max:
+            raise ValueError(f"scale_min {self.scale_min} is above scale_max {self.scale_max}")
+        return self
+
+
+class OptimiserSettings(Settings):
+    """How it is learnt."""
+
+    panel: ClassVar[str] = "Optimisation"
+
+    steps: int = Field(2000, ge=1, description="optimiser steps")
+    batch_size: int = Field(16, ge=2, description="crops a step")
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False, description="weight decay of AdamW")
     schedule: Literal["poly", "cosine", "constant"] = Field(
@@ -72,6 +87,19 @@ class LoopConfig(BaseModel):
     )
     warmup_steps: int = Field(0, ge=0, description="the learning rate rises linearly over this many steps first")
     seed: int = Field(0, ge=0, lt=2**31, description="the same seed and settings give the same weights on a CPU")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto = bfloat16 autocast on CUDA, float32 elsewhere"
+    )
+
+
+class ExecutionSettings(Settings):
+    """Where it runs and what it reports."""
+
+    panel: ClassVar[str] = "Execution"
+
+    out: Path = Field(
+        description="folder for the model; a killed training is continued there, that of another training is refused"
+    )
     validation: str | None = Field(None, description="dataset or labelled folder to score during and after training")
     validate_every: int = Field(0, ge=0, description="steps between scores; 0 = only at the end")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints, the most that a kill can lose")
@@ -81,23 +109,20 @@ class LoopConfig(BaseModel):
     )
     num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 = leave as is")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto = bfloat16 autocast on CUDA, float32 elsewhere"
-    )
 
-    @model_validator(mode="after")
-    def _scales_in_order(self) -> LoopConfig:
-        if self.scale_min > self.scale_max:
-            raise ValueError(f"scale_min {self.scale_min} is above scale_max {self.scale_max}")
-        return self
+
+class LoopConfig(ExecutionSettings, OptimiserSettings, DataSettings):
+    """What every training needs."""
 
     def weight_settings(self) -> dict[str, Any]:
         """The settings that change the weights, as plain JSON values."""
         return self.model_dump(mode="json", exclude=set(FREE_SETTINGS))
 
 
-class TrainConfig(LoopConfig):
-    """A whole training of one network on one mix of datasets."""
+class MixtureSettings(Settings):
+    """How several sources are mixed."""
+
+    panel: ClassVar[str] = "Data"
 
     ratio: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         (),
@@ -112,6 +137,13 @@ class TrainConfig(LoopConfig):
     shuffle_window: int = Field(
         4096, ge=1, description="samples are shuffled over this many consecutive ones (shards are shuffled as a whole)"
     )
+
+
+class NetworkSettings(Settings):
+    """Which network of segmentation_models_pytorch learns."""
+
+    panel: ClassVar[str] = "Network"
+
     arch: str = Field(
         "Unet",
         description="decoder architecture of segmentation_models_pytorch: Unet, FPN, DeepLabV3Plus, Segformer, ...",
@@ -132,6 +164,10 @@ class TrainConfig(LoopConfig):
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
+class TrainConfig(NetworkSettings, MixtureSettings, LoopConfig):
+    """A training of one network on one mix of datasets: what most methods add their own settings to."""
 
 
 def train_config(**values: Any) -> TrainConfig:

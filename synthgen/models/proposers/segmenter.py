@@ -2,9 +2,8 @@
 
 Syn4Seg's own choice, where the generalised few-shot network that saw the support set labels the images.
 
-`model` is a folder that `segtrain` saved: `config.json` is that of segmentation_models_pytorch, with the label space
-and the channel statistics under `_segtrain`; `model.safetensors` holds the weights. Few-shot networks (`_segtrain.pop`)
-have POP's classifier on top. Classes are matched by name, so the ids of the two label spaces may differ.
+`model` is a folder that `segtrain` saved (`segkit.networks.folder`). Classes are matched by name, so the ids of the two
+label spaces may differ.
 
 The network that proposes masks here should not be the one that learns from them later: what it gets wrong would come
 back as truth. The run's summary and the data card tell what APF kept and what APR gave back, class by class.
@@ -12,7 +11,6 @@ back as truth. The run's summary and the data card tell what APF kept and what A
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from synthgen.backends import Cost
-from synthgen.errors import LabelError, ModelError, in_one_line
+from synthgen.errors import LabelError, ModelError
 from synthgen.images import IGNORE
 from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import ProposalRequest, Prototypes, SupportShot
@@ -29,7 +27,6 @@ from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.sizes import GB, parameters_in
 from synthgen.models.weights import resolve
 
-FORMAT_VERSION = 1
 STRIDE_PX = 32  # no encoder of segmentation_models_pytorch shrinks its input by more
 
 
@@ -55,9 +52,12 @@ def build(options: Options, execution: Any) -> SegmenterProposer:
             f"proposer `segmenter`: {options.model!r} is no folder with a config.json; give one that `segtrain "
             "train` has finished"
         )
-    network, own = load_segmenter(place)
-    ids = channel_ids(own["label_space"], read_label_space(options.space), place)
-    return SegmenterProposer(network, ids, (own["mean"], own["std"]), options, execution)
+    from segkit.networks.folder import read_folder
+
+    folder = read_folder(place)
+    ids = channel_ids(folder.facts["label_space"], read_label_space(options.space), place)
+    network = folder.network.requires_grad_(False)
+    return SegmenterProposer(network, ids, (folder.mean, folder.std), options, execution)
 
 
 def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
@@ -137,47 +137,8 @@ class SegmenterProposer:
             logits = self._network((padded - self._mean) / self._std).float()[..., :rows, :columns]
             if (rows, columns) != (height, width):
                 logits = functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
-            found: np.ndarray = logits.softmax(dim=1)[0].cpu().numpy()
-        return found
-
-
-def load_segmenter(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """(the network in float32, frozen, in evaluation mode; its `_segtrain` part with label_space, mean and std).
-
-    Raises ModelError for a folder that is not one of segtrain's, or whose weights are damaged.
-    """
-    import segmentation_models_pytorch as smp
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / "config.json"
-    try:
-        arguments = json.loads(path.read_text(encoding="utf-8"))
-        own = arguments.pop("_segtrain")
-        version = own["version"]
-        statistics = [float(value) for name in ("mean", "std") for value in own[name]]
-        pop = own.get("pop") and (int(own["pop"]["num_base"]), int(own["pop"]["num_novel"]))
-        own["label_space"]["labels"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{path}: is no config that segtrain wrote ({type(error).__name__}: {error}); train one with "
-            "`segtrain train`"
-        ) from error
-    if version != FORMAT_VERSION or len(statistics) != 6:
-        raise ModelError(
-            f"{path}: version {version!r} of segtrain's model format; this synthgen reads version {FORMAT_VERSION}"
-        )
-    try:
-        network = smp.create_model(arguments.pop("_model_class"), **{**arguments, "encoder_weights": None})
-        if pop:
-            from synthgen.models.pop import PopNetwork
-
-            network = PopNetwork(network, *pop)
-        network.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        text = in_one_line(error)
-        raise ModelError(f"{folder}: config.json and model.safetensors do not give a segmenter: {text}") from error
-    return network.float().eval().requires_grad_(False), own
+            probabilities: np.ndarray = logits.softmax(dim=1)[0].cpu().numpy()
+        return probabilities
 
 
 def channel_ids(theirs: dict[str, Any], space: LabelSpace, where: Path) -> np.ndarray:

@@ -1,0 +1,139 @@
+"""Several sources in a fixed mix: which source and which sample each draw takes, as a function of (seed, step)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from segkit.labels import LabelSpace, read_label_space
+from segtrain.config import TrainConfig
+from segtrain.data.batches import Batch, Draft, Reading, StepBatches
+from segtrain.data.formats import brings_label_space, open_dataset
+from segtrain.data.source import Source
+from segtrain.errors import ConfigError
+
+# Tags that keep the random streams of one seed apart.
+_ORDER, _AUGMENTATION = 1, 2
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+
+
+def open_sources(config: TrainConfig) -> tuple[list[Source], LabelSpace]:
+    """The sources in the order given, and the label space of the model: that of the first source.
+
+    A folder that brings no classes takes those of `config.classes`, or else of the first source that brings some,
+    wherever that stands in the list. Raises DataError if a source has a class that the first one has not.
+    """
+    lender = next((path for path in config.data if brings_label_space(path)), None)
+    folder_space: LabelSpace | None = None
+    if config.classes:
+        folder_space = read_label_space(config.classes)
+    elif lender:
+        folder_space = open_dataset(lender, "train", None).label_space
+    sources = [open_dataset(path, "train", folder_space) for path in config.data]
+    space = sources[0].label_space
+    for source in sources[1:]:
+        source.label_space.require_within(space, str(source.path))
+    return sources, space
+
+
+def shares(sources: Sequence[Source], config: TrainConfig) -> np.ndarray:
+    """Share of each source in the mix, in 0..1; proportional to the sizes if no ratio is set.
+
+    Raises ConfigError at a wrong number of ratios.
+    """
+    if not config.ratio:
+        weights = np.array([sum(source.group_sizes) for source in sources], dtype=np.float64)
+    elif len(config.ratio) == len(sources):
+        weights = np.array(config.ratio, dtype=np.float64)
+    else:
+        raise ConfigError(
+            f"ratio: {len(config.ratio)} numbers for {len(sources)} sources: give one for each --data, in the "
+            "same order"
+        )
+    return weights / weights.sum()
+
+
+def mix(share: np.ndarray, steps: int, batch_size: int) -> np.ndarray:
+    """(steps, batch_size) uint8: the number of the source of each draw.
+
+    Draw t takes the source in whose part of [0, 1) the number frac(t * golden ratio) falls. The realised counts stay
+    within a few draws of the wanted ones over any stretch, which independent draws do not.
+    """
+    position = np.modf(np.arange(steps * batch_size) * _GOLDEN_RATIO)[0]
+    return np.searchsorted(np.cumsum(share)[:-1], position, side="right").astype(np.uint8).reshape(steps, batch_size)
+
+
+def epoch_order(group_sizes: tuple[int, ...], window: int, key: tuple[int, ...]) -> np.ndarray:
+    """Every row once, as a function of `key`:
+
+    groups (shards) in random order, then shuffled within windows of `window` consecutive rows.
+
+    The same trade as a shuffle buffer of that size: reading stays within a few shards at a time.
+    """
+    rng = np.random.default_rng(key)
+    ends = np.cumsum(group_sizes)
+    groups = rng.permutation(len(group_sizes))
+    order = np.concatenate([np.arange(ends[g] - group_sizes[g], ends[g]) for g in groups])
+    return np.concatenate([rng.permutation(order[start : start + window]) for start in range(0, len(order), window)])
+
+
+def drawn_before(mixed: np.ndarray, num_sources: int) -> np.ndarray:
+    """(steps, batch) source numbers -> (steps + 1, num_sources): how many samples each source has given before a step;
+
+    the last row is the total.
+    """
+    per_step = np.stack([(mixed == number).sum(axis=1) for number in range(num_sources)], axis=1)
+    return np.concatenate([np.zeros((1, num_sources), dtype=np.int64), np.cumsum(per_step, axis=0)])
+
+
+class Mixture(StepBatches):
+    """Batches of several sources in a fixed mix."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        label_space: LabelSpace,
+        config: TrainConfig,
+        confidence: bool = False,
+        originals: bool = False,
+    ) -> None:
+        """`confidence` and `originals` say whether the batches have them.
+
+        Raises ConfigError if a source would give no sample at all.
+        """
+        self._sources, self._config = sources, config
+        self._reading = Reading(sources, label_space, config, confidence, originals)
+        self._mix = mix(shares(sources, config), config.steps, config.batch_size)
+        self._before = drawn_before(self._mix, len(sources))
+        self._order = functools.lru_cache(maxsize=4 * len(sources))(self._epoch_order)
+        for source, count in zip(sources, self.planned_counts, strict=True):
+            if not count:
+                raise ConfigError(
+                    f"{source.path}: gives none of the {self._mix.size} samples of {config.steps} steps x "
+                    f"{config.batch_size}: raise its --ratio or --steps, or leave the source out"
+                )
+
+    def __len__(self) -> int:
+        return self._config.steps
+
+    @property
+    def planned_counts(self) -> list[int]:
+        return self._before[-1].tolist()
+
+    def batch(self, step: int) -> Batch:
+        drafts = []
+        position = self._before[step].copy()
+        for slot, number in enumerate(self._mix[step].tolist()):
+            epoch, place = divmod(int(position[number]), sum(self._sources[number].group_sizes))
+            position[number] += 1
+            row = int(self._order(number, epoch)[place])
+            drafts.append(Draft(number, row, (self._config.seed, _AUGMENTATION, step, slot)))
+        return self._reading.batch(drafts)
+
+    def _epoch_order(self, number: int, epoch: int) -> np.ndarray:
+        return epoch_order(
+            self._sources[number].group_sizes, self._config.shuffle_window, (self._config.seed, _ORDER, number, epoch)
+        )

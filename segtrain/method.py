@@ -1,0 +1,77 @@
+"""What a training method may change. `segtrain/loop.py` knows no more of one than this.
+
+A method is a folder of `segtrain/methods/`: `config.py` has its settings and, in `COMMANDS`, which commands it gives to
+the command line; `method.py` has `train(config)`, which wires its components and hands them to the loop; the other
+files are the components, under the paper's names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from segtrain.config import LoopConfig
+from segtrain.data.batches import Batch, StepBatches, batches
+from segtrain.optimiser import Group
+from segtrain.segmenter import Segmenter
+
+__all__ = ["Batch", "Group", "Method", "StandardMethod"]
+
+
+class Method(Protocol):
+    """The part of a training that a paper is about. Everything must be a function of (seed, step) and of `state`."""
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """The batches of the steps from `first_step` on, made when they are asked for.
+
+        A batch may depend on what was learnt only through what `state` gives at its step. Raises SegtrainError.
+        """
+        ...
+
+    def loss(self, segmenter: Segmenter, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        """Scalars by name: `loss` is minimised, all are logged. Not under autocast; `segmenter.logits` has its own."""
+        ...
+
+    def groups(self, network: nn.Module, step: int) -> Sequence[Group]:
+        """Which parameters learn at this step, and how fast; asked before each step, so that stages are possible."""
+        ...
+
+    def after_step(self, segmenter: Segmenter, batch: Batch, losses: dict[str, torch.Tensor], step: int) -> None:
+        """After the optimiser's step: moving averages, prototype banks, hardness. `losses` are detached."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What the method has gathered, for the checkpoint."""
+        ...
+
+    def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Go on from what `state` gave. Called once, before `batches`, if there is a checkpoint."""
+        ...
+
+
+class StandardMethod:
+    """A method that draws its batches beforehand, trains everything at one rate and remembers nothing.
+
+    Others override what they do in another way; `loss` is each one's own.
+    """
+
+    def __init__(self, data: StepBatches, config: LoopConfig) -> None:
+        self._data, self._config = data, config
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        return batches(self._data, first_step, self._config.num_workers)
+
+    def groups(self, network: nn.Module, step: int) -> Sequence[Group]:
+        return (Group(),)
+
+    def after_step(self, segmenter: Segmenter, batch: Batch, losses: dict[str, torch.Tensor], step: int) -> None:
+        return None
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
+        return None

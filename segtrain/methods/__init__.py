@@ -1,0 +1,1 @@
+"""Training methods, a folder each; what a folder must hold is said in `segtrain.method`."""

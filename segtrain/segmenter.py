@@ -1,0 +1,178 @@
+"""A segmenter: network, label space, and the model folder that both travel in (`segkit.networks.folder`)."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segkit.labels import LabelSpace, label_space_of
+from segkit.networks import smp
+from segkit.networks.folder import MEAN, STD, STRIDE_PX, NetworkSpec, create_network, encode, read_folder
+from segkit.printable import excerpt, in_one_line
+from segtrain.config import TrainConfig
+from segtrain.errors import ConfigError, DataError, ModelError
+from segtrain.files import write_whole
+from segtrain.pretrained import ENCODER, WEIGHTS, load_lite0
+
+_TAKES_DECODER_CHANNELS = ("Unet", "UnetPlusPlus", "MAnet")
+_SMALL_DECODER = (128, 64, 64, 32, 32)
+
+
+class Segmenter:
+    """A network with the meaning of its channels. Build one with `build_segmenter` or `load_model`."""
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        spec: NetworkSpec,
+        label_space: LabelSpace,
+        device: torch.device,
+        novel: tuple[str, ...] = (),
+        statistics: tuple[Sequence[float], Sequence[float]] = (MEAN, STD),
+    ) -> None:
+        """`novel` names the novel classes of a few-shot model; `statistics` are mean and std for pixels in 0..1."""
+        self.network, self.novel = network.to(device), novel
+        self.spec, self.label_space, self.device = spec, label_space, device
+        self.bfloat16 = False  # whether `logits` runs the network in bfloat16 where torch's autocast does
+        self.statistics = statistics
+        self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) * 255 for values in statistics)
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) uint8 RGB to (B, number of classes, H, W) float32; H and W are multiples of 32.
+
+        Trains or infers, as the network is set.
+        """
+        pixels = self.normalised(images)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            logits: torch.Tensor = self.network(pixels)
+        return logits.float()
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) of 0..255 on any device to what the network expects, on its own."""
+        return (images.to(self.device).float() - self._mean) / self._std
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[np.ndarray]:
+        """Images (H, W, 3) uint8 RGB of any sizes to masks (H, W) uint8 of class ids, in the same order.
+
+        Images of one size share a batch. Sides that are no multiple of 32 are padded by repeating the edge. Leaves the
+        network as it was, in float32. Raises DataError at another shape or dtype.
+        """
+        by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for number, image in enumerate(images):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+                raise DataError(f"image {number}: shape {image.shape} {image.dtype}, must be (H, W, 3) uint8 RGB")
+            by_size[image.shape].append(number)
+        masks: dict[int, np.ndarray] = {}
+        # Each module on its own: what a training has frozen infers while the rest of the network trains.
+        modes = [(module, module.training) for module in self.network.modules()]
+        self.network.eval()
+        for (height, width, _), numbers in by_size.items():
+            pad = (0, -width % STRIDE_PX, 0, -height % STRIDE_PX)
+            for start in range(0, len(numbers), batch_size):
+                chosen = numbers[start : start + batch_size]
+                pixels = torch.from_numpy(np.stack([images[n] for n in chosen])).permute(0, 3, 1, 2)
+                padded = torch.nn.functional.pad(pixels.float(), pad, mode="replicate")
+                logits = self.network(self.normalised(padded))
+                channels = logits.argmax(dim=1)[:, :height, :width].to(torch.uint8).cpu().numpy()
+                masks.update(zip(chosen, self.label_space.id_of_channel[channels], strict=True))
+        for module, training in modes:
+            module.training = training
+        return [masks[number] for number in range(len(images))]
+
+
+def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.device) -> Segmenter:
+    """With random or pretrained weights, a function of the config's seed. Raises ModelError or ConfigError."""
+    arch = next((name for name in smp.architectures() if name.lower() == config.arch.lower()), None)
+    if arch is None:
+        raise ModelError(
+            f"arch {excerpt(config.arch)}: no such architecture; there are: {', '.join(smp.architectures())}"
+        )
+    arguments: dict[str, Any] = {
+        "_model_class": arch,
+        "encoder_name": config.encoder,
+        "encoder_weights": None,
+        "in_channels": 3,
+        "classes": len(label_space.labels),
+    }
+    if arch in _TAKES_DECODER_CHANNELS:
+        arguments["decoder_channels"] = list(config.decoder_channels or _SMALL_DECODER)
+        if len(arguments["decoder_channels"]) != len(_SMALL_DECODER):
+            raise ConfigError(
+                f"decoder_channels: {len(config.decoder_channels)} numbers, {arch} has {len(_SMALL_DECODER)} "
+                "decoder blocks"
+            )
+    elif config.decoder_channels:
+        raise ConfigError(
+            f"decoder_channels: {arch} does not take them, only {', '.join(_TAKES_DECODER_CHANNELS)} do: leave it out"
+        )
+    weights: str | bool | None = None
+    if config.encoder_weights == WEIGHTS:
+        if config.encoder != ENCODER:
+            raise ModelError(
+                f"encoder_weights {WEIGHTS!r} are those of {ENCODER}, not of {config.encoder}: set encoder to it"
+            )
+    elif config.encoder_weights != "none":
+        weights = True if config.encoder.startswith("tu-") else config.encoder_weights
+    spec = NetworkSpec(arguments)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = create_network(spec, weights)
+    if config.encoder_weights == WEIGHTS:
+        load_lite0(network.get_submodule("encoder"))
+    return Segmenter(network, spec, label_space, device)
+
+
+def save_model(segmenter: Segmenter, folder: Path, **facts: Any) -> None:
+    """Write `model.safetensors` and, last, `config.json`: if it is there, the model is whole.
+
+    `facts` are plain JSON values kept in `config.json`. Raises RunError if the folder cannot be written to.
+    """
+    mean, std = segmenter.statistics
+    own = {"novel": list(segmenter.novel), "label_space": segmenter.label_space.to_json(), "mean": mean, "std": std}
+    weights, config = encode(segmenter.spec, segmenter.network, {**own, **facts})
+    write_whole(folder / "model.safetensors", weights)
+    write_whole(folder / "config.json", json.dumps(config, indent=2).encode())
+
+
+def load_model(folder: str | Path, device: str = "auto") -> Segmenter:
+    """A finished model, set to infer. Raises ModelError."""
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        unfinished = (
+            ": its training has not finished, run the same `segtrain train` again"
+            if (folder / "settings.json").is_file()
+            else ""
+        )
+        raise ModelError(f"{folder}: no config.json, so no model{unfinished}")
+    loaded = read_folder(folder)
+    try:
+        label_space = label_space_of(loaded.facts["label_space"], str(path))
+    except DataError as error:
+        raise ModelError(str(error)) from error
+    novel = loaded.facts.get("novel", [])
+    names = {c.name for c in label_space.labels}
+    if not isinstance(novel, list) or not all(isinstance(name, str) and name in names for name in novel):
+        raise ModelError(f"{path}: novel: {excerpt(novel)} are not classes of the model")
+    statistics = (loaded.mean, loaded.std)
+    return Segmenter(loaded.network, loaded.spec, label_space, choose_device(device), tuple(novel), statistics)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA if there is a GPU. Raises ConfigError at a device that this machine has not."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        # A torch without CUDA answers with AssertionError.
+        raise ConfigError(f"device {excerpt(name)}: not usable here: {in_one_line(error)}") from error
+    return device
