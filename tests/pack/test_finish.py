@@ -38,6 +38,7 @@ def test_a_finished_dataset_is_sound(make_run: MakeRun) -> None:
     assert dataset == run.folder / "dataset"
     assert verify(dataset) == []
     assert sorted(_contents(dataset)) == [
+        ".synthgen-dataset",
         "README.md",
         "contact_sheet.png",
         "croissant.json",
@@ -125,7 +126,7 @@ def test_foreign_files_are_named_and_left_alone(make_run: MakeRun) -> None:
     dataset = run.folder / "dataset"
     (dataset / "notes").mkdir(parents=True)
     (dataset / "thesis.tex").write_text("mine")
-    with pytest.raises(RunError, match=r"notes, thesis\.tex"):
+    with pytest.raises(RunError, match=r"holds .* and no mark of synthgen, so it is not ours to write in"):
         _finish(run, shards)
     assert sorted(_contents_names(dataset)) == ["notes", "thesis.tex"]
 
@@ -157,7 +158,7 @@ def test_another_file_under_a_shards_name_is_refused(make_run: MakeRun) -> None:
     dataset = run.folder / "dataset"
     dataset.mkdir()
     (dataset / f"{shards[0].key}.tar").write_bytes(b"mine")
-    with pytest.raises(RunError, match="is not the shard of this run"):
+    with pytest.raises(RunError, match="no mark of synthgen, so it is not ours to write in"):
         _finish(run, shards)
     assert (dataset / f"{shards[0].key}.tar").read_bytes() == b"mine"
     assert not (dataset / "index.json").exists()
