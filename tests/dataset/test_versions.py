@@ -43,13 +43,13 @@ def test_version_1_is_exported(name: str, tmp_path: Path) -> None:
 
 
 def test_version_1_is_trained_on() -> None:
-    from segtrain.shards import ShardSource
+    from segtrain.data.shards import ShardSource
 
     source = ShardSource(VERSION_1, "train")
     assert source.label_space.name == "tiny"
     for row, sample in enumerate(Dataset(VERSION_1).samples("train")):
-        image, mask = source.read(row)[:2]
-        assert np.array_equal(image, sample.image) and np.array_equal(mask, sample.mask)
+        trained = source.read(row)
+        assert np.array_equal(trained.image, sample.image) and np.array_equal(trained.mask, sample.mask)
 
 
 def test_version_1_is_reported(undisturbed: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
