@@ -340,13 +340,13 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
     import numpy as np
     from doubles.world import COLOURS, IDS, paint
 
-    from synthgen import pipeline, runner
+    from synthgen import runner, stages
     from synthgen.images import write_image
     from synthgen.records import Rejected, columns_of, from_flat
     from synthgen.rows import write_rows
     from synthgen.runner import Unit
 
-    reads = pipeline.stages(run)[name].reads
+    reads = stages.stages(run)[name].reads
     if reads is None:
         raise ValueError(f"{name} reads no stage")
     (run / "pictures").mkdir(parents=True)

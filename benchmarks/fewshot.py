@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.row import SCRATCH, Row
+from segkit.shards import Dataset
 from segtrain.config import checked
 from segtrain.evaluate import evaluate
 from segtrain.files import write_whole
@@ -46,8 +47,7 @@ from segtrain.methods.few_shot.base_learning import learn_base
 from segtrain.methods.few_shot.config import BaseConfig, NovelConfig
 from segtrain.methods.few_shot.folds import novel_of_fold
 from segtrain.methods.few_shot.novel_learning import learn_novel
-from synthgen import pipeline
-from synthgen.dataset.reader import Dataset
+from synthgen import stages
 from synthgen.drawn import objects as world
 from synthgen.drawn.split import write_split
 from synthgen.images import write_image
@@ -238,7 +238,7 @@ def _synthetic(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> Pa
     if variant == "sabr":
         return run / "dataset"
     field = MASKS[variant]
-    masks = {row.key: run / getattr(row, field) for row in pipeline.stages(run)["refine"].iter_rows()}
+    masks = {row.key: run / getattr(row, field) for row in stages.stages(run)["refine"].iter_rows()}
 
     def make(folder: Path) -> None:
         for name in ("images", "labels"):

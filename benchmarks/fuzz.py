@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.drawn_dataset import drawn_dataset
 from benchmarks.row import Row
-from synthgen.dataset.ustar import RECORD, member_header, padding
+from segkit.ustar import RECORD, member_header, padding
 from synthgen.dataset.verify import verify
 
 Members = list[tuple[str, bytes]]

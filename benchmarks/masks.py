@@ -18,14 +18,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.row import SCRATCH, Row
+from segkit.labels import IGNORE
+from segkit.masks import read_mask as read_label_map
+from segkit.pictures import read_image as read_photograph
 from segtrain.config import train_config
 from segtrain.methods.supervised.method import train
 from segtrain.metrics.boundary import boundary_f, mean_of_images, tolerance_px
 from segtrain.metrics.iou import mean_iou
 from synthgen.drawn import objects as objects_world
 from synthgen.drawn.drawing import Drawing
-from synthgen.images import read_image, read_mask, write_image
-from synthgen.labels import IGNORE, read_label_space
+from synthgen.images import read_mask, write_image
+from synthgen.labels import read_label_space
 from synthgen.models.proposers.attention import AttentionProposer
 from synthgen.models.proposers.dense_clip import DenseClipProposer
 from synthgen.recipe import Recipe, read_recipe
@@ -164,10 +167,9 @@ def _camvid(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
     space = read_label_space(recipe.labels.space)
     files = sorted((CAMVID / "val" / "images").iterdir())
     with tempfile.TemporaryDirectory() as place:
-        masks = refine(
-            stage.build(recipe, Path(place)), Path(place), [read_image(file) for file in files], [IGNORE] * len(files)
-        )
-    truth = [read_mask(CAMVID / "val" / "labels" / f"{file.stem}.png") for file in files]
+        photographs = [read_photograph(file) for file in files]
+        masks = refine(stage.build(recipe, Path(place)), Path(place), photographs, [IGNORE] * len(files))
+    truth = [read_label_map(CAMVID / "val" / "labels" / f"{file.stem}.png") for file in files]
     truth = [np.where(np.isin(t, space.ids), t, IGNORE).astype(np.uint8) for t in truth]
     overlap = {step: scored(mean_iou([m[step] for m in masks], truth, space.ids)) for step in STEPS}
     for step in STEPS:

@@ -142,7 +142,7 @@ def _render(
         )
         for n, text in enumerate(captions)
     ]
-    return np.stack([image for i in range(0, len(jobs), 8) for image in renderer.render(jobs[i : i + 8])])
+    return np.stack([made.image for i in range(0, len(jobs), 8) for made in renderer.render(jobs[i : i + 8])])
 
 
 def _sheet(images: np.ndarray, columns: int, name: str) -> None:

@@ -25,9 +25,10 @@ import numpy as np
 
 from benchmarks.prompts import BANKS, bank_of, shares_of
 from benchmarks.row import SCRATCH, Row
+from segkit.labels import LabelSpace
 from synthgen.backends import load
 from synthgen.drawn import objects as world
-from synthgen.labels import LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.models import FeatureExtractor, RenderJob
 from synthgen.prompts.words import article
 from synthgen.recipe import Execution, read_recipe
@@ -129,7 +130,7 @@ def rendered(prompts: list[tuple[int, str]], path: Path, seed: int) -> np.ndarra
         )
         for n, (_, text) in enumerate(prompts)
     ]
-    made = np.stack([image for i in range(0, len(jobs), 8) for image in renderer.render(jobs[i : i + 8])])
+    made = np.stack([one.image for i in range(0, len(jobs), 8) for one in renderer.render(jobs[i : i + 8])])
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.npy")
     np.save(temporary, made)

@@ -23,8 +23,9 @@ import numpy as np
 
 from benchmarks.dedup import encoder_folder
 from benchmarks.row import Row
+from segkit.labels import Label, LabelSpace
 from synthgen.backends import load
-from synthgen.labels import Label, LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.models import TextEncoder
 from synthgen.models.text_encoders import sentence
 from synthgen.prompts.bank import ClassBank, Entry

@@ -187,9 +187,10 @@ def _compared(name: str, count: int, judge: Any) -> tuple[Compared, list[str]]:
     jobs = _jobs(chosen, range(count))
     for start, (key, renderer) in itertools.product(range(0, count, BATCH), renderers.items()):
         began = time.process_time()
-        made[key] += renderer.render(jobs[start : start + BATCH])
+        rendered = renderer.render(jobs[start : start + BATCH])
         seconds[key] += time.process_time() - began
-        runs[key] += sum(renderer.denoiser_runs)
+        made[key] += [result.image for result in rendered]
+        runs[key] += sum(result.denoiser_runs for result in rendered)
     whole = next(iter(settings))
     exact = np.stack(made[whole])
     labels = judges.predict(judge, exact)
@@ -454,13 +455,13 @@ def full_size(place: Path, device: str, size_px: int, steps: int, count: int, na
             else:
                 renderer = load("renderer", options | changes, Execution(device=device, compile=variant == "compile"))
 
-                def loop(seed: int, renderer: Any = renderer, layout: Any = layout) -> None:
-                    renderer.render([RenderJob("s", "", "", seed, size_px, size_px, text, text, None, layout)])
+                def loop(seed: int, renderer: Any = renderer, layout: Any = layout) -> Any:
+                    return renderer.render([RenderJob("s", "", "", seed, size_px, size_px, text, text, None, layout)])
 
             seconds = []
             for number in range(count + 1):
                 began = time.perf_counter()
-                loop(number)
+                made = loop(number)
                 seconds.append(time.perf_counter() - began)
             rates = 1 / np.array(seconds[1:])
             yield Row(
@@ -476,7 +477,7 @@ def full_size(place: Path, device: str, size_px: int, steps: int, count: int, na
             if variant == "cache":
                 yield Row(
                     f"engine/cache{suffix}_runs_gpu",
-                    renderer.denoiser_runs[0] / (2 * steps),
+                    made[0].denoiser_runs / (2 * steps),
                     "of the denoiser's runs",
                     device=name,
                 )

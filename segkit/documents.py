@@ -20,7 +20,7 @@ import yaml
 
 from segkit.errors import InputError, UserError
 from segkit.files import read_regular
-from segkit.printable import excerpt, in_one_line
+from segkit.printable import excerpt, in_one_line, printable
 
 MAX_BYTES = 16 * 2**20
 MAX_YAML_BYTES = 2**20
@@ -28,9 +28,9 @@ MAX_DEPTH = 64
 MAX_INTEGER = 2**64
 
 
-def read_json(path: Path, error: type[UserError] = InputError, max_bytes: int = MAX_BYTES) -> Any:
+def read_json(path: Path, error: type[UserError] = InputError, max_bytes: int = MAX_BYTES, finite: bool = True) -> Any:
     """The value of a JSON file. Raises `error` in one line."""
-    return parse_json(read_regular(path, max_bytes, error), str(path), error)
+    return parse_json(read_regular(path, max_bytes, error), str(path), error, finite)
 
 
 def read_yaml(path: Path, error: type[UserError] = InputError) -> Any:
@@ -38,14 +38,17 @@ def read_yaml(path: Path, error: type[UserError] = InputError) -> Any:
     return parse_yaml(read_regular(path, MAX_YAML_BYTES, error), str(path), error)
 
 
-def parse_json(data: bytes | str, where: str, error: type[UserError] = InputError) -> Any:
-    """The value of a JSON text. Raises `error` in one line that begins with `where`."""
+def parse_json(data: bytes | str, where: str, error: type[UserError] = InputError, finite: bool = True) -> Any:
+    """The value of a JSON text. Raises `error` in one line that begins with `where`.
+
+    Without `finite`, NaN and infinity come through: the caller knows better where they stand.
+    """
     try:
         value = json.loads(
             _text(data),
             object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
+            parse_constant=_refuse_constant if finite else float,
+            parse_float=_finite if finite else None,
             parse_int=_integer,
         )
         _require_shallow(value)
@@ -64,6 +67,9 @@ def parse_yaml(data: bytes | str, where: str, error: type[UserError] = InputErro
         return yaml.load(_text(data), _Loader)
     except RecursionError as reason:
         raise error(f"{where}: is nested more than {MAX_DEPTH} levels deep") from reason
+    except yaml.MarkedYAMLError as reason:
+        place = f" in line {reason.problem_mark.line + 1}" if reason.problem_mark else ""
+        raise error(f"{where}: cannot be read as YAML ({printable(reason.problem or 'damaged')}{place})") from reason
     except (ValueError, yaml.YAMLError) as reason:
         raise error(f"{where}: cannot be read as YAML ({in_one_line(reason)})") from reason
 

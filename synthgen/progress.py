@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from synthgen import pipeline, runner, storage
+from segkit.printable import printable
+from synthgen import lock, pipeline, runner, stages, storage
 from synthgen.engines import accelerate, events
 from synthgen.errors import RunError
-from synthgen.refine.class_rates import rates_text
 
 PLAIN_EVERY_S = 5.0
 WATCH_EVERY_S = 2.0
@@ -86,27 +87,27 @@ def _live(news: Iterable[pipeline.Progress], console: Console, run: Path | None)
     )
     with Progress(*columns, console=console) as bars:
         bar, pace, memory, looked = None, None, "", 0.0
+        gpu_memory = GpuMemory(run)
         for item in news:
             rows = f"{item.made} made, {item.refused} rejected"
             if bar is None or pace is None:
                 bar, pace = bars.add_task(item.stage, total=item.num_units, rows=rows, pace=""), Pace(item)
-            if run is not None and time.monotonic() - looked >= PLAIN_EVERY_S:
-                memory, looked = _memory_text(run, item.stage), time.monotonic()
+            if time.monotonic() - looked >= PLAIN_EVERY_S:
+                memory, looked = gpu_memory.text(item.stage), time.monotonic()
             bars.update(bar, completed=item.done_units, rows=rows, pace=pace.text(item) + memory)
 
 
 def _plain(news: Iterable[pipeline.Progress], run: Path | None) -> None:
     began, said = time.monotonic(), -PLAIN_EVERY_S
-    pace = None
+    pace, gpu_memory = None, GpuMemory(run)
     for item in news:
         pace = pace or Pace(item)
         now = time.monotonic()
         last = item.done_units == item.num_units
         if now - said >= PLAIN_EVERY_S or last:
             said = now
-            how = ", ".join(part for part in (f"{now - began:.0f} s", pace.text(item)) if part) + (
-                _memory_text(run, item.stage) if run else ""
-            )
+            how = ", ".join(part for part in (f"{now - began:.0f} s", pace.text(item)) if part)
+            how += gpu_memory.text(item.stage)
             print(
                 f"{item.stage:8} {item.done_units}/{item.num_units} units, {item.made} made, {item.refused} "
                 f"rejected, {how}",
@@ -115,32 +116,41 @@ def _plain(news: Iterable[pipeline.Progress], run: Path | None) -> None:
             )
 
 
-def _memory_text(run: Path, stage: str) -> str:
-    most = max(
-        (body["gpu_gb"] for body in events.read_events(run) if body["event"] == "unit" and body.get("stage") == stage),
-        default=0.0,
-    )
-    return f", {most:.1f} GB of a GPU" if most else ""
+class GpuMemory:
+    """The most GPU memory that a unit of each stage has taken, by the event log, of which each look reads the news."""
+
+    def __init__(self, run: Path | None) -> None:
+        self._log = events.EventLog(run) if run is not None else None
+        self._most_gb: dict[str, float] = {}
+
+    def text(self, stage: str) -> str:
+        """For example ", 17.2 GB of a GPU"; empty without a GPU or without a run."""
+        for event in self._log.new() if self._log is not None else ():
+            if event["event"] == "unit":
+                name = event.get("stage", "")
+                self._most_gb[name] = max(self._most_gb.get(name, 0.0), event.get("gpu_gb", 0.0))
+        most_gb = self._most_gb.get(stage, 0.0)
+        return f", {most_gb:.1f} GB of a GPU" if most_gb else ""
 
 
 def standing(run: Path) -> dict[str, Any]:
     """Where every stage of a run stands. Raises RunError if the folder is no run."""
-    found: dict[str, Any] = {}
-    if not (run / pipeline.LOCK).is_file():
-        raise RunError(f"{run}: is not a run folder (no {pipeline.LOCK}); runs lie in runs/ by default")
-    for name, stage in pipeline.stages(run).items():
+    standings: dict[str, Any] = {}
+    if not (run / lock.LOCK).is_file():
+        raise RunError(f"{run}: is not a run folder (no {lock.LOCK}); runs lie in runs/ by default")
+    for name, stage in stages.stages(run).items():
         if not stage.is_claimed():
-            found[name] = {"units": None, "done": 0, "made": 0, "rejected": {}, "seconds": 0.0}
+            standings[name] = {"units": None, "done": 0, "made": 0, "rejected": {}, "seconds": 0.0}
             continue
         units, missing = stage.units(), stage.missing()
-        found[name] = {
+        standings[name] = {
             "units": len(units),
             "done": len(units) - len(missing),
             "made": stage.num_rows(),
             "rejected": stage.reasons(),
             "seconds": round(runner.seconds(stage), 1),
         }
-    return found
+    return standings
 
 
 def incidents(run: Path) -> dict[str, int]:
@@ -162,21 +172,20 @@ def watch(run: Path, every_s: float = WATCH_EVERY_S) -> None:
         said = ""
         while True:
             began = time.monotonic()
-            found = standing(run)
-            texts = {name: _pace_text(name, at, paces) for name, at in found.items()}
+            standings = standing(run)
+            texts = {name: _pace_text(name, at, paces) for name, at in standings.items()}
             if live is not None:
-                live.update(_table(run, found, texts), refresh=True)
+                live.update(_table(run, standings, texts), refresh=True)
             else:
-                name, at = next(
-                    ((name, at) for name, at in found.items() if at["done"] != at["units"]), list(found.items())[-1]
-                )
+                last = list(standings.items())[-1]
+                name, at = next(((name, at) for name, at in standings.items() if at["done"] != at["units"]), last)
                 refused = sum(at["rejected"].values())
                 line = f"{name:8} {at['done']}/{at['units'] or '?'} units, {at['made']} made, {refused} rejected"
                 if line != said:
                     said = line
                     print(", ".join(part for part in (line, texts[name]) if part), flush=True)
             if (
-                all(at["done"] == at["units"] for at in found.values())
+                all(at["done"] == at["units"] for at in standings.values())
                 and storage.size_of(run / "dataset" / "index.json") is not None
             ):
                 return
@@ -190,13 +199,13 @@ def _pace_text(name: str, at: dict[str, Any], paces: dict[str, Pace]) -> str:
     return paces.setdefault(name, Pace(now)).text(now)
 
 
-def _table(run: Path, found: dict[str, Any], paces: dict[str, str] | None = None) -> Table:
-    table = Table(title=storage.shown(run), title_justify="left")
+def _table(run: Path, standings: dict[str, Any], paces: dict[str, str] | None = None) -> Table:
+    table = Table(title=Text(printable(storage.shown(run))), title_justify="left")
     for column in ("stage", "units", "made", "rejected", "seconds", *(("pace",) if paces else ()), "reasons"):
         table.add_column(column, justify="left" if column in ("stage", "pace", "reasons") else "right")
-    for name, at in found.items():
+    for name, at in standings.items():
         units = "not begun" if at["units"] is None else f"{at['done']}/{at['units']}"
-        reasons = ", ".join(f"{reason} {count}" for reason, count in at["rejected"].items())
+        reasons = Text(printable(", ".join(f"{reason} {count}" for reason, count in at["rejected"].items())))
         pace = (paces[name],) if paces else ()
         table.add_row(
             name, units, str(at["made"]), str(sum(at["rejected"].values())), f"{at['seconds']:.1f}", *pace, reasons
@@ -206,28 +215,29 @@ def _table(run: Path, found: dict[str, Any], paces: dict[str, str] | None = None
 
 def summary(run: Path) -> None:
     """The closing table: what was made, kept and rejected, why, how long it took, and where it lies."""
-    found = standing(run)
+    standings = standing(run)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(_table(run, found))
+    console.print(_table(run, standings))
     dealt_with = ", ".join(f"{event} {count}" for event, count in incidents(run).items())
     if dealt_with:
-        console.print(
-            f"dealt with: {dealt_with} (lines in {storage.shown(run / events.FOLDER)})",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-    if any(runner.FAILED in at["rejected"] for at in found.values()):
+        _print(console, f"dealt with: {dealt_with} (lines in {storage.shown(run / events.FOLDER)})")
+    if any(runner.FAILED in at["rejected"] for at in standings.values()):
         how = f"see them with `synthgen retry {storage.shown(run)}`, try them again with --failed"
-        console.print(f"samples that failed are left out; {how}", soft_wrap=True)
-    refine = pipeline.stages(run)["refine"]
-    for line in rates_text(refine) if refine.is_claimed() else ():
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        _print(console, f"samples that failed are left out; {how}")
+    for name, stage in stages.stages(run).items():
+        closing_lines = getattr(stages.modules()[name], "closing_lines", None)
+        for line in closing_lines(stage) if closing_lines and stage.is_claimed() else ():
+            _print(console, line)
     dataset = run / "dataset"
     if storage.size_of(dataset / "index.json") is not None:
-        kept = found["filter"]["made"]
-        told = (
+        kept = standings["filter"]["made"]
+        line = (
             f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen "
             f"verify {dataset}`)"
         )
-        console.print(storage.shown(told), soft_wrap=True, highlight=False, markup=False)
+        _print(console, storage.shown(line))
+
+
+def _print(console: Console, line: str) -> None:
+    """One line as it is: names in it are no markup and move no cursor."""
+    console.print(Text(printable(line)), soft_wrap=True, highlight=False)

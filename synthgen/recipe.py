@@ -12,11 +12,13 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from synthgen.backends import check_options, find
-from synthgen.errors import RecipeError, did_you_mean, in_one_line
+from segkit.documents import parse_yaml, read_yaml
+from segkit.errors import InputError
+from segkit.printable import excerpt
+from synthgen.backends import check_options
+from synthgen.errors import RecipeError, did_you_mean
 from synthgen.shipped import shipped_folder
 
 Cosine = Annotated[float, Field(ge=-1, le=1)]
@@ -292,6 +294,9 @@ class Recipe(Section):
     refine: Refine = Refine()
     filter: Filter = Filter()
     pack: Pack = Pack()
+    models: dict[str, str] = Field(
+        {}, description="commit of each Hub model (`owner/name` or `owner/name@revision`), as a run has written it"
+    )
     execution: Execution = Execution()
 
     @field_validator("support")
@@ -308,10 +313,7 @@ class Recipe(Section):
 def read_recipe(name_or_path: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     """Read, override (`a.b=value`, the value is YAML), validate. Raises RecipeError in one line."""
     path = recipe_path(name_or_path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: cannot be read as YAML: {in_one_line(error)}") from error
+    raw = read_yaml(path, RecipeError)
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
     for override in overrides:
@@ -346,18 +348,6 @@ def chosen_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
     }
 
 
-def used_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Of `chosen_backends` those that a run loads: a decoder that is switched off is not one of them, nor is a text
-    encoder where the prompt source says `GIVES_TEXT = False` (photographs).
-    """
-    used = chosen_backends(recipe)
-    if not recipe.refine.sabr.enabled:
-        del used["mask_decoder"]
-    if not getattr(find("prompt_source", recipe.prompts.source.name), "GIVES_TEXT", True):
-        del used["text_encoder"]
-    return used
-
-
 def recipe_path(name_or_path: str) -> Path:
     """Where a recipe lies. Raises RecipeError that lists the shipped ones if there is none."""
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
@@ -388,9 +378,9 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not equals or not dotted.strip():
         raise RecipeError(f"--set {override!r}: write it as a.b=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override!r}: {text!r} is not a YAML value") from error
+        value = parse_yaml(text, f"--set {excerpt(override)}")
+    except InputError as error:
+        raise RecipeError(str(error)) from error
     *parents, last = dotted.strip().split(".")
     node = raw
     for parent in parents:
@@ -418,4 +408,4 @@ def _first_problem(error: ValidationError) -> str:
         )
     if problem["type"] == "missing":
         return f"{key}: is missing"
-    return f"{key}: {problem['msg']} (got {problem['input']!r})"
+    return f"{key}: {problem['msg']} (got {excerpt(problem['input'])})"

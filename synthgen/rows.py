@@ -208,6 +208,8 @@ def write_rows(rows: Iterable[Any], record: type, path: Path) -> None:
 def group_sizes(path: Path) -> list[int]:
     """Rows of each row group of a parquet file, from its footer. Raises RunError for a damaged file."""
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")  # opening a named pipe would wait for ever
         facts = pq.read_metadata(path)
         return [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -17,7 +17,9 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +29,10 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow.compute as pc
 
+from segkit.documents import read_json
+from segkit.errors import InputError
+from segkit.files import read_regular
+from segkit.printable import excerpt
 from synthgen import leases, storage
 from synthgen.errors import RunError, StorageError
 from synthgen.files import scratch_beside, write_bytes
@@ -36,6 +42,8 @@ from synthgen.rows import RowWriter, StoredRows, damaged, group_sizes
 MANIFEST = "manifest.parquet"
 REJECTED = "rejected.parquet"
 CLAIM = "stage.json"
+MAX_CLAIM_BYTES = 2**30
+_UNIT_NAME = re.compile(r"[a-z0-9][A-Za-z0-9_-]*")
 SECONDS = "seconds.txt"
 FAILED = "failed"  # reason of a row that raised an error each time; `synthgen retry --failed` takes these again
 
@@ -75,15 +83,14 @@ class StageRun:
     def claim(self) -> dict[str, Any]:
         """What stage.json says. Raises RunError if it is missing or damaged."""
         path = self.folder / CLAIM
+        if not path.exists():
+            raise RunError(f"{path}: the stage {self.name!r} has not been started in this run")
         try:
-            claim = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise RunError(f"{path}: the stage {self.name!r} has not been started in this run") from error
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RunError(_damaged_claim(path, str(error))) from error
-        try:
+            claim: dict[str, Any] = read_json(path, max_bytes=MAX_CLAIM_BYTES)
             for unit in claim["units"]:
                 _unit(unit)
+        except InputError as error:
+            raise RunError(_damaged_claim(path, str(error).removeprefix(f"{path}: "))) from error
         except (KeyError, TypeError) as error:
             raise RunError(_damaged_claim(path, f"{type(error).__name__}: {error}")) from error
         if not isinstance(claim.get("settings"), dict):
@@ -180,7 +187,15 @@ class StageRun:
 
 
 def _unit(raw: dict[str, Any]) -> Unit:
-    return Unit(**{**raw, "keys": tuple(raw["keys"])} if "keys" in raw else raw)
+    """Raises KeyError or TypeError for what no plan has: a name that leads elsewhere, keys that are no texts."""
+    name, start, stop, keys = raw["name"], raw["start"], raw["stop"], raw.get("keys", [])
+    if not isinstance(name, str) or _UNIT_NAME.fullmatch(name) is None:
+        raise TypeError(f"unit name {excerpt(name)}")
+    if type(start) is not int or type(stop) is not int or not 0 <= start <= stop:
+        raise TypeError(f"positions {excerpt(start)} to {excerpt(stop)} of unit {name}")
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise TypeError(f"keys of unit {name}")
+    return Unit(name, start, stop, tuple(keys))
 
 
 def _plain(unit: Unit) -> dict[str, Any]:
@@ -208,9 +223,9 @@ def check(stage: StageRun, settings: dict[str, Any]) -> bool:
         return False
     found, settings = stage.claim()["settings"], _as_read_back(settings)
     if found != settings:
-        if not _has_begun(stage):
+        if not has_begun(stage):
             return False
-        name, before, now = _first_difference(found, settings)
+        name, before, now = first_difference(found, settings)
         raise RunError(
             f"{stage.folder}: this run was made with {name} = {before!r}, the recipe now says {now!r}; "
             f"use another run folder (--run), or --redo {stage.name} to keep the old results aside and make them again"
@@ -259,7 +274,7 @@ def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Uni
     if void is not None and stamp(stage.folder / CLAIM) == void:
         write_text(text, stage.folder / CLAIM)  # a claim of which nothing has come
         storage.publish(stage.folder / CLAIM)
-    elif not _write_first(text, stage.folder / CLAIM) or not storage.publish_first(stage.folder / CLAIM):
+    elif not write_first(text, stage.folder / CLAIM) or not storage.publish_first(stage.folder / CLAIM):
         check(stage, settings)
 
 
@@ -331,13 +346,17 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any] 
 
 def seconds(stage: StageRun) -> float:
     """Working time of the finished units, added up."""
-    return sum(_seconds(stage.folder / unit.name / SECONDS) for unit in stage.units() if stage.is_done(unit))
+    return sum(read_seconds(stage.folder / unit.name / SECONDS) for unit in stage.units() if stage.is_done(unit))
 
 
-def _seconds(path: Path) -> float:
+def read_seconds(path: Path) -> float:
+    """The working time of one unit. Raises RunError for what is no time."""
     try:
-        return float(path.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
+        time_s = float(read_regular(path, 64, InputError))
+        if not 0 <= time_s < math.inf:
+            raise ValueError(f"{time_s} seconds")
+        return time_s
+    except (InputError, ValueError) as error:
         raise RunError(damaged(path, error)) from error
 
 
@@ -351,7 +370,7 @@ def write_text(text: str, path: Path) -> None:
     write_bytes(text.encode(), path, way_out)
 
 
-def _write_first(text: str, path: Path) -> bool:
+def write_first(text: str, path: Path) -> bool:
     """Write whole, unless the file is there: of several writers exactly one wins.
 
     Raises StorageError as `write_text` does.
@@ -386,7 +405,7 @@ def fingerprint(settings: dict[str, Any]) -> str:
 
 
 class _Account:
-    """Which rows have been answered. 8 bytes a key (Python's own 64-bit hash), so that a unit may have a million rows."""
+    """Which rows have been answered: 8 bytes a key (Python's own 64-bit hash), for units of a million rows."""
 
     def __init__(self) -> None:
         self._made, self._answered = array.array("q"), array.array("q")
@@ -427,11 +446,12 @@ def _keys(rows: Sequence[Any] | StoredRows) -> Iterator[list[str]]:
         yield table.column("key").to_pylist()
 
 
-def _first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any]:
+def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any]:
+    """(dotted name, value before, value now) of the first setting that differs."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted({*before, *now}):
             if before.get(key) != now.get(key):
-                return _first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+                return first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
     return name, before, now
 
 
@@ -440,7 +460,7 @@ def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _has_begun(stage: StageRun) -> bool:
+def has_begun(stage: StageRun) -> bool:
     """Whether anything has come of a claim: a unit, or scratch that may be a living process's."""
     leases.sweep(stage.folder)
     # a hidden file is what an interrupted unit keeps for the next try (a language model's replies): nothing has come of

@@ -11,8 +11,7 @@ import json
 import math
 from pathlib import Path
 
-import yaml
-
+from segkit.documents import parse_yaml
 from synthgen.errors import RecipeError, StorageError
 from synthgen.labels import read_label_space
 from synthgen.recipe import recipe_of
@@ -59,7 +58,7 @@ def write_recipe(path: Path, answers: Answers) -> list[Path]:
             "--support: photographs need a support folder (images/ and labels/); without one use --model mini"
         )
     texts[path] = recipe_text(path.stem, answers, space, is_mini)
-    recipe_of(yaml.safe_load(texts[path]), str(path))
+    recipe_of(parse_yaml(texts[path], str(path)), str(path))
     for each in texts:
         if each.exists():
             raise StorageError(f"{each}: exists; choose another name, nothing is overwritten")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from doubles.chat_server import Step, captions, drips, hangs_up, raw, says, serving, stalls
 
-from synthgen import pipeline
+from synthgen import stages
 from synthgen.images import write_image
 from synthgen.refine.class_rates import rates_of
 
@@ -55,7 +55,7 @@ def test_an_endpoint_that_is_down_or_slow_ends_the_run_in_one_line_and_its_answe
         assert "a coin on sand" in (tmp_path / "runs" / "tiny" / "prompts" / ".replies.jsonl").read_text()
         done = cli("prompts", recipe)
         assert done.exit_code == 0, done.output
-    prompts = {row.prompt for row in pipeline.stages(tmp_path / "runs" / "tiny")["prompts"].rows()}
+    prompts = {row.subject.prompt for row in stages.stages(tmp_path / "runs" / "tiny")["prompts"].rows()}
     assert prompts == {"a photo of a coin on sand", "a large disc in snow beside four red houses"}
 
 
@@ -91,7 +91,7 @@ def test_an_endpoint_that_answers_garbage_is_survived_unless_it_says_nothing_els
             ).exit_code
             == 0
         )
-    assert pipeline.stages(tmp_path / "runs" / "survived")["prompts"].num_rows() == 1
+    assert stages.stages(tmp_path / "runs" / "survived")["prompts"].num_rows() == 1
     assert any("fewer than 4 for disc 1 (bad_replies)" in record.getMessage() for record in caplog.records)
 
 
@@ -142,9 +142,9 @@ def test_a_class_whose_every_region_is_rejected_is_named_and_the_run_goes_on(
     for name in ("disc", "square", "bar"):
         assert f"every region of class {name!r} was freed" in done.stdout
     assert "the most similar at" in done.stdout and "refine.apf.lambda_apf is 1.0" in done.stdout
-    stages = pipeline.stages(tmp_path / "runs" / "tiny")
-    assert all(counts.num_kept == 0 for counts in rates_of(stages["refine"]).values())
-    assert stages["refine"].num_rows() == stages["render"].num_rows(), "a mask in which nothing was kept is still a row"
+    run = stages.stages(tmp_path / "runs" / "tiny")
+    assert all(counts.num_kept == 0 for counts in rates_of(run["refine"]).values())
+    assert run["refine"].num_rows() == run["render"].num_rows(), "a mask in which nothing was kept is still a row"
 
 
 def test_a_bank_that_a_low_lambda_leaves_short_says_which_lambda_passes_how_many(

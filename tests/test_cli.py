@@ -17,8 +17,8 @@ from PIL import Image
 from synthgen.backends import ROLES, available
 from synthgen.dataset.verify import verify
 from synthgen.images import read_mask, write_image
-from synthgen.pipeline import MODULES
 from synthgen.recipe import shipped_recipes
+from synthgen.stages import names
 
 Tiny = Callable[..., Path]
 Cli = Callable[..., Any]
@@ -94,7 +94,7 @@ def test_bad_set(cli: Cli, tiny: Tiny, option: str, said: str) -> None:
 
 
 def test_unknown_stage_to_redo(cli: Cli, tiny: Tiny) -> None:
-    said = f"--redo 'scores': there is no such stage; there are: {', '.join(MODULES)}; did you mean 'score'?"
+    said = f"--redo 'scores': there is no such stage; there are: {', '.join(names())}; did you mean 'score'?"
     assert told(cli("run", tiny(), "--redo", "scores")) == said
 
 
@@ -135,7 +135,8 @@ def test_label_ids_outside_the_label_space(spoilt: Callable[..., str]) -> None:
 def test_image_and_mask_of_different_size(spoilt: Callable[..., str]) -> None:
     said = spoilt(lambda support: write_image(paint("disc", 1, 16)[1], support / "labels" / "disc_1.png"))
     assert said.endswith(
-        "labels/disc_1.png: is 16 x 16 px (H x W), its image 32 x 32; resize the label by nearest neighbour"
+        "labels/disc_1.png: is 16 x 16 px (H x W), its image 32 x 32; export the mask at the picture's size, or resize "
+        "it by nearest neighbour"
     )
 
 
@@ -145,8 +146,8 @@ def test_unreadable_image(spoilt: Callable[..., str]) -> None:
 
 
 def test_colour_label_map(spoilt: Callable[..., str]) -> None:
-    said = spoilt(lambda support: Image.new("RGB", (32, 32)).save(support / "labels" / "bar_0.png"))
-    assert "labels/bar_0.png: a mask must hold one class id a pixel (mode L or P), this is a RGB image" in said
+    said = spoilt(lambda support: Image.new("RGB", (32, 32), (1, 2, 3)).save(support / "labels" / "bar_0.png"))
+    assert "labels/bar_0.png: colours [1, 2, 3] (1024 px) are not in label space 'shapes'" in said
 
 
 def test_image_without_a_label(spoilt: Callable[..., str]) -> None:
@@ -268,7 +269,7 @@ def test_verbs_one_by_one_and_status(cli: Cli, tiny: Tiny, tmp_path: Path) -> No
         assert cli(verb, recipe).exit_code == 0
         at = json.loads(cli("status", run, "--json").stdout)
         assert at[verb]["done"] == at[verb]["units"] > 0
-    assert list(at) == list(MODULES)
+    assert list(at) == list(names())
     text = cli("status", run).stdout
     for name, stage in at.items():
         assert name in text and f"{stage['done']}/{stage['units']}" in text

@@ -11,8 +11,8 @@ import pytest
 from doubles.runs import digest, whole_run
 from doubles.world import paint
 
-from synthgen import pipeline
-from synthgen.dataset.reader import Dataset
+from segkit.shards import Dataset
+from synthgen import pipeline, stages
 from synthgen.images import write_image
 from synthgen.recipe import read_recipe
 
@@ -68,7 +68,7 @@ def test_a_sample_names_the_file_that_it_was_made_from(kind: str, maps: Path, ti
 def test_no_row_of_any_stage_holds_an_absolute_path(maps: Path, tiny: Tiny, tmp_path: Path) -> None:
     for kind, recipe in (("maps", from_maps(tiny, maps)), ("photos", from_photographs(tiny, maps / "images"))):
         run = whole_run(recipe, tmp_path / f"run-{kind}")
-        for stage in pipeline.stages(run).values():
+        for stage in stages.stages(run).values():
             assert str(tmp_path) not in repr(stage.rows()), stage.name
 
 
@@ -78,18 +78,18 @@ def test_a_run_goes_on_without_the_folder_of_its_maps(maps: Path, tiny: Tiny, tm
     recipe, run = read_recipe(str(path)), tmp_path / "run"
     for _ in pipeline.run_stage(recipe, run, "prompts"):
         pass
-    fingerprint = pipeline.settings(recipe, "prompts")
+    fingerprint = stages.settings(recipe, "prompts")
     hidden = maps.with_name("hidden")
     maps.rename(hidden)
-    layouts = [row.layout for row in pipeline.stages(run)["prompts"].rows()]
+    layouts = [row.layout for row in stages.stages(run)["prompts"].rows()]
     assert all((run / layout).is_file() for layout in layouts)
     hidden.rename(maps)
-    assert pipeline.settings(recipe, "prompts") == fingerprint
+    assert stages.settings(recipe, "prompts") == fingerprint
     shutil.rmtree(maps / "images")
     (maps / "images").mkdir()
     for number in range(3):
         write_image(paint("bar", number)[0], maps / "images" / f"{number}.png")
-    for name in pipeline.MODULES:
+    for name in stages.names():
         for _ in pipeline.run_stage(recipe, run, name):
             pass
     assert digest(run / "dataset") == digest(undisturbed / "dataset"), "the pictures beside the maps are not used"

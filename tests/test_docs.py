@@ -1,6 +1,6 @@
 """What the documents name exists: files, functions, recipe keys, commands and their options, links;
 
-and the worked example runs.
+and the worked examples run.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
+import json
 import re
 import shlex
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from pydantic import BaseModel
@@ -23,8 +25,9 @@ from typer.main import get_command
 
 import segtrain.cli
 import synthgen.cli
-from synthgen.backends import ROLES, available, find
+from synthgen.backends import ROLES, available, find, load
 from synthgen.errors import RecipeError
+from synthgen.images import read_mask
 from synthgen.pipeline import stages
 from synthgen.recipe import Backend, Recipe, chosen_backends, read_recipe, shipped_recipes
 
@@ -37,7 +40,9 @@ TAKE_A_RECIPE = ("prompts", "render", "refine", "filter", "pack", "run", "recipe
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_PLACE = re.compile(r"(?:synthgen|segtrain|tests|docs|benchmarks|prompts|pipelines|data_cards)/[\w./-]*(?::[\w.]+)?")
+_PLACE = re.compile(
+    r"(?:synthgen|segtrain|segkit|tests|docs|benchmarks|prompts|pipelines|data_cards)/[\w./-]*(?::[\w.]+)?"
+)
 _KEY = re.compile(rf"(?:{'|'.join(Recipe.model_fields)})(?:\.[a-z0-9_]+)+")
 
 
@@ -293,39 +298,95 @@ def test_relative_links_lead_somewhere(page: str) -> None:
         assert ((ROOT / page).parent / link.partition("#")[0]).exists(), f"{page}: {link}"
 
 
-# the worked example
+# the examples of docs/ADD_A_BACKEND.md
+
+EXAMPLES = "docs/ADD_A_BACKEND.md"
+_EXAMPLE = re.compile(r"^`my_backends/(\w+)\.py`, an? [\w ]+:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
-def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """The example's file where the page says that it lies; gives the settings that the page names it by."""
-    [source] = fences("docs/ADD_A_BACKEND.md", "python")
-    [settings] = fences("docs/ADD_A_BACKEND.md", "yaml")
-    file = tmp_path / "my_backends" / "places.py"
-    assert f"Save it as `{file.relative_to(tmp_path)}`" in text_of("docs/ADD_A_BACKEND.md")
-    file.parent.mkdir()
-    file.write_text(source, encoding="utf-8")
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Every example's file where the page says that it lies; gives the recipe's settings that the page names them by."""
+    [settings] = fences(EXAMPLES, "yaml")
+    sources = dict(_EXAMPLE.findall(text_of(EXAMPLES)))
+    assert len(sources) == len(fences(EXAMPLES, "python")), "an example without its place"
+    folder = tmp_path / "my_backends"
+    folder.mkdir()
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    yield yaml.safe_load(settings)["prompts"]["source"]
-    for name in ("my_backends.places", "my_backends"):
-        sys.modules.pop(name, None)
+    yield yaml.safe_load(settings)
+    for name in [name for name in sys.modules if name.split(".")[0] == "my_backends"]:
+        del sys.modules[name]
 
 
-def test_the_worked_example_runs(
-    example: dict[str, Any], tiny: Callable[..., Path], cli: Callable[..., Any], tmp_path: Path
+def settings_of(examples: dict[str, Any]) -> dict[str, Any]:
+    """The examples' recipe as changes of the tiny one."""
+    return {f"{section}__{key}": value for section, part in examples.items() for key, value in part.items()}
+
+
+def test_the_examples_of_all_roles_make_a_dataset(
+    examples: dict[str, Any], tiny: Callable[..., Path], cli: Callable[..., Any], tmp_path: Path
 ) -> None:
-    result = cli("prompts", tiny(prompts__source=example, prompts__lambda_div=1.0))
+    chosen = {key: examples[key.split(".")[0]][key.split(".")[1]]["name"] for key in ROLE_OF}
+    assert set(chosen) == set(ROLE_OF) and all(name.startswith("my_backends.") for name in chosen.values())
+    result = cli("run", tiny(**settings_of(examples), prompts__per_class=3))
     assert result.exit_code == 0, result.output
-    rows = stages(tmp_path / "runs" / "tiny")["prompts"].rows()
-    for class_name, spoken in (("disc", "a coin"), ("square", "a square"), ("bar", "a bar")):
-        prompts = {row.prompt: row.attributes for row in rows if row.class_name == class_name}
-        assert prompts == {f"a photo of {spoken} {place}": (f"place={place}",) for place in example["places"]}
+    made = stages(tmp_path / "runs" / "tiny")
+    places = examples["prompts"]["source"]["places"]
+    prompts = {(row.subject.prompt, row.subject.class_name, row.subject.attributes) for row in made["prompts"].rows()}
+    spoken = {"disc": "a coin", "square": "a square", "bar": "a bar"}
+    assert prompts >= {
+        (f"a photo of {word} {place}", name, (f"place={place}",)) for name, word in spoken.items() for place in places
+    }
+    kept = list(made["filter"].rows())
+    assert {row.subject.class_name for row in kept} == set(spoken)
+    masks = {row.key: read_mask(tmp_path / "runs" / "tiny" / row.labelling.mask) for row in kept}
+    dot_px = np.pi * 7**2
+    for row in kept:
+        assert (masks[row.key] == row.subject.class_id).sum() == pytest.approx(dot_px, rel=0.15), "the mask is the dot"
+        made = row.picture
+        assert (made.renderer, made.model_revision, made.steps, made.guidance) == ("dots", "", 0, 0.0)
 
 
-def test_a_misspelt_option_of_the_worked_example_is_refused_in_one_line(
-    example: dict[str, Any], tiny: Callable[..., Path], cli: Callable[..., Any]
+def test_the_dry_run_says_what_the_examples_say_of_themselves(
+    examples: dict[str, Any], tiny: Callable[..., Path], cli: Callable[..., Any]
 ) -> None:
-    result = cli("prompts", tiny(prompts__source={**example, "place": ["here"]}))
+    plan = json.loads(cli("run", tiny(**settings_of(examples)), "--dry-run", "--json").stdout)
+    assert [name.split(".")[-1] for name in plan["unknown"]] == [
+        "places", "letters", "cells", "nearest", "middle", "shades",
+    ]  # fmt: skip
+    operations = {stage["name"]: stage["operations"] for stage in plan["stages"]}
+    assert operations["render"] == 10 * 32 * 32 * 12 and operations["refine"] is None
+    assert plan["core_hours"] is None and plan["memory_gb"] is None
+
+
+def test_a_misspelt_option_of_an_example_is_refused_in_one_line(
+    examples: dict[str, Any], tiny: Callable[..., Path], cli: Callable[..., Any]
+) -> None:
+    source = {**examples["prompts"]["source"], "place": ["here"]}
+    result = cli("prompts", tiny(prompts__source=source))
     assert result.exit_code == 2
     assert "place: Extra inputs are not permitted" in result.output and "its keys are: places" in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", ROLE_OF)
+def test_an_object_that_lacks_what_its_role_has_is_refused_in_one_line(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hollow.py").write_text(
+        "from pydantic import BaseModel\nclass Options(BaseModel): pass\nclass Hollow: id = 'h'\n"
+        "def build(options, execution): return Hollow()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "somebody").mkdir()
+    (tmp_path / "hollow.py").rename(tmp_path / "somebody" / "hollow.py")
+    [row] = [line for line in text_of(EXAMPLES).splitlines() if line.startswith(f"| `{key}`")]
+    names = [span.split("(")[0] for span in re.findall(r"`([^`]+)`", row.split("|")[3])]
+    with pytest.raises(RecipeError) as error:
+        load(ROLE_OF[key], {"name": "somebody.hollow"}, None)
+    for name in ("somebody", "somebody.hollow"):
+        sys.modules.pop(name, None)
+    lacking = str(error.value).partition("lacks ")[2].partition(";")[0].split(", ")
+    assert lacking == [name for name in names if name != "id"] and "\n" not in str(error.value)

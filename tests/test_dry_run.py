@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from synthgen import pipeline
-from synthgen.doctor import Gpu, Machine
+from synthgen import stages
 from synthgen.dry_run import Plan, dry_run, plan_text
 from synthgen.images import write_image
 from synthgen.models.sizes import clip_of, denoiser_of, parameters_in, sam_of
+from synthgen.models.weights import resolve
+from synthgen.planning.machine import Gpu, Machine
+from synthgen.planning.readiness import check_recipe
 from synthgen.recipe import read_recipe
 
 Tiny = Callable[..., Path]
@@ -40,7 +43,7 @@ def full_size(tmp_path: Path, here: Machine, *more: str) -> Plan:
 def test_the_full_size_recipe_is_planned_from_what_is_known_of_its_models(tmp_path: Path) -> None:
     plan = full_size(tmp_path, machine(80))
     rows = {stage.name: (stage.rows, stage.units) for stage in plan.stages}
-    assert tuple(rows) == tuple(pipeline.MODULES)
+    assert tuple(rows) == stages.names()
     assert rows == {
         "prompts": (200, 1),
         "render": (200, 4),
@@ -105,6 +108,88 @@ def test_minis_need_no_gpu_and_unknown_models_are_called_unknown(tmp_path: Path)
     assert strange.gpu_memory_gb is None and strange.gpu_hours == {} and "unknown" in plan_text(strange)
 
 
+def test_a_renderer_of_unknown_cost_is_called_unknown(
+    tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheap = tiny(**{"prompts__embedder": {"name": "clip"}, "filter__scorer": {"name": "open_clip"}})
+    recipe = read_recipe(
+        str(cheap),
+        ["refine.features={name: open_clip}", "refine.mask_decoder={name: segment_anything, model: mini/sam}"],
+    )
+    plan = dry_run(recipe, tmp_path / "run", machine())
+    assert plan.unknown == ("renderer doubles.painter",) and plan.missing == ()
+    operations = {stage.name: stage.operations for stage in plan.stages}
+    assert operations.pop("render") is None and None not in operations.values()
+    assert (plan.core_hours, plan.gpu_hours, plan.gpu_memory_gb, plan.memory_gb) == (None, {}, None, None)
+    text = plan_text(plan)
+    assert "time      unknown: renderer doubles.painter does not say what it takes" in text
+    assert "one CPU core" not in text and "memory    unknown" in text
+    assert any("no GPU here" in note and "doubles.painter" in note for note in plan.notes)
+    assert "no GPU here" not in "".join(dry_run(recipe, tmp_path / "run", machine(80)).notes)
+    doubles = dry_run(read_recipe(str(tiny())), tmp_path / "run", machine())
+    assert len(doubles.unknown) == 5, "all but the grammar and the prototypes"
+
+
+def test_a_broken_recipe_gives_no_numbers(tmp_path: Path) -> None:
+    plan = full_size(tmp_path, machine(80), "labels.classes=[bicycle, unicorn]")
+    assert any("'unicorn'" in line for line in plan.missing)
+    assert {(stage.rows, stage.units, stage.disk_gb, stage.operations) for stage in plan.stages} == {(None,) * 4}
+    assert (plan.disk_gb, plan.core_hours, plan.gpu_hours) == (None, None, {})
+    text = plan_text(plan)
+    assert "unknown number of prompts" in text and "time      unknown: see what is missing" in text
+    assert " 0 s" not in text and "at most 0" not in text
+
+
+def test_the_download_of_a_controlnet_is_counted(tmp_path: Path) -> None:
+    net = "stabilityai/stable-diffusion-3.5-large-controlnet-canny"
+    plain, controlled = (full_size(tmp_path, machine(80), f"render.renderer.controlnet={name}") for name in ("''", net))
+    assert controlled.download_gb - plain.download_gb == pytest.approx(8.65)
+    assert controlled.gpu_hours["H100"] > 1.1 * plain.gpu_hours["H100"]
+    memory = [plan.stages[1].gpu_memory_gb or 0.0 for plan in (plain, controlled)]
+    assert memory[1] - memory[0] == pytest.approx(4.3, rel=0.02)
+    cached = machine(80, cached=(net,))
+    assert full_size(tmp_path, cached, f"render.renderer.controlnet={net}").download_gb == plain.download_gb
+    strange = full_size(tmp_path, machine(80), "render.renderer.controlnet=nobody/net")
+    assert strange.unknown == ("renderer sd3",) and strange.gpu_hours == {}
+
+
+@pytest.mark.parametrize(
+    ("gpu_gib", "free_gib", "settings"),
+    [(0, 500, ()), (80, 500, ()), (12, 500, ()), (80, 10, ()), (80, 500, ("labels.classes=[bicycle, unicorn]",))],
+)
+def test_doctor_and_dry_run_judge_alike(
+    tmp_path: Path, gpu_gib: float, free_gib: float, settings: tuple[str, ...]
+) -> None:
+    here = machine(gpu_gib, free_gib)
+    recipe = read_recipe("syn4seg", [*SETTINGS, *settings])
+    plan, check = dry_run(recipe, tmp_path / "run", here), check_recipe(recipe, here)
+    assert (check.missing, check.notes) == (plan.missing, plan.notes)
+    assert check.would_run == (gpu_gib == 80 and free_gib == 500 and not settings)
+
+
+def test_an_empty_file_of_weights_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "sam_vit_b.pth").touch()
+    recipe = read_recipe("syn4seg-mini", [f"refine.mask_decoder.model={tmp_path / 'sam_vit_b.pth'}"])
+    assert [line for line in check_recipe(recipe, machine()).missing if "is an empty file" in line]
+
+
+def test_a_decoder_of_drawings_is_noted_where_it_would_redraw_photographs(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "photos" / "a.png")
+    photos = [f"prompts.source.folder={tmp_path / 'photos'}", *SETTINGS[:2], "labels.space=objects"]
+
+    def notes(*more: str) -> str:
+        return "".join(check_recipe(read_recipe("label-photos", [*photos, *more]), machine()).notes)
+
+    mini = "refine.mask_decoder={name: segment_anything, model: mini/sam}"
+    assert "only seen drawings" in notes("refine.sabr.enabled=true", mini)
+    assert "only seen drawings" not in notes("refine.sabr.enabled=false", mini)
+    copy = shutil.copytree(resolve("mini/sam"), tmp_path / "sam")
+    assert "only seen drawings" not in notes("refine.sabr.enabled=true", f"refine.mask_decoder.model={copy}")
+    drawn = check_recipe(read_recipe("syn4seg-mini"), machine())
+    assert "only seen drawings" not in "".join(drawn.notes)
+
+
 def test_photographs_and_lists_count_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(3):
@@ -127,9 +212,9 @@ def test_the_command_tells_what_a_finished_run_already_has(cli: Any, tiny: Tiny,
     before = sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*"))
     told = cli("run", tiny(), "--dry-run", "--json")
     assert told.exit_code == 0, told.output
-    stages = {stage["name"]: stage for stage in json.loads(told.stdout)["stages"]}
-    assert stages["render"]["units_done"] == len(pipeline.stages(finished)["render"].units())
-    assert stages["prompts"]["rows"] == 12
+    plans = {stage["name"]: stage for stage in json.loads(told.stdout)["stages"]}
+    assert plans["render"]["units_done"] == len(stages.stages(finished)["render"].units())
+    assert plans["prompts"]["rows"] == 12
     assert sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*")) == before
     other = cli("run", tiny(seed=6), "--dry-run")
     assert other.exit_code == 1 and "missing   " in other.stdout and "seed" in other.stdout

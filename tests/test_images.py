@@ -1,4 +1,4 @@
-"""Reading and writing images and masks."""
+"""Writing images and masks, and reading back what was written: the artefacts of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from synthgen.errors import InputError, StorageError
 from synthgen.files import write_bytes
-from synthgen.images import image_size, jpeg_bytes, png_bytes, read_image, read_mask, write_image
+from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask, write_image
 
 sides = st.integers(1, 9)
 
@@ -31,7 +31,6 @@ def test_masks_come_back_id_by_id(tmp_path_factory: pytest.TempPathFactory, mask
     assert back.dtype == np.uint8 and (back == mask).all()
     with Image.open(path) as stored:
         assert stored.mode == "L", "a palette image would be decoded to colours by loaders"
-    assert image_size(path) == mask.shape
 
 
 @settings(deadline=None, max_examples=40)
@@ -40,79 +39,57 @@ def test_images_come_back_pixel_by_pixel(tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("i") / "image.png"
     write_image(image, path)
     assert (read_image(path) == image).all()
-    assert image_size(path) == image.shape[:2]
     assert png_bytes(image) == png_bytes(image.copy())
 
 
-def test_palette_masks_are_read_as_ids_and_not_as_colours(tmp_path: Path) -> None:
-    ids = np.array([[0, 5], [20, 255]], np.uint8)
-    image = Image.fromarray(ids).convert("P")
-    image.putdata(ids.ravel().tolist())
-    image.putpalette([(7 * i) % 256 for i in range(768)])
-    image.save(tmp_path / "mask.png")
-    assert (read_mask(tmp_path / "mask.png") == ids).all()
+def test_a_flipped_bit_in_an_artefact_is_never_read_as_other_pixels(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
+    path = tmp_path / "artefact.png"
+    for array, read in ((image, read_image), (image[..., 0], read_mask)):
+        data = png_bytes(array)
+        for bit in range(8 * len(data)):
+            damaged = bytearray(data)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            with pytest.raises(InputError, match=r"artefact\.png: ") as caught:
+                read(path)
+            assert "\n" not in str(caught.value)
 
 
-def test_sixteen_bit_masks_with_small_ids_are_read(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 19], [200, 255]], np.uint16)).save(tmp_path / "mask.png")
-    assert read_mask(tmp_path / "mask.png").tolist() == [[0, 19], [200, 255]]
-
-
-@pytest.mark.parametrize(("value", "kind"), [(256, np.uint16), (65535, np.uint16), (-1, np.int32), (70000, np.int32)])
-def test_ids_beyond_eight_bits_are_refused_not_wrapped(tmp_path: Path, value: int, kind: Any) -> None:
-    path = tmp_path / "mask.tif"
-    Image.fromarray(np.array([[3, value]], kind)).save(path)
-    with pytest.raises(
-        InputError, match=rf"mask\.tif: id {value} does not fit 8 bits; ids must be 0\.\.254, 255 = ignore"
-    ):
+def test_an_artefact_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "artefact.png"
+    write_image(np.zeros((4, 4, 3), np.uint8), path)
+    with pytest.raises(InputError, match="must be an 8-bit L PNG, this has 8 bits and colour type 2"):
         read_mask(path)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK", "F"])
-def test_colour_images_are_no_masks(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "mask.tif"
-    Image.new(mode, (4, 4)).save(path)
-    with pytest.raises(
-        InputError,
-        match=f"a mask must hold one class id a pixel .* this is a {mode} image; convert colours to ids first",
-    ):
+    write_image(np.zeros((4, 4), np.uint8), path)
+    with pytest.raises(InputError, match="must be an 8-bit RGB PNG"):
+        read_image(path)
+    Image.new("P", (4, 4)).save(path)
+    with pytest.raises(InputError, match="must be an 8-bit L PNG"):
         read_mask(path)
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "RGBA", "CMYK"])
-def test_every_eight_bit_image_is_read_as_rgb(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "image.tif"
-    Image.new(mode, (4, 2)).save(path)
-    assert read_image(path).shape == (2, 4, 3)
-
-
-@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
-def test_deep_photographs_are_refused_rather_than_read_as_white(tmp_path: Path, kind: Any) -> None:
-    path = tmp_path / "photo.tif"
-    Image.fromarray(np.full((4, 4), 30000, kind)).save(path)
-    with pytest.raises(InputError, match=r"photo\.tif: has more than 8 bits a channel .*; convert it to 8 bits first"):
+    path.write_bytes(jpeg_bytes(np.zeros((4, 4, 3), np.uint8)))
+    with pytest.raises(InputError, match="not a PNG"):
         read_image(path)
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask, image_size])
+@pytest.mark.parametrize("read", [read_image, read_mask])
 def test_what_is_no_image_is_one_clear_line(tmp_path: Path, read: Any) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "folder.png").mkdir()
-    for name in ("empty.png", "text.png", "folder.png", "missing.png", "text.png/below.png"):
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("empty.png", "text.png", "folder.png", "missing.png", "text.png/below.png", "pipe.png"):
         with pytest.raises(InputError) as caught:
             read(tmp_path / name)
         assert str(caught.value).startswith(f"{tmp_path / name}: ") and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_truncated_image_is_never_read_as_a_grey_one(tmp_path: Path, suffix: str) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
-    data = png_bytes(image) if suffix == "png" else jpeg_bytes(image)
-    path = tmp_path / f"cut.{suffix}"
-    for left in (0.2, 0.5, 0.9):
-        path.write_bytes(data[: int(left * len(data))])
-        with pytest.raises(InputError, match=r"cannot be read as an image .*; remove or replace the file"):
+def test_a_truncated_artefact_is_never_read_as_a_grey_one(tmp_path: Path) -> None:
+    data = png_bytes(np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8))
+    path = tmp_path / "cut.png"
+    for left in range(0, len(data), 37):
+        path.write_bytes(data[:left])
+        with pytest.raises(InputError):
             read_image(path)
 
 

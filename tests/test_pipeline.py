@@ -25,19 +25,20 @@ from doubles.processes import environment
 from doubles.runs import whole_run
 from doubles.world import IDS, paint, write_world
 
-from synthgen import pipeline, runner
-from synthgen.dataset.reader import Dataset
+from segkit.shards import Dataset
+from synthgen import again, lock, pipeline, runner, stages, worker
 from synthgen.dataset.verify import verify
 from synthgen.engines import accelerate
 from synthgen.errors import RunError, StorageError
 from synthgen.images import write_image
+from synthgen.pack.counts import RunCounts
 from synthgen.recipe import read_recipe
 from synthgen.records import seed_of
 
 Tiny = Callable[..., Path]
 Cli = Callable[..., Any]
 Calls = Callable[[], list[str]]
-STAGES = tuple(pipeline.MODULES)
+STAGES = stages.names()
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -62,7 +63,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 
 def test_dataset_is_whole_and_every_stage_has_refused_something(undisturbed: Path) -> None:
     assert verify(undisturbed / "dataset") == []
-    found = pipeline.stages(undisturbed)
+    found = stages.stages(undisturbed)
     assert all(stage.is_complete() for stage in found.values())
     assert found["prompts"].reasons().keys() == {"near_duplicate"}
     assert found["render"].reasons().keys() == {"not_finite"}
@@ -72,8 +73,8 @@ def test_dataset_is_whole_and_every_stage_has_refused_something(undisturbed: Pat
 
 
 def test_no_row_is_lost_between_stages(undisturbed: Path) -> None:
-    found = pipeline.stages(undisturbed)
-    counts = pipeline.counts(read_recipe(str(undisturbed / pipeline.LOCK)), undisturbed)
+    found = stages.stages(undisturbed)
+    counts = RunCounts(**{**pipeline.card_facts(undisturbed), "mask_rates": ()})
     for before, name in itertools.pairwise(STAGES[1:-1]):
         assert counts.made[name] + sum(counts.rejected[name].values()) == counts.made[before], name
         seen = {row.key for row in found[name].rows()} | {row.parent for row in found[name].rejected()}
@@ -93,7 +94,7 @@ def test_masks_are_about_what_the_prompts_ask_for(undisturbed: Path) -> None:
 
 
 def test_seed_of_every_image_follows_from_its_key(undisturbed: Path) -> None:
-    rows = pipeline.stages(undisturbed)["render"].rows()
+    rows = stages.stages(undisturbed)["render"].rows()
     assert [row.picture.seed for row in rows] == [seed_of(row.key) for row in rows]
 
 
@@ -122,7 +123,7 @@ def test_two_workers_leave_the_same_units(undisturbed: Path, finished: Path, tin
 def test_support_folder_may_move_and_the_run_folder_too(undisturbed: Path, tmp_path: Path, calls: Calls) -> None:
     """Rows hold paths relative to the run, and a support set is known by its content."""
     shutil.copytree(undisturbed, tmp_path / "elsewhere")
-    recipe = yaml.safe_load((undisturbed / pipeline.LOCK).read_text())
+    recipe = yaml.safe_load((undisturbed / lock.LOCK).read_text())
     shutil.copytree(recipe["support"]["folder"], tmp_path / "support")
     recipe["support"]["folder"] = str(tmp_path / "support")
     (tmp_path / "moved.yaml").write_text(yaml.safe_dump(recipe))
@@ -167,7 +168,7 @@ def test_only_what_is_missing_is_done(undisturbed: Path, finished: Path, tiny: T
 def test_models_of_a_stage_are_let_go_before_the_next_are_loaded(tmp_path: Path, tiny: Tiny) -> None:
     for _ in pipeline.run_stage(read_recipe(str(tiny())), tmp_path / "run", "prompts"):
         pass
-    assert pipeline._built.cache_info().currsize == 0
+    assert worker.built.cache_info().currsize == 0
 
 
 def test_a_stage_waits_for_the_one_before(tmp_path: Path, tiny: Tiny, finished: Path) -> None:
@@ -187,7 +188,7 @@ def test_progress_counts_up_to_what_is_there(finished: Path, tiny: Tiny) -> None
     run = finished
     shutil.rmtree(run / "render" / "00001")
     news = list(pipeline.run_stage(read_recipe(str(tiny())), run, "render"))
-    stage = pipeline.stages(run)["render"]
+    stage = stages.stages(run)["render"]
     assert [(item.unit, item.done_units) for item in news] == [
         ("", len(stage.units()) - 1),
         ("00001", len(stage.units())),
@@ -214,7 +215,7 @@ def test_kill_9_in_each_stage_and_the_same_command_finishes_it(
         ended = killed(stage, "working", recipe, run.parent)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert list((run / stage).glob(".*")), "it left something half made"
-        assert not pipeline.stages(run)[stage].is_complete()
+        assert not stages.stages(run)[stage].is_complete()
         assert not (run / "dataset").exists()
     done = cli("run", recipe)
     assert done.exit_code == 0, done.output
@@ -347,10 +348,8 @@ def test_redo_filter_with_other_thresholds(
     assert 0 < after.num_samples < before.num_samples
     assert {row.key for row in after.samples} < {row.key for row in before.samples}
     assert verify(run / "dataset") == []
-    assert read_recipe(str(run / pipeline.LOCK)).filter.rules.min_class_fraction == 0.1, (
-        "the lock tells what is there now"
-    )
-    assert cli("run", run / pipeline.LOCK).exit_code == 0
+    assert read_recipe(str(run / lock.LOCK)).filter.rules.min_class_fraction == 0.1, "the lock tells what is there now"
+    assert cli("run", run / lock.LOCK).exit_code == 0
     assert cli("run", tiny()).exit_code == 2
 
 
@@ -368,9 +367,9 @@ def test_ranks_other_than_the_first_set_nothing_aside(
 ) -> None:
     shutil.copytree(undisturbed, tmp_path / "run")
     monkeypatch.setenv("RANK", "1")
-    assert pipeline.redo(tmp_path / "run", "render") == []
+    assert again.redo(tmp_path / "run", "render") == []
     monkeypatch.setenv("RANK", "0")
-    assert len(pipeline.redo(tmp_path / "run", "render")) == len(STAGES)
+    assert len(again.redo(tmp_path / "run", "render")) == len(STAGES)
 
 
 def test_a_recipe_that_keeps_nothing_is_told(tmp_path: Path, tiny: Tiny, cli: Cli) -> None:
@@ -422,7 +421,7 @@ def test_ranks_that_come_late_leave_no_gap(
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(one_rank, range(2)))
     here.rank = 0
-    rows = {folder: pipeline.stages(folder)["render"].rows() for folder in (tmp_path / "run", undisturbed)}
+    rows = {folder: stages.stages(folder)["render"].rows() for folder in (tmp_path / "run", undisturbed)}
     assert rows[tmp_path / "run"] == rows[undisturbed]
 
 

@@ -13,7 +13,7 @@ from doubles.world import recipe_of_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen import backends, pipeline
+from synthgen import backends, lock, stages
 from synthgen.errors import RecipeError
 from synthgen.labels import read_label_space
 from synthgen.recipe import Recipe, Section, chosen_backends, read_recipe, recipe_of, recipe_path, shipped_recipes
@@ -81,8 +81,8 @@ def test_set_reaches_backend_options_and_makes_missing_sections(tiny: Tiny) -> N
 
 def test_lock_of_a_recipe_is_the_same_recipe(tiny: Tiny, tmp_path: Path) -> None:
     recipe = read_recipe(str(tiny()))
-    pipeline.write_lock(recipe, tmp_path)
-    assert read_recipe(str(tmp_path / pipeline.LOCK)) == recipe
+    lock.take(recipe, tmp_path)
+    assert read_recipe(str(tmp_path / lock.LOCK)) == recipe
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
@@ -158,7 +158,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"prompts__lambda_div": 1.5},
         "prompts.lambda_div: Input should be less than or equal to 1 (got 1.5)",
     ),
-    "not a number": ({"prompts__lambda_div": float("nan")}, "prompts.lambda_div: "),
+    "not a number": ({"prompts__lambda_div": float("nan")}, "cannot be read as YAML ('.nan' in line "),
     "wrong type": ({"render__height_px": "big"}, "render.height_px: Input should be a valid integer"),
     "missing section": ({"labels": {}}, "labels.space: is missing"),
     "section as a value": ({"filter": 3}, "filter: Input should be a valid dictionary"),
@@ -202,13 +202,27 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str, said: str) -> None:
     [
         ("prompts.per_class", "--set 'prompts.per_class': write it as a.b=value"),
         ("=3", "--set '=3': write it as a.b=value"),
-        ("prompts.per_class=[", "--set 'prompts.per_class=[': '[' is not a YAML value"),
+        (
+            "prompts.per_class=[",
+            "--set 'prompts.per_class=[': cannot be read as YAML (expected the node content, but found '<stream end>' "
+            "in line 1)",
+        ),
+        (
+            "seed=010",
+            "--set 'seed=010': cannot be read as YAML ('010' in line 1 is another number in YAML (base 8 or 60): write "
+            "it plainly, or in quotes if it is a text)",
+        ),
+        (
+            "seed=2026-02-30",
+            "RECIPE: seed: Input should be a valid integer, unable to parse string as an integer (got '2026-02-30')",
+        ),
         ("prompts.per_class.x=3", "--set 'prompts.per_class.x=3': 'per_class' is a value, not a section"),
         ("name.x=3", "--set 'name.x=3': 'name' is a value, not a section"),
     ],
 )
 def test_bad_set_is_refused(tiny: Tiny, override: str, said: str) -> None:
-    assert refused(tiny(), override) == said
+    path = tiny()
+    assert refused(path, override) == said.replace("RECIPE", str(path))
 
 
 @pytest.mark.parametrize(
@@ -288,8 +302,8 @@ def test_execution_is_in_no_fingerprint(tiny: Tiny) -> None:
         ],
     )
     assert one.execution != other.execution
-    for name in pipeline.MODULES:
-        assert pipeline.settings(one, name) == pipeline.settings(other, name)
+    for name in stages.names():
+        assert stages.settings(one, name) == stages.settings(other, name)
 
 
 def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) -> None:
@@ -303,14 +317,14 @@ def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) ->
     others |= {"pack.mark": "none", "pack.c2pa.algorithm": "es384"}
     path = str(tiny(labels__classes=["disc", "bar"]))
     before = read_recipe(path)
-    stages = {name: pipeline.settings(before, name) for name in pipeline.MODULES}
+    every = {name: stages.settings(before, name) for name in stages.names()}
     unnoticed = []
     for place, value in flat(before.model_dump(mode="json")):
         if place in told_only or place.startswith("execution.") or place.endswith(_NAMES):
             continue  # paths and names of backends cannot be changed at will
         after = read_recipe(path, [f"{place}={json.dumps(others.get(place) or changed(value))}"])
         assert after != before, place
-        if all(pipeline.settings(after, name) == stages[name] for name in pipeline.MODULES):
+        if all(stages.settings(after, name) == every[name] for name in stages.names()):
             unnoticed.append(place)
     assert unnoticed == []
 
@@ -334,3 +348,18 @@ def flat(node: Any, place: str = "") -> Any:
             yield from flat(value, f"{place}{key}.")
         else:
             yield f"{place}{key}", value
+
+
+@pytest.mark.parametrize("place", ["seed", "name", "prompts", "render"])
+def test_ten_lines_of_aliases_do_not_hang_a_recipe(tmp_path: Path, place: str) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    path = tmp_path / "r.yaml"
+    path.write_text("\n".join([*lines, f"{place}: *a9"]))
+    assert refused(path) == f"{path}: cannot be read as YAML (alias *a0 in line 2: write the value out)"
+
+
+def test_a_key_that_occurs_twice_is_refused(tiny: Tiny) -> None:
+    path = tiny()
+    path.write_text(path.read_text() + "seed: 4\n")
+    assert "key 'seed' occurs twice, again in line" in refused(path)

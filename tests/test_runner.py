@@ -481,3 +481,28 @@ def test_fingerprint_is_of_the_settings_and_not_of_their_order(one: dict[str, An
     assert runner.fingerprint(one) == runner.fingerprint(dict(reversed(one.items())))
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     assert (runner.fingerprint(one) == runner.fingerprint(other)) == same
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        {"name": 5, "start": 0, "stop": 1},
+        {"name": "../../../../etc", "start": 0, "stop": 1},
+        {"name": "a", "start": "0", "stop": 1},
+        {"name": "a", "start": 2, "stop": 1},
+        {"name": "a", "start": 0, "stop": 1, "keys": [[1]]},
+        {"name": "a", "start": 0, "stop": 1, "keys": "abc"},
+        {"name": "a"},
+        [],
+        None,
+        3,
+    ],
+)
+def test_a_plan_that_was_edited_by_hand_is_one_line(tmp_path: Path, unit: Any) -> None:
+    stage = StageRun("render", tmp_path / "render", Word, None)
+    (tmp_path / "render").mkdir()
+    for text in (json.dumps({"settings": {}, "units": [unit]}), "[" * 100_000, "9" * 5000, '{"units": 3}', "[]", ""):
+        (tmp_path / "render" / "stage.json").write_text(text)
+        with pytest.raises(RunError, match=r"stage\.json") as caught:
+            stage.units()
+        assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.drawn_dataset import drawn_dataset
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import available
 from synthgen.export.run import export
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.compatibility.checks import Made, check, same, same_keys
-from synthgen.dataset.reader import Dataset
+from segkit.shards import Dataset
 from synthgen.export.catalogue import find
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.compatibility.checks import Made, check, same, same_keys
-from synthgen.dataset.reader import StoredSample
+from segkit.shards import StoredSample
 
 
 @check("webdataset", "shards, every decode mode of images")

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.compatibility.checks import Made, check, same, same_keys
-from synthgen.dataset.reader import Dataset
+from segkit.shards import Dataset
 
 
 @check("mmsegmentation", "export mmseg: dataset_config.py, BaseSegDataset with its pipeline", module="mmseg")

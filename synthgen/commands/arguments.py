@@ -35,9 +35,9 @@ def _format_names(incomplete: str) -> list[str]:
 
 
 def _stage_names(incomplete: str) -> list[str]:
-    from synthgen.pipeline import MODULES
+    from synthgen.stages import names
 
-    return [name for name in MODULES if name.startswith(incomplete)]
+    return [name for name in names() if name.startswith(incomplete)]
 
 
 RecipeName = Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from segkit.printable import printable
 from synthgen import storage
 from synthgen.commands.arguments import AsJson, FormatName, examples, one_line_errors
 
@@ -32,15 +33,15 @@ def verify(
 
         problems = check(storage.downloaded(dataset))
         if as_json:
-            told = {
+            report = {
                 "dataset": str(dataset),
                 "whole": not problems,
-                "problems": [dataclasses.asdict(each) for each in problems],
+                "problems": [dataclasses.asdict(problem) for problem in problems],
             }
-            typer.echo(json.dumps(told, indent=1))
+            typer.echo(json.dumps(report, indent=1))
         else:
             for problem in problems:
-                typer.echo(str(problem))
+                typer.echo(printable(problem))
             typer.echo(f"{dataset}: {'whole' if not problems else f'{len(problems)} problems'}")
         if problems:
             raise typer.Exit(1)

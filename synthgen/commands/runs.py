@@ -61,13 +61,13 @@ def retry(
 ) -> None:
     """List the samples that raised an error each time, or do these and no others again."""
     with one_line_errors():
-        from synthgen import pipeline
+        from synthgen import again, lock, pipeline
         from synthgen.progress import standing, summary
         from synthgen.recipe import read_recipe
 
         run = storage.opened(run)
         standing(run)  # refuses what is no run
-        found = pipeline.failed(run)
+        found = again.failed(run)
         for stage, rows in found.items():
             for row in rows:
                 typer.echo(f"{stage:8} {row.parent} {row.detail}")
@@ -75,8 +75,8 @@ def retry(
             how = f"; `synthgen retry {storage.shown(run)} --failed` tries them" if found else ""
             return typer.echo(f"{sum(map(len, found.values()))} samples failed{how}")
         quiet_hubs()
-        recipe = read_recipe(str(run / pipeline.LOCK), sets or [])
-        for old in pipeline.retry_failed(recipe, run):
+        recipe, moved = pipeline.retry_failed(read_recipe(str(run / lock.LOCK), sets or []), run)
+        for old in moved:
             typer.echo(f"kept the old results in {storage.shown(old)}")
         carry_on(recipe, run)
         summary(run)

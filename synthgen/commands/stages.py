@@ -42,10 +42,8 @@ def run_all(
     """Run every stage; run it again to go on where it stopped."""
     if dry_run:
         return _dry_run(recipe, sets, runs, run, as_json)
-    from synthgen import pipeline
-
     with one_line_errors():
-        chosen, folder = _start(recipe, sets, runs, run, redo, tuple(pipeline.MODULES))
+        chosen, folder = _start(recipe, sets, runs, run, redo, "")
         carry_on(chosen, folder)
         from synthgen.engines.accelerate import rank
         from synthgen.progress import summary
@@ -127,8 +125,8 @@ def pack(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunName 
 def _dry_run(recipe: str, sets: list[str] | None, runs: Path, run: str, as_json: bool) -> None:
     with one_line_errors():
         from synthgen import storage
-        from synthgen.doctor import machine
         from synthgen.dry_run import dry_run, plan_text
+        from synthgen.planning.machine import machine
         from synthgen.recipe import read_recipe
 
         quiet_hubs()
@@ -142,37 +140,31 @@ def _dry_run(recipe: str, sets: list[str] | None, runs: Path, run: str, as_json:
 def _verb(
     verb: str, recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo: str, tell_coverage: bool = False
 ) -> None:
-    from synthgen import pipeline
-
     with one_line_errors():
-        recipe, folder = _start(recipe_name, sets, runs, run, redo, pipeline.VERBS[verb])
-        carry_on(recipe, folder, pipeline.VERBS[verb])
+        recipe, folder = _start(recipe_name, sets, runs, run, redo, verb)
+        carry_on(recipe, folder, verb)
         if tell_coverage:
             from synthgen.prompts.stage import coverage_report
 
             typer.echo(coverage_report(folder))
 
 
-def _start(
-    recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo: str, names: tuple[str, ...]
-) -> tuple[Any, Path]:
-    """The recipe and its run folder, checked against what the folder already holds."""
-    from synthgen import pipeline, storage
+def _start(recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo: str, verb: str) -> tuple[Any, Path]:
+    """The recipe, its models pinned, and its run folder, claimed."""
+    from synthgen import pipeline, stages, storage
     from synthgen.errors import RecipeError, did_you_mean
     from synthgen.recipe import read_recipe
 
     quiet_hubs()
     recipe = read_recipe(recipe_name, sets or [])
     folder = storage.opened(runs / (run or recipe.name))
-    if redo and redo not in pipeline.MODULES:
-        near = did_you_mean(redo, pipeline.MODULES)
-        raise RecipeError(f"--redo {redo!r}: there is no such stage; there are: {', '.join(pipeline.MODULES)}{near}")
-    pipeline.check_claim(recipe, folder, names, redo)
-    if redo:
-        for old in pipeline.redo(folder, redo):
-            typer.echo(f"kept the old results in {storage.shown(old)}")
-    pipeline.write_lock(recipe, folder)
-    return recipe, folder
+    if redo and redo not in stages.names():
+        near = did_you_mean(redo, stages.names())
+        raise RecipeError(f"--redo {redo!r}: there is no such stage; there are: {', '.join(stages.names())}{near}")
+    pinned, moved = pipeline.begin(recipe, folder, stages.names(verb), redo)
+    for old in moved:
+        typer.echo(f"kept the old results in {storage.shown(old)}")
+    return pinned, folder
 
 
 def quiet_hubs() -> None:
@@ -182,10 +174,15 @@ def quiet_hubs() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 
-def carry_on(recipe: Any, folder: Path, names: tuple[str, ...] = ()) -> None:
-    """Run the named stages (none = all) of a run and show each."""
-    from synthgen import pipeline
+def carry_on(recipe: Any, folder: Path, verb: str = "") -> None:
+    """Run the stages of a verb ("" = all) and show each."""
+    from synthgen import pipeline, stages
+    from synthgen.errors import SynthgenError
     from synthgen.progress import show
 
-    for name in names or tuple(pipeline.MODULES):
-        show(pipeline.run_stage(recipe, folder, name, log=True), folder)
+    try:
+        for name in stages.names(verb):
+            show(pipeline.run_stage(recipe, folder, name, log=True), folder)
+    except SynthgenError:
+        pipeline.give_up(folder)
+        raise

@@ -62,7 +62,8 @@ def doctor(recipes: CheckedRecipes = None, as_json: AsJson = False) -> None:
     Exit code 1 if a named recipe would not.
     """
     with one_line_errors():
-        from synthgen.doctor import check_recipes, lines, machine
+        from synthgen.doctor import check_recipes, lines
+        from synthgen.planning.machine import machine
 
         here = machine()
         checks = check_recipes(here, tuple(recipes or ()))

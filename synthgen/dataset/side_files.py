@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.dataset.index import Index, SampleEntry
-from synthgen.dataset.metadata import FIELDS, MAX_JSON_BYTES
+from segkit.index import Index, SampleEntry
+from segkit.metadata import FIELDS, MAX_JSON_BYTES
 from synthgen.errors import DatasetError, in_one_line
 
 CROISSANT_FILE = "croissant.json"
@@ -23,14 +23,18 @@ _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), tuple[str, ...
 _PIXELS = pa.list_(
     pa.struct([pa.field("id", pa.int64(), nullable=False), pa.field("pixels", pa.int64(), nullable=False)])
 )
-TABLE_SCHEMA = pa.schema(
-    [
-        *(pa.field(name, _ARROW[kind], nullable=False) for name, kind in FIELDS.items()),
-        pa.field("shard", pa.string(), nullable=False),  # file name of the tar
-        pa.field("row", pa.int64(), nullable=False),  # place of the sample in it, from 0
-        pa.field("class_pixels", _PIXELS, nullable=False),  # the ids that occur in the mask, 255 too
-    ]
-)
+
+
+def table_schema(kinds: Mapping[str, Any] = FIELDS) -> pa.Schema:
+    """Columns of a shard's table, of whose samples' JSON the fields have these types."""
+    return pa.schema(
+        [
+            *(pa.field(name, _ARROW[kind], nullable=False) for name, kind in kinds.items()),
+            pa.field("shard", pa.string(), nullable=False),  # file name of the tar
+            pa.field("row", pa.int64(), nullable=False),  # place of the sample in it, from 0
+            pa.field("class_pixels", _PIXELS, nullable=False),  # the ids that occur in the mask, 255 too
+        ]
+    )
 
 
 def table_file(shard: str) -> str:
@@ -49,7 +53,9 @@ def table_rows(
     """The rows of one shard's table: what each sample's JSON says, and where the sample lies."""
     return [
         {
-            **{name: list(values[name]) if isinstance(values[name], tuple) else values[name] for name in FIELDS},
+            **{
+                name: list(values[name]) if isinstance(values[name], tuple) else values[name] for name in sorted(values)
+            },
             "shard": shard,
             "row": number,
             "class_pixels": [{"id": class_id, "pixels": count} for class_id, count in entry.pixels],
@@ -58,21 +64,22 @@ def table_rows(
     ]
 
 
-def table_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Parquet of the rows. The same rows give the same bytes with the same pyarrow."""
+def table_bytes(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, Any] = FIELDS) -> bytes:
+    """Parquet of the rows, whose fields have these types. The same rows give the same bytes with the same pyarrow."""
     buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_pylist(list(rows), schema=TABLE_SCHEMA), buffer, compression="zstd", write_page_checksum=True
-    )
+    table = pa.Table.from_pylist(list(rows), schema=table_schema(kinds))
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
-def read_table(path: Path, num_rows: int) -> list[dict[str, Any]]:
+def read_table(path: Path, num_rows: int, kinds: Mapping[str, Any] = FIELDS) -> list[dict[str, Any]]:
     """The rows of a shard's table. Raises DatasetError for a damaged file, one with other columns or another number of
     rows, and one that claims more bytes than that many JSON members may have: nothing is unpacked before."""
     try:
+        if not path.is_file():
+            raise DatasetError("is no regular file")
         facts = pq.read_metadata(path)
-        if not facts.schema.to_arrow_schema().equals(TABLE_SCHEMA):
+        if not facts.schema.to_arrow_schema().equals(table_schema(kinds)):
             raise DatasetError("its columns are not those of a shard's table")
         if facts.num_rows != num_rows:
             raise DatasetError(f"has {facts.num_rows} rows, the shard {num_rows} samples")

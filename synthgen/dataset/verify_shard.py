@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections import Counter
@@ -11,13 +12,15 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from synthgen.dataset.index import Index, SampleEntry
-from synthgen.dataset.metadata import KEY_FORM, MEMBERS, is_key, metadata_bytes, read_metadata
-from synthgen.dataset.pictures import decode_jpeg, decode_png, jpeg_header
-from synthgen.dataset.ustar import Member, read_members
+from segkit.errors import DataError, DatasetError
+from segkit.files import open_regular
+from segkit.headers import jpeg_header
+from segkit.index import Index, SampleEntry
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
+from segkit.metadata import KEY_FORM, MEMBERS, ORIGINAL_MEMBERS, is_key, metadata_bytes, read_metadata
+from segkit.stored import decode_jpeg, decode_png
+from segkit.ustar import Member, read_members
 from synthgen.dataset.verify_side_files import broken_in_table
-from synthgen.errors import DatasetError
-from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
 Decoded = TypeVar("Decoded")
 
@@ -28,14 +31,14 @@ def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEn
     """
     shard = index.shards[number]
     by_key = {row.key: row for row in rows}
-    found: list[str] = []
+    stored: list[str] = []
     metadata: list[dict[str, Any]] = []
     try:
-        with (folder / shard.file).open("rb") as file:
+        with open_regular(folder / shard.file, DatasetError) as file:
             hashed = _HashedFile(file)
             try:
                 for key, members in _grouped(read_members(hashed, "tar")):
-                    found.append(key)
+                    stored.append(key)
                     yield from (
                         (key, what)
                         for what in _broken_in_sample(key, members, by_key.get(key), shard.split, index, metadata)
@@ -43,8 +46,8 @@ def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEn
             except DatasetError as error:
                 yield "", str(error)
             hashed.drain()
-    except FileNotFoundError:
-        yield "", "the file is missing"
+    except DatasetError as error:
+        yield "", str(error).removeprefix(f"{folder / shard.file}: ").replace("no such file", "the file is missing")
         return
     except OSError as error:
         yield "", f"the file cannot be read ({error.strerror or error})"
@@ -53,8 +56,8 @@ def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEn
         yield "", f"has {hashed.num_bytes} bytes, the index says {shard.num_bytes}"
     if hashed.sha256.hexdigest() != shard.sha256:
         yield "", f"sha256 is {hashed.sha256.hexdigest()}, the index says {shard.sha256}"
-    yield from _broken_order(found, [row.key for row in rows])
-    if found == [row.key for row in rows]:
+    yield from _broken_order(stored, [row.key for row in rows])
+    if stored == [row.key for row in rows]:
         yield from broken_in_table(folder, shard.file, metadata, rows)
 
 
@@ -84,21 +87,21 @@ def _grouped(members: Iterator[Member]) -> Iterator[tuple[str, list[Member]]]:
     for key, group in itertools.groupby(members, lambda member: member.name.partition(".")[0]):
         kept: list[Member] = []
         for member in group:
-            if len(kept) <= len(MEMBERS):
+            if len(kept) <= len(MEMBERS + ORIGINAL_MEMBERS):
                 kept.append(member)
         yield key, kept
 
 
-def _broken_order(found: list[str], listed: list[str]) -> Iterator[tuple[str, str]]:
-    if found == listed:
+def _broken_order(stored: list[str], listed: list[str]) -> Iterator[tuple[str, str]]:
+    if stored == listed:
         return
-    for key in sorted(set(listed) - set(found)):
+    for key in sorted(set(listed) - set(stored)):
         yield key, "is in the index but not in the shard"
-    for key in sorted(set(found) - set(listed)):
+    for key in sorted(set(stored) - set(listed)):
         yield key, "is in the shard but not in the index"
-    for key in sorted(key for key, count in Counter(found).items() if count > 1):
+    for key in sorted(key for key, count in Counter(stored).items() if count > 1):
         yield key, "its members do not lie side by side, or the key occurs twice"
-    if sorted(found) == sorted(listed):
+    if sorted(stored) == sorted(listed):
         yield "", "the samples lie in another order than in the index"
 
 
@@ -108,39 +111,45 @@ def _broken_in_sample(
     if not is_key(key):
         yield f"a key must be {KEY_FORM}"
     fields = [member.name.partition(".")[2] for member in members]
-    if fields != list(MEMBERS):
-        yield f"must have the members {', '.join(MEMBERS)} in this order, it has: {', '.join(fields)}"
+    if fields != list(index.members):
+        yield f"must have the members {', '.join(index.members)} in this order, it has: {', '.join(fields)}"
         return
     for member in members:
         if not member.canonical:
             yield f"{member.name}: tar header or padding is not canonical (USTAR, 0644, mtime, uid, gid 0)"
-    jpg, png, conf, meta = members
+    jpg, png, conf, meta, *original = members
     problems: list[str] = []
-    image = _try(problems, decode_jpeg, jpg)
-    mask = _try(problems, decode_png, png)
+    pictures = [_try(problems, decode_jpeg, member) for member in (jpg, *original[:1])]
+    masks = [_try(problems, decode_png, member) for member in (png, *original[1:])]
     confidence = _try(problems, decode_png, conf)
-    values = _try(problems, read_metadata, meta)
+    values = _try(problems, functools.partial(read_metadata, more=index.version > 1), meta)
     yield from problems
-    if image is not None and len(set((header := jpeg_header(jpg.data, jpg.name)).subsampling)) != 1:
-        yield f"{jpg.name}: must be JPEG 4:4:4, its sampling factors are {header.subsampling}"
-    sizes = {picture.shape[:2] for picture in (image, mask, confidence) if picture is not None}
+    for member, picture in zip((jpg, *original[:1]), pictures, strict=True):
+        if picture is not None and len(set((header := jpeg_header(member.data, member.name)).subsampling)) != 1:
+            yield f"{member.name}: must be JPEG 4:4:4, its sampling factors are {header.subsampling}"
+    sizes = {picture.shape[:2] for picture in (*pictures, *masks, confidence) if picture is not None}
     if values is not None:
         metadata.append(values)
+        if values.keys() != metadata[0].keys():
+            differ = ", ".join(sorted(values.keys() ^ metadata[0].keys()))
+            yield f"{meta.name}: every sample has the same fields, the first one and this differ in {differ}"
         if metadata_bytes(values) != meta.data:
             yield f"{meta.name}: is not canonical (sorted keys, floats with a fraction, UTF-8)"
         sizes.add((values["height_px"], values["width_px"]))
         yield from _broken_values(values, key, row, split, index)
     if len(sizes) > 1:
-        shown = ", ".join(f"{height} x {width}" for height, width in sorted(sizes))
-        yield f"image, mask, confidence and JSON differ in size: {shown}"
-    if mask is not None:
-        yield from _broken_mask(mask, row, index)
+        listed = ", ".join(f"{height} x {width}" for height, width in sorted(sizes))
+        yield f"image, mask, confidence and JSON differ in size: {listed}"
+    if masks[0] is not None:
+        yield from _broken_mask(masks[0], row, index)
+    if len(masks) > 1 and masks[1] is not None:
+        yield from (f"{original[1].name}: {what}" for what in _broken_mask(masks[1], None, index))
 
 
 def _try(problems: list[str], read: Callable[[bytes, str], Decoded], member: Member) -> Decoded | None:
     try:
         return read(member.data, member.name)
-    except DatasetError as error:
+    except DataError as error:
         problems.append(str(error))
         return None
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthgen.dataset.index import Index, SampleEntry
+from segkit.documents import read_json
+from segkit.errors import DatasetError
+from segkit.files import open_regular, read_regular
+from segkit.index import Index, SampleEntry
+from segkit.metadata import kinds_of
 from synthgen.dataset.side_files import CROISSANT_FILE, read_table, table_file, table_rows, wids_bytes, wids_file
-from synthgen.errors import DatasetError
+
+_MAX_LIST_BYTES = 2**28
 
 
 def broken_in_lists(folder: Path, index: Index) -> Iterator[tuple[str, str]]:
@@ -18,10 +22,10 @@ def broken_in_lists(folder: Path, index: Index) -> Iterator[tuple[str, str]]:
     for split in sorted({entry.name for entry in index.splits}):
         path = folder / wids_file(split)
         try:
-            if path.exists() and path.read_bytes() != wids_bytes(index, split):
+            if path.exists() and read_regular(path, _MAX_LIST_BYTES, DatasetError) != wids_bytes(index, split):
                 yield path.name, "is not the list of shards that the index gives"
-        except OSError as error:
-            yield path.name, f"cannot be read ({error.strerror or error})"
+        except DatasetError as error:
+            yield path.name, str(error).removeprefix(f"{path}: ")
     named = {table_file(shard.file) for shard in index.shards}
     for path in sorted(folder.glob("*.parquet")):
         if path.name not in named:
@@ -36,14 +40,16 @@ def broken_in_table(
 ) -> Iterator[tuple[str, str]]:
     """(key, what) for the table of one shard, against the JSON of its samples as they were read."""
     path = folder / table_file(shard)
-    if not path.exists() or len(metadata) != len(rows):  # samples that could not be read are told already
+    if (
+        not path.exists() or not metadata or len(metadata) != len(rows)
+    ):  # samples that could not be read are told already
         return
     try:
-        found = read_table(path, len(rows))
+        stored = read_table(path, len(rows), kinds_of(metadata[0]))
     except DatasetError as error:
         yield "", f"{path.name}: {error}"
         return
-    for here, wanted in zip(found, table_rows(shard, metadata, rows), strict=True):
+    for here, wanted in zip(stored, table_rows(shard, metadata, rows), strict=True):
         differ = [name for name, value in wanted.items() if here[name] != value]
         if differ:
             yield wanted["key"], f"{path.name}: {', '.join(differ)} differ from the sample's JSON and the index"
@@ -55,18 +61,19 @@ def _broken_in_croissant(path: Path, folder: Path, index: Index) -> Iterator[str
         table = folder / table_file(shard.file)
         try:
             if table.exists():
-                wanted[table.name] = hashlib.sha256(table.read_bytes()).hexdigest()
-        except OSError as error:
-            yield f"{table.name} cannot be read ({error.strerror or error})"
+                with open_regular(table, DatasetError) as file:
+                    wanted[table.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except (OSError, DatasetError) as error:
+            yield f"{table.name} cannot be read ({error})"
     try:
-        files = json.loads(path.read_bytes())["distribution"]
-        found = {entry["contentUrl"]: entry["sha256"] for entry in files if "sha256" in entry}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        yield f"cannot be read ({type(error).__name__})"
+        files = read_json(path, DatasetError, _MAX_LIST_BYTES)["distribution"]
+        listed = {entry["contentUrl"]: entry["sha256"] for entry in files if "sha256" in entry}
+    except (DatasetError, LookupError, TypeError, AttributeError) as error:
+        yield f"cannot be read ({type(error).__name__}: {error})"
         return
-    for name in sorted(wanted.keys() | found.keys(), key=str):
-        if wanted.get(name) != found.get(name):
+    for name in sorted(wanted.keys() | listed.keys(), key=str):
+        if wanted.get(name) != listed.get(name):
             yield (
-                f"sha256 of {name} is {found.get(name, 'not given')}, must be "
+                f"sha256 of {name} is {listed.get(name, 'not given')}, must be "
                 f"{wanted.get(name, 'left out: it is no file of this dataset')}"
             )

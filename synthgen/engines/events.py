@@ -19,7 +19,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from segkit.documents import parse_json
+from segkit.errors import InputError
+from segkit.files import open_regular
+
 FOLDER = "events"
+MAX_LINE_BYTES = 2**20
+_FACTS = {  # of which types the facts are that are worked with
+    "stage": (str,),
+    "unit": (str,),
+    "host": (str,),
+    "gpu_gb": (float, int),
+    "seconds": (float, int),
+    "made": (int,),
+    "refused": (int,),
+    "pid": (int,),
+    "rank": (int,),
+}
 
 
 def write_event(run: Path, event: str, **facts: Any) -> None:
@@ -38,15 +54,51 @@ def write_event(run: Path, event: str, **facts: Any) -> None:
             file.write(json.dumps(body) + "\n")
 
 
+class EventLog:
+    """The events of a run, each read once: `new` gives those that came since it was last asked.
+
+    Nothing in the folder can end a run: what is no regular file, no line of JSON or no event is passed over, and so is
+    a known fact of another type than it should have.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._folder = run / FOLDER
+        self._read_bytes: dict[Path, int] = {}
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """Every whole line that was not given before, process by process."""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            with contextlib.suppress(InputError, OSError):
+                for line in self._new_lines(path):
+                    event = _event_of(line)
+                    if event is not None:
+                        yield event
+
+    def _new_lines(self, path: Path) -> Iterator[bytes]:
+        with open_regular(path) as file:
+            if file.seek(0, os.SEEK_END) < self._read_bytes.get(path, 0):
+                self._read_bytes[path] = 0  # another file of that name
+            file.seek(self._read_bytes.get(path, 0))
+            while line := file.readline(MAX_LINE_BYTES):
+                if len(line) < MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    return  # is being written, or was cut by a kill
+                self._read_bytes[path] = self._read_bytes.get(path, 0) + len(line)
+                yield line
+
+
 def read_events(run: Path) -> Iterator[dict[str, Any]]:
-    """Every whole line of every process, process by process."""
-    for path in sorted((run / FOLDER).glob("*.jsonl")):
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                with contextlib.suppress(json.JSONDecodeError):
-                    body = json.loads(line)
-                    if isinstance(body, dict) and "event" in body:
-                        yield body
+    """Every event of a run, as `EventLog` gives them: `event` is a text, the facts of _FACTS have their types."""
+    return EventLog(run).new()
+
+
+def _event_of(line: bytes) -> dict[str, Any] | None:
+    try:
+        body = parse_json(line, "event")
+    except InputError:
+        return None
+    if not isinstance(body, dict) or not isinstance(body.get("event"), str):
+        return None
+    return {name: value for name, value in body.items() if type(value) in _FACTS.get(name, (type(value),))}
 
 
 def gpu_memory_gb() -> float:

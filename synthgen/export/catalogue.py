@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Protocol
 
-from synthgen.dataset.reader import StoredSample
+from segkit.shards import StoredSample
 from synthgen.errors import InputError, did_you_mean
 from synthgen.export import formats
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from segkit.documents import read_json
+from segkit.errors import InputError
+from segkit.printable import excerpt
 from synthgen.errors import StorageError
 
 DONE_FILE = "export.json"
 UNFINISHED = ".unfinished"
+CLAIM_FILE = "claim.json"
 _CLAIM_KEYS = ("format", "dataset", "index_sha256")
 
 
@@ -35,22 +38,28 @@ class ExportFolder:
 
         Raises StorageError for a folder that holds anything else, or another export.
         """
-        with _told(self.folder):
+        with _named_in_errors(self.folder):
             done = self.folder / DONE_FILE
             if done.is_file():
                 self._check(done)
-                shutil.rmtree(self._unfinished, ignore_errors=True)  # a kill between the two last steps leaves it
+                self._remove_working_files()  # a kill between the two last steps leaves them
                 return True
-            claimed = self._unfinished / "claim.json"
+            foreign = StorageError(
+                f"{self.folder}: exists and is no export of this dataset; nothing was written, choose a new folder"
+            )
+            claimed = self._unfinished / CLAIM_FILE
+            if self._unfinished.is_symlink():  # what is written would lie somewhere else
+                raise foreign
             if claimed.is_file():
                 self._check(claimed)
                 return False
             if self.folder.exists() and (
-                not self.folder.is_dir() or any(path.name != UNFINISHED for path in self.folder.iterdir())
+                not self.folder.is_dir()
+                or any(path.name != UNFINISHED for path in self.folder.iterdir())
+                # a kill before the claim leaves the folder, with at most the beginning of the claim
+                or any(not _is_working_file(path) for path in self._unfinished.glob("*"))
             ):
-                raise StorageError(
-                    f"{self.folder}: exists and is no export of this dataset; nothing was written, choose a new folder"
-                )
+                raise foreign
             self._unfinished.mkdir(parents=True, exist_ok=True)
             self._write(claimed, [json.dumps(self._claim).encode()])
         return False
@@ -65,13 +74,13 @@ class ExportFolder:
         if relative.is_absolute() or ".." in relative.parts:
             raise ValueError(f"{path!r} leads out of the export folder")
         target = self.folder / relative
-        with _told(target):
+        with _named_in_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             self._write(target, pieces)
 
     def put_rows(self, shard: str, rows: Iterable[tuple[str, Any]]) -> None:
         """Write the rows of one shard; it counts as done from then on."""
-        with _told(self._rows(shard)):
+        with _named_in_errors(self._rows(shard)):
             lines = (
                 f"{table}\t{json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n" for table, value in rows
             )
@@ -89,19 +98,29 @@ class ExportFolder:
     def close(self, facts: Mapping[str, Any]) -> None:
         """Write `export.json` and remove the working folder."""
         self.put(DONE_FILE, [(json.dumps({**self._claim, **facts}, indent=1, ensure_ascii=False) + "\n").encode()])
-        shutil.rmtree(self._unfinished)
+        self._remove_working_files()
+
+    def _remove_working_files(self) -> None:
+        """Remove what this module has written to the working folder; what others put there stays."""
+        if self._unfinished.is_symlink():
+            return
+        for path in self._unfinished.glob("*"):
+            if _is_working_file(path):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._unfinished.rmdir()
 
     def _rows(self, shard: str) -> Path:
         return self._unfinished / f"{shard}.rows"
 
     def _check(self, path: Path) -> None:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            strange = next((key for key in _CLAIM_KEYS if found[key] != self._claim[key]), None)
-        except (ValueError, KeyError, TypeError) as error:
+            claim = read_json(path)
+            strange = next((key for key in _CLAIM_KEYS if claim[key] != self._claim[key]), None)
+        except (InputError, KeyError, TypeError) as error:
             raise StorageError(f"{path}: is not of an export; choose a new folder") from error
         if strange is not None:
-            what = f"{strange} {found[strange]!r}, not {self._claim[strange]!r}"
+            what = f"{strange} {excerpt(claim[strange])}, not {self._claim[strange]!r}"
             raise StorageError(
                 f"{self.folder}: holds another export ({what}); choose a new folder, or remove this one first"
             )
@@ -117,8 +136,12 @@ class ExportFolder:
         temporary.replace(path)
 
 
+def _is_working_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and (path.name == CLAIM_FILE or path.suffix in (".rows", ".part"))
+
+
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _named_in_errors(path: Path) -> Iterator[None]:
     """Turns an OSError into one line that names the place."""
     try:
         yield

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from synthgen.dataset.reader import Dataset
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, Label, LabelSpace
+from segkit.shards import Dataset
 from synthgen.export.catalogue import Rows
-from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION, Label, LabelSpace
 
 SPLIT_WORDS = {"validation": "val"}
 
@@ -36,7 +36,7 @@ def coco_categories(space: LabelSpace, labels: Iterable[Label], out_of_distribut
 
     `label_id` keeps our own.
     """
-    found: list[dict[str, object]] = [
+    categories: list[dict[str, object]] = [
         {
             "id": label.id + 1,
             "name": label.name,
@@ -50,7 +50,7 @@ def coco_categories(space: LabelSpace, labels: Iterable[Label], out_of_distribut
     if out_of_distribution:
         name = "out_of_distribution"
         colour = [255, 0, 255]
-        found.append(
+        categories.append(
             {
                 "id": OUT_OF_DISTRIBUTION + 1,
                 "name": name,
@@ -60,7 +60,7 @@ def coco_categories(space: LabelSpace, labels: Iterable[Label], out_of_distribut
                 "label_id": OUT_OF_DISTRIBUTION,
             }
         )
-    return found
+    return categories
 
 
 def json_document(head: str, lists: Iterable[tuple[str, str]], rows: Rows) -> Iterator[str]:

@@ -18,11 +18,11 @@ def outlines(mask: np.ndarray) -> list[list[Point]]:
     """One polygon of pixels (x, y) for each 4-connected part of an (H, W) bool mask, in order of the first pixel by
     rows. A part of one or two pixels has as many points."""
     parts, _ = ndimage.label(mask)
-    found = []
+    polygons = []
     for number, box in enumerate(ndimage.find_objects(parts), 1):
         top, left = box[0].start, box[1].start
-        found.append([(x + left, y + top) for x, y in _outline(parts[box] == number)])
-    return found
+        polygons.append([(x + left, y + top) for x, y in _outline(parts[box] == number)])
+    return polygons
 
 
 def _outline(part: np.ndarray) -> list[Point]:

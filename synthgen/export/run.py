@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from synthgen.dataset.index import INDEX_FILE
-from synthgen.dataset.reader import Dataset
+from segkit.index import INDEX_FILE
+from segkit.shards import Dataset
 from synthgen.errors import DatasetError
 from synthgen.export.catalogue import Format, find
 from synthgen.export.folder import ExportFolder

@@ -43,9 +43,9 @@ class Kept:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by __exit__
             max_size=_IN_MEMORY, dir=None if folder is None else str(folder)
-        )  # noqa: SIM115 - closed by __exit__
+        )
         self._count = 0
         self._longest = 0.0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from synthgen.images import IGNORE
+from segkit.labels import IGNORE
 from synthgen.recipe import Rules
 from synthgen.records import ScoredRecord
 

@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from segkit.labels import Label
 from synthgen.backends import load
 from synthgen.errors import InputError
 from synthgen.images import read_image
-from synthgen.labels import Label, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.models import ImageScorer
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, ScoredRecord, Scores
 
-GIVES = ScoredRecord
+NAME, VERB = "score", "filter"
+READS, GIVES = MaskRecord, ScoredRecord
+BY_ROW = True
 SINGLE_UNIT = False
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601

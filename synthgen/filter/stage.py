@@ -18,7 +18,9 @@ from synthgen.recipe import Recipe, Rules
 from synthgen.records import Rejected, Sample, ScoredRecord
 from synthgen.rows import StoredRows
 
-GIVES = Sample
+NAME, VERB = "filter", "filter"
+READS, GIVES = ScoredRecord, Sample
+BY_ROW = False
 SINGLE_UNIT = True
 
 

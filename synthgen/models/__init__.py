@@ -42,6 +42,18 @@ class RenderJob:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Rendered:
+    """What a renderer gives for one job: an image, or why there is none, and the facts that the image's row keeps."""
+
+    image: np.ndarray | None  # (H, W, 3) uint8
+    reason: str = ""  # why there is no image, as a snake_case word: not_finite, unreadable_image
+    detail: str = ""  # the same for people, in one line
+    denoiser_runs: int = 0  # runs of the denoiser for this image, over steps and guidance branches
+    steps: int = 0  # of the sampler; 0 = the renderer has no such setting
+    guidance: float = 0.0  # classifier-free guidance; 0 = the renderer has no such setting
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Prototypes:
     """Support prototypes (Syn4Seg, APE): mean features of the labelled support pixels, L2-normalised."""
 
@@ -76,15 +88,17 @@ class TextEncoder(Protocol):
 
 
 class Renderer(Protocol):
+    """Derive from it: what has a body here need not be written again."""
+
     id: str
-    revision: str
+    revision: str = ""  # of the weights; "" = there are none
 
-    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray]:
-        """(H, W, 3) uint8 for each job, None where there is no finite image.
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Called before the jobs of a unit with the prompts that will come without an embedding."""
+        return None
 
-        A renderer may also have `denoiser_runs`, how often its denoiser ran for each job of the last call, and
-        `prepare(prompts)`, which hears before the jobs of a unit which prompts will come without an embedding.
-        """
+    def render(self, jobs: Sequence[RenderJob]) -> list[Rendered]:
+        """One Rendered for each job."""
         ...
 
 

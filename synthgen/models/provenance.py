@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from synthgen.backends import check_options, find
+from synthgen.backends import check_options, weights
 from synthgen.errors import ModelError
 from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
 
 _WHOLE_BYTES = 256 * 2**20  # smaller folders are hashed by content, larger ones by names and sizes
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".json", ".gz")
 _COMMIT = re.compile("[0-9a-f]{40}")
+UNRESOLVED = "unresolved"
 TIMEOUT_S = 30.0  # of a question to the Hub about one repository
 
 
@@ -61,6 +62,22 @@ def pinned(commits: Mapping[str, str]) -> Iterator[Pins]:
         _pins.reset(token)
 
 
+@contextlib.contextmanager
+def unasked(commits: Mapping[str, str]) -> Iterator[None]:
+    """Inside, the Hub is not asked and a name that is not pinned stays unresolved: for a look before a run."""
+    token = _pins.set(_Unasked(commits))
+    try:
+        yield
+    finally:
+        _pins.reset(token)
+
+
+class _Unasked(Pins):
+    def commit(self, repository: str, revision: str = "") -> str:
+        name = f"{repository}@{revision}" if revision else repository
+        return self.commits.get(name, revision if _COMMIT.fullmatch(revision) else UNRESOLVED)
+
+
 def revision_of(model: str, revision: str = "") -> str:
     """The commit of a Hub model, `local-<digest>` of a local one, "" for a local one that is not there.
 
@@ -90,36 +107,12 @@ def chosen_options(role: str, backend: Any) -> dict[str, Any]:
     return {"name": config["name"], **check_options(role, config).model_dump(mode="json")}
 
 
-def weights_of(role: str, backend: Any) -> list[tuple[str, str]]:
-    """(model, revision asked for) of all weights that a recipe's backend loads.
-
-    A backend file may have `weights(options)` for it; else these are its options `model` and `controlnet`, those of
-    nested parts too.
-    """
-    config = backend.model_dump()
-    options = check_options(role, config)
-    own = getattr(find(role, config["name"]), "weights", None)
-    return list(own(options)) if own else list(_models_in(options.model_dump(mode="json")))
-
-
 def revisions_of(role: str, backend: Any) -> dict[str, str]:
     """Model -> revision (see `revision_of`) of all weights of a recipe's backend, for a stage's fingerprint."""
     return {
         f"{model}@{revision}" if revision else model: revision_of(model, revision)
-        for model, revision in weights_of(role, backend)
+        for model, revision in weights(role, backend.model_dump())
     }
-
-
-def _models_in(options: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(options, dict):
-        for name in ("model", "controlnet"):
-            if isinstance(options.get(name), str) and options[name]:
-                revision = options.get("revision" if name == "model" else f"{name}_revision", "")
-                yield options[name], revision if isinstance(revision, str) else ""
-        options = list(options.values())
-    if isinstance(options, (list, tuple)):
-        for value in options:
-            yield from _models_in(value)
 
 
 def _commit_on_hub(repository: str, revision: str) -> str:

@@ -83,6 +83,12 @@ _CLIP = {  # by what stands in the Hub id; operations of the image tower at 224 
 }
 
 
+_CONTROLNETS = {  # the 8B ControlNets of SD3.5-Large: single-stream blocks, stored in float32
+    f"stabilityai/stable-diffusion-3.5-large-controlnet-{kind}": Encoder(2157e6, 0.0, 8.65)
+    for kind in ("blur", "canny", "depth")
+}
+
+
 def denoiser_of(model: str) -> Denoiser | None:
     """Of a Hub id that is listed, or of a local folder of diffusers' layout."""
     place = _place(model)
@@ -101,11 +107,20 @@ def denoiser_of(model: str) -> Denoiser | None:
     return Denoiser(transformer, layers, width, token_px, of_vae, sum(texts), texts[2], text_width, 0.0)
 
 
+def controlnet_of(model: str) -> Encoder | None:
+    """Of a Hub id that is listed, or of a local folder; it runs once for each image token of its denoiser."""
+    place = _place(model)
+    if isinstance(place, Path):
+        return Encoder(parameters_in(place), 0.0, 0.0)
+    return _CONTROLNETS.get(str(place))
+
+
 def sam_of(model: str, kind: str) -> Encoder | None:
     """Of a checkpoint file of segment_anything, there or not, by its kind; of a local folder by its weights."""
     place = _place(model)
     if isinstance(place, Path) and place.is_dir():
-        return Encoder(parameters_in(place), 0.0, 0.0)
+        return _vision_transformer(place, "config.json", ())
+    kind = kind or next((name for name in _SAM if name in Path(model).name), "")
     known = _SAM.get(kind)
     return dataclasses.replace(known, download_gb=0.0) if known and isinstance(place, Path) else known
 
@@ -114,8 +129,21 @@ def clip_of(model: str) -> Encoder | None:
     """Of a Hub id by its architecture, or of a local folder by its weights."""
     place = _place(model)
     if isinstance(place, Path):
-        return Encoder(parameters_in(place), 0.0, 0.0)
+        return _vision_transformer(place, "open_clip_config.json", ("model_cfg", "vision_cfg"))
     return next((size for name, size in _CLIP.items() if name.lower() in str(place).lower()), None)
+
+
+def _vision_transformer(folder: Path, config: str, section: tuple[str, ...]) -> Encoder | None:
+    """Of a local folder whose `config` tells image and patch size: at most two operations a weight and patch."""
+    parameters = parameters_in(folder)
+    try:
+        sizes = json.loads((folder / config).read_text(encoding="utf-8"))
+        for name in section:
+            sizes = sizes[name]
+        patches = (int(sizes["image_size"]) // int(sizes["patch_size"])) ** 2
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return None  # a damaged or another folder: said when it is loaded
+    return Encoder(parameters, 2 * parameters * patches, 0.0)
 
 
 def parameters_in(folder: Path) -> float:

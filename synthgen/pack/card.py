@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from synthgen.dataset.index import Index
+from segkit.index import Index
+from segkit.labels import IGNORE, LabelSpace
 from synthgen.errors import RecipeError
-from synthgen.labels import IGNORE, LabelSpace
+from synthgen.models.used import generates
 from synthgen.pack.counts import ModelUse, RunCounts, Totals
-from synthgen.pack.mark import is_generated, mark_of
+from synthgen.pack.mark import mark_of
 from synthgen.recipe import Recipe
 from synthgen.shipped import shipped_folder
 
-STABILITY = ("Stability AI Community License", "https://stability.ai/community-license-agreement")
-STABILITY_HUB_NAME = "stabilityai-ai-community"
+NOT_CHOSEN = "not-chosen"  # the Hub wants a name where `license` is `other`
+CHOOSE = "not chosen: set pack.license"
 _SIZES = (
     (10**3, "n<1K"),
     (10**4, "1K<n<10K"),
@@ -46,7 +48,7 @@ def card_text(recipe: Recipe, labels: LabelSpace, index: Index, totals: Totals, 
         size_categories=[size_category(index.num_samples)],
         license_name=name or None,
         license_link=link or None,
-        tags=[*(["synthetic"] if is_generated(recipe) else []), "semantic-segmentation", "webdataset", "synthgen"],
+        tags=[*(["synthetic"] if generates(recipe) else []), "semantic-segmentation", "webdataset", "synthgen"],
         configs=[
             {
                 "config_name": "default",
@@ -54,29 +56,27 @@ def card_text(recipe: Recipe, labels: LabelSpace, index: Index, totals: Totals, 
             }
         ],
     )
-    body = _render(recipe.pack.card, _facts(recipe, labels, index, totals, counts, name or hub_license, link))
+    body = _render(recipe.pack.card, _facts(recipe, labels, index, totals, counts, license_text(recipe, counts), link))
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
 
-def model_license(model: ModelUse) -> tuple[str, str]:
-    """(name, link) of a model's licence: what the backend says, or the one that every Stable Diffusion 3
-    weight comes under.
-    """
-    if "stable-diffusion-3" in model.id.lower():
-        return STABILITY
-    return model.license, model.license_link
-
-
 def dataset_license(recipe: Recipe, counts: RunCounts) -> tuple[str, str, str]:
-    """(license, license_name, license_link) of the card. Where the recipe names none, a Stable Diffusion 3
-    renderer's goes over to it.
+    """(license, license_name, license_link) of the card. Where the recipe names none, the licence of the model that
+    made the images goes over to it, if it says so.
     """
     pack = recipe.pack
     if pack.license != "other" or pack.license_name:
         return pack.license, pack.license_name, pack.license_link
-    if any(model_license(model) == STABILITY for model in counts.models):
-        return "other", STABILITY_HUB_NAME, pack.license_link or STABILITY[1]
-    return "other", "not-chosen", pack.license_link
+    for model in counts.models:
+        if model.dataset_license:
+            return "other", model.dataset_license, pack.license_link or model.license_link
+    return "other", NOT_CHOSEN, pack.license_link
+
+
+def license_text(recipe: Recipe, counts: RunCounts) -> str:
+    """What a person reads for the dataset's licence: its name, or that none was chosen."""
+    hub_license, name, _ = dataset_license(recipe, counts)
+    return CHOOSE if name == NOT_CHOSEN else name or hub_license
 
 
 def size_category(num_samples: int) -> str:
@@ -102,7 +102,7 @@ def _facts(
         "title": recipe.title or recipe.name,
         "name": recipe.name,
         "recipe": recipe.model_dump(mode="json"),
-        "is_generated": is_generated(recipe),
+        "is_generated": generates(recipe),
         "mark": mark_of(recipe),
         "license_name": license_name,
         "license_link": license_link,
@@ -160,13 +160,12 @@ def _stage(stage: str, made: int, counts: RunCounts) -> dict[str, Any]:
 
 
 def _model(model: ModelUse) -> dict[str, str]:
-    name, link = model_license(model)
     return {
         "role": model.role,
         "id": model.id,
         "revision": model.revision,
-        "license": name,
-        "license_link": link,
+        "license": model.license,
+        "license_link": model.license_link,
     }
 
 
@@ -184,7 +183,8 @@ def _render(name_or_path: str, facts: dict[str, Any]) -> str:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in shipped_folder("data_cards").glob("*.md")))
         raise RecipeError(f"pack.card {name_or_path!r}: no file {path}; shipped templates: {known} (a path has a `/`)")
-    environment = jinja2.Environment(
+    # a template of one's own comes with a recipe, often a stranger's: it may fill in facts and reach nothing else
+    environment = ImmutableSandboxedEnvironment(
         autoescape=False,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

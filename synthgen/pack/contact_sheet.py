@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
 from synthgen.images import png_bytes, read_image, read_mask
-from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
 from synthgen.records import Sample
 
 MAX_SAMPLES = 48

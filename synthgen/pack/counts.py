@@ -16,6 +16,7 @@ class ModelUse:
     revision: str = ""
     license: str = ""
     license_link: str = ""
+    dataset_license: str = ""  # `license_name` of a dataset card, where the model's licence goes over to the images
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

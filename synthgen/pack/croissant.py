@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from synthgen.dataset.index import Index
-from synthgen.dataset.metadata import FIELDS
-from synthgen.pack.card import dataset_license, model_license
+from segkit.index import Index
+from synthgen.models.used import generates
+from synthgen.pack.card import dataset_license, license_text
 from synthgen.pack.counts import RunCounts, Totals
-from synthgen.pack.mark import is_generated
+from synthgen.pack.fields import SAMPLE_FIELDS
 from synthgen.recipe import Recipe
 
 # fmt: off
@@ -39,7 +39,7 @@ def croissant_bytes(
 
     The same run gives the same bytes.
     """
-    hub_license, name, link = dataset_license(recipe, counts)
+    _, _, link = dataset_license(recipe, counts)
     models = [model for model in counts.models if model.id]
     document: dict[str, Any] = {
         "@context": _context(),
@@ -48,15 +48,15 @@ def croissant_bytes(
         "name": recipe.name,
         "description": f"{index.num_samples} images with a semantic segmentation mask each, {len(index.classes)} "
         "classes; "
-        f"images {'made by a generative model' if is_generated(recipe) else 'taken over from a folder'}, masks "
+        f"images {'made by a generative model' if generates(recipe) else 'taken over from a folder'}, masks "
         "made by machine.",
-        "license": link or name or hub_license,
+        "license": link or license_text(recipe, counts),
         "version": "1.0.0",
-        "keywords": [*(["synthetic"] if is_generated(recipe) else []), "semantic segmentation", "webdataset"],
+        "keywords": [*(["synthetic"] if generates(recipe) else []), "semantic segmentation", "webdataset"],
         **_publisher(recipe),
         "rai:dataCollection": f"Made by the recipe {recipe.name} of synthgen, seed {recipe.seed}: prompts, "
         "images, masks, filter.",
-        "rai:dataCollectionType": ["Synthetic" if is_generated(recipe) else "Secondary Data Analysis"],
+        "rai:dataCollectionType": ["Synthetic" if generates(recipe) else "Secondary Data Analysis"],
         "rai:dataPreprocessingProtocol": [_filtering(counts)],
         "rai:machineAnnotationTools": [
             model.id for model in models if model.role in ("feature_extractor", "proposer", "mask_decoder")
@@ -111,12 +111,11 @@ def _filtering(counts: RunCounts) -> str:
 
 
 def _entity(model: Any) -> dict[str, Any]:
-    name, link = model_license(model)
     facts = {
         "prov:label": model.id,
         "prov:hadRole": model.role,
         "sc:version": model.revision,
-        "sc:license": link or name,
+        "sc:license": model.license_link or model.license,
     }
     return {"@type": "prov:Entity", **{key: value for key, value in facts.items() if value}}
 
@@ -195,7 +194,7 @@ _MEANING = {
 
 def _samples() -> dict[str, Any]:
     fields = []
-    for name, kind in FIELDS.items():
+    for name, kind in SAMPLE_FIELDS.items():
         source = {"source": {"fileSet": {"@id": "tables"}, "extract": {"column": name}}}
         many = {"isArray": True, "arrayShape": "-1"} if kind == tuple[str, ...] else {}
         fields.append(_field(f"samples/{name}", _TYPE_OF[kind], f"{name} of the sample", {**source, **many}))

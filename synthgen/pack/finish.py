@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen import storage
-from synthgen.dataset.index import INDEX_FILE, Index, index_chunks
+from segkit.index import INDEX_FILE, Index
+from segkit.metadata import kinds_of
+from synthgen import ownership, storage
 from synthgen.dataset.side_files import CROISSANT_FILE, table_bytes, table_file, table_rows, wids_bytes, wids_file
 from synthgen.errors import RunError, StorageError
 from synthgen.files import sweep_unfinished, temporary_beside, unfinished_name, write_bytes, write_chunks
@@ -25,8 +26,8 @@ from synthgen.pack.card import card_text
 from synthgen.pack.contact_sheet import contact_sheet
 from synthgen.pack.counts import RunCounts
 from synthgen.pack.croissant import croissant_bytes
-from synthgen.pack.index import Shard, build_index, entries_of, in_order, samples_of
-from synthgen.pack.stage import metadata_of
+from synthgen.pack.fields import metadata_of
+from synthgen.pack.index import Shard, build_index, entries_of, in_order, index_chunks, samples_of
 from synthgen.recipe import Recipe
 from synthgen.records import Sample, ShardRecord
 from synthgen.rows import SLICE_ROWS, StoredRows, column, take
@@ -57,14 +58,11 @@ def finish(
     card = card_text(recipe, labels, index, totals, counts)
     sheet = contact_sheet(run, samples, labels)
 
-    dataset = run / "dataset"
-    try:
-        dataset.mkdir(exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{dataset}: cannot be made ({error.strerror or error})") from error
+    dataset = run / ownership.DATASET
+    ownership.claim_dataset(dataset)
     lists = {wids_file(split.name): wids_bytes(index, split.name) for split in index.splits}
     own = {*lists, *(name for shard in index.shards for name in (shard.file, table_file(shard.file)))}
-    own |= {CARD_FILE, SHEET_FILE, CROISSANT_FILE, INDEX_FILE}
+    own |= {CARD_FILE, SHEET_FILE, CROISSANT_FILE, INDEX_FILE, ownership.MARK}
     _refuse_foreign(dataset, own)
     known = _is_stored(run, dataset / INDEX_FILE, index, ordered)
     for shard in ordered:
@@ -101,7 +99,8 @@ def _write_tables(
                 "--redo pack"
             )
         file = f"{shard.key}.tar"
-        data = table_bytes(table_rows(file, [metadata_of(row) for row in rows], entries))
+        metadata = [metadata_of(row) for row in rows]
+        data = table_bytes(table_rows(file, metadata, entries), kinds_of(metadata[0]))
         _write(data, dataset / table_file(file))
         written[table_file(file)] = (hashlib.sha256(data).hexdigest(), len(data))
     return written
@@ -109,10 +108,10 @@ def _write_tables(
 
 def _padded(keys: pa.ChunkedArray) -> np.ndarray:
     """Keys, which are ASCII, as a numpy array of bytes: numpy can search it, and it has no object a key."""
-    found = np.zeros(len(keys), dtype=f"S{pc.max(pc.binary_length(keys)).as_py() or 1}")
+    padded = np.zeros(len(keys), dtype=f"S{pc.max(pc.binary_length(keys)).as_py() or 1}")
     for start in range(0, len(keys), SLICE_ROWS):
-        found[start : start + SLICE_ROWS] = np.array(keys.slice(start, SLICE_ROWS).to_pylist(), dtype="S")
-    return found
+        padded[start : start + SLICE_ROWS] = np.array(keys.slice(start, SLICE_ROWS).to_pylist(), dtype="S")
+    return padded
 
 
 def _is_stored(run: Path, path: Path, index: Index, shards: Sequence[Shard]) -> bool:
@@ -141,19 +140,22 @@ def _holds(path: Path, chunks: Iterable[bytes]) -> bool:
 def _refuse_foreign(dataset: Path, own: set[str]) -> None:
     foreign = [name for name in storage.names(dataset) if (unfinished_name(name) or name) not in own]
     if foreign:
-        shown = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if len(foreign) > 8 else "")
-        raise RunError(f"{dataset}: holds files that are not of this dataset: {shown}; move them away and run again")
+        listed = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if len(foreign) > 8 else "")
+        raise RunError(f"{dataset}: holds files that are not of this dataset: {listed}; move them away and run again")
 
 
 def _place(source: Path, target: Path, sha256: str) -> None:
     """Link or copy one shard. Raises RunError if another file has its name."""
     other = f"{target}: is not the shard of this run; move it away and run again"
+    again = f"remove the folder {source.parent} and run again"
     if storage.store_of(target) is not None:
         if not storage.copy_within(source, target, sha256):
             raise RunError(other)
         return
     try:
         if not os.path.lexists(target):
+            if _sha256(source) != sha256:
+                raise RunError(f"{source}: is damaged, its bytes are not those that were written; {again}")
             try:
                 os.link(source, target)
             except FileExistsError:

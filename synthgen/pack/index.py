@@ -13,12 +13,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from synthgen.dataset.index import ClassEntry, ClassPixels, Index, SampleEntry, ShardEntry, SplitEntry
+from segkit.documents import read_json
+from segkit.errors import InputError
+from segkit.index import ClassEntry, ClassPixels, Index, SampleEntry, ShardEntry, SplitEntry
+from segkit.labels import LabelSpace
 from synthgen.errors import RunError
-from synthgen.labels import LabelSpace
 from synthgen.pack.counts import Totals
 from synthgen.records import ShardRecord
 
+_KEYS = tuple(Index.model_fields)
+MAX_ROWS_BYTES = 2**30
 ROWS_FILE = "samples.json"  # beside each tar: [{"key", "class_id", "pixels"}] in tar order
 
 
@@ -94,15 +98,36 @@ def entries_of(run: Path, shard: Shard, number: int) -> list[SampleEntry]:
     """The samples of one shard; `number` is its place among all."""
     path = (run / shard.shard).parent / ROWS_FILE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path, max_bytes=MAX_ROWS_BYTES)
         rows = [SampleEntry.model_validate_json(json.dumps({**row, "shard": number})) for row in raw]
-    except (OSError, ValueError, TypeError, ValidationError) as error:
+    except (InputError, ValueError, TypeError, ValidationError) as error:
         raise RunError(
             f"{path}: cannot be read ({type(error).__name__}); remove the folder {path.parent} and run again"
         ) from error
     if _digest(row.key for row in rows) != shard.keys_digest or len(rows) != shard.num_samples:
         raise RunError(f"{path}: its keys are not those of {shard.key}.tar; remove {path.parent} and run again")
     return rows
+
+
+def index_bytes(index: Index) -> bytes:
+    """The JSON text, one sample, shard or class a line. The same index gives the same bytes."""
+    return b"".join(index_chunks(index, index.samples))
+
+
+def index_chunks(index: Index, samples: Iterable[SampleEntry]) -> Iterator[bytes]:
+    """The same text in pieces, with these samples instead of the index's own: they need not fit into memory."""
+    for name in _KEYS:
+        yield (b"{\n" if name == "format" else b",\n") + f'  "{name}": '.encode()
+        value = samples if name == "samples" else getattr(index, name)
+        if name == "samples" or (isinstance(value, tuple) and name != "members"):
+            mark = b"[\n"
+            for row in value:
+                yield mark + f"    {row.model_dump_json()}".encode()
+                mark = b",\n"
+            yield b"[]" if mark == b"[\n" else b"\n  ]"
+        else:
+            yield json.dumps(value, ensure_ascii=False).encode()
+    yield b"\n}\n"
 
 
 def _digest(keys: Iterable[str]) -> bytes:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.errors import RecipeError, in_one_line
+from synthgen.models.used import generates
 from synthgen.recipe import C2pa, Recipe
 from synthgen.records import Sample
 
@@ -37,12 +38,7 @@ Marker = Callable[[bytes, Sample], bytes]
 
 def mark_of(recipe: Recipe) -> str:
     """`none`, `iptc` or `c2pa`. Photographs that were taken over are never marked as made by a model."""
-    return recipe.pack.mark if is_generated(recipe) else "none"
-
-
-def is_generated(recipe: Recipe) -> bool:
-    """Whether a model made the images; the renderer `images` takes photographs over."""
-    return recipe.render.renderer.name != "images"
+    return recipe.pack.mark if generates(recipe) else "none"
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:

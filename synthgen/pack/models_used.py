@@ -1,27 +1,41 @@
-"""Which models took part in a run, for the data card: the licence of a model goes over to what it made."""
+"""Which weights took part in a run, for the data card: the licence of a model may go over to what it made."""
 
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from typing import Any
 
-from synthgen.backends import check_options, find
+from synthgen.backends import Licence, statement, weights
+from synthgen.models.licences import APACHE
 from synthgen.models.provenance import revision_of
+from synthgen.models.used import used_backends
 from synthgen.models.weights import MINI_PREFIX
 from synthgen.pack.counts import ModelUse
+from synthgen.recipe import Recipe
 
 
-def model_use(role: str, config: dict[str, Any]) -> ModelUse | None:
-    """What the data card says of one backend: of its `model` key, or of the package that brings its weights. None:
+def models_used(recipe: Recipe) -> tuple[ModelUse, ...]:
+    """The weights of every backend that takes part, in the order of the stages; what is never built is not listed."""
+    return tuple(use for role, config in used_backends(recipe).items() for use in models_of(role, config))
 
-    it has no weights.
-    """
-    options = check_options(role, config)
-    model = getattr(options, "model", "")
-    if not model:
-        package, license_id = getattr(find(role, str(config["name"])), "WEIGHTS", ("", ""))
-        if not package:
-            return None
-        return ModelUse(role, f"{config['name']}:{package}", importlib.metadata.version(package), license_id)
-    license_id = "apache-2.0" if model.startswith(MINI_PREFIX) else ""
-    return ModelUse(role, f"{config['name']}:{model}", revision_of(model, getattr(options, "revision", "")), license_id)
+
+def models_of(role: str, config: Mapping[str, Any]) -> list[ModelUse]:
+    """The weights of one backend: those that it loads, and those that come inside a Python package."""
+    licences: dict[str, Licence] = statement(role, config, "licences", {})
+    packages = [(name, importlib.metadata.version(name)) for name in statement(role, config, "packages", ())]
+    loaded = [(model, revision_of(model, revision)) for model, revision in weights(role, config)]
+    return [
+        _use(role, f"{config['name']}:{name}", revision, licences.get(name, _licence_of(name)))
+        for name, revision in (*packages, *loaded)
+    ]
+
+
+def _use(role: str, id: str, revision: str, licence: Licence) -> ModelUse:
+    goes_over = licence.hub_name if role == "renderer" else ""
+    return ModelUse(role, id, revision, licence.name, licence.link, goes_over)
+
+
+def _licence_of(model: str) -> Licence:
+    """Of weights that no backend says anything of: those that ship are under the package's own."""
+    return APACHE if model.startswith(MINI_PREFIX) else Licence()

@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.dataset.index import SPLIT_FORM, VERSION
-from synthgen.dataset.metadata import FIELDS, KEY_FORM, is_key
+from segkit.index import SPLIT_FORM, VERSION
+from segkit.labels import IGNORE, LabelSpace
+from segkit.metadata import KEY_FORM, is_key
 from synthgen.errors import InputError
 from synthgen.files import write_bytes
 from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask
-from synthgen.labels import IGNORE, LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.pack import mark
+from synthgen.pack.counts import MaskRate, RunCounts
+from synthgen.pack.fields import metadata_of
 from synthgen.pack.index import ROWS_FILE
 from synthgen.pack.tar import PackedSample, write_shard
 from synthgen.recipe import Recipe
-from synthgen.records import Sample, ShardRecord, flat
+from synthgen.records import Sample, ShardRecord
 from synthgen.rows import SLICE_ROWS, Picked, StoredRows, column, take
+from synthgen.runner import StageRun
 
-GIVES = ShardRecord
+NAME, VERB = "pack", "pack"
+READS, GIVES = Sample, ShardRecord
+BY_ROW = False
 SINGLE_UNIT = False
 
 
@@ -84,6 +90,19 @@ def _check_keys(keys: pa.ChunkedArray) -> None:
 def build(recipe: Recipe, run: Path) -> Packer:
     """No model is loaded. Raises LabelError if the label space cannot be read, RecipeError if images cannot be signed."""
     return Packer(run, read_label_space(recipe.labels.space), recipe.pack.jpeg_quality, mark.marker(recipe))
+
+
+def finish(recipe: Recipe, run: Path, stage: StageRun, facts: Mapping[str, Any]) -> Path:
+    """Shards, contact sheet, card and index into `dataset/`; the index is written last. `facts` are those of the stages
+    (synthgen/stages.py: card_facts).
+    """
+    from synthgen.pack.finish import finish as finish_dataset
+    from synthgen.pack.models_used import models_used
+
+    assert stage.reads is not None
+    rates = tuple(MaskRate(**rate) for rate in facts.get("mask_rates", ()))
+    counts = RunCounts(**{**facts, "mask_rates": rates}, models=models_used(recipe))
+    return finish_dataset(recipe, run, stage.stored(), stage.reads.stored(), counts)
 
 
 class Packer:
@@ -141,11 +160,3 @@ class Packer:
                 png_bytes(confidence),
                 metadata_of(row),
             )
-
-
-def metadata_of(row: Sample) -> dict[str, Any]:
-    """What the sample's JSON holds: every field but the artefacts. Of `layout` the file name stays: its
-    folder is the run's affair.
-    """
-    values = flat(row)
-    return {name: values[name] for name in FIELDS} | {"layout": PurePosixPath(row.picture.layout).name}

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from synthgen.dataset.metadata import KEY_FORM, MEMBERS, is_key, metadata_bytes
-from synthgen.dataset.ustar import BLOCK, RECORD, member_header, padding
+from segkit.metadata import KEY_FORM, MEMBERS, is_key, metadata_bytes
+from segkit.ustar import BLOCK, RECORD, member_header, padding
 from synthgen.errors import InputError, StorageError
 from synthgen.files import temporary_beside
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PackedSample:
-    """One sample, encoded. `metadata` has exactly the fields of dataset.metadata.FIELDS."""
+    """One sample, encoded. `metadata` has the fields of segkit.metadata.FIELDS, and perhaps more."""
 
     jpg: bytes
     png: bytes

@@ -20,9 +20,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from segkit.labels import IGNORE, Label, LabelSpace
+from segkit.pictures import image_size
 from synthgen.errors import InputError, ModelError
-from synthgen.images import IGNORE, image_size
-from synthgen.labels import Label, LabelSpace
 from synthgen.models import TextEmbedding, TextEncoder
 from synthgen.prompts.dedup import GreedyBank, greedy_dedup, normalised
 from synthgen.prompts.indexed import IndexedBank

@@ -19,6 +19,8 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from segkit.documents import parse_json
+from segkit.errors import InputError
 from synthgen.errors import ModelError
 
 MAX_BYTES = 4 << 20  # of one answer
@@ -102,8 +104,8 @@ def _post(endpoint: Endpoint, body: bytes) -> bytes:
 
 def _content(raw: bytes) -> str:
     try:
-        content = json.loads(raw)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        content = parse_json(raw, "answer")["choices"][0]["message"]["content"]
+    except (InputError, KeyError, IndexError, TypeError) as error:
         raise NotChatError(f"not a chat completion: {raw[:80]!r}") from error
     if not isinstance(content, str):
         raise NotChatError(f"a chat completion without text: {type(content).__name__}")

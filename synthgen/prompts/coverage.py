@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from segkit.documents import parse_json
 from synthgen.prompts.bank import Compared, Entry
 from synthgen.prompts.dedup import greedy_dedup
 
@@ -139,7 +140,7 @@ def coverage_json(coverage: Coverage) -> str:
 
 def coverage_of(text: str) -> Coverage:
     """Read back what `coverage_json` gave."""
-    raw = json.loads(text)
+    raw = parse_json(text, "coverage.json")
     return Coverage(
         raw["source"], raw["embedder"], raw["lambda_div"], tuple(ClassCoverage(**item) for item in raw["classes"])
     )

@@ -16,6 +16,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+from segkit.documents import parse_json
 from synthgen.errors import InputError, StorageError
 
 MAX_CHARS = 300  # of a caption; CLIP reads 77 tokens
@@ -102,11 +103,11 @@ class Replies:
             if not line:
                 continue
             try:
-                item = json.loads(line)
+                item = parse_json(line, "reply")
                 asked, reply = item["asked"], item["reply"]
                 if not isinstance(asked, str) or not isinstance(reply, str):
                     raise TypeError("not texts")
-            except (ValueError, KeyError, TypeError) as error:
+            except (InputError, KeyError, TypeError) as error:
                 if damaged_end and number == len(lines):
                     continue
                 raise InputError(

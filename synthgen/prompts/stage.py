@@ -18,15 +18,18 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from segkit.labels import Label, LabelSpace
+from segkit.masks import read_mask
 from synthgen.backends import check_options, find, load
 from synthgen.errors import InputError, LabelError
 from synthgen.files import write_bytes
-from synthgen.images import read_mask, write_image
-from synthgen.labels import Label, LabelSpace, read_label_space
+from synthgen.images import write_image
+from synthgen.labels import read_label_space
 from synthgen.models import TextEncoder
 from synthgen.models.devices import use_threads
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
+from synthgen.models.used import used_backends
 from synthgen.prompts.bank import BLOCK, ClassBank, Entry, PromptSource, pooled_vectors
 from synthgen.prompts.coverage import (
     GRID,
@@ -42,12 +45,13 @@ from synthgen.prompts.coverage import (
 )
 from synthgen.prompts.replies import Replies
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
-from synthgen.recipe import Recipe, used_backends
+from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, Subject, key_of
 
-GIVES = PromptRecord
+NAME, VERB = "prompts", "prompts"
+READS, GIVES = None, PromptRecord
+BY_ROW = False
 SINGLE_UNIT = True
-STAGE = "prompts"
 NEGATIVE = "negative"
 COVERAGE = "coverage.json"
 REPLIES = "replies.jsonl"
@@ -84,7 +88,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         embedder = chosen_options("text_encoder", recipe.prompts.embedder)
         embedder["revisions"] = revisions_of("text_encoder", recipe.prompts.embedder)
     return {
-        "labels": recipe.labels.model_dump(mode="json"),
+        "classes": list(recipe.labels.classes),
         "label_space": hashlib.sha256(repr(space).encode()).hexdigest(),
         "prompts": recipe.prompts.model_dump(mode="json") | {"source": _source_settings(recipe), "embedder": embedder},
         "negative": recipe.render.negative,
@@ -97,8 +101,8 @@ def build(recipe: Recipe, run: Path) -> PromptStage:
     space = read_label_space(recipe.labels.space)
     source: PromptSource = load("prompt_source", recipe.prompts.source.model_dump(), recipe.execution)
     if isinstance(source, KeepsReplies):
-        (run / STAGE).mkdir(parents=True, exist_ok=True)
-        source.replies.keep_in(run / STAGE / f".{REPLIES}")
+        (run / NAME).mkdir(parents=True, exist_ok=True)
+        source.replies.keep_in(run / NAME / f".{REPLIES}")
     return PromptStage(recipe, space, wanted_classes(recipe, space), source, _encoder_of(recipe))
 
 
@@ -183,7 +187,7 @@ def coverage_report(run: Path) -> str:
     """
     texts = [
         coverage_text(coverage_of(path.read_text(encoding="utf-8")))
-        for path in sorted((run / STAGE).glob(f"[0-9]*/{COVERAGE}"))
+        for path in sorted((run / NAME).glob(f"[0-9]*/{COVERAGE}"))
     ]
     return "\n".join(texts)
 
@@ -299,7 +303,7 @@ class PromptStage:
             rejected = key_of("r", key, entry.order)
             detail = f"{candidate.prompt!r} is too near to {entry.detail!r}" if entry.nearest else entry.detail
             has_score = entry.nearest or entry.refusal == "off_class"
-            return Rejected(rejected, "", STAGE, entry.refusal, detail, entry.similarity if has_score else 0.0)
+            return Rejected(rejected, "", NAME, entry.refusal, detail, entry.similarity if has_score else 0.0)
         stored = ""
         embedder = ""
         if entry.embedding is not None:
@@ -312,13 +316,13 @@ class PromptStage:
                 )
             if entry.embedding.tokens.size:
                 writer.add(key, entry.embedding)
-                stored = f"{STAGE}/{unit}/{EMBEDDINGS}"
+                stored = f"{NAME}/{unit}/{EMBEDDINGS}"
         layout = ""
         if candidate.layout is not None:
             name = f"layout_{candidate.content}.png"  # one file for all sentences about one map
             if not (folder / name).exists():
-                write_image(read_mask(candidate.layout), folder / name)
-            layout = f"{STAGE}/{unit}/{name}"
+                write_image(read_mask(candidate.layout, self._space), folder / name)
+            layout = f"{NAME}/{unit}/{name}"
         return PromptRecord(
             key=key,
             parent="",

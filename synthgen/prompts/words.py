@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Sequence
 
-from synthgen.labels import Label, LabelSpace
+from segkit.labels import Label, LabelSpace
 
 _AN = re.compile(r"(?:[aeiou]|hour|honest|heir)", re.IGNORECASE)
 _NOT_AN = re.compile(r"(?:one\b|once|uni(?:[cfqtv]|on)|use|usual|utili|ubi|eu)", re.IGNORECASE)

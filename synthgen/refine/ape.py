@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from synthgen.images import IGNORE
+from segkit.labels import IGNORE
 from synthgen.models import Prototypes
 from synthgen.models.cosine_maps import best_per_class, cosine_maps, two_best
 from synthgen.refine.prototypes import masked_average, normalise, pixels_per_cell

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from segkit.documents import read_json
+from segkit.errors import InputError
+from segkit.labels import IGNORE
 from synthgen.errors import RunError
-from synthgen.images import IGNORE
 from synthgen.refine.ape import Filtered
 from synthgen.runner import StageRun
 
@@ -142,9 +144,9 @@ def read_rates(folders: Iterable[Path]) -> Rates:
 
 def _read(path: Path) -> Rates:
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = read_json(path)
         return {int(k): ClassCounts(**counts) for k, counts in body.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (InputError, ValueError, TypeError, AttributeError) as error:
         raise RunError(
             f"{path}: is damaged ({error}); move the unit folder {path.parent} away and run the same command again"
         ) from error

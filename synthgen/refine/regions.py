@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from synthgen.images import IGNORE
+from segkit.labels import IGNORE
 
 # scipy.ndimage is imported in the functions: planning a run imports this module, and the import takes longer than the
 # plan.

@@ -21,7 +21,7 @@ import dataclasses
 
 import numpy as np
 
-from synthgen.images import IGNORE
+from segkit.labels import IGNORE
 from synthgen.refine.regions import (
     Components,
     boundary_band,

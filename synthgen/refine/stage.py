@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from segkit.labels import IGNORE, LabelSpace
 from synthgen.backends import load
 from synthgen.errors import InputError
-from synthgen.images import IGNORE, read_image, read_mask, write_image
-from synthgen.labels import LabelSpace, read_label_space
+from synthgen.images import read_image, read_mask, write_image
+from synthgen.labels import read_label_space
 from synthgen.models import FeatureExtractor, MaskDecoder, ProposalRequest, Proposer, Prototypes
 from synthgen.models.cosine_maps import of_classes
 from synthgen.models.provenance import chosen_options, revisions_of
@@ -36,14 +37,17 @@ from synthgen.refine.ape import (
     filter_regions,
     relabel,
 )
-from synthgen.refine.class_rates import Rates, add_rates, count_image, write_rates
+from synthgen.refine.class_rates import Rates, add_rates, count_image, rates_of, rates_text, write_rates
 from synthgen.refine.prototypes import support_prototypes
 from synthgen.refine.regions import band_radius
 from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts
 from synthgen.refine.support import check_support, support_shots, wanted_classes
+from synthgen.runner import StageRun
 from synthgen.sources.listing import source_hash
 
-GIVES = MaskRecord
+NAME, VERB = "refine", "refine"
+READS, GIVES = RenderRecord, MaskRecord
+BY_ROW = True
 SINGLE_UNIT = False
 
 _ROLES = {"features": "feature_extractor", "proposer": "proposer", "mask_decoder": "mask_decoder"}
@@ -99,6 +103,27 @@ def build(recipe: Recipe, run: Path) -> RefineStage:
     if recipe.refine.sabr.enabled:
         decoder = load("mask_decoder", recipe.refine.mask_decoder.model_dump(), recipe.execution)
     return RefineStage(recipe, run, space, prototypes, extractor, proposer, decoder)
+
+
+def card_facts(stage: StageRun) -> dict[str, Any]:
+    """What APE did to each class, for the data card."""
+    return {
+        "mask_rates": [
+            {
+                "class_id": class_id,
+                "num_regions": rates.num_regions,
+                "kept": rates.keep_rate,
+                "filled": rates.fill_rate,
+                "returned": rates.return_rate,
+            }
+            for class_id, rates in rates_of(stage).items()
+        ]
+    }
+
+
+def closing_lines(stage: StageRun) -> list[str]:
+    """The same for the end of a run, as plain text."""
+    return rates_text(stage)
 
 
 @dataclasses.dataclass(slots=True)

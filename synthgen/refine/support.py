@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from segkit.labels import IGNORE, LabelSpace
+from segkit.masks import ids_in, only_unlabelled
 from synthgen.errors import InputError
-from synthgen.images import IGNORE
-from synthgen.labels import LabelSpace
 from synthgen.models import SupportShot
 from synthgen.recipe import DrawnSupport, Recipe
 from synthgen.sources.catalogue import FOLDER
@@ -72,13 +72,14 @@ def check_support(recipe: Recipe, space: LabelSpace, digest: str) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _check_folder(folder: str, digest: str, limit: int, seed: int, wanted: tuple[int, ...], space: LabelSpace) -> None:
-    left = set(wanted)
+    left, present = set(wanted), set()
     for pair in _limited(list_labelled(Path(folder).expanduser()), limit, seed):
         mask = read_label(pair, space)
+        present |= ids_in(mask)
         left -= {k for k in left if _holds(mask, k)}
     for k in wanted:
         if k in left:
-            raise _not_shown(Path(folder), space, k)
+            raise _not_shown(Path(folder), space, k, present)
 
 
 def _pairs_of(recipe: Recipe) -> tuple[Path, list[LabelledFile]]:
@@ -94,11 +95,10 @@ def _limited(pairs: list[LabelledFile], limit: int, seed: int) -> list[LabelledF
     return [pairs[n] for n in sorted(np.random.default_rng(seed).permutation(len(pairs))[:limit])]
 
 
-def _not_shown(folder: Path, space: LabelSpace, class_id: int) -> InputError:
+def _not_shown(folder: Path, space: LabelSpace, class_id: int, present: set[int]) -> InputError:
     name = space.by_id(class_id).name
-    return InputError(
-        f"{folder}: no image shows enough of class {name!r} (id {class_id}); add one or leave it out of labels.classes"
-    )
+    way_out = only_unlabelled(present, space) or "add one or leave it out of labels.classes"
+    return InputError(f"{folder}: no image shows enough of class {name!r} (id {class_id}); {way_out}")
 
 
 def folder_shots(
@@ -115,24 +115,26 @@ def folder_shots(
     """
     pairs = list_labelled(folder) if pairs is None else pairs
     holding: dict[int, list[LabelledFile]] = {k: [] for k in wanted}
+    present: set[int] = set()
     for pair in pairs:
         mask = read_label(pair, space)
+        present |= ids_in(mask)
         for k in wanted:
             if _holds(mask, k):
                 holding[k].append(pair)
-    read: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    read: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
     chosen: list[SupportShot] = []
     for k in wanted:
         order = np.random.default_rng([seed, k]).permutation(len(holding[k]))[:shots]
         if not len(order):
-            raise _not_shown(folder, space, k)
+            raise _not_shown(folder, space, k, present)
         if len(order) < shots:
             log.warning("%s: %d instead of %d images for class %r", folder, len(order), shots, space.by_id(k).name)
         for n in order:
             pair = holding[k][n]
-            if pair.stem not in read:
-                read[pair.stem] = read_labelled(pair, space)
-            chosen.append(SupportShot(*read[pair.stem], k))
+            if pair.image not in read:
+                read[pair.image] = read_labelled(pair, space)
+            chosen.append(SupportShot(*read[pair.image], k))
     return chosen
 
 

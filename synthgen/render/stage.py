@@ -13,17 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from synthgen.backends import check_options, find, load
+from synthgen.backends import load, statement
 from synthgen.errors import InputError
 from synthgen.images import read_mask
-from synthgen.models import RenderJob, TextEmbedding
+from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
 from synthgen.recipe import Recipe
 from synthgen.records import Picture, PromptRecord, Rejected, RenderRecord, key_of, seed_of
 from synthgen.render.writer import ImageWriter
 
-GIVES = RenderRecord
+NAME, VERB = "render", "render"
+READS, GIVES = PromptRecord, RenderRecord
+BY_ROW = True
 SINGLE_UNIT = False
 
 
@@ -50,7 +52,7 @@ def build(recipe: Recipe, run: Path) -> RenderStage:
 class RenderStage:
     """Batches jobs and writes one lossless PNG an image."""
 
-    def __init__(self, recipe: Recipe, run: Path, renderer: Any) -> None:
+    def __init__(self, recipe: Recipe, run: Path, renderer: Renderer) -> None:
         self.batch_size = recipe.execution.batch_size
         self._recipe = recipe
         self._run = run
@@ -66,42 +68,36 @@ class RenderStage:
         )
         with ImageWriter() as writer:
             for batch in _batches(jobs, self.batch_size):
-                pictures = self._renderer.render([job for _, job in batch])
-                runs = getattr(self._renderer, "denoiser_runs", [0] * len(batch))
-                for (row, job), picture, denoiser_runs in zip(batch, pictures, runs, strict=True):
-                    found = self._row(row, job, picture, unit, denoiser_runs)
-                    yield from writer.write(found, picture, folder / f"{job.key}.png")
+                rendered = self._renderer.render([job for _, job in batch])
+                for (row, job), result in zip(batch, rendered, strict=True):
+                    outcome = self._outcome(row, job, result, unit)
+                    yield from writer.write(outcome, result.image, folder / f"{job.key}.png")
             yield from writer.rest()
 
     def _prepare(self, rows: Sequence[PromptRecord]) -> None:
-        """Tell a renderer that wants to know which prompts it will have to encode itself, before the first image."""
+        """Name the prompts that the renderer will have to encode itself, before the first image."""
         texts = [
             row.subject.prompt for row in rows if not (self._shares_text and row.embedding_file) and not row.photograph
         ]
-        if texts and hasattr(self._renderer, "prepare"):
+        if texts:
             self._renderer.prepare([*dict.fromkeys([*texts, self._recipe.render.negative])])
 
-    def _row(
-        self, row: PromptRecord, job: RenderJob, picture: np.ndarray | None, unit: str, denoiser_runs: int
-    ) -> RenderRecord | Rejected:
-        if picture is None:
-            where = job.photograph or "the model's output is not finite"
-            return Rejected(
-                job.key, row.key, "render", "unreadable_image" if job.photograph else "not_finite", str(where), 0.0
-            )
-        made = Picture(
+    def _outcome(self, row: PromptRecord, job: RenderJob, result: Rendered, unit: str) -> RenderRecord | Rejected:
+        if result.image is None:
+            return Rejected(job.key, row.key, "render", result.reason or "no_image", result.detail, 0.0)
+        picture = Picture(
             image=f"render/{unit}/{job.key}.png",
-            height_px=picture.shape[0],
-            width_px=picture.shape[1],
+            height_px=result.image.shape[0],
+            width_px=result.image.shape[1],
             seed=job.seed,
             renderer=self._renderer.id,
             model_revision=self._renderer.revision,
-            steps=self._renderer.steps,
-            guidance=self._renderer.guidance,
+            steps=result.steps,
+            guidance=result.guidance,
             layout=row.layout,
             origin=row.origin,
         )
-        return RenderRecord(job.key, row.key, row.subject, made, denoiser_runs)
+        return RenderRecord(job.key, row.key, row.subject, picture, result.denoiser_runs)
 
     def _job(self, row: PromptRecord, number: int) -> RenderJob:
         # the row's key stands for its map too; the empty word keeps the keys of samples that have none as they were
@@ -137,9 +133,7 @@ class RenderStage:
 
 def _root_of(recipe: Recipe) -> Path:
     """The folder that the photographs of the prompts stage's rows lie below."""
-    config = recipe.prompts.source.model_dump()
-    root = getattr(find("prompt_source", config["name"]), "root", None)
-    return Path(root(check_options("prompt_source", config))) if root else Path()
+    return Path(statement("prompt_source", recipe.prompts.source.model_dump(), "root", Path()))
 
 
 def _batches(

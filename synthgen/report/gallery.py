@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from segkit.labels import IGNORE
 from synthgen.errors import InputError
-from synthgen.images import IGNORE, read_image, read_mask
+from synthgen.images import read_image, read_mask
 from synthgen.report.run_rows import KEPT, PENDING, Row, RunRows
 from synthgen.report.scores import SCORES, value_of
 from synthgen.report.thumbnails import overlay, photograph

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from pathlib import Path
 
-from synthgen.backends import check_options
+from synthgen.backends import statement
 from synthgen.errors import SynthgenError
 from synthgen.images import read_image, read_mask
-from synthgen.prompts.sources import grammar
 from synthgen.report.gallery import STEPS
 from synthgen.report.run_rows import Row, RunRows
 from synthgen.report.scores import SCORES, value_of
@@ -18,7 +16,6 @@ from synthgen.report.thumbnails import grey, overlay, photograph
 
 LARGE_PX = 384
 SMALL_PX = 150
-_FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,43 +104,14 @@ _MASK_TEXT = {
 
 
 def template_of(found: RunRows, row: Row) -> str:
-    """The grammar's template that gives this sentence, or "":
-
-    other sources have none, and the grammar may have changed since.
-    """
-    source = found.recipe.prompts.source.model_dump()
-    if source["name"] != "grammar" or not row["class_name"]:
+    """The template that the prompt source made this sentence from; "" where it has none or cannot say any more."""
+    if not row["class_name"]:
         return ""
+    source = found.recipe.prompts.source.model_dump()
     try:
-        vocabulary = grammar.read_vocabulary(check_options("prompt_source", source))
+        return str(statement("prompt_source", source, "template_of", "", row["prompt"]))
     except SynthgenError:
         return ""
-    for template in vocabulary.templates:
-        if sentence_pattern(vocabulary, template.text).fullmatch(row["prompt"]):
-            return template.text
-    return ""
-
-
-def sentence_pattern(vocabulary: grammar.Vocabulary, text: str) -> re.Pattern[str]:
-    """A pattern for the sentences of one template: every slot with any of its wordings, or left out."""
-    parts, end = [], 0
-    for match in _FIELD.finditer(text):
-        parts.append(re.escape(text[end : match.start()]))
-        end = match.end()
-        name = match[1]
-        if name in ("a", "A"):
-            parts.append("(?:an?|An?)")
-        elif name in ("class", "classes"):
-            parts.append(".+?")
-        else:
-            slot, _, form = name.partition(".")
-            words = sorted(
-                {word for value in vocabulary.slots[slot] for word in value.wordings(form)}, key=len, reverse=True
-            )
-            parts.append("(?:" + "|".join(map(re.escape, [*words, ""])) + ")")
-    parts.append(re.escape(text[end:]))
-    # empty slots leave double blanks, and blanks before a comma, which the grammar closes up
-    return re.compile("".join(parts).replace(r"\ ", " *"))
 
 
 def _attributes(row: Row) -> tuple[tuple[str, str], ...]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import jinja2
 
-from synthgen import pipeline
-from synthgen.dataset.index import INDEX_FILE, read_index
+from segkit.index import INDEX_FILE, read_index
+from segkit.labels import Label
+from synthgen import stages
 from synthgen.errors import StorageError
 from synthgen.files import write_bytes
-from synthgen.labels import Label
 from synthgen.recipe import chosen_backends
 from synthgen.refine.class_rates import ClassCounts, rates_of
 from synthgen.report.gallery import STEPS, Gallery, attribute_values, gallery
@@ -198,7 +198,7 @@ def mask_rates(found: RunRows) -> list[tuple[Label, ClassCounts]]:
     empty before the stage and for runs of an older version.
     """
     labels = {label.id: label for label in found.space.labels}
-    rates = rates_of(pipeline.stages(found.run)["refine"]) if found.stage("refine") else {}
+    rates = rates_of(stages.stages(found.run)["refine"]) if found.stage("refine") else {}
     return sorted(
         ((labels[k], counts) for k, counts in rates.items() if k in labels),
         key=lambda each: (each[1].keep_rate, each[0].id),

@@ -126,6 +126,8 @@ def _vectors(run: Path, rows: list[Row]) -> np.ndarray:
     for name in sorted({row["embedding_file"] for row in rows}):
         path = run / name
         try:
+            if path.exists() and not path.is_file():
+                raise OSError("it is no regular file")
             with safe_open(path, framework="numpy") as file:
                 for row in rows:
                     if row["embedding_file"] == name:

@@ -14,12 +14,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from pydantic import ValidationError
 
-from synthgen import pipeline, runner
+from segkit.documents import MAX_YAML_BYTES, parse_yaml
+from segkit.errors import InputError
+from segkit.files import read_regular
+from segkit.labels import LabelSpace
+from synthgen import lock, runner, stages
 from synthgen.errors import RunError, in_one_line
-from synthgen.labels import LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.recipe import Recipe
 from synthgen.records import Rejected
 from synthgen.rows import damaged
@@ -87,17 +90,17 @@ class RunRows:
 
 def read_run(run: Path) -> RunRows:
     """Raises RunError if the folder is no run or a manifest is damaged, LabelError if its label space is gone."""
-    lock = run / pipeline.LOCK
+    path = run / lock.LOCK
     try:
-        text = lock.read_text(encoding="utf-8")
-        recipe = Recipe.model_validate(yaml.safe_load(text))
-    except FileNotFoundError as error:
-        raise RunError(f"{run}: is not a run folder (no {pipeline.LOCK}); runs lie in runs/ by default") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        if not path.exists():
+            raise RunError(f"{run}: is not a run folder (no {lock.LOCK}); runs lie in runs/ by default")
+        data = read_regular(path, MAX_YAML_BYTES, InputError)
+        recipe, text = Recipe.model_validate(parse_yaml(data, "YAML")), data.decode()
+    except (InputError, ValidationError) as error:
         raise RunError(
-            f"{lock}: cannot be read ({in_one_line(error, 160)}); run the recipe again to write it anew"
+            f"{path}: cannot be read ({in_one_line(error, 160)}); run the recipe again to write it anew"
         ) from error
-    begun = {name: stage for name, stage in pipeline.stages(run).items() if stage.is_claimed()}
+    begun = {name: stage for name, stage in stages.stages(run).items() if stage.is_claimed()}
     rows = {name: _rows(begun[name], columns) if name in begun else [] for name, columns in COLUMNS.items()}
     facts = tuple(_facts(stage) for stage in begun.values())
     return RunRows(
@@ -115,17 +118,8 @@ def read_run(run: Path) -> RunRows:
 def _facts(stage: StageRun) -> StageFacts:
     units = stage.units()
     done = [unit for unit in units if stage.is_done(unit)]
-    times = tuple(_seconds(stage.folder / unit.name / runner.SECONDS) for unit in done)
+    times = tuple(runner.read_seconds(stage.folder / unit.name / runner.SECONDS) for unit in done)
     return StageFacts(stage.name, len(units), len(done), stage.num_rows(), tuple(stage.rejected()), times)
-
-
-def _seconds(path: Path) -> float:
-    try:
-        return float(path.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path}: is damaged ({error}); move the unit folder {path.parent} away and run the same command again"
-        ) from error
 
 
 def _rows(stage: StageRun, columns: tuple[str, ...]) -> list[Row]:

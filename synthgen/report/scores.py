@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synthgen.images import IGNORE
+from segkit.labels import IGNORE
 from synthgen.recipe import Rules
 from synthgen.report.run_rows import KEPT, Row
 

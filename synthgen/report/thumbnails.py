@@ -11,7 +11,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from synthgen.labels import IGNORE, LabelSpace
+from segkit.labels import IGNORE, LabelSpace
 
 LONGEST_PX = 208
 FILL_ALPHA = 150

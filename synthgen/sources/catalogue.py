@@ -3,8 +3,10 @@
     title, licence, download      what it is, under which terms, what to download from where and how it must lie
     space, splits                 the shipped label space that it fills, and the splits that have labels
     roots                         where inside the given folder the layout may begin, tried in order
-    layouts                       where images and labels lie, tried in order; `{split}` is the split, any other `{field}` one path part
-    classes                       tables: stored value -> class name of the label space; values under `ignored` become 255
+    layouts                       where images and labels lie, tried in order; `{split}` is the split, any other
+                                  `{field}` one path part
+    classes                       tables: stored value -> class name of the label space; values under `ignored` become
+                                  255
 
 Class names meet the recipe's label space by name or synonym, so a source serves any space that shares classes with it.
 """
@@ -14,9 +16,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from segkit.documents import read_yaml
 from synthgen.errors import InputError, did_you_mean, in_one_line
 
 _FOLDER = Path(__file__).resolve().parent
@@ -98,6 +100,6 @@ def read_source(name: str) -> Source:
             f"sources`){did_you_mean(name, known)}"
         )
     try:
-        return Source.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        return Source.model_validate(read_yaml(path))
+    except ValidationError as error:
         raise InputError(f"{path}: not a description of a source ({in_one_line(error, 160)})") from error

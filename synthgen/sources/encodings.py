@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
+from segkit.masks import read_colours, read_mask
 from synthgen.errors import InputError, LabelError
-from synthgen.images import IGNORE, read_image, read_mask
-from synthgen.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from synthgen.sources.catalogue import ClassTable
 from synthgen.sources.png16 import read_png16
 
 ANOMALY = "anomaly"
 """The class name that means 254 in a label space without a class of that name."""
 BACKGROUND = "background"
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,12 +36,15 @@ class Decoder:
         Raises InputError for a damaged file, LabelError for a stored value that the dataset does not have.
         """
         if self.encoding == "colours":
-            values, names = packed(read_image(path)), {_packed_key(key): name for key, name in self.table.names.items()}
+            values, names = (
+                packed(read_colours(path)),
+                {_packed_key(key): name for key, name in self.table.names.items()},
+            )
             ignored = {_packed_key(key) for key in self.table.ignored}
         else:
             values, names = _stored(path, self.encoding), {int(key): name for key, name in self.table.names.items()}
             ignored = {IGNORE, *(int(key) for key in self.table.ignored)}
-        return translate(values, dict.fromkeys(ignored, IGNORE) | ids_of(names, space, path), path)
+        return translate(values, dict.fromkeys(ignored, IGNORE) | ids_of(names, space, path.parent), path)
 
 
 def translate(values: np.ndarray, ids: Mapping[int, int], where: object) -> np.ndarray:
@@ -53,34 +60,53 @@ def translate(values: np.ndarray, ids: Mapping[int, int], where: object) -> np.n
             f"{where}: stored values {listed} are not of this dataset; check that support.source and its split "
             "are the right ones"
         )
-    found = np.array([ids[int(value)] for value in present], dtype=np.uint8)
+    class_ids = np.array([ids[int(value)] for value in present], dtype=np.uint8)
     if values.dtype in (np.uint8, np.uint16):
         table = np.full(np.iinfo(values.dtype).max + 1, IGNORE, np.uint8)
-        table[present] = found
+        table[present] = class_ids
         return table[values]
-    return found[inverse].reshape(values.shape)
+    return class_ids[inverse].reshape(values.shape)
 
 
 def ids_of(
     names: Mapping[int, str], space: LabelSpace, where: object, aliases: Mapping[str, str] | None = None
 ) -> dict[int, int]:
-    """stored value -> id of the class with that name, its alias or synonym; 255 where the space has none.
+    """stored value -> id of the class with that name, its alias or synonym; 255 where the space has none. A name that
+    is there in other capitals only is that class.
 
-    Raises LabelError if it has none at all.
+    Raises LabelError if it has none at all; the names that it lacks are logged, once a file.
     """
     known = {word: label.id for label in reversed(space.labels) for word in label.synonyms}
     known |= {label.name: label.id for label in space.labels}
     known.setdefault(ANOMALY, OUT_OF_DISTRIBUTION)
     if space.background is not None:
         known.setdefault(BACKGROUND, space.background)
+    known = {_folded(word): class_id for word, class_id in reversed(known.items())} | known
     other = aliases or {}
-    ids = {value: known.get(name, known.get(other.get(name, name), IGNORE)) for value, name in names.items()}
-    if all(i == IGNORE for i in ids.values()):
+    ids = {
+        value: next((known[word] for word in (name, _folded(name), other.get(name, name)) if word in known), IGNORE)
+        for value, name in names.items()
+    }
+    lacking = sorted({name for value, name in names.items() if ids[value] == IGNORE})
+    if len(lacking) == len(set(names.values())):
         raise LabelError(
-            f"{where}: label space {space.name!r} has none of this dataset's classes "
-            f"({', '.join(sorted(set(names.values()))[:8])} ...)"
+            f"{where}: label space {space.name!r} has none of this dataset's classes ({', '.join(lacking[:8])} ...)"
         )
+    if lacking:
+        _log_lacking(str(where), space.name, tuple(lacking))
     return ids
+
+
+@functools.lru_cache(maxsize=64)
+def _log_lacking(where: str, space: str, names: tuple[str, ...]) -> None:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    _log.warning(
+        "%s: not in label space %r and read as unlabelled (255): %s%s", where, space, ", ".join(names[:8]), more
+    )
+
+
+def _folded(word: str) -> str:
+    return unicodedata.normalize("NFC", word).casefold()
 
 
 def packed(image: np.ndarray) -> np.ndarray:
@@ -108,9 +134,9 @@ def _sbd_mat(path: Path) -> np.ndarray:
     from scipy.io.matlab import MatReadError
 
     try:
-        found: np.ndarray = np.asarray(loadmat(path)["GTcls"]["Segmentation"][0, 0])
+        segmentation: np.ndarray = np.asarray(loadmat(path)["GTcls"]["Segmentation"][0, 0])
     except (OSError, MatReadError, KeyError, ValueError, IndexError, TypeError, NotImplementedError) as error:
         raise InputError(
             f"{path}: is not a SBD class file ({type(error).__name__}: {error}); it needs GTcls.Segmentation"
         ) from error
-    return found
+    return segmentation

@@ -6,8 +6,8 @@ import functools
 import re
 from pathlib import Path
 
+from segkit.pictures import IMAGE_SUFFIXES
 from synthgen.errors import InputError
-from synthgen.images import IMAGE_SUFFIXES
 from synthgen.sources import coco
 from synthgen.sources.catalogue import FOLDER, Layout, Source, read_source
 from synthgen.sources.encodings import Decoder
@@ -37,9 +37,9 @@ def list_source(name: str, folder: Path, split: str = "") -> list[LabelledFile]:
         )
     for inner in source.roots:
         for layout in source.layouts:
-            found = _files(source, folder / inner, layout, chosen)
-            if found:
-                return found
+            files = _files(source, folder / inner, layout, chosen)
+            if files:
+                return files
     looked_for = ", or ".join(
         dict.fromkeys(layout.labels.replace("{split}", layout.splits.get(chosen, chosen)) for layout in source.layouts)
     )
@@ -73,21 +73,20 @@ def _files(source: Source, root: Path, layout: Layout, split: str) -> list[Label
     pattern = re.compile(
         _FIELD.sub(lambda field: f"(?P<{field[1]}>[^/]+)", re.escape(labels).replace(r"\{", "{").replace(r"\}", "}"))
     )
-    found = []
+    files = []
     for path in sorted(root.glob(_FIELD.sub("*", labels))):
         match = pattern.fullmatch(path.relative_to(root).as_posix())
         if match is not None and not path.name.startswith("."):
-            found.append(_pair(root, images, labels, match.groupdict(), decode))
-    return found
+            files.append(_pair(root, images, labels, match.groupdict(), decode))
+    return files
 
 
 def _pair(root: Path, images: str, labels: str, fields: dict[str, str], decode: Decoder) -> LabelledFile:
     label = root / labels.format(**fields)
     image = root / images.removesuffix(".*").format(**fields)
     if images.endswith(".*"):
-        image = next(
-            (there for suffix in IMAGE_SUFFIXES if (there := image.with_name(image.name + suffix)).is_file()), image
-        )
+        candidates = (image.with_name(image.name + suffix) for suffix in IMAGE_SUFFIXES)
+        image = next((candidate for candidate in candidates if candidate.is_file()), image)
     for path, other in ((image, label), (label, image)):
         if not path.is_file():
             raise InputError(

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthgen.dataset.index import ClassEntry, Index, SampleEntry, ShardEntry, SplitEntry, index_bytes
-from synthgen.dataset.metadata import FIELDS, metadata_bytes
-from synthgen.dataset.ustar import RECORD, member_header, padding
+from segkit.index import ClassEntry, Index, SampleEntry, ShardEntry, SplitEntry
+from segkit.metadata import FIELDS, metadata_bytes
+from segkit.ustar import RECORD, member_header, padding
 from synthgen.dataset.verify import class_pixels_of
 from synthgen.images import jpeg_bytes, png_bytes
+from synthgen.pack.index import index_bytes
 from synthgen.pack.tar import PackedSample, write_shard
 
 CLASSES = {0: "background", 1: "disc", 3: "star"}

@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.drawn_dataset import drawn_dataset
-from synthgen.dataset.reader import Dataset
-from synthgen.dataset.side_files import TABLE_SCHEMA, read_table, table_bytes
+from segkit.metadata import kinds_of
+from segkit.shards import Dataset
+from synthgen.dataset.side_files import read_table, table_bytes, table_schema
 from synthgen.dataset.verify import verify
 from synthgen.errors import DatasetError
+from synthgen.pack.fields import SAMPLE_FIELDS
 
 TABLE = "train-000000.parquet"
 
@@ -41,7 +43,8 @@ def test_the_table_has_the_json_of_every_sample_in_tar_order(dataset: Path) -> N
     source = Dataset(dataset)
     for number, shard in enumerate(source.index.shards):
         samples = list(source.shard_samples(number))
-        rows = read_table(dataset / shard.file.replace(".tar", ".parquet"), len(samples))
+        kinds = kinds_of(samples[0].meta)
+        rows = read_table(dataset / shard.file.replace(".tar", ".parquet"), len(samples), kinds)
         assert [(row["key"], row["shard"], row["row"]) for row in rows] == [
             (sample.key, shard.file, i) for i, sample in enumerate(samples)
         ]
@@ -52,8 +55,8 @@ def test_the_table_has_the_json_of_every_sample_in_tar_order(dataset: Path) -> N
 
 
 def test_the_same_rows_give_the_same_bytes(dataset: Path) -> None:
-    rows = read_table(dataset / TABLE, 3)
-    assert table_bytes(rows) == (dataset / TABLE).read_bytes()
+    rows = read_table(dataset / TABLE, 3, SAMPLE_FIELDS)
+    assert table_bytes(rows, SAMPLE_FIELDS) == (dataset / TABLE).read_bytes()
 
 
 def test_files_that_are_not_there_are_not_missed(dataset: Path) -> None:
@@ -74,9 +77,9 @@ def _edit_json(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None
 
 def _edit_table(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
-        rows = read_table(folder / TABLE, 3)
+        rows = read_table(folder / TABLE, 3, SAMPLE_FIELDS)
         change(rows)
-        (folder / TABLE).write_bytes(table_bytes(rows))
+        (folder / TABLE).write_bytes(table_bytes(rows, SAMPLE_FIELDS))
 
     return edit
 
@@ -124,8 +127,9 @@ def test_what_differs_is_named(dataset: Path, damage: Callable[[Path], Any], sai
 
 def test_a_table_that_would_unpack_to_gigabytes_is_refused_unread(tmp_path: Path) -> None:
     """8 rows of one text of 4 MB each lie in a few kB."""
-    blank = {name: [] if str(TABLE_SCHEMA.field(name).type).startswith("list") else 0 for name in TABLE_SCHEMA.names}
-    texts = {name: "a" for name in TABLE_SCHEMA.names if TABLE_SCHEMA.field(name).type == pa.string()}
+    schema = table_schema()
+    blank = {name: [] if str(schema.field(name).type).startswith("list") else 0 for name in schema.names}
+    texts = {name: "a" for name in schema.names if schema.field(name).type == pa.string()}
     rows = [{**blank, **texts, "prompt": f"{number}" * 4_000_000} for number in range(8)]
     path = tmp_path / "bomb.parquet"
     path.write_bytes(table_bytes(rows))

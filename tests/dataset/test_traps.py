@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthgen.dataset.metadata import FIELDS
+from segkit.metadata import FIELDS
 from synthgen.images import jpeg_bytes, png_bytes
 from synthgen.pack.tar import PackedSample, write_shard
 

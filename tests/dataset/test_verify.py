@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from synthgen.dataset.metadata import read_metadata
-from synthgen.dataset.reader import Dataset
-from synthgen.dataset.ustar import member_header, padding
+from segkit.metadata import read_metadata
+from segkit.shards import Dataset
+from segkit.ustar import member_header, padding
 from synthgen.dataset.verify import Problem, verify
 from synthgen.errors import DatasetError
 from synthgen.images import png_bytes
@@ -108,7 +109,9 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("splits.1.name", "train"), "split 'train' is listed 2 times"),
         (_set("splits.1.name", "test"), "split 'validation' of a shard is not listed"),
         (_set("shards.0.num_samples", 2), "train-000000.tar claims 2 samples, 3 are listed"),
-        (_set("shards.0.split", "validation"), "the shards of split 'train' must be train-000000.tar and on"),
+        (_set("shards.0.split", "validation"), "train-000000.tar is not named after its split 'validation'"),
+        (_set("shards.0.split", "../../x"), "shards.0.split"),
+        (_set("shards.0.file", "train-000001.tar"), "the shards of split 'train' must be train-000000.tar and on"),
         (_set("shards.1.file", "train-000002.tar"), "without a gap"),
         (_set("shards.1.file", FIRST), "without a gap"),
         (_set("shards.0.num_bytes", 5), "the index says 5"),
@@ -172,9 +175,9 @@ def _png(mode: str) -> bytes:
         ("s001.jpg", _jpeg()[:-2], "s001.jpg: the JPEG does not end with its end mark"),
         ("s001.conf.png", _png("RGB"), "s001.conf.png: must be an 8-bit L PNG"),
         ("s001.conf.png", png_bytes(np.zeros((12, 10), dtype=np.uint8)), "differ in size: 10 x 12, 12 x 10"),
-        ("s001.json", b"{", "s001.json: not valid JSON"),
+        ("s001.json", b"{", "s001.json: cannot be read as JSON"),
         ("s001.json", b"[]", "must be one JSON object"),
-        ("s001.json", b"\xff", "not valid JSON"),
+        ("s001.json", b"\xff", "cannot be read as JSON"),
     ],
 )
 def test_broken_members_are_named(made: Any, member: str, data: bytes, message: str) -> None:
@@ -358,3 +361,24 @@ def _check_that_damage_is_told(folder: Path, file: str, must_be_found: bool) -> 
 def test_any_bytes_as_json(data: bytes) -> None:
     with pytest.raises(DatasetError):
         read_metadata(data, "x.json")
+
+
+@pytest.mark.parametrize("name", [FIRST, "index.json", "croissant.json", "wids-train.json", "train-000000.parquet"])
+def test_pipes_and_endless_devices_are_problems_and_never_hang(made: Any, name: str) -> None:
+    path = made.folder / name
+    for make in (os.mkfifo, lambda place: place.symlink_to("/dev/zero"), Path.mkdir):
+        path.unlink(missing_ok=True)
+        make(path)
+        assert [problem.shard for problem in verify(made.folder)] in (
+            [name],
+            [FIRST],
+            [name, FIRST],
+        ), "the file itself, or the shard that it is the table of"
+        if path.is_dir():
+            path.rmdir()
+
+
+def test_fields_that_differ_from_sample_to_sample_are_found(made: Any) -> None:
+    text = dict(made.members[FIRST])["s001.json"]
+    made.replace("s001.json", text.replace(b'"split"', b'"sky": "blue", "split"'))
+    assert "every sample has the same fields, the first one and this differ in sky" in _what(made.folder)

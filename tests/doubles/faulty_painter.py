@@ -13,11 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from doubles import painter
 from doubles.calls import note
-from synthgen.models import RenderJob
+from synthgen.models import Rendered, RenderJob
 
 
 class Options(painter.Options):
@@ -42,7 +40,7 @@ class FaultyPainter(painter.Painter):
         super().__init__(options)
         self._faults = options
 
-    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
+    def render(self, jobs: Sequence[RenderJob]) -> list[Rendered]:
         faults = self._faults
         time.sleep(faults.slow_s)
         if faults.most and len(jobs) > faults.most:

@@ -9,12 +9,12 @@ from pydantic import BaseModel
 
 from doubles.calls import note
 from doubles.world import COLOURS, paint
-from synthgen.models import RenderJob
+from synthgen.models import Rendered, Renderer, RenderJob
 
 
 class Options(BaseModel, extra="forbid"):
     contrast: float = 1.0
-    not_finite_in: int = 0  # one in so many images is None; 0 = none
+    not_finite_in: int = 0  # one in so many images is not finite; 0 = none
     blank_in: int = 0  # one in so many images is uniform grey
 
 
@@ -23,18 +23,19 @@ def build(options: Options, execution: object) -> Painter:
     return Painter(options)
 
 
-class Painter:
+class Painter(Renderer):
     id = "painter"
     revision = "r1"
-    steps = 3
-    guidance = 1.5
 
     def __init__(self, options: Options) -> None:
         self._options = options
 
-    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
+    def render(self, jobs: Sequence[RenderJob]) -> list[Rendered]:
         note("renderer")
-        return [self._one(job) for job in jobs]
+        return [self._rendered(self._one(job)) for job in jobs]
+
+    def _rendered(self, image: np.ndarray | None) -> Rendered:
+        return Rendered(image, "" if image is not None else "not_finite", steps=3, guidance=1.5)
 
     def _one(self, job: RenderJob) -> np.ndarray | None:
         options = self._options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from synthgen import pipeline
+from synthgen import pipeline, stages
 from synthgen.engines.events import FOLDER
 from synthgen.recipe import read_recipe
 from synthgen.runner import SECONDS
@@ -13,10 +13,8 @@ from synthgen.runner import SECONDS
 
 def whole_run(recipe: Path, run: Path, *sets: str) -> Path:
     """Run all stages; returns the run folder."""
-    settings = read_recipe(str(recipe), sets)
-    pipeline.check_claim(settings, run, tuple(pipeline.MODULES))
-    pipeline.write_lock(settings, run)
-    for name in pipeline.MODULES:
+    settings, _ = pipeline.begin(read_recipe(str(recipe), sets), run)
+    for name in stages.names():
         for _ in pipeline.run_stage(settings, run, name):
             pass
     return run

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from doubles.runs import digest, whole_run
 
-from synthgen import pipeline
+from synthgen import pipeline, stages
 from synthgen.errors import InputError, RunError, StorageError
 from synthgen.recipe import read_recipe
 
@@ -59,7 +59,7 @@ def test_a_disk_that_is_really_full(small_disk: Path, undisturbed: Path, tiny: T
 def test_a_folder_that_turns_read_only(small_disk: Path, undisturbed: Path, tiny: Tiny) -> None:
     run, recipe = small_disk / "run", read_recipe(str(tiny()))
     mount("-o", "remount,size=50m", small_disk)
-    for name in pipeline.MODULES:
+    for name in stages.names():
         mount("-o", "remount,ro", small_disk)
         with pytest.raises(StorageError) as caught:
             list(pipeline.run_stage(recipe, run, name))
@@ -79,8 +79,8 @@ def test_a_folder_that_turns_read_only(small_disk: Path, undisturbed: Path, tiny
 def test_an_image_that_is_cut_short(finished: Path, tiny: Tiny, undisturbed: Path, reader: str) -> None:
     """refine rejects what it cannot read, pack names the file; moving the broken unit away is the way out of both."""
     recipe = read_recipe(str(tiny()))
-    later = list(pipeline.MODULES)[list(pipeline.MODULES).index(reader) :]
-    row = next(row for row in pipeline.stages(finished)["filter"].rows())
+    later = list(stages.names())[list(stages.names()).index(reader) :]
+    row = next(row for row in stages.stages(finished)["filter"].rows())
     image = finished / row.image
     image.write_bytes(image.read_bytes()[:-200])
     for name in (*later, "dataset"):
@@ -88,7 +88,7 @@ def test_an_image_that_is_cut_short(finished: Path, tiny: Tiny, undisturbed: Pat
     if reader == "refine":
         for _ in pipeline.run_stage(recipe, finished, "refine"):
             pass
-        (refused,) = pipeline.stages(finished)["refine"].rejected()
+        (refused,) = stages.stages(finished)["refine"].rejected()
         assert (refused.reason, refused.parent) == ("unreadable_image", row.key) and row.image in refused.detail
         shutil.rmtree(finished / "refine")
     else:
@@ -117,7 +117,7 @@ def test_a_clock_that_jumps(tmp_path: Path, tiny: Tiny, undisturbed: Path, monke
     monkeypatch.setattr(time, "time", lambda: rng.uniform(0, 4e9))
     monkeypatch.setattr(time, "time_ns", lambda: rng.randrange(4 * 10**18))
     recipe, run = read_recipe(str(tiny())), tmp_path / "run"
-    for name in pipeline.MODULES:
+    for name in stages.names():
         for _ in pipeline.run_stage(recipe, run, name, log=True):
             for path in run.rglob("*"):
                 when = rng.uniform(0, 4e9)

@@ -21,7 +21,7 @@ import pytest
 from doubles.processes import environment
 from doubles.runs import digest
 
-from synthgen import pipeline, runner, storage
+from synthgen import lock, pipeline, runner, stages, storage, worker
 from synthgen.errors import RunError, StorageError
 from synthgen.recipe import read_recipe
 from synthgen.records import Rejected
@@ -111,13 +111,13 @@ def test_run_on_a_store_gives_the_dataset_of_a_local_run(
     run = f"{bucket}/runs/tiny"
     assert f"samples in {run}/dataset" in " ".join(said.split()), "messages name the URL, not the copy"
     assert stored(f"{run}/dataset") == digest(undisturbed / "dataset")
-    here = {name: value for name, value in digest(undisturbed).items() if name != pipeline.LOCK}
+    here = {name: value for name, value in digest(undisturbed).items() if name != lock.LOCK}
     there = {
         name: value
         for name, value in stored(run).items()
         if Path(name).name != runner.SECONDS and not name.startswith("events/")
     }
-    assert {name: value for name, value in there.items() if name != pipeline.LOCK} == here
+    assert {name: value for name, value in there.items() if name != lock.LOCK} == here
 
     status = cli("status", run, "--json")
     assert status.exit_code == 0, status.output
@@ -317,20 +317,20 @@ def test_a_worker_on_another_machine_has_nothing_but_the_store(
     tiny: Tiny, undisturbed: Path, memory: str, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     recipe, run = read_recipe(str(tiny())), storage.opened(Path(memory) / "run")
-    names = list(pipeline.MODULES)
+    names = list(stages.names())
     for name in names[: names.index(last)]:
         for _ in pipeline.run_stage(recipe, run, name):
             pass
-    stage = pipeline.stages(run)[last]
-    runner.claim(stage, pipeline.settings(recipe, last), lambda: pipeline.plan(recipe, stage))
-    work = pipeline.Work(recipe, run, last, runner.fingerprint(stage.claim()["settings"]), False)
+    stage = stages.stages(run)[last]
+    runner.claim(stage, stages.settings(recipe, last), lambda: pipeline.plan(recipe, stage))
+    work = worker.Work(recipe, run, last, runner.fingerprint(stage.claim()["settings"]), False)
     unit = stage.units()[0]
     shutil.rmtree(run)
     _elsewhere(monkeypatch)
-    for cached in (pipeline._built, pipeline._planned, pipeline._stored):
+    for cached in (worker.built, worker.planned, worker.stored_input):
         cached.cache_clear()
     made, _ = work(unit)
-    found = pipeline.stages(undisturbed)[last]
+    found = stages.stages(undisturbed)[last]
     assert made == found.counts(unit)[0] > 0
     assert (stage.folder / unit.name / runner.MANIFEST).read_bytes() == (
         found.folder / unit.name / runner.MANIFEST

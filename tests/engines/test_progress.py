@@ -1,4 +1,4 @@
-"""What is told while a run goes on: by the run itself, over all ranks, and by `synthgen status --watch` from beside it."""
+"""What is told while a run goes on: by itself, over all ranks, and by `synthgen status --watch` from beside it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from synthgen import pipeline, progress
-from synthgen.engines import accelerate
+from synthgen import pipeline, progress, stages
+from synthgen.engines import accelerate, teams
 from synthgen.engines.events import write_event
 from synthgen.pipeline import Progress
 from synthgen.recipe import read_recipe
@@ -88,7 +88,7 @@ def test_first_rank_tells_of_all_ranks(
     monkeypatch.setattr(accelerate, "device", lambda: "cpu")
     monkeypatch.setattr(accelerate, "wait_for_all", lambda ready=lambda: True: None)
     monkeypatch.setattr(accelerate, "POLL_S", 0.01)
-    monkeypatch.setattr(pipeline._Ranks, "EVERY_S", 0.0)
+    monkeypatch.setattr(teams.Ranks, "EVERY_S", 0.0)
     news = []
     for item in pipeline.run_stage(read_recipe(str(tiny())), run, "render"):
         news.append(item)
@@ -96,6 +96,6 @@ def test_first_rank_tells_of_all_ranks(
             for name in ("00001", "00003"):
                 if not (run / "render" / name).exists():
                     shutil.copytree(undisturbed / "render" / name, run / "render" / name)
-    stage = pipeline.stages(run)["render"]
+    stage = stages.stages(run)["render"]
     assert (news[-1].done_units, news[-1].made, news[-1].refused) == (4, stage.num_rows(), len(stage.rejected()))
     assert [item.done_units for item in news] == sorted(item.done_units for item in news)

@@ -15,7 +15,7 @@ import pytest
 from doubles.processes import UNITS, work
 from doubles.runs import digest, whole_run
 
-from synthgen import pipeline
+from synthgen import pipeline, stages
 from synthgen.engines import ray
 from synthgen.engines.events import read_events
 from synthgen.errors import RecipeError
@@ -46,7 +46,7 @@ def test_ray_makes_the_same_units_though_a_worker_is_killed(
     assert len(deaths.read_text().split()) == 1
     assert digest(run / "render") == digest(local / "render")
     units = [event["unit"] for event in read_events(run) if event["event"] == "unit"]
-    assert sorted(units) == [unit.name for unit in pipeline.stages(run)["render"].units()], "each was done once"
+    assert sorted(units) == [unit.name for unit in stages.stages(run)["render"].units()], "each was done once"
     assert digest(whole_run(recipe, run) / "dataset") == digest(local / "dataset"), "another engine finishes it"
 
 
@@ -159,6 +159,6 @@ def test_a_unit_that_kills_every_worker_ends_in_one_line(monkeypatch: pytest.Mon
 
 def test_engine_is_no_part_of_the_fingerprint(tiny: Callable[..., Path]) -> None:
     one, other = (read_recipe(str(tiny()), [f"execution.engine={engine}"]) for engine in ("local", "ray"))
-    assert [pipeline.settings(one, name) for name in pipeline.MODULES] == [
-        pipeline.settings(other, name) for name in pipeline.MODULES
+    assert [stages.settings(one, name) for name in stages.names()] == [
+        stages.settings(other, name) for name in stages.names()
     ]

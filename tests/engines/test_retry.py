@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from doubles.runs import digest, whole_run
 
-from synthgen import pipeline, runner
+from synthgen import again as made_again
+from synthgen import pipeline, runner, stages
 from synthgen.engines import retry
 from synthgen.engines.events import FOLDER, read_events
 from synthgen.errors import InputError, ModelError, RunError, StorageError
@@ -100,11 +101,11 @@ def test_samples_that_keep_failing_are_rejected_listed_and_can_be_tried_again(
     whole = whole_run(recipe, tmp_path / "whole")
     cured.unlink()
     run = whole_run(recipe, tmp_path / "run")
-    failed = pipeline.failed(run)["render"]
-    names = {unit.name for unit in pipeline.stages(run)["render"].units()}
+    failed = made_again.failed(run)["render"]
+    names = {unit.name for unit in stages.stages(run)["render"].units()}
     assert 0 < len(failed) < 12
     assert all(row.detail.startswith("ArithmeticError: seed ") and row.reason == FAILED for row in failed)
-    assert pipeline.stages(run)["render"].num_rows() == pipeline.stages(whole)["render"].num_rows() - len(failed)
+    assert stages.stages(run)["render"].num_rows() == stages.stages(whole)["render"].num_rows() - len(failed)
     assert not list(run.rglob(".row"))
 
     listed = cli("retry", run)
@@ -113,7 +114,7 @@ def test_samples_that_keep_failing_are_rejected_listed_and_can_be_tried_again(
     old = digest(run / "dataset")
     again = cli("retry", run, "--failed")  # in vain: they fail as before
     assert again.exit_code == 0, again.output
-    assert [row.parent for row in pipeline.failed(run)["render"]] == sorted(row.parent for row in failed)
+    assert [row.parent for row in made_again.failed(run)["render"]] == sorted(row.parent for row in failed)
     assert digest(run / "dataset") == old == digest(run / "dataset.old-1")
 
     cured.touch()
@@ -121,9 +122,9 @@ def test_samples_that_keep_failing_are_rejected_listed_and_can_be_tried_again(
     again = cli("retry", run, "--failed")
     assert again.exit_code == 0, again.output
     assert calls().count("renderer") == 1, "one batch: these and no others"
-    assert pipeline.failed(run) == {}
+    assert made_again.failed(run) == {}
     assert digest(run / "dataset") == digest(whole / "dataset")
-    assert {unit.name for unit in pipeline.stages(run)["render"].units()} - names == {"retry-00000", "retry-00001"}
+    assert {unit.name for unit in stages.stages(run)["render"].units()} - names == {"retry-00000", "retry-00001"}
     before = digest(run)
     assert cli("retry", run, "--failed").stdout == "0 samples failed\n"
     assert cli("run", recipe, "--runs", tmp_path, "--run", "run").exit_code == 0
@@ -139,7 +140,7 @@ def test_units_of_one_row_can_fail_too(tiny: Tiny, tmp_path: Path) -> None:
 def test_a_fault_of_all_samples_is_raised_as_it_is_and_rejects_nothing(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ArithmeticError, match=r"^seed \d+ cannot be painted$"):
         rendered(faulty(tiny, fails_in=1), tmp_path / "run")
-    stage = pipeline.stages(tmp_path / "run")["render"]
+    stage = stages.stages(tmp_path / "run")["render"]
     assert stage.missing() == stage.units() and not list(stage.folder.glob(".*"))
 
 

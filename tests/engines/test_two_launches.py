@@ -18,7 +18,7 @@ import pytest
 from doubles.processes import environment
 from doubles.runs import digest, whole_run
 
-from synthgen import leases, pipeline, runner
+from synthgen import leases, pipeline, runner, stages
 from synthgen.engines.events import read_events
 from synthgen.errors import RunError
 from synthgen.files import host_name
@@ -74,7 +74,7 @@ def test_two_processes_share_one_run(tiny: Tiny, tmp_path: Path) -> None:
     render = [
         event for event in read_events(tmp_path / "both") if event["event"] == "unit" and event["stage"] == "render"
     ]
-    units = pipeline.stages(tmp_path / "both")["render"].units()
+    units = stages.stages(tmp_path / "both")["render"].units()
     assert {event["unit"] for event in render} == {unit.name for unit in units}
     assert len(render) <= len(units) + 1, "what one has taken the other leaves"
 

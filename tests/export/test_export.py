@@ -1,9 +1,11 @@
-"""Exports: the masks are carried, a kill costs one shard at the most, nobody's folder is written to, memory stays flat."""
+"""Exports: masks are carried, a kill costs one shard at the most, nobody's folder is written to, memory stays flat."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.drawn_dataset import drawn_dataset
-from synthgen.dataset.reader import Dataset
+from segkit.shards import Dataset
 from synthgen.errors import DatasetError, InputError, LabelError, StorageError
 from synthgen.export.catalogue import available, find
 from synthgen.export.folder import ExportFolder
@@ -247,3 +249,54 @@ def test_a_format_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(str(tmp_path))
     export(GOLDEN, "mine.keys", tmp_path / "out")
     assert (tmp_path / "out" / "keys.txt").read_text().count("s0000") == 12
+
+
+def test_a_shard_of_a_split_that_is_not_listed_is_refused_and_nothing_is_left_out_silently(tmp_path: Path) -> None:
+    for split in ("other", ".unfinished", "../../x", ""):
+        folder = shutil.copytree(GOLDEN, tmp_path / f"dataset{split.strip('./')}", dirs_exist_ok=True)
+        index = json.loads((folder / "index.json").read_text())
+        index["shards"][0]["split"] = split
+        (folder / "index.json").write_text(json.dumps(index))
+        for name in ("coco", "folder"):
+            with pytest.raises(DatasetError, match=r"index\.json: "):
+                export(folder, name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pipe_in_the_place_of_a_shard_ends_the_export_in_one_line(tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN, tmp_path / "dataset")
+    (folder / "train-000001.tar").unlink()
+    os.mkfifo(folder / "train-000001.tar")
+    for name in ("coco", "dali-index"):
+        with pytest.raises(DatasetError, match=r"train-000001\.tar: is a named pipe, must be a regular file"):
+            export(folder, name, tmp_path / name)
+
+
+def test_what_somebody_keeps_in_the_working_folder_is_neither_removed_nor_written_through(tmp_path: Path) -> None:
+    mine = tmp_path / "out" / ".unfinished" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(StorageError, match="exists and is no export of this dataset"):
+        export(GOLDEN, "coco", tmp_path / "out")
+    assert [path.name for path in mine.parent.iterdir()] == ["mine.txt"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / ".unfinished").symlink_to(elsewhere)
+    with pytest.raises(StorageError, match="exists and is no export of this dataset"):
+        export(GOLDEN, "coco", tmp_path / "linked")
+    assert not list(elsewhere.iterdir())
+    export(GOLDEN, "coco", tmp_path / "done")
+    (tmp_path / "done" / ".unfinished").mkdir()
+    (tmp_path / "done" / ".unfinished" / "mine.txt").write_text("mine")
+    assert export(GOLDEN, "coco", tmp_path / "done").num_new == 0
+    assert (tmp_path / "done" / ".unfinished" / "mine.txt").read_text() == "mine"
+
+
+def test_a_class_name_that_a_label_map_cannot_hold_is_refused(tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN, tmp_path / "dataset")
+    index = json.loads((folder / "index.json").read_text())
+    index["classes"][1]["name"] = "tram: red"
+    (folder / "index.json").write_text(json.dumps(index))
+    with pytest.raises(LabelError, match=r"class 'tram: red': labelmap\.txt parts its fields with colons"):
+        export(folder, "voc", tmp_path / "out")

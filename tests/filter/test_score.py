@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from doubles.rows import row as row_of
 
+from segkit.labels import Label
 from synthgen.filter import score
 from synthgen.filter.score import ScoreStage, class_rank, class_text, pixel_std
 from synthgen.images import write_image
-from synthgen.labels import Label
 from synthgen.models.provenance import pinned
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, ScoredRecord

@@ -42,11 +42,11 @@ def renderer(family: Path, cache: float = 0.0, **keys: Any) -> sd3.Sd3Renderer:
 
 
 def rendered(model: sd3.Sd3Renderer) -> np.ndarray:
-    [image] = model.render(
+    [result] = model.render(
         [RenderJob("k", "a red car", "", 7, 32, 32, None, None, None, np.full((32, 32), 2, np.uint8))]
     )
-    assert image is not None
-    return image.astype(int)
+    assert result.image is not None
+    return result.image.astype(int)
 
 
 def num_bytes(model: sd3.Sd3Renderer, part: str) -> int:

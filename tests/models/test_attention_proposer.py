@@ -10,10 +10,10 @@ import pytest
 import torch
 from doubles.mini_family import write_family
 
+from segkit.labels import IGNORE
 from synthgen.backends import load
 from synthgen.drawn import objects
 from synthgen.errors import ModelError, RecipeError
-from synthgen.images import IGNORE
 from synthgen.labels import read_label_space
 from synthgen.models import ProposalRequest, Prototypes
 from synthgen.models.proposers.attention import AttentionProposer, otsu_threshold

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from synthgen.errors import ModelError
 from synthgen.minis.train.denoiser import load_pipeline
 from synthgen.minis.train.diffusion import tokenize
-from synthgen.models import RenderJob
+from synthgen.models import Rendered, RenderJob
 from synthgen.models.renderers import sd3
 from synthgen.models.text_encoders import sd3 as text_encoder
 from synthgen.recipe import Execution
@@ -60,9 +60,9 @@ def jobs_of(prompts: Sequence[str] = PROMPTS, **changes: Any) -> list[RenderJob]
     ]
 
 
-def images_of(made: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-    assert all(image is not None for image in made)
-    return [image for image in made if image is not None]
+def images_of(made: Sequence[Rendered]) -> list[np.ndarray]:
+    assert all(result.image is not None for result in made)
+    return [result.image for result in made if result.image is not None]
 
 
 def layout(top: int, bottom: int) -> np.ndarray:
@@ -241,20 +241,20 @@ def test_a_layout_needs_a_controlnet_and_the_other_way_round(family: Path, contr
 # what goes wrong
 
 
-def test_an_image_that_is_not_finite_is_none_and_spoils_no_other(family: Path, tmp_path: Path) -> None:
+def test_an_image_that_is_not_finite_has_a_reason_and_spoils_no_other(family: Path, tmp_path: Path) -> None:
     model = encoder(family)
     jobs = [dataclasses.replace(job, embedding=model.encode([job.prompt])[0]) for job in jobs_of()]
     expected = images_of(renderer(family).render(jobs))
     broken = dataclasses.replace(jobs[2].embedding, tokens=np.full_like(jobs[2].embedding.tokens, np.nan))
     made = renderer(family).render([*jobs[:2], dataclasses.replace(jobs[2], embedding=broken), *jobs[3:]])
-    assert made[2] is None
+    assert made[2].image is None and made[2].reason == "not_finite"
     np.testing.assert_array_equal(images_of([*made[:2], *made[3:]]), [*expected[:2], *expected[3:]])
 
     spoilt = shutil.copytree(family, tmp_path / "spoilt")
     weights = load_file(spoilt / "vae" / "diffusion_pytorch_model.safetensors")
     weights["decoder.conv_out.bias"][:] = torch.nan
     save_file(weights, spoilt / "vae" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
-    assert renderer(spoilt).render(jobs[:2]) == [None, None]
+    assert [result.reason for result in renderer(spoilt).render(jobs[:2])] == ["not_finite"] * 2
 
 
 @pytest.mark.parametrize(

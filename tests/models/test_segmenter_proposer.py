@@ -12,12 +12,12 @@ import torch
 
 import segkit.labels as segtrain_labels
 import segtrain.segmenter as segtrain_model
+from segkit.labels import IGNORE
 from segkit.networks.folder import NetworkSpec
 from segkit.networks.pop import PopNetwork
 from segtrain.config import train_config
 from synthgen.backends import load
 from synthgen.errors import LabelError, ModelError, RecipeError
-from synthgen.images import IGNORE
 from synthgen.models import ProposalRequest, Prototypes
 from synthgen.recipe import Execution
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from doubles.mini_family import write_family
 from pydantic import ValidationError
 
-from synthgen.models import RenderJob, TextEmbedding
+from synthgen.models import Rendered, RenderJob, TextEmbedding
 from synthgen.models.renderers import sd3
 from synthgen.models.step_cache import StepCache, StepCacheOptions
 from synthgen.recipe import Execution
@@ -61,9 +62,13 @@ def jobs_of(model: Path | str, number: int = 5, side_px: int = 32, layouts: bool
     ]  # fmt: skip
 
 
-def arrays(made: Any) -> np.ndarray:
-    assert all(image is not None for image in made)
-    return np.stack(made)
+def arrays(made: Sequence[Rendered]) -> np.ndarray:
+    assert all(result.image is not None for result in made)
+    return np.stack([result.image for result in made if result.image is not None])
+
+
+def runs_of(made: Sequence[Rendered]) -> list[int]:
+    return [result.denoiser_runs for result in made]
 
 
 # the reference
@@ -195,42 +200,40 @@ def test_off_nothing_is_replaced_and_on_without_reuse_nothing_changes(family: Pa
     net = {"controlnet": str(family / "controlnet")} if controlled else {}
     jobs = jobs_of(family, layouts=controlled)
     off, careful = renderer(family, **net), renderer(family, threshold=1e-9, **net)
-    images = arrays(off.render(jobs))
+    exact = off.render(jobs)
     assert "forward" not in vars(off._pipeline.transformer)
     assert off.id == sd3.Sd3Renderer(sd3.Options(model=str(family), **net), CPU).id
-    assert off.denoiser_runs == [2 * STEPS] * 5
-    assert np.abs(arrays(careful.render(jobs)).astype(int) - images).max() <= 1
-    assert careful.denoiser_runs == [2 * STEPS] * 5
+    near = careful.render(jobs)
+    assert np.abs(arrays(near).astype(int) - arrays(exact)).max() <= 1
+    assert runs_of(exact) == runs_of(near) == [2 * STEPS] * 5
 
 
 @pytest.mark.parametrize(("first", "last"), [(1, 0), (2, 1), (3, 4), (20, 0)])
 def test_only_forced_steps_run_if_nothing_counts_as_moved(family: Path, first: int, last: int) -> None:
     model = renderer(family, threshold=1e9, first_steps=first, last_steps=last)
-    images = arrays(model.render(jobs_of(family)))
-    assert model.denoiser_runs == [2 * min(STEPS, first + last)] * 5
-    assert len({image.tobytes() for image in images}) == 5
+    made = model.render(jobs_of(family))
+    assert runs_of(made) == [2 * min(STEPS, first + last)] * 5
+    assert len({image.tobytes() for image in arrays(made)}) == 5
 
 
 def test_without_guidance_there_is_one_branch(family: Path) -> None:
     model = renderer(family, threshold=1e9, guidance=1.0)
-    model.render(jobs_of(family))
-    assert model.denoiser_runs == [3] * 5
+    assert runs_of(model.render(jobs_of(family))) == [3] * 5
 
 
 def test_rows_decide_for_themselves_and_images_do_not_follow_their_neighbours() -> None:
     prompts = ("a red car on sand", "a horse on grass", "a boat on the sea", "a cat in a room", "a bus in snow")
     jobs = [RenderJob(f"k{n}", prompt, "", n, 64, 64, None, None, None, None) for n, prompt in enumerate(prompts)]
     model = renderer("mini/objects", threshold=0.2)
-    together = arrays(model.render(jobs))
-    runs = list(model.denoiser_runs)
+    together = model.render(jobs)
+    runs = runs_of(together)
     assert len(set(runs)) > 1 and 6 < max(runs) < 2 * STEPS, "the images are meant to be skipped at different steps"
     assert any(number % 2 for number in runs), "and the two branches of one image, too"
     order = [4, 1, 3, 0, 2]
-    mixed = arrays(model.render([jobs[at] for at in order]))
-    assert model.denoiser_runs == [runs[at] for at in order]
-    np.testing.assert_array_equal(mixed, together[order])
-    np.testing.assert_array_equal(arrays(model.render(jobs[3:4])), together[3:4])
-    assert model.denoiser_runs == [runs[3]]
+    mixed, alone = model.render([jobs[at] for at in order]), model.render(jobs[3:4])
+    assert runs_of(mixed) == [runs[at] for at in order] and runs_of(alone) == [runs[3]]
+    np.testing.assert_array_equal(arrays(mixed), arrays(together)[order])
+    np.testing.assert_array_equal(arrays(alone), arrays(together)[3:4])
 
 
 def test_the_controlnet_is_not_run_for_rows_that_reuse_and_still_steers(
@@ -248,10 +251,10 @@ def test_the_controlnet_is_not_run_for_rows_that_reuse_and_still_steers(
     monkeypatch.setattr(SD3ControlNetModel, "forward", counted)
     jobs = jobs_of(family, 4, layouts=True)
     model = renderer(family, threshold=1e9, controlnet=str(family / "controlnet"))
-    images = arrays(model.render(jobs))
-    assert sum(rows) == sum(model.denoiser_runs) == 4 * 2 * 3
+    made = model.render(jobs)
+    assert sum(rows) == sum(runs_of(made)) == 4 * 2 * 3
     other = arrays(model.render([dataclasses.replace(job, layout=np.full_like(job.layout, 11)) for job in jobs]))
-    assert all((one != two).any() for one, two in zip(images, other, strict=True))
+    assert all((one != two).any() for one, two in zip(arrays(made), other, strict=True))
 
 
 def test_a_controlnet_without_text_or_positions_of_its_own(family: Path, tmp_path: Path) -> None:
@@ -274,8 +277,7 @@ def test_a_controlnet_without_text_or_positions_of_its_own(family: Path, tmp_pat
     assert (whole != plain).mean() > 0.1
     careful, lazy = (renderer(family, threshold=value, controlnet=str(tmp_path / "net")) for value in (1e-9, 1e9))
     assert np.abs(arrays(careful.render(jobs)).astype(int) - whole).max() <= 1
-    lazy.render(jobs)
-    assert lazy.denoiser_runs == [6, 6]
+    assert runs_of(lazy.render(jobs)) == [6, 6]
 
 
 @pytest.mark.parametrize(("world", "net"), [("objects", ""), ("streets", "mini/streets/controlnet")])
@@ -308,11 +310,10 @@ def test_the_trained_minis_keep_their_pictures(world: str, net: str) -> None:
         "first_steps": 3,
     }
     whole, cached = renderer(f"mini/{world}", **options), renderer(f"mini/{world}", threshold=0.1, **options)
-    [exact], [near] = whole.render([job]), cached.render([job])
-    assert exact is not None and near is not None
-    error = ((exact.astype(float) - near) ** 2).mean()
+    exact, near = whole.render([job]), cached.render([job])
+    error = ((arrays(exact).astype(float) - arrays(near)) ** 2).mean()
     assert 10 * np.log10(255**2 / error) > 30
-    assert 8 < cached.denoiser_runs[0] < 0.85 * 40
+    assert 8 < near[0].denoiser_runs < 0.85 * 40
 
 
 def test_an_image_that_is_not_finite_spoils_no_other(family: Path) -> None:
@@ -322,7 +323,7 @@ def test_an_image_that_is_not_finite_spoils_no_other(family: Path) -> None:
     assert jobs[2].embedding is not None
     broken = dataclasses.replace(jobs[2].embedding, tokens=np.full_like(jobs[2].embedding.tokens, np.nan))
     made = model.render([*jobs[:2], dataclasses.replace(jobs[2], embedding=broken), *jobs[3:]])
-    assert made[2] is None
+    assert made[2].image is None and made[2].reason == "not_finite"
     np.testing.assert_array_equal(arrays([*made[:2], *made[3:]]), np.delete(expected, 2, axis=0))
 
 

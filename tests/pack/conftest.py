@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from doubles.rows import row as row_of
 
+from segkit.labels import LabelSpace
 from synthgen.images import write_image
-from synthgen.labels import LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.pack import stage
 from synthgen.recipe import Labels, Pack, Recipe
 from synthgen.records import Sample, ShardRecord, key_of

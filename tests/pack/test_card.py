@@ -11,13 +11,16 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from synthgen.errors import RecipeError
+from synthgen.models.licences import STABILITY
 from synthgen.pack.card import dataset_license, size_category
 from synthgen.pack.counts import MaskRate, ModelUse, RunCounts
 from synthgen.pack.finish import finish
 from synthgen.recipe import Pack
 
 MakeRun = Callable[..., Any]
-SD3 = ModelUse("renderer", "stabilityai/stable-diffusion-3.5-large", "ceddf0a")
+SD3 = ModelUse(
+    "renderer", "stabilityai/stable-diffusion-3.5-large", "ceddf0a", STABILITY.name, STABILITY.link, STABILITY.hub_name
+)
 COUNTS = RunCounts(
     made={"prompts": 90, "filter": 10},
     rejected={"prompts": {"too_similar": 29, "no_class_word": 1}, "filter": {"class|rank": 5}},
@@ -154,6 +157,30 @@ def test_a_template_of_ones_own(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(count=3, card=str(tmp_path / "mine.md"))
     (tmp_path / "mine.md").write_text("# {{ title }} & {{ num_samples }}\n")
     assert DatasetCard.load(_card(run)).text.strip() == "# Shapes & 3"
+
+
+def test_a_licence_that_nobody_chose_is_said_to_be_none(make_run: MakeRun) -> None:
+    run = make_run(count=3)
+    run.recipe = run.recipe.model_copy(update={"pack": Pack()})
+    text = _card(run, RunCounts()).read_text()
+    assert "This dataset: not chosen: set pack.license." in text and "license_name: not-chosen" in text
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "{{ cycler.__init__.__globals__.os.popen('touch PLACE').read() }}",
+        "{{ title.__class__.__mro__[-1].__subclasses__() }}",
+        "{{ classes.append(1) }}",
+        "{{ lipsum.__globals__['os'].system('touch PLACE') }}",
+    ],
+)
+def test_a_template_reaches_nothing_but_its_facts(make_run: MakeRun, tmp_path: Path, attack: str) -> None:
+    run = make_run(count=3, card=str(tmp_path / "mine.md"))
+    (tmp_path / "mine.md").write_text(attack.replace("PLACE", str(tmp_path / "harm")))
+    with pytest.raises(RecipeError, match=r"mine\.md.*cannot be used"):
+        _card(run)
+    assert not (tmp_path / "harm").exists()
 
 
 @pytest.mark.parametrize(

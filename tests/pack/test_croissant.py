@@ -10,13 +10,21 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from synthgen.dataset.metadata import FIELDS
+from synthgen.models.licences import STABILITY
 from synthgen.pack.counts import ModelUse, RunCounts
+from synthgen.pack.fields import SAMPLE_FIELDS
 from synthgen.pack.finish import finish
 from synthgen.recipe import Pack
 
 MakeRun = Callable[..., Any]
-SD3 = ModelUse("renderer", "sd3:stabilityai/stable-diffusion-3.5-large", "ceddf0a")
+SD3 = ModelUse(
+    "renderer",
+    "sd3:stabilityai/stable-diffusion-3.5-large",
+    "ceddf0a",
+    STABILITY.name,
+    STABILITY.link,
+    STABILITY.hub_name,
+)
 COUNTS = RunCounts(
     made={"filter": 10},
     rejected={"filter": {"blank_image": 2}},
@@ -59,7 +67,7 @@ def test_the_models_and_their_licences_are_carried_over(make_run: MakeRun) -> No
 def test_every_field_of_the_json_members_is_a_column(make_run: MakeRun) -> None:
     _, document = _document(make_run(count=4))
     samples = next(entry for entry in document["recordSet"] if entry["@id"] == "samples")
-    assert [field["source"]["extract"]["column"] for field in samples["field"]] == list(FIELDS)
+    assert [field["source"]["extract"]["column"] for field in samples["field"]] == list(SAMPLE_FIELDS)
 
 
 def test_a_publisher_is_named_only_if_the_recipe_does(make_run: MakeRun) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from synthgen.dataset.index import read_index
+from segkit.index import read_index
 from synthgen.dataset.verify import verify
 from synthgen.errors import RunError, StorageError
 from synthgen.files import host_name
@@ -211,3 +211,15 @@ def test_seven_digits_come_after_six(make_run: MakeRun) -> None:
     ]
     index = read_index(_finish(run, renamed[::-1]))
     assert [shard.file for shard in index.shards] == ["train-999999.tar", "train-1000000.tar"]
+
+
+def test_a_shard_whose_bits_flipped_before_the_finish_is_not_packed_as_sound(make_run: MakeRun) -> None:
+    run = make_run(count=6, samples_per_shard=3)
+    shards = list(run.pack())
+    path = run.folder / shards[0].shard
+    data = bytearray(path.read_bytes())
+    data[700] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(RunError, match="is damaged, its bytes are not those that were written; remove the folder"):
+        _finish(run, shards)
+    assert not (run.folder / "dataset" / "index.json").exists()

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.own_certificate import write_certificate
-from synthgen.dataset.reader import Dataset
+from segkit.shards import Dataset
 from synthgen.dataset.verify import verify
 from synthgen.errors import RecipeError
 from synthgen.images import jpeg_bytes, read_image

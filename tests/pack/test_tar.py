@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.dataset.metadata import FIELDS, metadata_bytes, read_metadata
-from synthgen.dataset.ustar import member_header, read_members
+from segkit.metadata import FIELDS, kinds_of, metadata_bytes, read_metadata
+from segkit.ustar import member_header, read_members
 from synthgen.errors import DatasetError, InputError, StorageError
+from synthgen.pack.fields import SAMPLE_FIELDS
 from synthgen.pack.tar import PackedSample, write_shard
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -174,8 +175,28 @@ def test_fields_are_the_same_in_every_sample() -> None:
     del short["prompt"]
     with pytest.raises(InputError, match=r"missing: \['prompt'\]"):
         metadata_bytes(short)
-    with pytest.raises(InputError, match=r"unknown: \['extra'\]"):
-        metadata_bytes(_metadata(extra=1))
+
+
+def test_a_field_that_no_version_names_is_written_and_read_and_refused_in_version_1() -> None:
+    more = _metadata(extra=1, ratio=2.0, words=("a", "b"), none=(), name="x")
+    data = metadata_bytes(more)
+    assert b'"extra": 1, ' in data and b'"ratio": 2.0' in data and b'"words": ["a", "b"]' in data
+    assert read_metadata(data, "t.tar: s1.json") == more
+    assert list(kinds_of(more)) == sorted(more) and kinds_of(more)["words"] == tuple[str, ...]
+    with pytest.raises(DatasetError, match=r"unknown: \['extra', 'name', 'none', 'ratio', 'words'\]"):
+        read_metadata(data, "t.tar: s1.json", more=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("extra", None), ("extra", True), ("extra", {"a": 1}), ("extra", (1,)), ("Extra", 1), ("a.b", 1), ("shard", 1)],
+)
+def test_a_field_that_no_loader_could_take_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"sample 's1': field '{name}' cannot be written"):
+        metadata_bytes(_metadata(**{name: value}))
+    text = metadata_bytes(_metadata()).decode().replace('"split"', f'"{name}": {json.dumps(value)}, "split"')
+    with pytest.raises(DatasetError, match="must be a"):
+        read_metadata(text.encode(), "t.tar: s1.json")
 
 
 @pytest.mark.parametrize(
@@ -183,15 +204,15 @@ def test_fields_are_the_same_in_every_sample() -> None:
     [
         ('"steps": 3', '"steps": 3.0', "'steps' must be a whole number"),
         ('"guidance": 0.5', '"guidance": 1', "'guidance' must be a finite number with a fraction"),
-        ('"guidance": 0.5', '"guidance": 1e999', "'guidance' must be a finite number"),
+        ('"guidance": 0.5', '"guidance": 1e999', "not a finite number"),
         ('"guidance": 0.5', '"guidance": NaN', "NaN is not JSON"),
         ('"prompt": "x"', '"prompt": null', "'prompt' must be a text"),
         ('"prompt": "x"', '"prompt": "\\ud800"', "'prompt' must be a text"),
-        ('"prompt": "x"', '"prompt": "x", "prompt": "y"', "a key occurs twice"),
+        ('"prompt": "x"', '"prompt": "x", "prompt": "y"', "key 'prompt' occurs twice"),
         ('"prompt": "x"', '"prompt": {"a": 1}', "'prompt' must be a text, not dict"),
         ('"attributes": ["a=b"]', '"attributes": {}', "'attributes' must be a list of texts"),
         ('"prompt": "x", ', "", r"missing: \['prompt'\]"),
-        ('"prompt": "x"', '"prompt": ' + "[" * 100_000, "not valid JSON"),
+        ('"prompt": "x"', '"prompt": ' + "[" * 100_000, "nested more than 64 levels"),
         ('"prompt": "x"', f'"prompt": "{"x" * 2**20}"', "bytes of JSON"),
     ],
 )
@@ -205,7 +226,11 @@ def test_reading_refuses_json_that_breaks_a_rule(old: str, new: str, message: st
 def test_the_format_page_lists_the_fields() -> None:
     page = (Path(__file__).parents[2] / "docs" / "SHARD_FORMAT.md").read_text()
     listed = page.split("JSON keys: ")[1].split("\n\n")[0]
-    assert sorted(set(re.findall(r"`(\w+)`", listed))) == list(FIELDS)
+    assert sorted(set(re.findall(r"`(\w+)`", listed))) == list(SAMPLE_FIELDS)
+
+
+def test_every_sample_has_the_fields_of_every_version() -> None:
+    assert {name: SAMPLE_FIELDS[name] for name in FIELDS} == FIELDS
 
 
 def test_reading_a_tar_of_another_maker() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segkit.labels import Label
 from synthgen.errors import ModelError
 from synthgen.images import write_image
-from synthgen.labels import Label
 from synthgen.prompts import bank
 from synthgen.prompts.bank import Candidate, ClassBank, Entry, nearest_similarity
 
@@ -117,7 +117,7 @@ def test_photographs_are_all_taken_without_an_encoder(make: Any, tmp_path: Path)
         write_image(np.zeros((4, 4, 3), np.uint8), path)
     paths[5].write_bytes(b"no image")
     filled, encoder = make(None, quota=2, budget=3)
-    entries = list(filled.fill(Candidate("", "", 255, (), photograph=str(path)) for path in paths))
+    entries = list(filled.fill(Candidate("", "", 255, (), photograph=path) for path in paths))
     assert [entry.refusal for entry in entries] == ["unreadable_image" if i == 5 else "" for i in range(40)]
     assert str(paths[5]) in entries[5].detail
     assert {(entry.similarity, entry.nearest, entry.embedding) for entry in entries} == {(-1.0, None, None)}

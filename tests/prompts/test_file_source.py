@@ -56,7 +56,7 @@ def test_json_lines_say_class_attributes_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b'{"prompt": "a car"', "not a JSON object"),
+        (b'{"prompt": "a car"', "cannot be read as JSON"),
         (b'["a car"]', "must be an object"),
         (b'{"prompt": "  "}', "has no prompt"),
         (b'{"class_name": "car"}', "has no prompt"),

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segkit.labels import Label, LabelSpace
 from synthgen.drawn import objects
 from synthgen.errors import InputError, RecipeError
-from synthgen.labels import Label, LabelSpace, read_label_space
+from synthgen.labels import read_label_space
 from synthgen.prompts.bank import Candidate
 from synthgen.prompts.sources import grammar
 from synthgen.prompts.words import mentions

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from synthgen.labels import Label, LabelSpace
+from segkit.labels import Label, LabelSpace
 from synthgen.prompts.words import article, first_mentioned, mentions, plural
 
 CAR = Label(0, "car", (1, 1, 1), ("car", "taxi"))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.images import IGNORE
+from segkit.labels import IGNORE
 from synthgen.models import Prototypes
 from synthgen.models.cosine_maps import two_best
 from synthgen.refine.ape import (

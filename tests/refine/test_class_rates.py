@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segkit.labels import IGNORE
 from synthgen.errors import RunError
-from synthgen.images import IGNORE
 from synthgen.models import Prototypes
 from synthgen.records import MaskRecord, Rejected
 from synthgen.refine.ape import class_cosines, filter_regions, relabel

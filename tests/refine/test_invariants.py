@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from synthgen.images import IGNORE
+from segkit.labels import IGNORE
 from synthgen.models import Prototypes
 from synthgen.refine.ape import adapted_prototypes, class_cosines, confidence_map, filter_regions, relabel
 from synthgen.refine.regions import boundary_band, box_window, connected_components

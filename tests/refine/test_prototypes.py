@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synthgen.images import IGNORE
+from segkit.labels import IGNORE
 from synthgen.refine.prototypes import masked_average, pixels_per_cell, spherical_kmeans, support_prototypes
 
 

@@ -10,8 +10,9 @@ import torch
 from doubles.rows import row as row_of
 from safetensors.torch import save_file
 
+from segkit.labels import IGNORE
 from synthgen.drawn import objects
-from synthgen.images import IGNORE, read_mask, write_image
+from synthgen.images import read_mask, write_image
 from synthgen.models import MaskDecoder
 from synthgen.models.mask_decoders.segment_anything import MINI, construct
 from synthgen.recipe import Recipe

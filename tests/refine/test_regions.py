@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from synthgen.images import IGNORE
+from segkit.labels import IGNORE
 from synthgen.refine.regions import (
     band_radius,
     boundary_band,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.images import IGNORE
+from segkit.labels import IGNORE
 from synthgen.refine.regions import boundary_band, box_window
 from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts
 

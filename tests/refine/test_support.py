@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segkit.labels import Label, LabelSpace
 from synthgen.errors import InputError, LabelError
 from synthgen.images import write_image
-from synthgen.labels import Label, LabelSpace
 from synthgen.recipe import DrawnSupport, Recipe
 from synthgen.refine.support import drawn_shots, folder_shots, support_shots, wanted_classes
 
@@ -123,3 +123,15 @@ def test_the_recipe_chooses_folder_or_drawing(folder: Path) -> None:
     assert from_folder[0].image.shape == (20, 30, 3)
     drawn = support_shots(recipe(labels={"space": "x", "classes": ["cat"]}, support={"shots": 1}), OBJECTS)
     assert [shot.image.shape for shot in drawn] == [(64, 64, 3)]
+
+
+def test_masks_of_0_and_255_are_told_that_255_means_unlabelled(tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:15] = 255
+    write_image(np.zeros((20, 20, 3), np.uint8), tmp_path / "images" / "a.png")
+    write_image(mask, tmp_path / "labels" / "a.png")
+    space = LabelSpace("one", (Label(0, "background"), Label(1, "crane")), 0)
+    with pytest.raises(InputError, match=r"class 'crane' .*; the masks have only 0 and 255, and 255 means unlabelled"):
+        folder_shots(tmp_path, space, [1], 1, 0)

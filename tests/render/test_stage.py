@@ -11,11 +11,12 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 from doubles.mini_family import write_family
+from PIL import Image
 
-from synthgen import pipeline
+from synthgen import pipeline, stages
 from synthgen.errors import InputError, ModelError
 from synthgen.images import read_image, write_image
-from synthgen.models import RenderJob, TextEmbedding
+from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
 from synthgen.models.provenance import pinned
 from synthgen.prompts.store import EmbeddingWriter
 from synthgen.recipe import Recipe, read_recipe
@@ -26,10 +27,10 @@ from synthgen.render.stage import RenderStage
 SIZE = (24, 32)
 
 
-class Recorder:
+class Recorder(Renderer):
     """A renderer that notes its jobs and paints each seed in a colour of its own."""
 
-    id, revision, steps, guidance = "recorder", "r7", 3, 1.5
+    id, revision = "recorder", "r7"
 
     def __init__(self) -> None:
         self.batches: list[list[RenderJob]] = []
@@ -38,12 +39,15 @@ class Recorder:
     def jobs(self) -> list[RenderJob]:
         return [job for batch in self.batches for job in batch]
 
-    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
+    def render(self, jobs: Sequence[RenderJob]) -> list[Rendered]:
         self.batches.append(list(jobs))
-        return [
-            None if "fails" in job.prompt else np.full((job.height_px, job.width_px, 3), job.seed % 251, np.uint8)
-            for job in jobs
-        ]
+        return [self._rendered(job) for job in jobs]
+
+    def _rendered(self, job: RenderJob) -> Rendered:
+        if "fails" in job.prompt:
+            return Rendered(None, "too_dark", f"no light in {job.prompt!r}")
+        image = np.full((job.height_px, job.width_px, 3), job.seed % 251, np.uint8)
+        return Rendered(image, steps=3, guidance=1.5, denoiser_runs=6)
 
 
 def recipe_of(**changes: Any) -> Recipe:
@@ -148,22 +152,34 @@ def test_a_key_follows_from_prompt_layout_run_seed_and_number_alone(render: Call
 
 def test_what_gave_no_image_is_refused_with_its_reason(render: Callable[..., Any], tmp_path: Path) -> None:
     bad = row_of(1, prompt="this fails")
-    photograph = row_of(2, prompt="this fails too", photograph=str(tmp_path / "photo.jpg"))
-    rows, recorder = render([row_of(0), bad, photograph, row_of(3)])
-    first, second = (row for row in rows if isinstance(row, Rejected))
-    assert [type(row) for row in rows] == [RenderRecord, Rejected, Rejected, RenderRecord]
-    assert (first.key, first.parent, first.stage, first.reason) == (
-        recorder.jobs[1].key,
-        bad.key,
-        "render",
-        "not_finite",
-    )
-    assert (second.parent, second.reason, second.detail) == (
-        photograph.key,
-        "unreadable_image",
-        str(tmp_path / "photo.jpg"),
-    )
-    assert {path.name for path in (tmp_path / "work").iterdir()} == {f"{rows[0].key}.png", f"{rows[3].key}.png"}
+    rows, recorder = render([row_of(0), bad, row_of(2), row_of(3)])
+    assert [type(row) for row in rows] == [RenderRecord, Rejected, RenderRecord, RenderRecord]
+    assert rows[1] == Rejected(recorder.jobs[1].key, bad.key, "render", "too_dark", "no light in 'this fails'", 0.0)
+    made = [row for row in rows if isinstance(row, RenderRecord)]
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {f"{row.key}.png" for row in made}
+
+
+def test_photographs_that_cannot_be_read_are_refused_with_what_is_wrong(tmp_path: Path) -> None:
+    place = tmp_path / "photos"
+    place.mkdir()
+    whole = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    write_image(whole, place / "whole.png")
+    (place / "cut.png").write_bytes((place / "whole.png").read_bytes()[:500])
+    (place / "page.png").write_text("<html>")
+    Image.fromarray(np.arange(6, dtype=np.uint16).reshape(2, 3)).save(place / "deep.png")
+    recipe = recipe_of(render__renderer={"name": "images", "longest_side_px": 30})
+    names = ("whole.png", "cut.png", "page.png", "deep.png")
+    rows = [row_of(number, photograph=str(place / name)) for number, name in enumerate(names)]
+    (tmp_path / "work").mkdir()
+    kept, *refused = stage.build(recipe, tmp_path).process(rows, tmp_path / "work", "u")
+    assert isinstance(kept, RenderRecord)
+    made = kept.picture
+    assert (made.height_px, made.width_px) == (20, 30)
+    assert (made.renderer, made.model_revision, made.steps, made.guidance) == ("images", "", 0, 0.0)
+    assert [(row.reason, row.parent) for row in refused] == [("unreadable_image", row.key) for row in rows[1:]]
+    details = [row.detail for row in refused]
+    assert all(name in detail for name, detail in zip(names[1:], details, strict=True))
+    assert "8 bits" in details[2] and len({detail.split(":", 1)[1] for detail in details}) == 3
 
 
 def test_the_layout_reaches_the_renderer_as_ids(render: Callable[..., Any], tmp_path: Path) -> None:
@@ -406,7 +422,7 @@ def test_a_run_encodes_for_the_bank_and_never_for_the_renderer(
     run = tmp_path / "run"
     for name in ("prompts", "render"):
         list(pipeline.run_stage(recipe, run, name))
-    assert pipeline.stages(run)["render"].num_rows() > 0
+    assert stages.stages(run)["render"].num_rows() > 0
     assert len(encoders.built) == 1, "one for the bank, none for the renderer"
     assert len(set(encoders.encoded)) == len(encoders.encoded), "each prompt once"
     assert denoisers == [0], "the bank's encoders were still there when the denoiser was loaded"

@@ -12,7 +12,7 @@ import pytest
 from doubles.rows import row as row_of
 from doubles.world import COLOURS, IDS, SIZE_PX, paint, recipe_of_world, write_world
 
-from synthgen import pipeline
+from synthgen import lock
 from synthgen.images import write_image
 from synthgen.models import TextEmbedding
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
@@ -69,7 +69,7 @@ def rows_run() -> Callable[..., Path]:
         run = folder / "run"
         unit = run / "render" / "00000"
         unit.mkdir(parents=True)
-        pipeline.write_lock(recipe, run)
+        lock.take(recipe, run)
         rng = np.random.default_rng(0)
         write_image(rng.integers(0, 256, (size_px, size_px, 3), dtype=np.uint8), unit / "image.png")
         for number, name in enumerate(("coarse", "filtered", "relabelled", "mask", "confidence")):

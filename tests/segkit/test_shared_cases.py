@@ -6,15 +6,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import synthgen.labels
 from segkit.errors import UserError
 from segkit.folders import list_pairs
 from segkit.labels import read_label_space
 from segkit.pictures import read_pair
+from synthgen.sources.folder import list_labelled, read_labelled
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 READ = {
@@ -57,26 +60,44 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("folder", "count"), READ.items(), indirect=["folder"])
-def test_masks_equal_the_truth_pixel_by_pixel(folder: Path, count: int) -> None:
-    truth = np.load(folder / "truth.npz")
+Labelled = Iterator[tuple[str, np.ndarray, np.ndarray]]
+
+
+def by_segkit(folder: Path) -> Labelled:
     space = read_label_space(folder / "labels.yaml")
-    pairs = list_pairs(folder)
-    assert len(pairs) == count
-    for pair in pairs:
-        image, mask = read_pair(pair.image, pair.mask, space)
-        assert np.array_equal(mask, truth[pair.stem])
+    for pair in list_pairs(folder):
+        yield (pair.stem, *read_pair(pair.image, pair.mask, space))
+
+
+def by_synthgen(folder: Path) -> Labelled:
+    space = synthgen.labels.read_label_space(str(folder / "labels.yaml"))
+    for pair in list_labelled(folder):
+        yield (pair.stem, *read_labelled(pair, space))
+
+
+READERS = [by_segkit, by_synthgen]
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(("folder", "count"), READ.items(), indirect=["folder"])
+def test_masks_equal_the_truth_pixel_by_pixel(folder: Path, count: int, read: Callable[[Path], Labelled]) -> None:
+    truth = np.load(folder / "truth.npz")
+    samples = list(read(folder))
+    assert len(samples) == count
+    for stem, image, mask in samples:
+        assert np.array_equal(mask, truth[stem])
         assert image.shape == (*mask.shape, 3)
         crane = image[mask == 1].mean(axis=0) - image[mask == 0].mean(axis=0)
         assert np.abs(crane).max() > 20, "picture and mask lie the same way"
 
 
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(("folder", "says"), REFUSED.items(), indirect=["folder"])
-def test_what_cannot_be_read_is_one_line_with_the_file(folder: Path, says: str) -> None:
+def test_what_cannot_be_read_is_one_line_with_the_file(
+    folder: Path, says: str, read: Callable[[Path], Labelled]
+) -> None:
     with pytest.raises(UserError, match=re.escape(says)) as caught:
-        space = read_label_space(folder / "labels.yaml")
-        for pair in list_pairs(folder):
-            read_pair(pair.image, pair.mask, space)
+        list(read(folder))
     assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segkit.labels import Label, LabelSpace
 from synthgen.errors import InputError, LabelError
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
-from synthgen.sources.coco import region, run_lengths
+from synthgen.refine.support import folder_shots
+from synthgen.sources.coco_shapes import region, run_lengths
+from synthgen.sources.convert import convert
 from synthgen.sources.folder import read_labelled
 from synthgen.sources.listing import list_source
 
@@ -151,3 +155,148 @@ def test_run_lengths_and_polygons_agree_with_pycocotools() -> None:
         theirs = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([polygon], 100, 120))).astype(bool)
         ours = region([polygon], (100, 120))
         assert (ours & theirs).sum() / (ours | theirs).sum() > 0.96
+
+
+def write_set(root: Path, annotations: list[Any], images: list[Any] | None = None, write: bool = True) -> None:
+    """A COCO folder of pictures of 8 x 10 px, each of a grey of its own."""
+    images = [{"id": 1, "file_name": "a.png", "height": 8, "width": 10}] if images is None else images
+    body = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "Cat"}, {"id": 2, "name": "dog"}],
+    }
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    (root / "annotations/instances_val2017.json").write_text(json.dumps(body))
+    for number, item in enumerate(images if write else []):
+        path = root / "val2017" / item["file_name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(np.full((8, 10, 3), 10 * number, np.uint8), path)
+
+
+def shape(**changes: Any) -> dict[str, Any]:
+    return {"id": 7, "image_id": 1, "category_id": 1, "segmentation": rectangle(1, 1, 4, 4), "iscrowd": 0, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"segmentation": [[1, 1, float("nan"), 1, 4, 4]]}, "must be a list of finite numbers"),
+        ({"segmentation": [[1, 1, 1e400, 1, 4, 4]]}, "must be a list of finite numbers"),
+        ({"segmentation": [[1, 1, 4, 1, 4]]}, "polygon of 5 numbers: x and y come in pairs"),
+        ({"segmentation": [1, 1, 4, 1, 4]}, "polygon of 5 numbers: x and y come in pairs"),
+        ({"segmentation": [[1, 1, "x", 1, 4, 4]]}, "has values that are no numbers"),
+        ({"segmentation": [[1, 1, None, 1, 4, 4]]}, "must be a list of finite numbers"),
+        ({"segmentation": [[[1, 1], [4, 1], [4, 4]]]}, "must be a list of finite numbers"),
+        ({"segmentation": [[1, [1], 4, 1, 4, 4]]}, "has values that are no numbers"),
+        ({"segmentation": None}, "is no list of polygons and no run lengths"),
+        ({"segmentation": "a"}, "is no list of polygons and no run lengths"),
+        ({"segmentation": {}}, "run lengths {} must be"),
+        ({"segmentation": {"counts": [80]}}, "must be"),
+        ({"segmentation": {"size": [8, 10]}}, "must be"),
+        ({"segmentation": {"size": [10, 8], "counts": [80]}}, r"of size \[10, 8\] do not fit an image of 8 x 10 px"),
+        ({"segmentation": {"size": "8", "counts": [80]}}, "must be"),
+        ({"segmentation": {"size": [8, 10], "counts": [79]}}, "run lengths of 79 px do not fit"),
+        ({"segmentation": {"size": [8, 10], "counts": [-1, 81]}}, "must be whole numbers of pixels"),
+        ({"segmentation": {"size": [8, 10], "counts": [10**12]}}, "must be whole numbers of pixels"),
+        ({"segmentation": {"size": [8, 10], "counts": ["80"]}}, "must be whole numbers of pixels"),
+        ({"segmentation": {"size": [8, 10], "counts": "é"}}, "are not COCO's string"),
+        ({"segmentation": {"size": [8, 10], "counts": "o" * 100_000}}, "are not COCO's string"),
+        ({"category_id": 9}, "category 9 is not in `categories`, which has '1 Cat, 2 dog'"),
+        ({"category_id": None}, "`category_id` must be a whole number, not None"),
+        ({"category_id": 1.5}, "`category_id` must be a whole number"),
+    ],
+)
+def test_a_malformed_annotation_is_one_line_with_file_image_and_annotation(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    write_set(tmp_path, [shape(id=6), shape(**changes)])
+    with pytest.raises(InputError, match=says) as caught:
+        list_source("coco_instances", tmp_path, "val")
+    message = str(caught.value)
+    assert "instances_val2017.json: image 'a.png': annotation 7: " in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images", "says"),
+    [
+        ([shape(image_id=5)], None, "annotation 7: image 5 is not in `images`"),
+        ([3], None, "`annotations` must be a list of objects"),
+        ([], [{"id": 1, "file_name": 3, "height": 8, "width": 10}], "image 1: `file_name` must be a text, not 3"),
+        ([], [{"id": 1, "file_name": "a.png", "height": "x", "width": 10}], "image 1: `height` must be a whole number"),
+        ([], [{"id": 1, "file_name": "a.png", "height": 10**6, "width": 10**6}], "claims 1000000 x 1000000 pixels"),
+        ([], [{"id": 1, "file_name": "a.png", "height": 0, "width": 9}], "claims 0 x 9 pixels"),
+        ([], [{"id": 1, "file_name": "../a.png", "height": 8, "width": 10}], "leads out of the dataset"),
+        ([], [{"id": 1, "file_name": "/etc/a.png", "height": 8, "width": 10}], "leads out of the dataset"),
+        ([], [{"id": 1, "file_name": "b\\..\\..\\a.png", "height": 8, "width": 10}], "leads out of the dataset"),
+        (
+            [],
+            [{"id": n, "file_name": "a.png", "height": 8, "width": 10} for n in (1, 2)],
+            "image 2: is the file 'a.png', and so is image 1",
+        ),
+        ([], [{"id": 1, "file_name": f"{n}.png", "height": 8, "width": 10} for n in (1, 2)], "this id occurs twice"),
+        ([shape(iscrowd=1), shape(iscrowd=1)], None, "all 2 annotations are crowds .* set iscrowd to 0"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_one_line(
+    tmp_path: Path, annotations: list[Any], images: list[Any] | None, says: str
+) -> None:
+    write_set(tmp_path, annotations, images, write=False)
+    with pytest.raises(InputError, match=says) as caught:
+        list_source("coco_instances", tmp_path, "val")
+    assert "instances_val2017.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_two_pictures_of_one_name_in_two_folders_stay_two(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"seq_{n}/0.png", "height": 8, "width": 10} for n in (1, 2)]
+    large = rectangle(1, 1, 7, 7)
+    write_set(tmp_path, [shape(segmentation=large), shape(image_id=2, category_id=2, segmentation=large)], images)
+    space = LabelSpace("pets", (Label(0, "background"), Label(1, "cat"), Label(2, "dog")), 0)
+    pairs = list_source("coco_instances", tmp_path, "val")
+    assert [pair.stem for pair in pairs] == ["seq_1/0", "seq_2/0"]
+    for class_id, pair in enumerate(pairs, start=1):
+        image, mask = read_labelled(pair, space)
+        assert image[0, 0, 0] == 10 * (class_id - 1) and set(np.unique(mask)) == {0, class_id}
+    shots = folder_shots(tmp_path, space, [1, 2], 1, 0, pairs)
+    assert [(int(shot.image[0, 0, 0]), shot.class_id) for shot in shots] == [(0, 1), (10, 2)]
+    assert list(convert("coco_instances", tmp_path, "val", space, tmp_path / "out"))[-1] == (2, 2)
+    assert sorted(path.name for path in (tmp_path / "out/labels").iterdir()) == ["seq_1_0.png", "seq_2_0.png"]
+
+
+def test_conversion_refuses_names_that_would_fall_together(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": name, "height": 8, "width": 10} for n, name in ((1, "a/0.png"), (2, "a_0.png"))]
+    write_set(tmp_path, [shape(), shape(image_id=2)], images)
+    space = LabelSpace("pets", (Label(0, "background"), Label(1, "cat")), 0)
+    with pytest.raises(InputError, match=r"a/0\.png and .*a_0\.png: both would be a_0"):
+        list(convert("coco_instances", tmp_path, "val", space, tmp_path / "out"))
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = [{"id": n, "file_name": f"{n}.png", "height": 8, "width": 10} for n in (1, 2, 3)]
+    flat = [[1, 1, 5, 5], [1, 1, 4, 1, 4, 4, 1, 4]]
+    write_set(tmp_path, [shape(segmentation=flat), shape(category_id=2)], images)
+    (pair,) = list_source("coco_instances", tmp_path, "val")
+    space = LabelSpace("pets", (Label(0, "background"), Label(1, "cat")), 0)
+    mask = read_labelled(pair, space)[1]
+    assert set(np.unique(mask)) == {0, 255}, "the dog lies on the cat"
+    assert "2 images without annotations are left out" in caplog.text
+    assert "1 polygons of fewer than three points are passed over, the first in" in caplog.text
+    assert "not in label space 'pets' and read as unlabelled (255): dog" in caplog.text
+
+
+def test_numbers_as_other_tools_write_them_and_stale_areas(tmp_path: Path) -> None:
+    images = [{"id": "1", "file_name": "a.png", "height": 8.0, "width": 10}]
+    large = shape(image_id=1.0, category_id="1", segmentation=[0, 0, 9, 0, 9, 8, 0, 8], area=0)
+    small = shape(image_id="1", category_id=2, segmentation=rectangle(2, 2, 4, 4), area=10**6)
+    write_set(tmp_path, [small, large], images)
+    (pair,) = list_source("coco_instances", tmp_path, "val")
+    space = LabelSpace("pets", (Label(0, "background"), Label(1, "cat"), Label(2, "dog")), 0)
+    mask = read_labelled(pair, space)[1]
+    assert [(mask == i).sum() for i in (0, 1, 2)] == [8, 68, 4], "the small one lies on the large one"
+
+
+def test_a_file_whose_accents_were_taken_apart_is_found(tmp_path: Path) -> None:
+    whole, apart = (unicodedata.normalize(form, "caf\u00e9.png") for form in ("NFC", "NFD"))
+    write_set(tmp_path, [shape()], [{"id": 1, "file_name": whole, "height": 8, "width": 10}])
+    (tmp_path / "val2017" / whole).rename(tmp_path / "val2017" / apart)
+    (pair,) = list_source("coco_instances", tmp_path, "val")
+    assert pair.image.name == apart

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segkit.labels import Label, LabelSpace
 from synthgen.errors import InputError, LabelError
 from synthgen.images import write_image
-from synthgen.labels import Label, LabelSpace
 from synthgen.sources.folder import content_hash, list_labelled, read_labelled
 
 SPACE = LabelSpace("two", (Label(0, "background", (0, 0, 0)), Label(1, "cat", (9, 9, 9))), 0)
@@ -84,5 +84,5 @@ def test_sizes_and_ids_are_checked(folder: Path) -> None:
         read_labelled(pair, SPACE)
     one_line(wrong_id)
     pair.label.write_bytes(b"no image")
-    with pytest.raises(InputError, match="cannot be read as an image"):
+    with pytest.raises(InputError, match="is no picture inside, a mask must be a PNG"):
         read_labelled(pair, SPACE)

@@ -64,14 +64,11 @@ def test_damaged_and_foreign_files_are_one_line(tmp_path: Path) -> None:
     for place in range(0, len(whole), 3):
         for damaged in (whole[:place], whole[:place] + bytes([whole[place] ^ 65]) + whole[place + 1 :]):
             path.write_bytes(damaged)
-            try:
-                found = read_png16(path)
-            except InputError as error:
-                assert "\n" not in str(error) and str(error).startswith(f"{path}: not a whole 16-bit colour PNG")
-            else:
-                assert (found == 300).all(), "nothing but the end mark may be damaged unnoticed"
+            with pytest.raises(InputError) as caught:
+                read_png16(path)
+            assert "\n" not in str(caught.value) and str(caught.value).startswith(f"{path}: ")
     Image.new("RGB", (3, 3)).save(path)
-    with pytest.raises(InputError, match="it has 8 bits a channel, colour type 2"):
+    with pytest.raises(InputError, match="must be a 16-bit colour PNG, this has 8 bits, type 2"):
         read_png16(path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file"):
         read_png16(tmp_path / "none.png")

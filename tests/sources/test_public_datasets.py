@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from segkit.labels import Label, LabelSpace
+from segkit.masks import read_mask
 from synthgen.errors import InputError, LabelError, StorageError
-from synthgen.images import read_mask, write_image
-from synthgen.labels import Label, LabelSpace, read_label_space
+from synthgen.images import write_image
+from synthgen.labels import read_label_space
 from synthgen.shipped import shipped_folder
 from synthgen.sources.catalogue import read_source, source_names
 from synthgen.sources.convert import convert

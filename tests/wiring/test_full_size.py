@@ -79,7 +79,7 @@ def job_of(embeddings: list[TextEmbedding]) -> RenderJob:
 
 
 def rendered(model: Any, jobs: list[RenderJob]) -> list[np.ndarray]:
-    images = model.render(jobs)
+    images = [result.image for result in model.render(jobs)]
     for image in images:
         assert image is not None, "not finite"
         assert image.shape == (SIDE_PX, SIDE_PX, 3) and image.dtype == np.uint8

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.labels import IGNORE
+from segkit.shards import Dataset, StoredSample
 from synthgen.errors import LabelError
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import split_word
 from synthgen.images import png_bytes
-from synthgen.labels import IGNORE
 
 LOSS = (
     "254 (out of distribution) becomes 0 (unlabeled) in labelIds and 255 in labelTrainIds, as 255 does; images "

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from synthgen.dataset.metadata import MEMBERS
-from synthgen.dataset.reader import Dataset, StoredSample
-from synthgen.dataset.ustar import BLOCK, padding, read_members
+from segkit.errors import DatasetError
+from segkit.files import open_regular
+from segkit.shards import Dataset, StoredSample
+from segkit.ustar import BLOCK, padding, read_members
 from synthgen.export.catalogue import Exported, Rows
 
 LOSS = ""
@@ -31,24 +32,26 @@ class DaliIndex:
     def __init__(self, dataset: Dataset) -> None:
         self._folder = dataset.folder
         self._shards = dataset.index.shards
+        self._num_members = len(dataset.index.members)
 
     def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
         return Exported({})
 
     def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:
         for shard in self._shards:
-            yield f"{Path(shard.file).stem}.idx", _lines(self._folder / shard.file, shard.num_samples)
+            lines = _lines(self._folder / shard.file, shard.num_samples, self._num_members)
+            yield f"{Path(shard.file).stem}.idx", lines
 
 
-def _lines(path: Path, num_samples: int) -> Iterator[str]:
+def _lines(path: Path, num_samples: int, num_members: int) -> Iterator[str]:
     yield f"v1.2 {num_samples}\n"
     offset = 0
-    with path.open("rb") as file:
+    with open_regular(path, DatasetError) as file:
         words: list[str] = []
         for member in read_members(file, str(path)):
             size = len(member.data)
             words.append(f"{member.name.partition('.')[2]} {offset + BLOCK} {size} {member.name}")
             offset += BLOCK + size + len(padding(size))
-            if len(words) == len(MEMBERS):
+            if len(words) == num_members:
                 yield " ".join(words) + "\n"
                 words = []

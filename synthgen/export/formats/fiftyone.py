@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
+from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
-from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
 LOSS = ""
 USE = (

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import yaml
 
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 
 LOSS = ""

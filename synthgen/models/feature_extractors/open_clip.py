@@ -20,7 +20,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost
 from synthgen.errors import ModelError
+from synthgen.models.costs import clip_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.feature_extractors.segment_anything import grid_of
 from synthgen.models.provenance import pinned_revision
@@ -86,6 +88,11 @@ def _snapshot(repository: str, model: str) -> Path:
 def build(options: Options, execution: Any) -> ClipFeatures:
     clip, preprocess, _ = load_clip(options.model, execution)
     return ClipFeatures(clip, preprocess, options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """One pass of the image tower."""
+    return clip_cost(options.model)
 
 
 class ClipFeatures:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost
+from synthgen.models.costs import sam_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.mask_decoders.segment_anything import load_sam
 
@@ -25,6 +27,11 @@ class Options(BaseModel):
 
 def build(options: Options, execution: Any) -> SamFeatures:
     return SamFeatures(load_sam(options.model, options.kind), options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """One pass of the image encoder."""
+    return sam_cost(options.model, options.kind)
 
 
 class SamFeatures:

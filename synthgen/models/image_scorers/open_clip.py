@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost
+from synthgen.models.costs import clip_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.feature_extractors.open_clip import load_clip
 
@@ -24,6 +26,11 @@ class Options(BaseModel):
 def build(options: Options, execution: Any) -> ClipScorer:
     clip, preprocess, tokenizer = load_clip(options.model, execution)
     return ClipScorer(clip, preprocess, tokenizer, f"open_clip:{options.model}", execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """One pass of the image tower."""
+    return clip_cost(options.model)
 
 
 class ClipScorer:

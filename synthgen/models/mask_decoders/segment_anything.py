@@ -19,10 +19,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost
 from synthgen.errors import ModelError
+from synthgen.models.costs import sam_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.provenance import pinned_revision
-from synthgen.models.weights import HUB_ERRORS, HUB_PREFIX, hub_error, resolve
+from synthgen.models.weights import HUB_ERRORS, HUB_PREFIX, MINI_PREFIX, hub_error, resolve
 
 MINI: dict[str, Any] = {
     "image_size": 128,
@@ -126,6 +128,16 @@ def load_sam(model: str, kind: str = "") -> Any:
 
 def build(options: Options, execution: Any) -> SegmentAnything:
     return SegmentAnything(load_sam(options.model, options.kind), options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """One pass of the image encoder; the decoder costs little beside it."""
+    return sam_cost(options.model, options.kind)
+
+
+def trained_on(options: Options) -> str:
+    """The mini has seen the drawn worlds alone; what others have seen is theirs to say."""
+    return "drawings" if options.model.startswith(MINI_PREFIX) else ""
 
 
 class SegmentAnything:

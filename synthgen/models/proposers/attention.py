@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from synthgen.backends import Cost, Licence
 from synthgen.errors import ModelError
 from synthgen.images import IGNORE
 from synthgen.labels import Label, read_label_space
 from synthgen.models import ProposalRequest, Prototypes, SupportShot, TextEmbedding
 from synthgen.models.cosine_maps import resize_bilinear
+from synthgen.models.costs import attention_cost
 from synthgen.models.devices import torch_device, torch_dtype
+from synthgen.models.licences import sd3_licences
 from synthgen.models.provenance import pinned_revision
 from synthgen.models.text_encoders import sd3 as text_encoder
 from synthgen.models.weights import loading, resolve
@@ -88,6 +91,16 @@ class Options(BaseModel):
 def build(options: Options, execution: Any) -> AttentionProposer:
     """Load the text encoders, the VAE and the transformer's blocks up to the last one that is looked at."""
     return AttentionProposer(options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """One pass of the denoiser, and of the text encoders."""
+    return attention_cost(options, size, execution)
+
+
+def licences(options: Options) -> dict[str, Licence]:
+    """That of the model's family."""
+    return sd3_licences(options.model)
 
 
 class AttentionProposer:

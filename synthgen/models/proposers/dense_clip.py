@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from synthgen.backends import Cost
 from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import ProposalRequest, Prototypes, SupportShot
+from synthgen.models.costs import clip_cost
 from synthgen.models.feature_extractors.open_clip import ClipFeatures, load_clip
 from synthgen.models.feature_extractors.open_clip import Options as ClipOptions
 from synthgen.models.proposers.prototype import nearest_class
@@ -59,6 +61,11 @@ def build(options: Options, execution: Any) -> DenseClipProposer:
     return DenseClipProposer(
         extractor, Prototypes(tuple(class_id for class_id, _ in texts), vectors), options.min_cosine
     )
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """One pass of CLIP's image tower."""
+    return clip_cost(options.model)
 
 
 class DenseClipProposer:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost
 from synthgen.images import IGNORE
 from synthgen.models import ProposalRequest, Prototypes, SupportShot
 from synthgen.models.cosine_maps import best_per_class, cosine_maps, of_classes, two_best
@@ -26,6 +27,11 @@ class Options(BaseModel):
 
 def build(options: Options, execution: Any) -> PrototypeProposer:
     return PrototypeProposer(options.min_cosine)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """Products of features that are there."""
+    return Cost()
 
 
 class PrototypeProposer:

@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost
 from synthgen.errors import LabelError, ModelError
 from synthgen.images import IGNORE
 from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import ProposalRequest, Prototypes, SupportShot
 from synthgen.models.devices import torch_device, torch_dtype
+from synthgen.models.sizes import GB, parameters_in
 from synthgen.models.weights import resolve
 
 STRIDE_PX = 32  # no encoder of segmentation_models_pytorch shrinks its input by more
@@ -56,6 +58,15 @@ def build(options: Options, execution: Any) -> SegmenterProposer:
     ids = channel_ids(folder.facts["label_space"], read_label_space(options.space), place)
     network = folder.network.requires_grad_(False)
     return SegmenterProposer(network, ids, (folder.mean, folder.std), options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """Weights as the folder has them; how much a convolutional network computes does not follow from them."""
+    place = resolve(options.model)
+    if not isinstance(place, Path):
+        return None
+    parameters = parameters_in(place)
+    return Cost(parameters, None, 4 * parameters / GB)
 
 
 class SegmenterProposer:

@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from segkit.pictures import read_image
+from synthgen.backends import Cost
 from synthgen.errors import InputError
-from synthgen.images import read_image
-from synthgen.models import RenderJob
+from synthgen.models import Rendered, Renderer, RenderJob
 
 
 class Options(BaseModel):
@@ -33,22 +34,29 @@ def build(options: Options, execution: Any) -> ImageFolder:
     return ImageFolder(options)
 
 
-class ImageFolder:
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """Files are read and made smaller."""
+    return Cost()
+
+
+def generates(options: Options) -> bool:
+    """Photographs are taken over."""
+    return False
+
+
+class ImageFolder(Renderer):
     """Reads the photograph of each job."""
 
     id = "images"
-    revision = ""
-    steps = 0
-    guidance = 0.0
 
     def __init__(self, options: Options) -> None:
-        self._longest = options.longest_side_px
+        self._longest_px = options.longest_side_px
 
-    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
-        """(H, W, 3) uint8; None where the file cannot be read as an image."""
+    def render(self, jobs: Sequence[RenderJob]) -> list[Rendered]:
+        """The photographs; `unreadable_image` with what is wrong where a file cannot be read as an image."""
         return [self._read(job) for job in jobs]
 
-    def _read(self, job: RenderJob) -> np.ndarray | None:
+    def _read(self, job: RenderJob) -> Rendered:
         if job.photograph is None:
             raise InputError(
                 f"renderer `images`: {job.key} has no photograph; use it with prompts.source: {{name: images, "
@@ -56,10 +64,10 @@ class ImageFolder:
             )
         try:
             image = read_image(job.photograph)
-        except InputError:
-            return None
-        longest = max(image.shape[:2])
-        if self._longest and longest > self._longest:
-            height, width = (max(1, round(side * self._longest / longest)) for side in image.shape[:2])
+        except InputError as error:
+            return Rendered(None, "unreadable_image", str(error))
+        longest_px = max(image.shape[:2])
+        if self._longest_px and longest_px > self._longest_px:
+            height, width = (max(1, round(side * self._longest_px / longest_px)) for side in image.shape[:2])
             image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-        return image
+        return Rendered(image)

@@ -24,9 +24,12 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost, Licence
 from synthgen.errors import ModelError
 from synthgen.labels import read_label_space
-from synthgen.models import RenderJob, TextEmbedding
+from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
+from synthgen.models.costs import denoiser_cost
+from synthgen.models.licences import sd3_licences
 from synthgen.models.provenance import folder_facts, pinned_revision, revision_of
 from synthgen.models.step_cache import StepCache, StepCacheOptions
 from synthgen.models.text_encoders import sd3 as text_encoder
@@ -76,7 +79,17 @@ def build(options: Options, execution: Any) -> Sd3Renderer:
     return Sd3Renderer(options, execution)
 
 
-class Sd3Renderer:
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """All steps of an image."""
+    return denoiser_cost(options, size, execution)
+
+
+def licences(options: Options) -> dict[str, Licence]:
+    """That of the model's family."""
+    return sd3_licences(options.model)
+
+
+class Sd3Renderer(Renderer):
     """Renders batches;
 
     every sample has a generator of its own, seeded on the CPU, so noise is the same on every device.
@@ -119,9 +132,6 @@ class Sd3Renderer:
         cache = options.step_cache
         if cache.threshold:
             self.id += f"+step_cache({cache.threshold:g},{cache.first_steps},{cache.last_steps})"
-        self.steps, self.guidance = options.steps, options.guidance
-        self.denoiser_runs: list[int] = []
-        """How often the denoiser ran for each job of the last `render`, over steps and guidance branches."""
 
     @functools.cached_property
     def _pipeline(self) -> Any:
@@ -180,8 +190,8 @@ class Sd3Renderer:
         self._text = None
         give_memory_back()
 
-    def render(self, jobs: Sequence[RenderJob]) -> list[np.ndarray | None]:
-        """(H, W, 3) uint8 for each job, None where the model gave no finite image.
+    def render(self, jobs: Sequence[RenderJob]) -> list[Rendered]:
+        """An image for each job, or `not_finite` where the model gave no finite one.
 
         All jobs of a call must have one size.
 
@@ -210,15 +220,18 @@ class Sd3Renderer:
         small = self._parameters * (height // step) * (width // step) < SMALL
         group = self._options.group or ((CACHED_GROUP if self._options.step_cache.threshold else GROUP) if small else 1)
         self._on_device()
-        pictures: list[np.ndarray | None] = []
-        self.denoiser_runs = []
+        rendered: list[Rendered] = []
         for start in range(0, len(jobs), group):
             part = jobs[start : start + group]
             if self._cache is not None:
                 self._cache.begin(ROWS if small else 1, group, len(part))
-            pictures += self._render(part + part[-1:] * (group - len(part)), small)[: len(part)]
-            self.denoiser_runs += self._runs(len(part))
-        return pictures
+            images = self._render(part + part[-1:] * (group - len(part)), small)[: len(part)]
+            rendered += map(self._rendered, images, self._runs(len(part)))
+        return rendered
+
+    def _rendered(self, image: np.ndarray | None, denoiser_runs: int) -> Rendered:
+        absent = ("not_finite", "the model's output is not finite") if image is None else ("", "")
+        return Rendered(image, *absent, denoiser_runs, self._options.steps, self._options.guidance)
 
     def _render(self, jobs: list[RenderJob], small: bool) -> list[np.ndarray | None]:
         """One call of the pipeline."""

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost
 from synthgen.models import TextEmbedding
+from synthgen.models.costs import clip_text_cost
 from synthgen.models.devices import torch_device
 from synthgen.models.feature_extractors.open_clip import load_clip
 from synthgen.models.provenance import revision_of
@@ -33,6 +35,11 @@ class Options(BaseModel):
 def build(options: Options, execution: Any) -> ClipTextEncoder:
     """Load the model and drop its image tower."""
     return ClipTextEncoder(options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """One pass of the text tower."""
+    return clip_text_cost(options.model)
 
 
 class ClipTextEncoder:

@@ -16,8 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost, Licence
 from synthgen.errors import ModelError
 from synthgen.models import TextEmbedding
+from synthgen.models.costs import text_encoders_cost
+from synthgen.models.licences import sd3_licences
 from synthgen.models.provenance import folder_facts, pinned_revision, revision_of
 from synthgen.models.weights import loading, resolve
 
@@ -42,6 +45,16 @@ class Options(BaseModel):
 def build(options: Options, execution: Any) -> Sd3TextEncoder:
     """Load the text encoders and the transformer's configuration, but none of its weights."""
     return Sd3TextEncoder(options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """One pass of all text encoders."""
+    return text_encoders_cost(options, execution)
+
+
+def licences(options: Options) -> dict[str, Licence]:
+    """That of the model's family."""
+    return sd3_licences(options.model)
 
 
 class Sd3TextEncoder:

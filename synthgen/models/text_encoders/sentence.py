@@ -13,14 +13,19 @@ RECIPE --calibrate`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthgen.backends import Cost
+from synthgen.errors import ModelError
 from synthgen.models import TextEmbedding
+from synthgen.models.costs import bytes_of_a_weight
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.provenance import pinned_revision, revision_of
+from synthgen.models.sizes import GB, parameters_in
 from synthgen.models.weights import loading, resolve
 
 
@@ -44,6 +49,19 @@ class Options(BaseModel):
 def build(options: Options, execution: Any) -> SentenceEncoder:
     """Load the encoder; of an encoder-decoder model the encoder alone is used."""
     return SentenceEncoder(options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """Of a local folder, at most: a prompt as long as they may be."""
+    try:
+        place = resolve(options.model)
+    except ModelError:
+        return None
+    if not isinstance(place, Path):
+        return None
+    parameters = parameters_in(place)
+    memory_gb = parameters * bytes_of_a_weight(execution, parameters) / GB
+    return Cost(parameters, 2 * parameters * options.max_length, memory_gb)
 
 
 class SentenceEncoder:

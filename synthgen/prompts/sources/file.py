@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from segkit.documents import parse_json
+from segkit.labels import IGNORE, Label, LabelSpace
+from segkit.masks import read_mask
+from synthgen.backends import Cost
 from synthgen.errors import InputError, LabelError
-from synthgen.images import IGNORE, read_mask
-from synthgen.labels import Label, LabelSpace
 from synthgen.prompts.bank import Candidate, content_of
 from synthgen.prompts.words import first_mentioned
 from synthgen.records import ids_digest
@@ -53,6 +54,16 @@ def build(options: Options, execution: Any) -> PromptFile:
     return PromptFile(path, found)
 
 
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """The file is read."""
+    return Cost()
+
+
+def num_given(options: Options) -> int:
+    """How many lines the file has; a class takes no more texts than its quota."""
+    return len(build(options, None).lines)
+
+
 def fingerprint(options: Options) -> dict[str, str]:
     """Content hash of the file."""
     return {"path": hashlib.sha256(_bytes(Path(options.path))).hexdigest()}
@@ -80,11 +91,7 @@ class PromptFile:
 
     def __init__(self, path: Path, lines: tuple[Line, ...]) -> None:
         self._path = path
-        self._lines = lines
-
-    def num_given(self) -> int:
-        """How many lines there are; a class takes no more texts than its quota."""
-        return len(self._lines)
+        self.lines = lines
 
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
         """The lines about the wanted classes, class after class; with no wanted class those about no single class.
@@ -93,14 +100,14 @@ class PromptFile:
 
         Raises InputError that names the line if its class is not in the label space.
         """
-        classes = [self._class_of(line, space) for line in self._lines]
+        classes = [self._class_of(line, space) for line in self.lines]
         for label in wanted or (None,):
-            for line, about in zip(self._lines, classes, strict=True):
+            for line, about in zip(self.lines, classes, strict=True):
                 if about == label:
                     name, class_id = (label.name, label.id) if label else ("", IGNORE)
-                    yield self._candidate(line, name, class_id)
+                    yield self._candidate(line, name, class_id, space)
 
-    def _candidate(self, line: Line, class_name: str, class_id: int) -> Candidate:
+    def _candidate(self, line: Line, class_name: str, class_id: int, space: LabelSpace) -> Candidate:
         plain = Candidate(line.prompt, class_name, class_id, line.attributes)
         folder = self._path.parent
         if line.photograph:
@@ -108,7 +115,8 @@ class PromptFile:
             return dataclasses.replace(plain, photograph=path, content=content_of(path), origin=line.photograph)
         if line.layout:
             path = folder / line.layout
-            return dataclasses.replace(plain, layout=path, content=ids_digest(read_mask(path)), origin=line.layout)
+            content = ids_digest(read_mask(path, space))
+            return dataclasses.replace(plain, layout=path, content=content, origin=line.layout)
         return plain
 
     def _class_of(self, line: Line, space: LabelSpace) -> Label | None:
@@ -130,10 +138,7 @@ def _read_json(raw: str, number: int, path: Path) -> Line | None:
     if not raw:
         return None
     where = f"{path}:{number}"
-    try:
-        item = json.loads(raw)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not a JSON object ({error}); write one object a line") from error
+    item = parse_json(raw, where)
     if not isinstance(item, dict):
         raise InputError(f"{where}: a line must be an object with the key 'prompt', this is {type(item).__name__}")
     for key, value in item.items():

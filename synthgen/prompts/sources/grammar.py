@@ -36,12 +36,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from synthgen.errors import InputError, RecipeError, in_one_line
-from synthgen.labels import Label, LabelSpace
+from segkit.documents import read_yaml
+from segkit.labels import Label, LabelSpace
+from synthgen.backends import Cost
+from synthgen.errors import InputError, RecipeError
 from synthgen.prompts.bank import Candidate
+from synthgen.prompts.sentence_pattern import sentence_pattern
 from synthgen.prompts.words import article, plural
 from synthgen.shipped import shipped_folder
 
@@ -59,6 +61,25 @@ def build(options: Options, execution: Any) -> Grammar:
     """Read the grammar. Raises RecipeError if there is none of that name and InputError if it is malformed."""
     path = _path(options.vocabulary)
     return Grammar(_read(path), str(path))
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """Sentences are filled in."""
+    return Cost()
+
+
+def template_of(options: Options, prompt: str) -> str:
+    """The template that gives this sentence; "" if none does: the grammar may have changed since.
+
+    Raises as `build` does.
+    """
+    vocabulary = read_vocabulary(options)
+
+    def wordings(slot: str, form: str) -> set[str]:
+        return {word for value in vocabulary.slots[slot] for word in value.wordings(form)}
+
+    texts = (template.text for template in vocabulary.templates)
+    return next((text for text in texts if sentence_pattern(text, wordings).fullmatch(prompt)), "")
 
 
 def fingerprint(options: Options) -> dict[str, str]:
@@ -306,10 +327,8 @@ def _path(vocabulary: str) -> Path:
 
 def _read(path: Path) -> Vocabulary:
     try:
-        return Vocabulary.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Vocabulary.model_validate(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise InputError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {in_one_line(error)}") from error

@@ -12,12 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from segkit.labels import IGNORE, Label, LabelSpace
+from segkit.pictures import IMAGE_SUFFIXES
+from synthgen.backends import Cost
 from synthgen.errors import InputError
-from synthgen.images import IGNORE, IMAGE_SUFFIXES
-from synthgen.labels import Label, LabelSpace
 from synthgen.prompts.bank import Candidate, content_of
-
-GIVES_TEXT = False
 
 
 class Options(BaseModel, extra="forbid"):
@@ -30,6 +29,21 @@ class Options(BaseModel, extra="forbid"):
 def build(options: Options, execution: Any) -> Photographs:
     """List the folder. Raises InputError if it is missing or holds no image."""
     return Photographs(root(options), _photographs(options))
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """The folder is listed."""
+    return Cost()
+
+
+def gives_text(options: Options) -> bool:
+    """Photographs alone."""
+    return False
+
+
+def num_given(options: Options) -> int:
+    """How many photographs there are."""
+    return len(_photographs(options))
 
 
 def fingerprint(options: Options) -> dict[str, str]:
@@ -51,10 +65,6 @@ class Photographs:
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
         self._folder, self._paths = folder, paths
-
-    def num_given(self) -> int:
-        """How many photographs there are."""
-        return len(self._paths)
 
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
         """All photographs if no class is wanted, else nothing: nobody has said what they show. `seed` is not used."""

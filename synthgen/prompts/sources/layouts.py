@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
+from segkit.labels import IGNORE, Label, LabelSpace
+from segkit.masks import read_mask
+from synthgen.backends import Cost
 from synthgen.errors import InputError
-from synthgen.images import IGNORE, read_mask
-from synthgen.labels import Label, LabelSpace
 from synthgen.prompts.bank import Candidate
 from synthgen.records import digest_of, ids_digest
 from synthgen.sources.folder import list_labelled
@@ -54,6 +55,17 @@ def build(options: Options, execution: Any) -> Layouts:
     return Layouts(options, [pair.label for pair in list_labelled(Path(options.folder).expanduser())])
 
 
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """The maps are read."""
+    return Cost()
+
+
+def num_given(options: Options) -> int:
+    """How many images the maps give."""
+    num_maps = len(list_labelled(Path(options.folder).expanduser()))
+    return min(num_maps, options.limit or num_maps) * len(options.domains)
+
+
 def fingerprint(options: Options) -> dict[str, str]:
     """Hash of the names and bytes of the label maps; the images beside them are not used and not read."""
     pairs = list_labelled(Path(options.folder).expanduser())
@@ -68,10 +80,6 @@ class Layouts:
         self._options = options
         self._paths = list(paths)
 
-    def num_given(self) -> int:
-        """How many images the maps give."""
-        return min(len(self._paths), self._options.limit or len(self._paths)) * len(self._options.domains)
-
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
         """All maps if no single class is wanted, in the order of their names;
 
@@ -83,8 +91,7 @@ class Layouts:
         order = np.random.default_rng(seed).permutation(len(self._paths))[: options.limit or len(self._paths)]
         for number in sorted(order):
             path = self._paths[number]
-            mask = read_mask(path)
-            space.check(mask, path)
+            mask = read_mask(path, space)
             content = ids_digest(mask)
             shares = np.bincount(mask.ravel(), minlength=256) / mask.size
             named = [

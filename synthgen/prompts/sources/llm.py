@@ -27,8 +27,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
+from synthgen.backends import Cost
 from synthgen.errors import InputError, ModelError
 from synthgen.labels import Label, LabelSpace
+from synthgen.models.costs import bytes_of_a_weight
+from synthgen.models.sizes import GB, parameters_in
+from synthgen.models.weights import resolve
 from synthgen.prompts.bank import Candidate, Entry
 from synthgen.prompts.chat_http import Endpoint, NotChatError, ask
 from synthgen.prompts.replies import Replies, captions_of, schema
@@ -85,6 +89,18 @@ def build(options: Options, execution: Any) -> LanguageModel:
     Raises InputError for a damaged file of replies.
     """
     return LanguageModel(options, execution)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
+    """Of the tokens that are written for one caption; nothing here if a server writes them."""
+    if options.base_url or options.replies:
+        return Cost()
+    place = resolve(options.model)
+    if not isinstance(place, Path) or not place.is_dir():
+        return None
+    parameters = parameters_in(place)
+    tokens = options.max_tokens / options.per_question
+    return Cost(parameters, 2 * parameters * tokens, bytes_of_a_weight(execution, parameters) * parameters / GB)
 
 
 def weights(options: Options) -> list[tuple[str, str]]:

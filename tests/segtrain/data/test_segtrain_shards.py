@@ -305,7 +305,8 @@ def test_an_image_and_a_mask_of_different_size_are_named(tmp_path: Path, write_s
 
 
 def test_a_colour_mask_and_a_broken_picture_are_named(tmp_path: Path, write_folder) -> None:
-    folder = write_folder(tmp_path / "f", [(np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), (0, 0, 1), np.uint8))] * 2)
+    mask = np.full((8, 8, 3), (0, 0, 1), np.uint8)
+    folder = write_folder(tmp_path / "f", [(np.zeros((8, 8, 3), np.uint8), mask)] * 2)
     with pytest.raises(DataError, match=r"labels/f0000.png: colours \[0, 0, 1\]"):
         open_dataset(folder, "", None).read(0)
     (folder / "images" / "f0001.png").write_bytes(b"no picture")

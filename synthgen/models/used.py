@@ -1,0 +1,25 @@
+"""Which of a recipe's backends take part in its run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from synthgen.backends import statement
+from synthgen.recipe import Recipe, chosen_backends
+
+
+def used_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """role -> `{name, **options}`, without those that are never built: the mask decoder where SABR is off, the text
+    encoder where the prompt source gives no text.
+    """
+    used = chosen_backends(recipe)
+    if not recipe.refine.sabr.enabled:
+        del used["mask_decoder"]
+    if not statement("prompt_source", used["prompt_source"], "gives_text", True):
+        del used["text_encoder"]
+    return used
+
+
+def generates(recipe: Recipe) -> bool:
+    """Whether a model makes the images; a renderer's file says so with `generates(options)`, True by default."""
+    return bool(statement("renderer", recipe.render.renderer.model_dump(), "generates", True))

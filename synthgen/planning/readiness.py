@@ -1,0 +1,134 @@
+"""Whether a recipe would run on a machine: the one judgement of `synthgen doctor` and of `--dry-run`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from synthgen import stages
+from synthgen.backends import find, statement, weights
+from synthgen.errors import SynthgenError
+from synthgen.models.provenance import unasked
+from synthgen.models.sizes import GB
+from synthgen.models.used import generates, used_backends
+from synthgen.models.weights import resolve
+from synthgen.planning.estimate import Estimate, estimate
+from synthgen.planning.machine import Machine
+from synthgen.recipe import Recipe, chosen_backends
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecipeCheck:
+    """Whether a recipe would run here: it would if nothing is `missing`; `notes` are worth knowing."""
+
+    name: str
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def would_run(self) -> bool:
+        return not self.missing
+
+
+def check_recipe(recipe: Recipe, here: Machine, name: str = "") -> RecipeCheck:
+    """What a run would stumble over: backends, packages, weights, label space, support set, prompts, photographs, GPU,
+    memory, disk. Everything at once; nothing is raised, downloaded or loaded.
+    """
+    missing: dict[str, None] = {}  # a set that keeps its order
+    notes: dict[str, None] = {}
+    _check_backends(recipe, here, missing, notes)
+    with unasked(recipe.models):
+        for module in stages.modules().values():
+            try:
+                module.settings(recipe)
+            except SynthgenError as error:
+                missing[str(error)] = None
+    sizes = estimate(recipe)
+    if sizes.problem:
+        missing[sizes.problem] = None
+    _check_machine(here, sizes, missing, notes)
+    _check_domain(recipe, notes)
+    return RecipeCheck(name or recipe.name, tuple(missing), tuple(notes))
+
+
+def download_gb(sizes: Estimate, here: Machine) -> float:
+    """Of models that are neither local nor in the Hub's cache; 10^9 bytes."""
+    return sum(size for model, size in sizes.downloads_gb.items() if model not in here.hub_models)
+
+
+def free_gb(here: Machine) -> float:
+    """Free disk in 10^9 bytes."""
+    return here.free_disk_gib * 2**30 / GB
+
+
+def _check_backends(recipe: Recipe, here: Machine, missing: dict[str, None], notes: dict[str, None]) -> None:
+    try:
+        used = used_backends(recipe)
+    except SynthgenError:  # one that cannot be found, and is listed below
+        used = chosen_backends(recipe)
+    for role, config in used.items():
+        try:
+            find(role, str(config["name"]))
+            models = [model for model, _ in weights(role, config)]
+        except SynthgenError as error:
+            missing[str(error)] = None
+            continue
+        for model in models:
+            _check_model(model, here, missing, notes)
+
+
+def _check_domain(recipe: Recipe, notes: dict[str, None]) -> None:
+    """A mask decoder that has only seen drawings redraws the boundaries of photographs worse than they were."""
+    try:
+        used = used_backends(recipe)
+        if "mask_decoder" not in used or generates(recipe):
+            return
+        domain = statement("mask_decoder", used["mask_decoder"], "trained_on", "")
+    except SynthgenError:  # listed as missing
+        return
+    if domain == "drawings":
+        notes[
+            "refine.mask_decoder has only seen drawings, and SABR lets it redraw the boundaries of photographs: name a "
+            "decoder that has seen photographs, or set refine.sabr.enabled to false"
+        ] = None
+
+
+def _check_model(model: str, here: Machine, missing: dict[str, None], notes: dict[str, None]) -> None:
+    try:
+        place = resolve(model)
+    except SynthgenError as error:
+        missing[str(error)] = None
+        return
+    if isinstance(place, Path):
+        if place.is_file() and not place.stat().st_size:
+            missing[f"{place}: is an empty file; copy the weights again"] = None
+        return
+    if place in here.hub_models:
+        return
+    if here.hub_offline:
+        missing[
+            f"{place}: not in the local cache, and HF_HUB_OFFLINE is set; download it once, or give a local folder"
+        ] = None
+    else:
+        gated = "" if here.hub_token else "; if it is gated, accept its licence on the Hub and set HF_TOKEN first"
+        notes[f"{place}: will be downloaded{gated}"] = None
+
+
+def _check_machine(here: Machine, sizes: Estimate, missing: dict[str, None], notes: dict[str, None]) -> None:
+    if sizes.needs_gpu and not here.gpus:
+        missing["no GPU here: the models of this recipe need one"] = None
+    elif sizes.unknown and not here.gpus:
+        notes[f"no GPU here: what {', '.join(sizes.unknown)} takes is not known"] = None
+    largest_gb = max((gpu.memory_gib * 2**30 / GB for gpu in here.gpus), default=0.0)
+    needed_gb = sizes.gpu_memory_gb
+    if sizes.needs_gpu and needed_gb and 0 < largest_gb < needed_gb:
+        missing[
+            f"{here.gpus[0].name} has {largest_gb:.0f} GB, about {needed_gb:.0f} GB are needed: --set "
+            "execution.offload=model or execution.quantise=fp8 need less"
+        ] = None
+    disk_gb = (sizes.disk_gb or 0.0) + download_gb(sizes, here)
+    if disk_gb > free_gb(here):
+        missing[
+            f"disk: about {disk_gb:.3g} GB are needed, {free_gb(here):.3g} GB are free here; choose another place "
+            "with --runs"
+        ] = None
