@@ -132,13 +132,8 @@ class ShardRows:
     def read(self, row: int, fields: Sequence[str] = ("jpg", "png")) -> tuple[dict[str, bytes], str]:
         """The members' bytes of a row by field ("jpg", "png", "conf.png", "json", "orig.jpg", "orig.png"), and a name
         of the sample for error messages. Raises DatasetError."""
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        path = self.folder / self.shards[number].file
-        if number not in self._places:
-            self._places[number] = _walk(path, self.shards[number].num_samples, self.members)
-        position = row - int(self._starts[number])
-        places = self._places[number][position]
-        where = f"{path}: sample {position}"
+        path, places = self._locate(row)
+        where = f"{path}: sample {row - int(self._starts[np.searchsorted(self._starts, row, side='right') - 1])}"
         contents = {}
         with open_regular(path, DatasetError) as file:
             try:
@@ -149,6 +144,24 @@ class ShardRows:
             except OSError as error:
                 raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
         return contents, where
+
+    def key(self, row: int) -> str:
+        """The key of a row's sample, from the header of its first member. Raises DatasetError."""
+        path, places = self._locate(row)
+        with open_regular(path, DatasetError) as file:
+            try:
+                file.seek(int(places[0, 0]) - BLOCK)
+                return file.read(100).partition(b".")[0].decode("ascii")
+            except (OSError, UnicodeDecodeError) as error:
+                raise DatasetError(f"{path}: cannot be read ({error})") from error
+
+    def _locate(self, row: int) -> tuple[Path, np.ndarray]:
+        """The tar of a row, and (number of members, 2) int64: where its members lie."""
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        path = self.folder / self.shards[number].file
+        if number not in self._places:
+            self._places[number] = _walk(path, self.shards[number].num_samples, self.members)
+        return path, self._places[number][row - int(self._starts[number])]
 
     def read_sample(self, row: int) -> StoredSample:
         """The whole sample of a row, decoded. Raises DatasetError."""

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from segkit.documents import read_json
 from segtrain.errors import RunError
 from segtrain.files import remove_leftovers, write_whole
 
@@ -55,11 +56,9 @@ def check_owner(folder: Path, settings: dict[str, Any]) -> None:
                     f"{folder}: holds files, but no settings.json of a training: choose a new or an empty folder"
                 )
             return
-        theirs = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{folder}: cannot be used as a folder: {error.strerror}") from error
-    except ValueError as error:
-        raise RunError(f"{path}: cannot be read as JSON: {error}") from error
+    theirs = read_json(path, RunError)
     difference = _first_difference(theirs, json.loads(json.dumps(settings)), "")
     if difference:
         raise RunError(

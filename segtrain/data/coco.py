@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segtrain.data.folders import IMAGE_SUFFIXES, PairSource, files_by_stem
+from segkit.folders import MASK_SUFFIXES, Pair
+from segkit.pictures import IMAGE_SUFFIXES
+from segtrain.data.folders import PairSource
 from segtrain.data.source import Source, benchmark_label_space
 from segtrain.errors import DataError
 
@@ -34,8 +36,8 @@ def coco_source(root: Path, split: str) -> Source:
     mask_folder = next((root / name for name in folders if (root / name).is_dir()), None)
     if mask_folder is None:
         raise DataError(f"{root}: COCO without PNG masks of split {split!r}: needs one of {', '.join(folders)}")
-    masks = files_by_stem(mask_folder, (".png",))
-    images = files_by_stem(root / f"{split}2014", IMAGE_SUFFIXES)
+    masks = _by_stem(mask_folder, MASK_SUFFIXES)
+    images = _by_stem(root / f"{split}2014", IMAGE_SUFFIXES)
     if not masks:
         raise DataError(f"{mask_folder}: no masks (.png)")
     alone = sorted(set(masks) - set(images))
@@ -43,6 +45,11 @@ def coco_source(root: Path, split: str) -> Source:
         raise DataError(
             f"{masks[alone[0]]}: no image {alone[0]}.* in {root / f'{split}2014'} ({len(alone)} such in all)"
         )
-    return PairSource(
-        root, split, benchmark_label_space("coco"), [(images[stem], masks[stem]) for stem in sorted(masks)], "coco"
-    )
+    pairs = [Pair(stem, images[stem], masks[stem]) for stem in sorted(masks)]
+    return PairSource(root, split, benchmark_label_space("coco"), pairs, "coco")
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Visible files with one of the suffixes."""
+    paths = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    return {path.stem: path for path in paths if path.suffix.lower() in suffixes}

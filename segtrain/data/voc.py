@@ -15,6 +15,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segkit.files import read_regular
+from segkit.folders import Pair
+from segkit.printable import in_one_line
 from segtrain.data.folders import PairSource
 from segtrain.data.source import Source, benchmark_label_space
 from segtrain.errors import DataError
@@ -28,6 +31,7 @@ LISTS = {
     ),
     "val": ("ImageSets/Segmentation/val.txt",),
 }
+_MAX_LIST_BYTES = 2**26
 _MASKS = ("SegmentationClassAug", "SegmentationClass")
 
 
@@ -51,7 +55,11 @@ def voc_source(root: Path, split: str) -> Source:
     if masks is None:
         raise DataError(f"{root}: PASCAL VOC without masks: needs {' or '.join(_MASKS)}")
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = read_regular(path, _MAX_LIST_BYTES).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no text: {in_one_line(error)}") from error
+    for number, line in enumerate(lines, 1):
         if line.strip():
             pairs.append(_pair(root, masks, line.split(), f"{path}:{number}"))
     if not pairs:
@@ -59,7 +67,7 @@ def voc_source(root: Path, split: str) -> Source:
     return PairSource(root, path.stem, benchmark_label_space("voc"), pairs, "voc")
 
 
-def _pair(root: Path, masks: str, words: list[str], where: str) -> tuple[Path, Path]:
+def _pair(root: Path, masks: str, words: list[str], where: str) -> Pair:
     if len(words) == 1:
         words = [f"JPEGImages/{words[0]}.jpg", f"{masks}/{words[0]}.png"]
     if len(words) != 2:
@@ -70,4 +78,4 @@ def _pair(root: Path, masks: str, words: list[str], where: str) -> tuple[Path, P
             raise DataError(f"{where}: {path} leads out of the dataset")
         if not path.is_file():
             raise DataError(f"{where}: the list names {path}, which does not exist")
-    return image, mask
+    return Pair(image.stem, image, mask)

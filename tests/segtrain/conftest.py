@@ -28,13 +28,16 @@ def golden() -> Path:
 
 @pytest.fixture
 def pairs() -> Callable[..., list[Pair]]:
-    """`pairs(n, size)`: grey images with a bright square of id 5; image k has the grey value k."""
+    """`pairs(n, size)`: grey images with a bright square of id 5; image k has the grey value k.
+
+    The square fills whole blocks of 8 x 8 px, so JPEG keeps the values.
+    """
 
     def make(count: int, size: tuple[int, int] = (32, 32)) -> list[Pair]:
         made = []
         for number in range(count):
             image, mask = np.full((*size, 3), number, np.uint8), np.zeros(size, np.uint8)
-            mask[4:20, 6:22] = 5
+            mask[8:24, 8:24] = 5
             image[mask == 5] = 220
             made.append((image, mask))
         return made
@@ -48,26 +51,33 @@ def png(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "JPEG", quality=100, subsampling=0)
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def write_shards() -> Callable[..., Path]:
-    """`write_shards(folder, pairs, shard_size=4, **index keys)`;
+    """`write_shards(folder, pairs, shard_size=4, originals=None, **index keys)`.
 
-    the `.jpg` members are PNG data, which decodes without loss.
+    The confidence of a pixel is 200, or 90 where the mask is 5. With `originals`, pairs as well, it is version 2.
     """
 
-    def write(folder: Path, pairs: Sequence[Pair], shard_size: int = 4, **changes: Any) -> Path:
+    def write(
+        folder: Path, pairs: Sequence[Pair], shard_size: int = 4, originals: Sequence[Pair] = (), **changes: Any
+    ) -> Path:
         folder.mkdir(parents=True)
         shards = []
         for start in range(0, len(pairs), shard_size):
             path = folder / f"train-{len(shards):06d}.tar"
             with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
                 for number, (image, mask) in enumerate(pairs[start : start + shard_size], start):
-                    for suffix, data in (
-                        ("jpg", png(image)),
-                        ("png", png(mask)),
-                        ("conf.png", png(mask)),
-                        ("json", b"{}"),
-                    ):
+                    confidence = np.where(mask == 5, 90, 200).astype(np.uint8)
+                    members = [("jpg", jpeg(image)), ("png", png(mask)), ("conf.png", png(confidence)), ("json", b"{}")]
+                    if originals:
+                        members += [("orig.jpg", jpeg(originals[number][0])), ("orig.png", png(originals[number][1]))]
+                    for suffix, data in members:
                         info = tarfile.TarInfo(f"s{number:04d}.{suffix}")
                         info.size = len(data)
                         tar.addfile(info, io.BytesIO(data))
@@ -79,12 +89,14 @@ def write_shards() -> Callable[..., Path]:
             )
         index = {
             "format": "synthgen-shards",
-            "version": 1,
+            "version": 2 if originals else 1,
             "name": "toy",
+            "members": ["jpg", "png", "conf.png", "json", *(["orig.jpg", "orig.png"] if originals else [])],
             "ignore": 255,
             "out_of_distribution": 254,
             "background": 0,
             "classes": CLASSES,
+            "num_samples": len(pairs),
             "splits": [{"name": "train", "num_samples": len(pairs), "num_shards": len(shards)}],
             "shards": shards,
             **changes,
@@ -97,16 +109,16 @@ def write_shards() -> Callable[..., Path]:
 
 @pytest.fixture
 def write_folder() -> Callable[..., Path]:
-    """`write_folder(folder, pairs, label_space=True)`: images/, labels/ and, if wanted, labels.yaml."""
+    """`write_folder(folder, pairs, label_space=True, classes=...)`: images/, labels/ and, if wanted, labels.yaml."""
 
-    def write(folder: Path, pairs: Sequence[Pair], label_space: bool = True) -> Path:
+    def write(folder: Path, pairs: Sequence[Pair], label_space: bool = True, classes: Sequence[Any] = CLASSES) -> Path:
         for name in ("images", "labels"):
             (folder / name).mkdir(parents=True)
         for number, (image, mask) in enumerate(pairs):
             (folder / "images" / f"f{number:04d}.png").write_bytes(png(image))
             (folder / "labels" / f"f{number:04d}.png").write_bytes(png(mask))
         if label_space:
-            space = {"name": "toy", "background": 0, "labels": list(CLASSES)}
+            space = {"name": "toy", "background": 0, "labels": list(classes)}
             (folder / "labels.yaml").write_text(yaml.safe_dump(space))
         return folder
 

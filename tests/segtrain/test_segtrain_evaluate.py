@@ -8,7 +8,9 @@ import torch
 
 from segkit.labels import Label, LabelSpace
 from segkit.networks.folder import NetworkSpec
+from segtrain.data.formats import open_dataset
 from segtrain.data.shards import ShardSource
+from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError
 from segtrain.evaluate import evaluate, open_validation, score
 from segtrain.metrics.few_shot import few_shot_scores
@@ -30,7 +32,7 @@ class ByGreen(torch.nn.Module):
 
 
 @pytest.fixture
-def noisy(tmp_path: Path, write_shards) -> tuple[ShardSource, list[np.ndarray], list[np.ndarray]]:
+def noisy(tmp_path: Path, write_folder) -> tuple[Source, list[np.ndarray], list[np.ndarray]]:
     """Ten samples of four sizes whose images hold a prediction in their green; with the true and the predicted ids."""
     rng = np.random.default_rng(3)
     true, guessed, pairs = [], [], []
@@ -41,7 +43,7 @@ def noisy(tmp_path: Path, write_shards) -> tuple[ShardSource, list[np.ndarray], 
         guessed.append(np.array([7, 0, 50, 3])[channels])
         pairs.append((np.stack([channels] * 3, axis=2).astype(np.uint8), true[-1]))
     classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.labels]
-    return ShardSource(write_shards(tmp_path / "noisy", pairs, classes=classes), ""), true, guessed
+    return open_dataset(write_folder(tmp_path / "noisy", pairs, classes=classes), "", None), true, guessed
 
 
 def test_iou_against_counting_pixels_one_class_at_a_time(noisy) -> None:
@@ -59,24 +61,25 @@ def test_iou_against_counting_pixels_one_class_at_a_time(noisy) -> None:
     assert scores.num_images == 10
 
 
-def test_a_class_that_is_only_predicted_counts_as_zero(tmp_path: Path, write_shards) -> None:
+def test_a_class_that_is_only_predicted_counts_as_zero(tmp_path: Path, write_folder) -> None:
     image = np.full((8, 8, 3), 1, np.uint8)
     image[0, 0] = 2
     classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.labels]
-    source = ShardSource(write_shards(tmp_path / "d", [(image, np.zeros((8, 8), np.uint8))], classes=classes), "")
+    source = open_dataset(
+        write_folder(tmp_path / "d", [(image, np.zeros((8, 8), np.uint8))], classes=classes), "", None
+    )
     scores = score(Segmenter(ByGreen(), NetworkSpec({}), GOLDEN_SPACE, torch.device("cpu")), source)
     assert [c.iou for c in scores.classes] == [None, 63 / 64, 0.0, None]
     assert scores.miou == pytest.approx(63 / 128)
     assert scores.foreground_miou == 0
 
 
-def test_a_perfect_prediction_scores_one_everywhere(tmp_path: Path, write_shards) -> None:
+def test_a_perfect_prediction_scores_one_everywhere(tmp_path: Path, write_folder) -> None:
     channels = np.kron(np.random.default_rng(0).choice([0, 1, 3], (4, 5)), np.ones((8, 8), int))
     mask = np.array([7, 0, 50, 3])[channels].astype(np.uint8)
     classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.labels]
-    source = ShardSource(
-        write_shards(tmp_path / "d", [(np.stack([channels] * 3, 2).astype(np.uint8), mask)], classes=classes), ""
-    )
+    pairs = [(np.stack([channels] * 3, 2).astype(np.uint8), mask)]
+    source = open_dataset(write_folder(tmp_path / "d", pairs, classes=classes), "", None)
     scores = score(Segmenter(ByGreen(), NetworkSpec({}), GOLDEN_SPACE, torch.device("cpu")), source)
     assert scores.miou == scores.foreground_miou == scores.pixel_accuracy == scores.boundary_f == 1
     assert (

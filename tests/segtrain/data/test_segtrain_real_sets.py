@@ -159,10 +159,10 @@ def test_folds_are_those_of_the_literature() -> None:
         novel_of_fold("pascal-5i", 4)
 
 
-def test_a_mask_that_is_no_png_of_ids_is_named(voc: Path) -> None:
+def test_a_colour_of_no_class_is_named(voc: Path) -> None:
     buffer = io.BytesIO()
-    Image.new("RGB", SIZE[::-1]).save(buffer, "PNG")
+    Image.new("RGB", SIZE[::-1], (1, 2, 3)).save(buffer, "PNG")
     (voc / "SegmentationClassAug" / "2007_000039.png").write_bytes(buffer.getvalue())
     for read in (lambda s: s.read(0), lambda s: s.read_mask(0)):
-        with pytest.raises(DataError, match=r"mask of .*2007_000039.jpg: mode RGB, must be an 8-bit PNG of class ids"):
+        with pytest.raises(DataError, match=r"2007_000039.png: colours \[1, 2, 3\] .*"):
             read(open_dataset(voc, "", None))

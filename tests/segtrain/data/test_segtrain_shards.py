@@ -4,9 +4,12 @@ import ast
 import gc
 import io
 import json
+import os
 import runpy
+import struct
 import tarfile
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +27,12 @@ from segtrain.data.source import Source
 from segtrain.errors import DataError
 
 MEMBERS = ["jpg", "png", "conf.png", "json"]
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def pair_of(source: Source, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -149,23 +158,106 @@ def cut_and_say_so(folder: Path) -> None:
     change_shard(num_bytes=2000)(folder)
 
 
+def rewrite_shard(
+    change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], list[tuple[tarfile.TarInfo, bytes]]],
+    form: int = tarfile.USTAR_FORMAT,
+) -> Callable[[Path], None]:
+    """Write the first shard anew with other members, and let the index agree with its size."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / "train-000000.tar"
+        with tarfile.open(path) as tar:
+            members = [(info, file.read()) for info in tar if (file := tar.extractfile(info))]
+        with tarfile.open(path, "w", format=form) as tar:
+            for info, data in change(members):
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        change_shard(num_bytes=path.stat().st_size)(folder)
+
+    return spoil
+
+
+def replace_member(number: int, data: bytes) -> Callable[[Path], None]:
+    return rewrite_shard(lambda members: [*members[:number], (members[number][0], data), *members[number + 1 :]])
+
+
+def twice(members: list[tuple[tarfile.TarInfo, bytes]]) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """The first image comes again at the end: tarfile would take the last one."""
+    return [*members, members[0]]
+
+
+def renamed(name: str) -> Callable[[list[tuple[tarfile.TarInfo, bytes]]], list[tuple[tarfile.TarInfo, bytes]]]:
+    def change(members: list[tuple[tarfile.TarInfo, bytes]]) -> list[tuple[tarfile.TarInfo, bytes]]:
+        members[0][0].name = name
+        return members
+
+    return change
+
+
+def sparse(members: list[tuple[tarfile.TarInfo, bytes]]) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """Headers that tarfile trips over."""
+    members[0][0].pax_headers = {"GNU.sparse.size": "x", "GNU.sparse.numblocks": "y"}
+    return members
+
+
+def zipped_text(png: bytes) -> bytes:
+    """The PNG with a zTXt chunk whose text unpacks to megabytes, before its pixels."""
+    body = b"zTXtk\0\0" + zlib.compress(b"a" * 2**23)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:33] + chunk + png[33:]
+
+
+def as_gif() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (32, 32)).save(buffer, "GIF")
+    return buffer.getvalue()
+
+
+def flipped_bit(png: bytes) -> bytes:
+    place = png.index(b"IDAT") + 8
+    return png[:place] + bytes([png[place] ^ 1]) + png[place + 1 :]
+
+
+MASK = png(np.zeros((32, 32), np.uint8))
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
         (lambda folder: (folder / "index.json").unlink(), "neither a finished dataset .no index.json"),
-        (lambda folder: (folder / "index.json").write_text("{"), "cannot be read as JSON"),
-        (lambda folder: (folder / "index.json").write_text("[]"), "not an index of shards"),
-        (change_index(format="other"), "not an index of shards"),
-        (change_index(version=3), "version 3 of the shard format; this segtrain reads 1 and 2"),
+        (lambda folder: (folder / "index.json").write_text("{"), "index.json"),
+        (lambda folder: (folder / "index.json").write_text("[]"), "index.json"),
+        (lambda folder: (folder / "index.json").write_text("[" * 100_000), "index.json"),
+        (change_index(format="other"), "format"),
+        (change_index(version=9), "version"),
         (change_index(classes=[{"id": 254, "name": "x", "colour": [0, 0, 0]}]), r"classes\.0\.id"),
+        (change_index(classes=[{"id": 1, "name": "a\nb", "colour": [0, 0, 0]}]), "control characters or line breaks"),
         (change_index(ignore=0), "ignore"),
         (change_index(shards=None), "shards"),
-        (change_shard(file="pipe:cat x.tar"), "only local tars"),
-        (change_shard(file="../x.tar"), "not a plain file name"),
-        (change_shard(num_samples=3), "4 samples, the index says 3"),
+        (change_shard(file="pipe:cat x.tar"), r"shards\.0\.file"),
+        (change_shard(file="../x.tar"), r"shards\.0\.file"),
+        (change_shard(file="/etc/passwd"), r"shards\.0\.file"),
+        (change_shard(split="other"), "split 'other' of a shard is not listed"),
+        (change_shard(num_samples="4"), "num_samples"),
+        (change_shard(num_samples=10**12), "cannot hold 1000000000000 samples"),
+        (change_shard(num_samples=2**63), "num_samples"),
+        (change_shard(num_samples=10**30), "num_samples"),
+        (change_shard(num_samples=float("nan")), "num_samples|JSON"),
+        (change_shard(num_samples=3), "the index says 3 samples of 4"),
         (lambda folder: (folder / "train-000000.tar").unlink(), "train-000000.tar.*missing"),
         (cut, "train-000000.tar: 2000 bytes, the index says .*truncated"),
-        (cut_and_say_so, "train-000000.tar: not a whole tar"),
+        (cut_and_say_so, "train-000000.tar: "),
+        (rewrite_shard(twice), "train-000000.tar: "),
+        (rewrite_shard(renamed("/s0000.jpg")), "train-000000.tar: "),
+        (rewrite_shard(renamed("a/s0000.jpg")), "train-000000.tar: "),
+        (rewrite_shard(renamed("s" * 200 + ".jpg"), tarfile.PAX_FORMAT), "train-000000.tar: "),
+        (rewrite_shard(sparse, tarfile.PAX_FORMAT), "train-000000.tar: "),
+        (replace_member(0, as_gif()), r"image of .*sample 0: .*JPEG"),
+        (replace_member(0, b""), r"image of .*sample 0"),
+        (replace_member(1, as_gif()), r"mask of .*sample 0: .*PNG"),
+        (replace_member(1, flipped_bit(MASK)), r"mask of .*sample 0"),
+        (replace_member(1, MASK[:60]), r"mask of .*sample 0"),
+        (replace_member(1, png(np.zeros((32, 32, 3), np.uint8))), r"mask of .*sample 0: must be an 8-bit L PNG"),
     ],
 )
 def test_a_broken_dataset_gives_one_line(
@@ -178,6 +270,26 @@ def test_a_broken_dataset_gives_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_text_that_unpacks_to_megabytes_is_passed_over(tmp_path: Path, write_shards, pairs) -> None:
+    folder = write_shards(tmp_path / "d", pairs(4))
+    replace_member(1, zipped_text(MASK))(folder)
+    try:
+        assert not open_dataset(folder, "train", None).read(0).mask.any()
+    except DataError as error:
+        assert "\n" not in str(error)
+
+
+def test_an_index_that_is_no_file_is_one_line(tmp_path: Path) -> None:
+    """A pipe would hang, a link to a device would never end."""
+    os.mkfifo(tmp_path / "index.json")
+    with pytest.raises(DataError, match="neither a finished dataset"):
+        open_dataset(tmp_path, "train", None)
+    (tmp_path / "index.json").unlink()
+    (tmp_path / "index.json").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="neither a finished dataset"):
+        open_dataset(tmp_path, "train", None)
+
+
 @pytest.mark.parametrize("path", ["pipe:cat x.tar", "http://host/set", "s3://bucket/set"])
 def test_urls_and_pipes_are_refused(path: str) -> None:
     with pytest.raises(DataError, match="only local folders are read"):
@@ -186,18 +298,19 @@ def test_urls_and_pipes_are_refused(path: str) -> None:
 
 def test_an_image_and_a_mask_of_different_size_are_named(tmp_path: Path, write_shards, write_folder) -> None:
     pair = (np.zeros((20, 30, 3), np.uint8), np.zeros((20, 31), np.uint8))
-    with pytest.raises(DataError, match=r"train-000000.tar: sample s0000: the image is 30 x 20 px, its mask 31 x 20"):
+    with pytest.raises(DataError, match=r"train-000000.tar: sample 0: the image is 30 x 20 px, its mask 31 x 20"):
         open_dataset(write_shards(tmp_path / "s", [pair]), "train", None).read(0)
-    with pytest.raises(DataError, match=r"f0000.png: the image is 30 x 20 px, its mask 31 x 20"):
+    with pytest.raises(DataError, match=r"f0000.png: is 20 x 31 px \(H x W\), its image 20 x 30"):
         open_dataset(write_folder(tmp_path / "f", [pair]), "", None).read(0)
 
 
 def test_a_colour_mask_and_a_broken_picture_are_named(tmp_path: Path, write_folder) -> None:
-    folder = write_folder(tmp_path / "f", [(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8))] * 2)
-    with pytest.raises(DataError, match=r"mask of .*f0000.png: mode RGB, must be an 8-bit PNG"):
+    mask = np.full((8, 8, 3), (0, 0, 1), np.uint8)
+    folder = write_folder(tmp_path / "f", [(np.zeros((8, 8, 3), np.uint8), mask)] * 2)
+    with pytest.raises(DataError, match=r"labels/f0000.png: colours \[0, 0, 1\]"):
         open_dataset(folder, "", None).read(0)
     (folder / "images" / "f0001.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"image of .*f0001.png: not an image file"):
+    with pytest.raises(DataError, match=r"images/f0001.png: cannot be read as an image"):
         open_dataset(folder, "", None).read(1)
 
 
@@ -212,12 +325,12 @@ def test_a_palette_mask_gives_its_indices(tmp_path: Path, write_folder, pairs) -
 def test_every_image_of_a_folder_needs_its_mask(tmp_path: Path, write_folder, pairs) -> None:
     folder = write_folder(tmp_path / "f", pairs(3))
     (folder / "labels" / "f0001.png").unlink()
-    with pytest.raises(DataError, match=r"f0001.png: no file f0001\.\* in .*labels \(1 such in all\)"):
+    with pytest.raises(DataError, match=r"f0001.png: has no partner labels/f0001.png"):
         open_dataset(folder, "", None)
 
 
 def test_an_empty_folder_and_one_without_classes_are_refused(tmp_path: Path, write_folder, pairs) -> None:
-    with pytest.raises(DataError, match="no images"):
+    with pytest.raises(DataError, match="images: no image in it"):
         open_dataset(write_folder(tmp_path / "empty", []), "", None)
     with pytest.raises(DataError, match=r"no labels.yaml beside images/"):
         open_dataset(write_folder(tmp_path / "unnamed", pairs(1), label_space=False), "", None)
