@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 import re
 import socket
@@ -31,6 +33,20 @@ def scratch_beside(path: Path) -> Path:
 def host_name() -> str:
     """This machine's full name, its dots as dashes: the parts of a hidden file's name are told apart by dots."""
     return socket.gethostname().replace(".", "-") or "localhost"
+
+
+def file_digest(path: Path) -> str:
+    """32 hex digits of a file's bytes. A file that has the size and time that it had before is not read again in this
+    process: the settings of each stage ask for the digests of the whole input.
+    """
+    facts = path.stat()
+    return _digest_of(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+@functools.lru_cache(maxsize=2**17)
+def _digest_of(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def write_bytes(data: bytes, path: Path, way_out: str = _WAY_OUT) -> None:
