@@ -238,7 +238,7 @@ def _import_everything() -> None:
         "doubles.painter",
     ):
         importlib.import_module(name)
-    from synthgen.pipeline import stages
+    from synthgen.stages import stages
 
     stages(Path())
 
@@ -276,9 +276,9 @@ def _died(status: int) -> bool:
 
 
 def _stage_now(run: Path) -> str:
-    from synthgen.pipeline import MODULES
+    from synthgen.stages import names
 
-    begun = [name for name in MODULES if (run / name).is_dir()]
+    begun = [name for name in names() if (run / name).is_dir()]
     return begun[-1] if begun else "start"
 
 
