@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.row import Row
+from benchmarks.row import Row, spread_of
 from synthgen import runner
 from synthgen.filter.duplicates import nearest_kept
 from synthgen.records import Picture, RenderRecord, Subject
@@ -212,7 +212,7 @@ def tails(seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> Iterator[Row]:
                     f"scale/tail_{name}_{gpus}x{units_per_gpu}",
                     float(np.mean(over)),
                     "of the ideal time",
-                    float(np.std(over)),
+                    spread_of(over),
                     len(over),
                 )
 

@@ -135,7 +135,7 @@ def assign(network: nn.Module, groups: Sequence[Group]) -> dict[str, Group]:
 
     A buffer that no group matches has a group that learns. Raises ConfigError as `Optimiser.regroup` does.
     """
-    parameters = {name for name, _ in network.named_parameters()}
+    parameters = dict(network.named_parameters())
     names = [*parameters, *(name for name, _ in network.named_buffers())]
     for group in groups:
         for pattern in group.patterns:
