@@ -58,7 +58,7 @@ FLOORS = (
     ("storage", "leases"),
     ("labels", "images", "backends", "runner"),
     ("recipe", "ownership"),
-    ("models", "sources", "dataset", "drawn", "engines"),
+    ("models", "training", "sources", "dataset", "drawn", "engines"),
     ("prompts", "render", "refine", "filter", "pack", "export", "minis.train"),
     ("stages", "lock"),
     ("worker", "again"),

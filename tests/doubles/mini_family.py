@@ -11,12 +11,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from synthgen.minis.train import denoiser, diffusion, vae
+from synthgen.minis.train import diffusion, vae
+from synthgen.training.flow import Flow
+from synthgen.training.pipelines import save
 
 
-def random_flow(
-    length: int = 16, control_layers: int = 0, *, width: int = 48, layers: int = 2, heads: int = 2
-) -> diffusion.Flow:
+def random_flow(length: int = 16, control_layers: int = 0, *, width: int = 48, layers: int = 2, heads: int = 2) -> Flow:
     """The denoiser and its text encoders; half of a batch is controlled if there is a ControlNet."""
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
@@ -24,7 +24,7 @@ def random_flow(
         patch.setattr(diffusion, "LAYERS", layers)
         patch.setattr(diffusion, "HEADS", heads)
         patch.setattr(diffusion, "TEXT_WIDTH", 32)
-        return diffusion.Flow(length, control_layers, 0.5)
+        return diffusion.mini_flow(length, control_layers, 0.5)
 
 
 def random_vae(*widths: int) -> AutoencoderKL:
@@ -35,11 +35,11 @@ def random_vae(*widths: int) -> AutoencoderKL:
 
 def write_family(folder: Path, control_layers: int = 0) -> Path:
     """A narrow family in `folder`, with `controlnet/` if asked for."""
-    denoiser.save(random_flow(control_layers=control_layers), random_vae(8, 16, 16), folder)
+    save(random_flow(control_layers=control_layers), random_vae(8, 16, 16), folder)
     return folder
 
 
 def write_trained_size(folder: Path) -> Path:
     """A family of the shipped one's shape (192 wide, 6 layers)."""
-    denoiser.save(random_flow(length=24, width=192, layers=6, heads=6), random_vae(), folder)
+    save(random_flow(length=24, width=192, layers=6, heads=6), random_vae(), folder)
     return folder

@@ -18,13 +18,13 @@ from doubles.mini_family import write_family, write_trained_size
 from safetensors.torch import load_file, save_file
 
 from synthgen.errors import ModelError
-from synthgen.minis.train.denoiser import load_pipeline
-from synthgen.minis.train.diffusion import tokenize
 from synthgen.models import Rendered, RenderJob
 from synthgen.models.renderers import sd3
 from synthgen.models.text_encoders import sd3 as text_encoder
 from synthgen.recipe import Execution
 from synthgen.records import seed_of
+from synthgen.training.flow import tokenize
+from synthgen.training.pipelines import load_pipeline
 
 CPU = Execution(device="cpu")
 PROMPTS = ("a red car on sand", "a horse on grass", "a boat on the sea", "a cat in a room", "a bus in snow")

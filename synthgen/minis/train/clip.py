@@ -31,9 +31,10 @@ from torch.nn.functional import interpolate, log_softmax, normalize
 
 from synthgen.drawn.objects import CLASSES, SPOKEN
 from synthgen.files import write_bytes
-from synthgen.minis.train.loop import add_arguments, schedule_of, train
+from synthgen.minis.train.arguments import add_arguments, schedule_of
 from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, augmented, scenes
+from synthgen.training.loop import train
 
 CONFIG_FILE = "open_clip_config.json"
 VOCABULARY_FILE = "bpe_simple_vocab.txt.gz"

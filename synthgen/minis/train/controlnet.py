@@ -19,11 +19,13 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 from synthgen.drawn import streets
-from synthgen.minis.train.denoiser import load_pipeline, load_start, save
-from synthgen.minis.train.diffusion import Flow, batches, latents_of
-from synthgen.minis.train.loop import add_arguments, check_folder, schedule_of, train
+from synthgen.minis.train.arguments import add_arguments, check_folder, schedule_of
+from synthgen.minis.train.diffusion import mini_flow
 from synthgen.minis.train.model_card import tile, write_model_card
 from synthgen.minis.train.scenes import scenes
+from synthgen.training.latents import batches, latents_of
+from synthgen.training.loop import train
+from synthgen.training.pipelines import load_pipeline, load_start, save
 
 LENGTH = 36
 CONTROL_LAYERS = 3
@@ -51,11 +53,13 @@ def main(argv: list[str]) -> None:
         torch.set_num_threads(arguments.threads)
     vae = AutoencoderKL.from_pretrained(arguments.vae).eval()
     torch.manual_seed(arguments.seed)
-    flow = Flow(LENGTH, CONTROL_LAYERS, arguments.controlled)
+    flow = mini_flow(LENGTH, CONTROL_LAYERS, arguments.controlled)
     if arguments.start is not None:
         load_start(flow, arguments.start)
     world = scenes("streets", arguments.scenes, cache=arguments.cache)
-    latents = latents_of(vae, world, flow.tokenizer, arguments.cache, palette())
+    latents = latents_of(
+        vae, world.images, world.captions, flow.tokenizer, arguments.cache, masks=world.masks, palette=palette()
+    )
     facts = train(flow, batches(latents), schedule_of(arguments), arguments.out)
     if not PartialState().is_main_process:
         return

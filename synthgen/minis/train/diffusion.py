@@ -1,23 +1,16 @@
-"""What the denoiser's and the ControlNet's training share:
-
-the models, the rectified-flow objective, latents and tokens.
-"""
+"""The networks of the minis' denoiser and ControlNet: SD3 in miniature, with random weights."""
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from diffusers import AutoencoderKL, SD3ControlNetModel, SD3Transformer2DModel
+from diffusers import SD3ControlNetModel, SD3Transformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from synthgen.minis.train.scenes import Scenes
-from synthgen.minis.train.vae import encode
+from synthgen.training.flow import Flow
 
 # ids of CLIP's own byte-pair vocabulary, cut after its first merges: ids agree with CLIP's below the cut
 VOCABULARY = 8192
@@ -25,14 +18,15 @@ WIDTH, LAYERS, HEADS = 192, 6, 6
 TEXT_WIDTH = 128
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Latents:
-    """A world made ready for training."""
-
-    images: torch.Tensor  # (N, 4, h, w) float16, as the denoiser sees them: (raw - shift) * scaling
-    # (N, 4, h, w) float16 of the painted label maps, as the ControlNet sees them: raw * scaling
-    maps: torch.Tensor | None
-    tokens: torch.Tensor  # (N, T) int16
+def mini_flow(length: int, control_layers: int = 0, controlled: float = 0.0) -> Flow:
+    """The objective over new mini networks: captions of `length` tokens, a ControlNet of so many layers (0 = none),
+    which the first `controlled` share of a batch gets.
+    """
+    # the order in which weights are drawn
+    encoders = (text_encoder(length), text_encoder(length))
+    denoiser = transformer()
+    net = controlnet(control_layers) if control_layers else None
+    return Flow(tokenizer(length), encoders, denoiser, net, controlled)
 
 
 def tokenizer(length: int) -> CLIPTokenizer:
@@ -51,11 +45,6 @@ def tokenizer(length: int) -> CLIPTokenizer:
     words = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in merges]
     vocabulary = {word: number for number, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
-
-
-def tokenize(tokens: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
-    """(N, T) int64 ids, padded and cut to the tokenizer's length."""
-    return tokens(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 def text_encoder(length: int) -> CLIPTextModelWithProjection:
@@ -116,115 +105,3 @@ def _transformer_config(num_layers: int) -> dict[str, Any]:
         "pos_embed_max_size": 24,
         "qk_norm": "rms_norm",
     }
-
-
-class Flow(torch.nn.Module):
-    """SD3's objective: predict noise - data at x = (1 - sigma) data + sigma noise (Esser et al. 2024, rectified flow).
-
-    sigma is logit-normal in 85 % and uniform in 15 % of the samples; the caption is dropped (empty prompt) in 10 %.
-    With a ControlNet, the first `controlled` share of a batch gets its residuals, so that the transformer alone stays a
-    text-to-image model.
-    """
-
-    empty: torch.Tensor
-
-    def __init__(self, length: int, control_layers: int = 0, controlled: float = 0.0) -> None:
-        super().__init__()
-        self.tokenizer = tokenizer(length)
-        self.text_encoder, self.text_encoder_2 = text_encoder(length), text_encoder(length)
-        self.transformer = transformer()
-        self.controlnet = controlnet(control_layers) if control_layers else None
-        self.controlled = controlled
-        self.register_buffer("empty", tokenize(self.tokenizer, [""])[0], persistent=False)
-
-    def encode_text(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, T) ids -> (N, T, 256) states and (N, 256) pooled, as StableDiffusion3Pipeline.encode_prompt builds them
-        without T5.
-        """
-        first = self.text_encoder(tokens, output_hidden_states=True)
-        second = self.text_encoder_2(tokens, output_hidden_states=True)
-        states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        return states, torch.cat([first.text_embeds, second.text_embeds], dim=-1)
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        device = self.empty.device
-        data = batch["latents"].to(device).float()
-        tokens = batch["tokens"].to(device).long()
-        number = len(data)
-        tokens = torch.where(torch.rand(number, 1, device=device) < 0.1, self.empty[None], tokens)
-        sigma = torch.sigmoid(torch.randn(number, device=device))
-        sigma = torch.where(torch.rand(number, device=device) < 0.15, torch.rand(number, device=device), sigma)
-        noise = torch.randn_like(data)
-        mixed = (1 - sigma)[:, None, None, None] * data + sigma[:, None, None, None] * noise
-        states, pooled = self.encode_text(tokens)
-        residuals = None
-        cut = int(number * self.controlled)
-        if self.controlnet is not None:
-            parts = self.controlnet(
-                hidden_states=mixed[:cut],
-                controlnet_cond=batch["maps"][:cut].to(device).float(),
-                conditioning_scale=1.0,
-                encoder_hidden_states=states[:cut],
-                pooled_projections=torch.zeros_like(pooled[:cut]),  # the pipeline's force_zeros_for_pooled_projection
-                timestep=sigma[:cut] * 1000,
-                return_dict=False,
-            )[0]
-            residuals = [torch.cat([part, part.new_zeros(number - cut, *part.shape[1:])]) for part in parts]
-        predicted = self.transformer(
-            hidden_states=mixed,
-            encoder_hidden_states=states,
-            pooled_projections=pooled,
-            timestep=sigma * 1000,
-            block_controlnet_hidden_states=residuals,
-            return_dict=False,
-        )[0]
-        error = (predicted.float() - (noise - data)).square().mean(dim=(1, 2, 3))
-        losses = {"loss": error.mean()}
-        if self.controlnet is not None:
-            losses |= {"controlled": error[:cut].mean().detach(), "free": error[cut:].mean().detach()}
-        return losses
-
-
-def latents_of(
-    vae: AutoencoderKL, scenes: Scenes, tokens: CLIPTokenizer, cache: Path, palette: np.ndarray | None
-) -> Latents:
-    """Encode a world once;
-
-    kept in `cache` under a name that follows from the VAE's weights, so another VAE never finds it.
-    """
-    print_ = hashlib.blake2b(digest_size=6)
-    for weight in vae.state_dict().values():
-        print_.update(weight.float().cpu().numpy().tobytes())
-    scale, shift = vae.config.scaling_factor, vae.config.shift_factor
-    height, width = scenes.images.shape[1:3]
-    parts: list[torch.Tensor] = []
-    for kind in ("images", "maps") if palette is not None else ("images",):
-        path = cache / f"latents-{kind}-{height}x{width}-{len(scenes.images)}-{print_.hexdigest()}.pt"
-        if not path.is_file():
-            found = []
-            for start in range(0, len(scenes.images), 128):
-                part = slice(start, start + 128)
-                pictures = scenes.images[part] if palette is None or kind == "images" else palette[scenes.masks[part]]
-                raw = encode(vae, pictures)
-                found.append(((raw - shift) * scale if kind == "images" else raw * scale).half())
-            temporary = path.with_suffix(".tmp")
-            torch.save(torch.cat(found), temporary)
-            temporary.replace(path)
-        parts.append(torch.load(path, weights_only=True))
-    ids = torch.cat(
-        [tokenize(tokens, list(scenes.captions[i : i + 4096])) for i in range(0, len(scenes.captions), 4096)]
-    )
-    return Latents(parts[0], parts[1] if len(parts) > 1 else None, ids.to(torch.int16))
-
-
-def batches(latents: Latents) -> Any:
-    """`batch_of(rng, size)` over a world."""
-
-    def batch_of(rng: np.random.Generator, size: int) -> dict[str, torch.Tensor]:
-        rows = torch.from_numpy(rng.integers(len(latents.images), size=size))
-        batch = {"latents": latents.images[rows], "tokens": latents.tokens[rows]}
-        if latents.maps is not None:
-            batch["maps"] = latents.maps[rows]
-        return batch
-
-    return batch_of

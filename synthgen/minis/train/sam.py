@@ -24,17 +24,17 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from synthgen.files import write_bytes
-from synthgen.minis.train.loop import add_arguments, schedule_of, train
+from synthgen.minis.train.arguments import add_arguments, schedule_of
 from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, augmented, scenes
 from synthgen.models.mask_decoders.segment_anything import MINI, construct
+from synthgen.training.loop import train
 
 PAIR_PROBABILITY = 0.3
 PROMPTS_PER_IMAGE = 4
 SHARE_OF_POINTS = 0.1
 SHARE_OF_SLOPPY_BOXES = 0.15
 MIN_REGION_PX = 20
-FIRST_THING = 11  # of the streets world: classes 11-18 have instance ids, the others are stuff
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from synthgen.drawn.drawing import Drawing
 from synthgen.errors import StorageError
 
 FIRST_TRAINING_SEED = 1_000_000
-NUM_HELD_OUT_SEEDS = 10_000
 PART_ROWS = 2_000
 
 _ARRAYS = ("images", "masks", "instances")

@@ -15,9 +15,11 @@ from accelerate import PartialState
 from diffusers import AutoencoderKL
 
 from synthgen.drawn import streets
-from synthgen.minis.train.loop import add_arguments, schedule_of, train
+from synthgen.minis.train.arguments import add_arguments, schedule_of
 from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, scenes
+from synthgen.training.latents import encode
+from synthgen.training.loop import train
 
 CROP_PX = 64
 CONFIG = {
@@ -96,14 +98,6 @@ def equalise(vae: AutoencoderKL, images: np.ndarray) -> None:
     latents = latents * scale[None, :, None, None]
     shift = float(latents.mean())
     vae.register_to_config(scaling_factor=float(1 / (latents - shift).std()), shift_factor=shift)
-
-
-@torch.no_grad()
-def encode(vae: AutoencoderKL, images: np.ndarray) -> torch.Tensor:
-    """(N, H, W, 3) uint8 -> raw posterior means (N, C, h, w) float32, neither scaled nor shifted."""
-    device = next(vae.parameters()).device
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
-    return vae.encode(pixels).latent_dist.mean.float().cpu()
 
 
 @torch.no_grad()

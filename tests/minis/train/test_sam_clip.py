@@ -151,11 +151,11 @@ def test_a_few_steps_on_one_batch_lower_the_loss(small_sam, drawn: tuple[Scenes,
 def test_sam_trains_resumes_saves_and_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--threads", "1", "--batch-size", "2",
                "--scenes", "4", "--held-out", "2"]  # fmt: skip
-    sam.main([*command, "--minutes", "0.008"])
+    sam.main([*command, "--steps", "1"])
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
-    sam.main([*command, "--minutes", "0.016"])
+    sam.main([*command, "--steps", "2"])
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert 0 < first["steps"] < second["steps"]
+    assert (first["steps"], second["steps"]) == (1, 2)
     assert 0 <= second["sam_box_miou"] <= 1 and second["num_boxes"] > 0
     again = load_sam(str(tmp_path / "out" / "model"))
     predictor = SamPredictor(again)
@@ -280,11 +280,11 @@ def test_images_are_normalised_as_the_saved_transform_does(tmp_path: Path, drawn
 def test_clip_trains_resumes_saves_and_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--threads", "1", "--batch-size", "6",
                "--scenes", "12", "--held-out", "64"]  # fmt: skip
-    clip.main([*command, "--minutes", "0.008"])
+    clip.main([*command, "--steps", "1"])
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
-    clip.main([*command, "--minutes", "0.016"])
+    clip.main([*command, "--steps", "2"])
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert 0 < first["steps"] < second["steps"]
+    assert (first["steps"], second["steps"]) == (1, 2)
     assert all(
         0 <= second[name] <= 1
         for name in ("clip_top1_of_64", "objects_top1_of_64", "streets_top1_of_64", "class_of_20")
