@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.row import SCRATCH, Row
+from benchmarks.row import SCRATCH, Row, spread_of
 
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 # Each so that 10-70 % are kept: the share falls as there are more, so larger sets need a higher threshold to stay
@@ -109,7 +109,7 @@ def measure(size: str, dim: int, runs: int) -> Iterator[Row]:
                 f"dedup/{size}_{dim}/{method}_s",
                 float(np.mean(seconds)),
                 "s",
-                float(np.std(seconds)) if runs > 1 else "",
+                spread_of(seconds),
                 runs,
             )
             yield Row(

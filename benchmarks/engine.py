@@ -238,7 +238,7 @@ def _import_everything() -> None:
         "doubles.painter",
     ):
         importlib.import_module(name)
-    from synthgen.pipeline import stages
+    from synthgen.stages import stages
 
     stages(Path())
 
@@ -276,9 +276,9 @@ def _died(status: int) -> bool:
 
 
 def _stage_now(run: Path) -> str:
-    from synthgen.pipeline import MODULES
+    from synthgen.stages import names
 
-    begun = [name for name in MODULES if (run / name).is_dir()]
+    begun = [name for name in names() if (run / name).is_dir()]
     return begun[-1] if begun else "start"
 
 
@@ -340,7 +340,7 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
     import numpy as np
     from doubles.world import COLOURS, IDS, paint
 
-    from synthgen import runner, stages
+    from synthgen import claims, runner, stages
     from synthgen.images import write_image
     from synthgen.records import Rejected, columns_of, from_flat
     from synthgen.rows import write_rows
@@ -355,7 +355,7 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
         write_image(image, run / "pictures" / f"{class_name}.png")
         write_image(mask, run / "pictures" / f"{class_name}_mask.png")
     units = [Unit(f"{number:05d}", start, min(size, start + 1000)) for number, start in enumerate(range(0, size, 1000))]
-    runner.claim(reads, {}, lambda: units)
+    claims.claim(reads, {}, lambda: units)
     rng = np.random.default_rng(0)
     columns = columns_of(reads.gives)
     plain: dict[Any, Any] = {str: "", int: 1, float: 0.5, tuple[str, ...]: ()}

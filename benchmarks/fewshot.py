@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.row import SCRATCH, Row
+from benchmarks.row import SCRATCH, Row, spread_of
 from segkit.shards import Dataset
 from segtrain.config import checked
 from segtrain.evaluate import evaluate
@@ -125,7 +125,7 @@ def _by_seed(
 
 
 def _row(name: str, by_seed: np.ndarray) -> Row:
-    return Row(name, float(by_seed.mean()), "fraction", float(by_seed.std()), len(by_seed))
+    return Row(name, float(by_seed.mean()), "fraction", spread_of(by_seed), len(by_seed))
 
 
 def _base(plan: Plan, fold: int) -> float:

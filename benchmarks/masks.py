@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.row import SCRATCH, Row
+from benchmarks.row import SCRATCH, Row, spread_of
 from segkit.labels import IGNORE
 from segkit.masks import read_mask as read_label_map
 from segkit.pictures import read_image as read_photograph
@@ -118,8 +118,8 @@ def _drawn(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
             f"masks/drawn/{proposer}/{name}",
             float(np.mean(values)),
             "fraction",
-            float(np.std(values)),
-            len(values) * len(scenes),
+            spread_of(values),
+            len(values),
         )
 
 
@@ -181,7 +181,7 @@ def _camvid(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
             f"masks/camvid/{proposer}/{step}_boundary_f",
             float(np.mean(of_images)),
             "fraction",
-            float(np.std(of_images)),
+            spread_of(of_images),
             len(files),
         )
     if proposer == "prototype":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks import judges
-from benchmarks.row import SCRATCH, Row
+from benchmarks.row import SCRATCH, Row, spread_of
 from segtrain.metrics.iou import mean_iou
 from synthgen.drawn import objects as objects_world
 from synthgen.drawn import streets as streets_world
@@ -22,7 +22,7 @@ def autoencoder() -> Iterator[Row]:
 
     vae = AutoencoderKL.from_pretrained(resolve("mini/objects"), subfolder="vae", dtype=_float32()).eval()
     values = np.concatenate([psnr_db(vae, judges.held_out(world, 200).images[:]) for world in ("objects", "streets")])
-    yield Row("minis/vae_psnr_db", float(values.mean()), "dB", float(values.std()), len(values))
+    yield Row("minis/vae_psnr_db", float(values.mean()), "dB", spread_of(values), len(values))
 
 
 def objects() -> Iterator[Row]:
@@ -42,7 +42,7 @@ def objects() -> Iterator[Row]:
         hits = [ok for ok, (name, _) in zip(right, jobs, strict=True) if name == class_name]
         if not all(hits):
             print(f"  {class_name}: {sum(hits)}/{len(hits)}")
-    yield Row("minis/object_obedience", float(right.mean()), "fraction", float(right.std()), len(right))
+    yield Row("minis/object_obedience", float(right.mean()), "fraction", "", len(right))
 
 
 def streets() -> Iterator[Row]:
@@ -58,7 +58,7 @@ def streets() -> Iterator[Row]:
     judge = judges.classifier("streets", "domain", names)
     asked = np.array([names.index(dict(row)["domain"]) for row in data.attributes])
     right = judges.predict(judge, images) == asked
-    yield Row("minis/domain_obedience", float(right.mean()), "fraction", float(right.std()), len(right))
+    yield Row("minis/domain_obedience", float(right.mean()), "fraction", "", len(right))
     segmenter = judges.segmenter()
     truth, classes = data.masks[:], range(len(streets_world.CLASSES))
     drawn, made = (judges.predict(segmenter, pictures) for pictures in (data.images[:], images))
@@ -70,7 +70,7 @@ def streets() -> Iterator[Row]:
         f"  drawn {mean_iou(drawn, truth, classes):.3f}, generated {mean_iou(made, truth, classes):.3f}, "
         f"maps shifted by one {chance:.3f}"
     )
-    yield Row("minis/controlnet_ratio", whole, "fraction", float(np.std(ratios)), len(truth))
+    yield Row("minis/controlnet_ratio", whole, "fraction", spread_of(ratios), len(ratios))
 
 
 def decoder() -> Iterator[Row]:
@@ -89,7 +89,7 @@ def decoder() -> Iterator[Row]:
             boxes = np.array([_box(thing) for thing in things], dtype=np.float32)
             masks, _ = sam.decode([image], [boxes])[0]
             values += [(m & t).sum() / (m | t).sum() for m, t in zip(masks, things, strict=True)]
-    yield Row("minis/sam_box_miou", float(np.mean(values)), "fraction", float(np.std(values)), len(values))
+    yield Row("minis/sam_box_miou", float(np.mean(values)), "fraction", spread_of(values), len(values))
 
 
 def scorer() -> Iterator[Row]:
@@ -108,7 +108,7 @@ def scorer() -> Iterator[Row]:
             images = clip.embed_images(list(data.images[part]))
             texts = clip.embed_texts([data.captions[row] for row in part])
             hits += list((images @ texts.T).argmax(1) == np.arange(64))
-    yield Row("minis/clip_top1_of_64", float(np.mean(hits)), "fraction", float(np.std(hits)), len(hits))
+    yield Row("minis/clip_top1_of_64", float(np.mean(hits)), "fraction", "", len(hits))
 
 
 def _render(

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.prompts import BANKS, bank_of, shares_of
-from benchmarks.row import SCRATCH, Row
+from benchmarks.row import SCRATCH, Row, spread_of
 from segkit.labels import LabelSpace
 from synthgen.backends import load
 from synthgen.drawn import objects as world
@@ -76,7 +76,7 @@ def rows(per_class: int, seeds: tuple[int, ...], drawn_per_class: int, place: Pa
             f"prompts/{bank}/{measure}",
             float(np.mean(values)),
             unit,
-            float(np.std(values)) if len(values) > 1 else "",
+            spread_of(values),
             len(values),
         )
 

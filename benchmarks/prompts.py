@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from benchmarks.dedup import encoder_folder
-from benchmarks.row import Row
+from benchmarks.row import Row, spread_of
 from segkit.labels import Label, LabelSpace
 from synthgen.backends import load
 from synthgen.labels import read_label_space
@@ -96,7 +96,7 @@ def coverage() -> Iterator[Row]:
         for measure in MEASURES:
             values = [one[measure] for one in found]
             unit = "cosine" if measure == "nn_similarity" else "fraction"
-            yield Row(f"prompts/{bank}/{measure}", float(np.mean(values)), unit, float(np.std(values)), len(values))
+            yield Row(f"prompts/{bank}/{measure}", float(np.mean(values)), unit, spread_of(values), len(values))
 
 
 def templates(space: LabelSpace, count: int, seed: int) -> list[str]:

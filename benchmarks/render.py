@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.row import Row
+from benchmarks.row import Row, spread_of
 
 RECOMMENDED = {"threshold": 0.1, "first_steps": 3, "last_steps": 1}
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
@@ -92,7 +92,7 @@ def overhead() -> Iterator[Row]:
                 first, last = steps[0][1], steps[-1][2]
                 inside = sum(max(0.0, min(end, last) - max(begin, first)) for _, begin, end in spans)
                 shares.append(1 - inside / (last - first))
-    yield Row("engine/overhead_cpu", float(np.median(shares)), "fraction", float(np.std(shares)), len(shares))
+    yield Row("engine/overhead_cpu", float(np.median(shares)), "fraction", spread_of(shares), len(shares))
 
 
 def throughput() -> Iterator[Row]:
@@ -126,7 +126,7 @@ def _throughput(name: str, suffix: str, count: int) -> Iterator[Row]:
             f"engine/{variant}{suffix}_images_s_cpu",
             count / (BATCH * sum(seconds)),
             "images/s of a core",
-            float(rates.std()),
+            spread_of(rates),
             count,
         )
 
@@ -148,14 +148,14 @@ def quality() -> Iterator[Row]:
             f"engine/cache{suffix}_psnr_db",
             float(found.psnr_db.mean()),
             "dB",
-            float(found.psnr_db.std()),
+            spread_of(found.psnr_db),
             len(found.psnr_db),
         )
         yield Row(
             f"engine/cache{suffix}_agreement",
             float(found.agreement.mean()),
             "fraction",
-            float(found.agreement.std()),
+            spread_of(found.agreement),
             len(found.agreement),
         )
         yield Row(f"engine/cache{suffix}_runs", found.runs, "of the denoiser's runs", n=len(found.psnr_db))
@@ -468,7 +468,7 @@ def full_size(place: Path, device: str, size_px: int, steps: int, count: int, na
                 f"engine/{variant}{suffix}_images_s_gpu",
                 count / sum(seconds[1:]),
                 "images/s",
-                float(rates.std()),
+                spread_of(rates),
                 count,
                 name,
             )

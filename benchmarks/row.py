@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 SCRATCH = Path(__file__).parent / "scratch"
 
 
+def spread_of(values: Sequence[float] | np.ndarray) -> float | str:
+    """Sample standard deviation (ddof 1); "" of fewer than two values."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else ""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """`value` with its unit;
-
-    `spread` is the standard deviation over `n` items or runs, in the same unit ("" where there is one only).
+    """`value` with its unit; `spread` is the standard deviation (ddof 1) over the `n` things that it is spread over, in
+    the same unit: seeds, support sets, folds or images, as the benchmark's docstring says ("" where there is one only).
     """
 
     name: str

@@ -44,7 +44,26 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     **{
         f"benchmarks.masks:camvid_{name}": _masks(f"camvid/{name}") for name in ("dense_clip", "attention", "segmenter")
     },
-    "benchmarks.refine:sam_speedup": ("refine/sam_speedup",),
+    "benchmarks.generated:masks": tuple(
+        f"masks/generated/{what}"
+        for what in (
+            "coarse_iou",
+            "apf_iou",
+            "apr_iou",
+            "final_iou",
+            "kept_final_iou",
+            "oracle_drawn_miou",
+            "no_object",
+        )
+    ),
+    "benchmarks.photographs:unseen": (
+        *(f"photographs/{s}_{m}" for s in ("coarse", "apf", "apr", "sabr") for m in ("miou", "boundary_f")),
+        *(f"photographs/{step}_touched" for step in ("apf", "apr", "sabr")),
+        "photographs/gain_apr_miou",
+        "photographs/gain_sabr_miou",
+    ),
+    "benchmarks.photographs:sam": ("photographs/sam_box_iou", "photographs/filled_box_iou"),
+    "benchmarks.refine:sam_speedup": ("refine/sam_speedup", "refine/sam_speedup_reencoding"),
     "benchmarks.use:drawn": ("use/drawn/few_miou", "use/drawn/few_plus_synthetic_miou"),
     "benchmarks.fewshot:objects": tuple(
         f"gfss/{k}shot/{v}/{m}"

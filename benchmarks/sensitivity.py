@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.masks import Answers, class_ids_of, drawn_scenes, drawn_scores, refine, remembering
+from benchmarks.row import spread_of
 from benchmarks.run import device
 from synthgen.drawn.drawing import Drawing
 from synthgen.recipe import Refine, read_recipe
@@ -135,7 +136,7 @@ def _page(tables: Sequence[_Table], num_scenes: int, seeds: Sequence[int], took:
         ]
         for (setting, value), runs in table.rows.items():
             mean = {name: float(np.mean([scores[name] for scores in runs])) for name in runs[0]}
-            spread = float(np.std([scores["sabr_miou"] for scores in runs]))
+            spread = spread_of([scores["sabr_miou"] for scores in runs])
             shown = f"**{value:g}**" if mean["own"] else f"{value:g}"
             lines.append(
                 f"| {setting} | {shown} | {mean['kept']:.0%} | {mean['filled']:.0%} | {mean['apf_miou']:.3f} | "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.row import SCRATCH, Row
+from benchmarks.row import SCRATCH, Row, spread_of
 from segtrain.config import train_config
 from segtrain.evaluate import evaluate
 from segtrain.methods.supervised.method import train
@@ -50,7 +50,7 @@ def drawn() -> Iterator[Row]:
             scores[name].append(evaluate(out, held_out).miou)
             print(f"  {name} seed {seed}: {scores[name][-1]:.3f}", flush=True)
     for name, values in scores.items():
-        yield Row(f"use/drawn/{name}_miou", float(np.mean(values)), "fraction", float(np.std(values)), len(values))
+        yield Row(f"use/drawn/{name}_miou", float(np.mean(values)), "fraction", spread_of(values), len(values))
 
 
 def _generated(few: Path, seed: int) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.row import Row
+from benchmarks.row import Row, spread_of
 
 STEPS = 28
 SIZE_PX = 1024
@@ -90,7 +90,7 @@ def full_size() -> Iterator[Row]:
             renderer.render([RenderJob("s", "", "", number, SIZE_PX, SIZE_PX, text, text, None, None)])
             seconds.append(time.monotonic() - began)
     name = torch.cuda.get_device_name()
-    yield Row("wiring/sd35_large_s", float(np.mean(seconds[1:])), "s", float(np.std(seconds[1:])), 3, device=name)
+    yield Row("wiring/sd35_large_s", float(np.mean(seconds[1:])), "s", spread_of(seconds[1:]), 3, device=name)
     yield Row("wiring/sd35_large_gb", torch.cuda.max_memory_allocated() / 2**30, "GB", device=name)
 
 

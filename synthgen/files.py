@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 import re
 import socket
@@ -31,6 +33,20 @@ def scratch_beside(path: Path) -> Path:
 def host_name() -> str:
     """This machine's full name, its dots as dashes: the parts of a hidden file's name are told apart by dots."""
     return socket.gethostname().replace(".", "-") or "localhost"
+
+
+def file_digest(path: Path) -> str:
+    """32 hex digits of a file's bytes. A file that has the size and time that it had before is not read again in this
+    process: the settings of each stage ask for the digests of the whole input.
+    """
+    facts = path.stat()
+    return _digest_of(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+@functools.lru_cache(maxsize=2**17)
+def _digest_of(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def write_bytes(data: bytes, path: Path, way_out: str = _WAY_OUT) -> None:
@@ -83,4 +99,34 @@ def is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    return True
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write whole or not at all, making the folder. Raises StorageError in one line."""
+    way_out = "free the space, mend the permissions or choose another place with --runs"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error}); {way_out}") from error
+    write_bytes(text.encode(), path, way_out)
+
+
+def write_first(text: str, path: Path) -> bool:
+    """Write whole, unless the file is there: of several writers exactly one wins.
+
+    Raises StorageError as `write_text` does.
+    """
+    candidate = scratch_beside(path)
+    write_text(text, candidate)
+    try:
+        os.link(candidate, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links: the window between look and rename is all that is left open
+        if path.exists():
+            return False
+        write_text(text, path)
+    finally:
+        candidate.unlink(missing_ok=True)
     return True

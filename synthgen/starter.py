@@ -13,9 +13,9 @@ from pathlib import Path
 
 from segkit.documents import parse_yaml
 from synthgen.errors import RecipeError, StorageError
+from synthgen.files import write_text
 from synthgen.labels import read_label_space
 from synthgen.recipe import recipe_of
-from synthgen.runner import write_text
 
 MODELS = {
     "mini": "mini/objects",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from doubles.world import paint
 
 from segkit.shards import Dataset
 from synthgen import pipeline, stages
+from synthgen.errors import RunError
 from synthgen.images import write_image
 from synthgen.recipe import read_recipe
 
@@ -93,6 +95,23 @@ def test_a_run_goes_on_without_the_folder_of_its_maps(maps: Path, tiny: Tiny, tm
         for _ in pipeline.run_stage(recipe, run, name):
             pass
     assert digest(run / "dataset") == digest(undisturbed / "dataset"), "the pictures beside the maps are not used"
+
+
+def test_the_input_is_read_once_for_all_stages_and_its_pictures_never(
+    maps: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, opened = from_maps(tiny, maps), []
+    hashed = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: opened.append(file.name) or hashed(file, kind))
+    run = whole_run(recipe, tmp_path / "run")
+    of_maps = sorted(Path(name) for name in opened if Path(name).is_relative_to(maps))
+    assert of_maps == sorted((maps / "labels").iterdir())
+    opened.clear()
+    whole_run(recipe, run)
+    assert not opened, "nothing has changed"
+    write_image(paint("bar", 41)[1], maps / "labels" / "1.png")
+    with pytest.raises(RunError, match="made with"):
+        whole_run(recipe, run)
 
 
 def test_other_content_gives_other_keys(maps: Path, tiny: Tiny, tmp_path: Path) -> None:

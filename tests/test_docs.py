@@ -28,8 +28,8 @@ import synthgen.cli
 from synthgen.backends import ROLES, available, find, load
 from synthgen.errors import RecipeError
 from synthgen.images import read_mask
-from synthgen.pipeline import stages
 from synthgen.recipe import Backend, Recipe, chosen_backends, read_recipe, shipped_recipes
+from synthgen.stages import stages
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))

@@ -20,7 +20,7 @@ import numpy as np
 
 from segkit.labels import Label, LabelSpace
 from segkit.masks import read_mask
-from synthgen.backends import check_options, find, load
+from synthgen.backends import load, statement
 from synthgen.errors import InputError, LabelError
 from synthgen.files import write_bytes
 from synthgen.images import write_image
@@ -354,11 +354,8 @@ def _encoder_of(recipe: Recipe) -> Callable[[], TextEncoder]:
 
 def _source_settings(recipe: Recipe) -> dict[str, Any]:
     """Every option of the source; a file or folder counts by its content, not by where it lies."""
-    config = recipe.prompts.source.model_dump()
-    options = check_options("prompt_source", config)
-    fingerprint = getattr(find("prompt_source", config["name"]), "fingerprint", None)
     return (
         chosen_options("prompt_source", recipe.prompts.source)
-        | (fingerprint(options) if fingerprint else {})
+        | statement("prompt_source", recipe.prompts.source.model_dump(), "fingerprint", {})
         | {"revisions": revisions_of("prompt_source", recipe.prompts.source)}
     )

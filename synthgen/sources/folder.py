@@ -13,6 +13,7 @@ from segkit.folders import list_pairs
 from segkit.labels import LabelSpace
 from segkit.masks import read_mask
 from segkit.pictures import read_image, require_same_size
+from synthgen.files import file_digest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def content_hash(folder: Path) -> str:
     for pair in list_labelled(folder):
         for path in (pair.image, pair.label):
             digest.update(f"{path.parent.name}/{path.name}\0".encode())
-            digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+            digest.update(bytes.fromhex(file_digest(path)))
     return digest.hexdigest()
 
 

@@ -81,7 +81,7 @@ def test_an_image_that_is_cut_short(finished: Path, tiny: Tiny, undisturbed: Pat
     recipe = read_recipe(str(tiny()))
     later = list(stages.names())[list(stages.names()).index(reader) :]
     row = next(row for row in stages.stages(finished)["filter"].rows())
-    image = finished / row.image
+    image = finished / row.picture.image
     image.write_bytes(image.read_bytes()[:-200])
     for name in (*later, "dataset"):
         shutil.rmtree(finished / name)
@@ -89,7 +89,7 @@ def test_an_image_that_is_cut_short(finished: Path, tiny: Tiny, undisturbed: Pat
         for _ in pipeline.run_stage(recipe, finished, "refine"):
             pass
         (refused,) = stages.stages(finished)["refine"].rejected()
-        assert (refused.reason, refused.parent) == ("unreadable_image", row.key) and row.image in refused.detail
+        assert (refused.reason, refused.parent) == ("unreadable_image", row.key) and row.picture.image in refused.detail
         shutil.rmtree(finished / "refine")
     else:
         with pytest.raises(InputError) as caught:

@@ -12,6 +12,7 @@ from synthgen.backends import load
 from synthgen.errors import ModelError
 from synthgen.models.feature_extractors.segment_anything import grid_of
 from synthgen.models.mask_decoders.segment_anything import MINI, construct, load_sam
+from synthgen.models.provenance import pinned
 from synthgen.recipe import Execution
 
 EXECUTION = Execution(device="cpu")
@@ -176,16 +177,20 @@ def test_an_official_checkpoint_is_loaded_by_its_kind(tmp_path: Path, monkeypatc
 
 def test_a_checkpoint_on_the_hub_is_one_file_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     asked = []
 
-    def download(repository: str, filename: str) -> str:
-        asked.append((repository, filename))
-        raise OSError("401 Client Error")
+    def download(repository: str, filename: str, revision: str) -> str:
+        asked.append((repository, filename, revision))
+        raise LocalEntryNotFoundError("nothing here")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    with pytest.raises(ModelError, match="accept its licence"):
-        load_sam("hf-hub:owner/repository/checkpoints/sam_vit_h_4b8939.pth")
-    with pytest.raises(ModelError, match="accept its licence"):
-        load_sam("owner/repository")
-    assert asked == [("owner/repository", "checkpoints/sam_vit_h_4b8939.pth"), ("owner/repository", "config.json")]
+    commit = "c" * 40
+    with pinned({"owner/repository": commit}):
+        with pytest.raises(ModelError, match="is not in the local cache"):
+            load_sam("hf-hub:owner/repository/checkpoints/sam_vit_h_4b8939.pth")
+        with pytest.raises(ModelError, match="is not in the local cache"):
+            load_sam("owner/repository")
+    files = ("checkpoints/sam_vit_h_4b8939.pth", "config.json")
+    assert asked == [("owner/repository", file, commit) for file in files]

@@ -19,6 +19,7 @@ from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.masks import read_mask
 from synthgen.backends import Cost
 from synthgen.errors import InputError
+from synthgen.files import file_digest
 from synthgen.prompts.bank import Candidate
 from synthgen.records import digest_of, ids_digest
 from synthgen.sources.folder import list_labelled
@@ -69,7 +70,7 @@ def num_given(options: Options) -> int:
 def fingerprint(options: Options) -> dict[str, str]:
     """Hash of the names and bytes of the label maps; the images beside them are not used and not read."""
     pairs = list_labelled(Path(options.folder).expanduser())
-    digests = "\n".join(f"{pair.label.name}\x1f{digest_of(pair.label.read_bytes())}" for pair in pairs)
+    digests = "\n".join(f"{pair.label.name}\x1f{file_digest(pair.label)}" for pair in pairs)
     return {"folder": digest_of(digests.encode())}
 
 
