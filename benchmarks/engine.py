@@ -365,12 +365,21 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
             class_name = list(COLOURS)[number % len(COLOURS)]
             picture = f"pictures/{class_name}"
             known: dict[str, Any] = {
-                "key": f"s{number:015x}", "parent": f"p{number:015x}", "class_name": class_name, "class_id": IDS[class_name],
-                "prompt": f"a photo of a {class_name}, number "
-                          f"{number}", "image": f"{picture}.png", "mask": f"{picture}_mask.png",
-                "confidence": f"{picture}_mask.png", "coarse": f"{picture}_mask.png", "height_px": 32, "width_px": 32, "split": "train",
-                "pixel_std": 40.0, "layout": "",
-            }  # fmt: skip
+                "key": f"s{number:015x}",
+                "parent": f"p{number:015x}",
+                "class_name": class_name,
+                "class_id": IDS[class_name],
+                "prompt": f"a photo of a {class_name}, number {number}",
+                "image": f"{picture}.png",
+                "mask": f"{picture}_mask.png",
+                "confidence": f"{picture}_mask.png",
+                "coarse": f"{picture}_mask.png",
+                "height_px": 32,
+                "width_px": 32,
+                "split": "train",
+                "pixel_std": 40.0,
+                "layout": "",
+            }
             if "image_embedding" in columns:
                 vector = rng.standard_normal(EMBEDDING)
                 known["image_embedding"] = tuple((vector / np.linalg.norm(vector)).tolist())

@@ -50,7 +50,8 @@ def _digest_of(path: Path, size: int, mtime_ns: int, inode: int) -> str:
 
 
 def write_bytes(data: bytes, path: Path, way_out: str = _WAY_OUT) -> None:
-    """Write whole or not at all. Raises StorageError in one line, with the way out, if the disk is full or read-only."""
+    """Write whole or not at all. Raises StorageError in one line, with the way out, if the disk is full or
+    read-only."""
     write_chunks((data,), path, way_out)
 
 

@@ -77,7 +77,8 @@ def retry_failed(recipe: Recipe, run: Path) -> tuple[Recipe, list[Path]]:
 
 
 def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterator[Progress]:
-    """Do what is missing of one stage. If nothing is, no model is loaded. `log` writes finished units to the run's event
+    """Do what is missing of one stage. If nothing is, no model is loaded. `log` writes finished units to the run's
+    event
     log, too.
 
     Several launches may work on one run folder: what one of them has taken the others leave. Of several ranks the first
@@ -140,7 +141,8 @@ def _require_complete(reads: StageRun | None, run: Path) -> None:
 
 
 def plan(recipe: Recipe, stage: StageRun) -> list[Unit]:
-    """Units by count: the stage's own plan, one unit if it must see all rows, else `execution.unit_rows` rows a unit."""
+    """Units by count: the stage's own plan, one unit if it must see all rows, else `execution.unit_rows` rows a
+    unit."""
     module = modules()[stage.name]
     if stage.reads is None:
         return [Unit("00000", 0, 0)]

@@ -152,7 +152,8 @@ def test_a_lease_lasts_as_long_as_files_come(stage: StageRun) -> None:
 def test_nothing_is_committed_to_a_folder_that_another_recipe_has_taken(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the plan and the first unit another launch finds a claim of which nothing has come, and takes the folder."""
+    """Between the plan and the first unit another launch finds a claim of which nothing has come, and takes the
+    folder."""
     import doubles.word_bag
 
     run = tmp_path / "run"

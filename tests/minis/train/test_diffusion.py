@@ -110,9 +110,15 @@ def test_what_is_learned_is_what_the_pipelines_ask_for(tmp_path: Path) -> None:
             "controlled": flow.transformer(noise, states, pooled, start, residuals, return_dict=False)[0],
         }
         asked: dict[str, Any] = {
-            "prompt": CAPTIONS[0], "latents": noise.clone(), "num_inference_steps": 1, "guidance_scale": 1.0, "max_sequence_length": 0,
-            "height": 32, "width": 32, "output_type": "latent",
-        }  # fmt: skip
+            "prompt": CAPTIONS[0],
+            "latents": noise.clone(),
+            "num_inference_steps": 1,
+            "guidance_scale": 1.0,
+            "max_sequence_length": 0,
+            "height": 32,
+            "width": 32,
+            "output_type": "latent",
+        }
         plain = denoiser.load_pipeline(tmp_path)(**asked).images
         # the pipeline samples the map's latents; their noise is small and this tolerance is not
         controlled = pipeline(**asked, control_image=Image.fromarray(painted)).images
@@ -267,9 +273,15 @@ def test_the_saved_family_loads_in_float32_and_repeats_itself(tmp_path: Path) ->
         torch.manual_seed(0)
         extra = {"control_image": Image.new("RGB", (32, 32), (90, 10, 60))} if control else {}
         made = denoiser.load_pipeline(tmp_path, control)(
-            CAPTIONS[0], height=32, width=32, num_inference_steps=2, max_sequence_length=0, output_type="np",
-            generator=torch.Generator().manual_seed(4), **extra,
-        )  # fmt: skip
+            CAPTIONS[0],
+            height=32,
+            width=32,
+            num_inference_steps=2,
+            max_sequence_length=0,
+            output_type="np",
+            generator=torch.Generator().manual_seed(4),
+            **extra,
+        )
         return made.images[0]
 
     for control in (False, True):
@@ -304,8 +316,21 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("model", ["denoiser", "controlnet"])
 def test_the_command_trains_resumes_and_saves(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random_vae(8, 16, 16).save_pretrained(tmp_path / "vae")
-    command = [model, "--vae", str(tmp_path / "vae"), "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"),
-               "--scenes", "4", "--batch-size", "2", "--threads", "1"]  # fmt: skip
+    command = [
+        model,
+        "--vae",
+        str(tmp_path / "vae"),
+        "--out",
+        str(tmp_path / "out"),
+        "--cache",
+        str(tmp_path / "cache"),
+        "--scenes",
+        "4",
+        "--batch-size",
+        "2",
+        "--threads",
+        "1",
+    ]
     assert main([*command, "--minutes", "0.005"]) == 0
     assert main([*command, "--minutes", "0.01"]) == 0
     assert "resumed at step" in capsys.readouterr().out
