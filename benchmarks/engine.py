@@ -340,7 +340,7 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
     import numpy as np
     from doubles.world import COLOURS, IDS, paint
 
-    from synthgen import runner, stages
+    from synthgen import claims, runner, stages
     from synthgen.images import write_image
     from synthgen.records import Rejected, columns_of, from_flat
     from synthgen.rows import write_rows
@@ -355,7 +355,7 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
         write_image(image, run / "pictures" / f"{class_name}.png")
         write_image(mask, run / "pictures" / f"{class_name}_mask.png")
     units = [Unit(f"{number:05d}", start, min(size, start + 1000)) for number, start in enumerate(range(0, size, 1000))]
-    runner.claim(reads, {}, lambda: units)
+    claims.claim(reads, {}, lambda: units)
     rng = np.random.default_rng(0)
     columns = columns_of(reads.gives)
     plain: dict[Any, Any] = {str: "", int: 1, float: 0.5, tuple[str, ...]: ()}
@@ -365,12 +365,21 @@ def _write_rows(recipe: Any, run: Path, name: str, size: int) -> None:
             class_name = list(COLOURS)[number % len(COLOURS)]
             picture = f"pictures/{class_name}"
             known: dict[str, Any] = {
-                "key": f"s{number:015x}", "parent": f"p{number:015x}", "class_name": class_name, "class_id": IDS[class_name],
-                "prompt": f"a photo of a {class_name}, number "
-                          f"{number}", "image": f"{picture}.png", "mask": f"{picture}_mask.png",
-                "confidence": f"{picture}_mask.png", "coarse": f"{picture}_mask.png", "height_px": 32, "width_px": 32, "split": "train",
-                "pixel_std": 40.0, "layout": "",
-            }  # fmt: skip
+                "key": f"s{number:015x}",
+                "parent": f"p{number:015x}",
+                "class_name": class_name,
+                "class_id": IDS[class_name],
+                "prompt": f"a photo of a {class_name}, number {number}",
+                "image": f"{picture}.png",
+                "mask": f"{picture}_mask.png",
+                "confidence": f"{picture}_mask.png",
+                "coarse": f"{picture}_mask.png",
+                "height_px": 32,
+                "width_px": 32,
+                "split": "train",
+                "pixel_std": 40.0,
+                "layout": "",
+            }
             if "image_embedding" in columns:
                 vector = rng.standard_normal(EMBEDDING)
                 known["image_embedding"] = tuple((vector / np.linalg.norm(vector)).tolist())

@@ -273,7 +273,8 @@ def _png(height: int, width: int, body: bytes) -> bytes:
 
 
 def _flipped_where_it_matters(name: str, data: bytes, rng: np.random.Generator) -> bytes:
-    """Of the Croissant document only the part that says what the files are: nothing else says again what its prose is."""
+    """Of the Croissant document only the part that says what the files are: nothing else says again what its prose
+    is."""
     if name != "croissant.json":
         return _flip(data, rng)
     document = json.loads(data)

@@ -4,11 +4,13 @@ The three banks of benchmarks/prompts.py in the words that the mini denoiser kno
 each of 20 classes, one image a prompt, the settings of the recipe syn4seg-mini:
 
 classname   "a photo of a <class>", 4 times with other noise
-templates   classes, openings and places drawn at random, times and weathers as often as in CLOUDS' list; nothing compared with anything
+templates   classes, openings and places drawn at random, times and weathers as often as in CLOUDS' list; nothing
+compared with anything
 hdig        the grammar through the bank, as the recipe does it
 
 image_diversity   mean of 1 - cosine between the images of one class, averaged over the classes
-kid               kernel inception distance (Binkowski et al., ICLR 2018: unbiased squared MMD, cubic kernel) to 600 held-out drawings, 30 a class.
+kid               kernel inception distance (Binkowski et al., ICLR 2018: unbiased squared MMD, cubic kernel) to 600
+held-out drawings, 30 a class.
                   Features are ImageNet's (EfficientNet-Lite0, averaged over the image), scaled so that those of the
                   drawings have mean square 1; they are not Inception's, so the values compare with each other only
 

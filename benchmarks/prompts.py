@@ -3,7 +3,8 @@
 what it does to the images).
 
 classname   "a photo of a <class>", as often as the budget has room for it
-templates   a list as CLOUDS has it: templates filled at random, classes, openings, times and weathers as often as in its published 100 prompts
+templates   a list as CLOUDS has it: templates filled at random, classes, openings, times and weathers as often as in
+its published 100 prompts
             (street 41, people 33, sidewalk 16, truck 4, wall 3, train 2, pole 1, fence 0; the rest is ours), nothing
             compared with anything
 hdig        the grammar `cityscapes` through the bank: quotas for each class, near-duplicates refused

@@ -296,11 +296,18 @@ def _jobs(chosen: World, numbers: range) -> list[Any]:
     texts = {text: encoder.encode([text])[0] for text in ("", *(chosen.captions[n] for n in numbers))}
     return [
         RenderJob(
-            str(n), chosen.captions[n], "", n, *chosen.size_px, texts[chosen.captions[n]], texts[""], None,
+            str(n),
+            chosen.captions[n],
+            "",
+            n,
+            *chosen.size_px,
+            texts[chosen.captions[n]],
+            texts[""],
+            None,
             None if chosen.layouts is None else chosen.layouts[n],
         )
         for n in numbers
-    ]  # fmt: skip
+    ]
 
 
 def _stage(chosen: World, place: Path, cache: dict[str, Any], **execution: Any) -> Any:
@@ -505,8 +512,16 @@ def _plain_full(
 
     def loop(seed: int) -> None:
         pipeline(
-            prompt_embeds=tokens, pooled_prompt_embeds=pooled, negative_prompt_embeds=tokens, negative_pooled_prompt_embeds=pooled,
-            height=size_px, width=size_px, num_inference_steps=steps, guidance_scale=4.5, generator=torch.Generator().manual_seed(seed), **extra,
-        )  # fmt: skip
+            prompt_embeds=tokens,
+            pooled_prompt_embeds=pooled,
+            negative_prompt_embeds=tokens,
+            negative_pooled_prompt_embeds=pooled,
+            height=size_px,
+            width=size_px,
+            num_inference_steps=steps,
+            guidance_scale=4.5,
+            generator=torch.Generator().manual_seed(seed),
+            **extra,
+        )
 
     return loop

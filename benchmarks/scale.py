@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.row import Row, spread_of
-from synthgen import runner
+from synthgen import claims, runner
 from synthgen.filter.duplicates import nearest_kept
 from synthgen.records import Picture, RenderRecord, Subject
 from synthgen.runner import StageRun, Unit
@@ -48,7 +48,7 @@ def costs(num_units: int = 400, rows: int = 64) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as place:
         stage = StageRun("render", Path(place) / "render", RenderRecord, None)
         units = [Unit(f"{number:05d}", number * rows, (number + 1) * rows) for number in range(num_units)]
-        runner.claim(stage, {}, lambda: units)
+        claims.claim(stage, {}, lambda: units)
         made = [[_row(unit.start + number) for number in range(rows)] for unit in units]
         commit = _cpu_ms(
             lambda: [runner.run_unit(stage, unit, Nothing(), made[place]) for place, unit in enumerate(units)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from synthgen import ownership, runner
+from synthgen import claims, ownership
 from synthgen.engines import accelerate
 from synthgen.recipe import Recipe
 from synthgen.records import Rejected
@@ -26,7 +26,7 @@ def redo(run: Path, name: str) -> list[Path]:
         ownership.require_stage(stage)
     dataset = StageRun("dataset", run / ownership.DATASET, later[0].gives, None)
     ownership.require_dataset(dataset.folder)
-    moved = [runner.set_aside(stage) for stage in reversed([*later, dataset])]
+    moved = [claims.set_aside(stage) for stage in reversed([*later, dataset])]
     return [path for path in moved if path is not None]
 
 
@@ -57,7 +57,7 @@ def plan_failed(recipe: Recipe, run: Path) -> list[Path]:
         keys = sorted({row.parent for row in some})
         size = recipe.execution.unit_rows
         groups = [tuple(keys[start : start + size]) for start in range(0, len(keys), size)]
-        runner.extend(stage, [Unit(f"retry-{number + place:05d}", 0, 0, group) for place, group in enumerate(groups)])
+        claims.extend(stage, [Unit(f"retry-{number + place:05d}", 0, 0, group) for place, group in enumerate(groups)])
     return aside
 
 
@@ -72,4 +72,4 @@ def plan_rows_made_since(recipe: Recipe, stage: StageRun) -> None:
         number = sum(1 for unit in units if not unit.keys)
         starts = range(planned, total, size)
         more = [Unit(f"{number + place:05d}", start, min(total, start + size)) for place, start in enumerate(starts)]
-        runner.extend(stage, more)
+        claims.extend(stage, more)

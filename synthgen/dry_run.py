@@ -1,9 +1,11 @@
 """`synthgen run RECIPE --dry-run`: what a run would be before it begins: units, rows, time, disk, memory, and what is
 missing.
 
-Nothing is written, downloaded or loaded. Counts and what models take are those of synthgen/planning/estimate.py, what is
+Nothing is written, downloaded or loaded. Counts and what models take are those of synthgen/planning/estimate.py, what
+is
 missing that of synthgen/planning/readiness.py, which `synthgen doctor` asks too. Times are operations over speed, not
-measurements: at 40 % of a GPU's peak in bfloat16 [guess], or at what a core of a CPU reaches with the minis [measured: a
+measurements: at 40 % of a GPU's peak in bfloat16 [guess], or at what a core of a CPU reaches with the minis
+[measured: a
 64 px image in 0.375 s]. What nobody says is called unknown.
 """
 

@@ -50,7 +50,8 @@ def _digest_of(path: Path, size: int, mtime_ns: int, inode: int) -> str:
 
 
 def write_bytes(data: bytes, path: Path, way_out: str = _WAY_OUT) -> None:
-    """Write whole or not at all. Raises StorageError in one line, with the way out, if the disk is full or read-only."""
+    """Write whole or not at all. Raises StorageError in one line, with the way out, if the disk is full or
+    read-only."""
     write_chunks((data,), path, way_out)
 
 
@@ -99,4 +100,34 @@ def is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    return True
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write whole or not at all, making the folder. Raises StorageError in one line."""
+    way_out = "free the space, mend the permissions or choose another place with --runs"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error}); {way_out}") from error
+    write_bytes(text.encode(), path, way_out)
+
+
+def write_first(text: str, path: Path) -> bool:
+    """Write whole, unless the file is there: of several writers exactly one wins.
+
+    Raises StorageError as `write_text` does.
+    """
+    candidate = scratch_beside(path)
+    write_text(text, candidate)
+    try:
+        os.link(candidate, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links: the window between look and rename is all that is left open
+        if path.exists():
+            return False
+        write_text(text, path)
+    finally:
+        candidate.unlink(missing_ok=True)
     return True

@@ -16,9 +16,10 @@ import yaml
 
 from segkit.documents import MAX_YAML_BYTES, parse_yaml
 from segkit.files import read_regular
-from synthgen import runner, storage
+from synthgen import claims, storage
 from synthgen.backends import weights
 from synthgen.errors import InputError, ModelError, RecipeError, RunError
+from synthgen.files import write_first, write_text
 from synthgen.models.provenance import pinned, revision_of
 from synthgen.models.used import used_backends
 from synthgen.models.weights import resolve
@@ -74,10 +75,10 @@ def take(recipe: Recipe, run: Path, redo: str = "") -> Recipe:
     recipe = pin(recipe, locked)
     if locked is not None or (run / LOCK).exists():
         if locked is None or locked.model_dump(mode="json") != recipe.model_dump(mode="json"):
-            runner.write_text(_text(recipe), run / LOCK)
+            write_text(_text(recipe), run / LOCK)
             storage.publish(run / LOCK)
         return recipe
-    if runner.write_first(_text(recipe), run / LOCK) and storage.publish_first(run / LOCK):
+    if write_first(_text(recipe), run / LOCK) and storage.publish_first(run / LOCK):
         return recipe
     first = read_lock(run)  # another launch was faster: its recipe holds
     if first is None:
@@ -126,7 +127,7 @@ def refuse_other(locked: Recipe, recipe: Recipe, run: Path, redo: str = "") -> N
         )
     before, now = identity(locked), identity(recipe)
     if before != now and not redo:
-        name, old, new = runner.first_difference(before, now)
+        name, old, new = claims.first_difference(before, now)
         raise RunError(
             f"{run}: this run was made with {name} = {old!r}, the recipe now says {new!r}; use another run folder "
             "(--run), or --redo STAGE to keep the old results aside and make them again"

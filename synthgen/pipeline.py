@@ -7,7 +7,7 @@ import functools
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from synthgen import again, leases, lock, ownership, runner, storage, worker
+from synthgen import again, claims, leases, lock, ownership, runner, storage, worker
 from synthgen.engines import accelerate, events
 from synthgen.engines.teams import Team, team_of
 from synthgen.errors import RunError, StorageError, SynthgenError
@@ -61,7 +61,7 @@ def check_claim(recipe: Recipe, run: Path, wanted: Collection[str] = (), redo: s
     asked = {*wanted, *claimed}
     for name, current in all_settings(recipe):
         if name in claimed:
-            runner.check(claimed[name], current)
+            claims.check(claimed[name], current)
         asked.discard(name)
         if not asked:
             return
@@ -77,7 +77,8 @@ def retry_failed(recipe: Recipe, run: Path) -> tuple[Recipe, list[Path]]:
 
 
 def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterator[Progress]:
-    """Do what is missing of one stage. If nothing is, no model is loaded. `log` writes finished units to the run's event
+    """Do what is missing of one stage. If nothing is, no model is loaded. `log` writes finished units to the run's
+    event
     log, too.
 
     Several launches may work on one run folder: what one of them has taken the others leave. Of several ranks the first
@@ -89,7 +90,7 @@ def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterat
     _require_complete(stage.reads, run)
     if team.leads:
         with pinned(recipe.models):
-            runner.claim(stage, settings(recipe, name), functools.partial(plan, recipe, stage))
+            claims.claim(stage, settings(recipe, name), functools.partial(plan, recipe, stage))
         leases.sweep(stage.folder)
         again.plan_rows_made_since(recipe, stage)
     team.wait()
@@ -97,7 +98,7 @@ def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterat
     missing = stage.missing()
     team.begin(stage, missing)
     yield Progress(name, "", *team.standing())
-    owner = runner.fingerprint(stage.claim()["settings"]) if missing else ""
+    owner = claims.fingerprint(stage.claim()["settings"]) if missing else ""
     work = worker.Work(recipe, run, name, owner, log)
     try:
         yield from _do(stage, team, work, missing)
@@ -140,7 +141,8 @@ def _require_complete(reads: StageRun | None, run: Path) -> None:
 
 
 def plan(recipe: Recipe, stage: StageRun) -> list[Unit]:
-    """Units by count: the stage's own plan, one unit if it must see all rows, else `execution.unit_rows` rows a unit."""
+    """Units by count: the stage's own plan, one unit if it must see all rows, else `execution.unit_rows` rows a
+    unit."""
     module = modules()[stage.name]
     if stage.reads is None:
         return [Unit("00000", 0, 0)]
@@ -176,7 +178,7 @@ def card_facts(run: Path) -> dict[str, object]:
 def give_up(run: Path) -> None:
     """After an error: if no stage has come to anything, the folder's claim binds nobody."""
     if accelerate.rank() == 0 and not any(
-        stage.is_claimed() and runner.has_begun(stage) for stage in stages(run).values()
+        stage.is_claimed() and claims.has_begun(stage) for stage in stages(run).values()
     ):
         try:
             lock.release(run)

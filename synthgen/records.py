@@ -51,7 +51,8 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Labelling:
-    """The final mask of an image and what is known of its quality. Masks are 8-bit L PNG, class ids, 255 = unlabelled."""
+    """The final mask of an image and what is known of its quality. Masks are 8-bit L PNG, class ids, 255 =
+    unlabelled."""
 
     mask: str  # after the last step
     confidence: str  # 8-bit L PNG, 0..255 = 0..1
@@ -164,7 +165,8 @@ class ShardRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rejected:
-    """An input that gave nothing, and why. `parent` is the key of the input row; `reason` is a short snake_case word."""
+    """An input that gave nothing, and why. `parent` is the key of the input row; `reason` is a short snake_case
+    word."""
 
     key: str
     parent: str

@@ -11,31 +11,27 @@ dropped; the hidden folder is also the lease by which a second launch sees that 
 
 from __future__ import annotations
 
-import array
 import collections
 import dataclasses
-import hashlib
-import itertools
-import json
 import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow.compute as pc
 
 from segkit.documents import read_json
 from segkit.errors import InputError
 from segkit.files import read_regular
 from segkit.printable import excerpt
-from synthgen import leases, storage
+from synthgen import storage
+from synthgen.accounting import Account
 from synthgen.errors import RunError, StorageError
-from synthgen.files import scratch_beside, write_bytes
+from synthgen.files import scratch_beside
 from synthgen.records import Rejected
 from synthgen.rows import RowWriter, StoredRows, damaged, group_sizes
 
@@ -198,11 +194,6 @@ def _unit(raw: dict[str, Any]) -> Unit:
     return Unit(name, start, stop, tuple(keys))
 
 
-def _plain(unit: Unit) -> dict[str, Any]:
-    """As stage.json has it: `keys` only where there are some, so that plans look as they always have."""
-    return {name: value for name, value in dataclasses.asdict(unit).items() if name != "keys" or value}
-
-
 def num_rows(path: Path) -> int:
     """Rows of a parquet file from its footer. Raises RunError for a damaged file."""
     return sum(group_sizes(path))
@@ -210,98 +201,6 @@ def num_rows(path: Path) -> int:
 
 def _damaged_claim(path: Path, why: str) -> str:
     return f"{path}: is damaged ({why}); move the folder {path.parent} away and run the stage again"
-
-
-def check(stage: StageRun, settings: dict[str, Any]) -> bool:
-    """Whether the stage's folder is claimed for these settings.
-
-    Raises RunError if it was claimed with others: the message names the first setting that differs, both values and the
-    ways out. A claim of which nothing has come binds nobody (the support set turned out to be broken, and was mended).
-    Raises RunError for foreign files, too.
-    """
-    if not stage.is_claimed():
-        return False
-    found, settings = stage.claim()["settings"], _as_read_back(settings)
-    if found != settings:
-        if not has_begun(stage):
-            return False
-        name, before, now = first_difference(found, settings)
-        raise RunError(
-            f"{stage.folder}: this run was made with {name} = {before!r}, the recipe now says {now!r}; "
-            f"use another run folder (--run), or --redo {stage.name} to keep the old results aside and make them again"
-        )
-    foreign = _foreign(stage)
-    if foreign:
-        raise RunError(
-            f"{stage.folder}: {foreign} is not part of this run; move it away and run the same command again"
-        )
-    broken = next(
-        (unit for unit in stage.units() if (stage.folder / unit.name).exists() and not stage.is_done(unit)), None
-    )
-    if broken:  # units appear whole, so somebody else has been here
-        raise RunError(
-            f"{stage.folder / broken.name}: has no {MANIFEST}, so it is not whole; move it away and run the same "
-            "command again"
-        )
-    return True
-
-
-def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Unit]]) -> None:
-    """Take the stage's folder for these settings, planning its units the first time. Raises RunError as `check` does.
-
-    Of two launches at once the first one's plan holds, whatever the other's unit size.
-    """
-    if check(stage, settings):
-        return
-    void = stamp(stage.folder / CLAIM)
-    body = {"settings": _as_read_back(settings), "units": [_plain(unit) for unit in plan()]}
-    try:
-        stage.folder.mkdir(parents=True, exist_ok=True)
-        strangers = [name for name in storage.names(stage.folder) if name != CLAIM and not name.startswith(".")]
-    except OSError as error:
-        raise StorageError(
-            f"{stage.folder}: cannot be made ({error.strerror}); choose another place with --runs"
-        ) from error
-    if strangers and stage.is_claimed():  # another launch has been faster, and has units already
-        check(stage, settings)
-        return
-    if strangers:
-        raise RunError(
-            f"{stage.folder}: has no {CLAIM} but holds {strangers[0]!r}, which is not ours; move it away or "
-            "choose another run folder (--run)"
-        )
-    text = json.dumps(body, indent=1) + "\n"
-    if void is not None and stamp(stage.folder / CLAIM) == void:
-        write_text(text, stage.folder / CLAIM)  # a claim of which nothing has come
-        storage.publish(stage.folder / CLAIM)
-    elif not write_first(text, stage.folder / CLAIM) or not storage.publish_first(stage.folder / CLAIM):
-        check(stage, settings)
-
-
-def extend(stage: StageRun, units: Sequence[Unit]) -> None:
-    """Append units to the plan. What is planned stays as it is, so finished units keep their rows and their places."""
-    body = stage.claim()
-    body["units"] += [_plain(unit) for unit in units]
-    write_text(json.dumps(body, indent=1) + "\n", stage.folder / CLAIM)
-    storage.publish(stage.folder / CLAIM)
-
-
-def set_aside(stage: StageRun) -> Path | None:
-    """Rename a stage's folder to `<stage>.old-<n>`: nothing is deleted. None if there is no such folder."""
-    taken = storage.names(stage.folder.parent) if stage.folder.parent.exists() else []
-    if stage.folder.name not in taken:
-        return None
-    number = next(number for number in itertools.count(1) if f"{stage.folder.name}.old-{number}" not in taken)
-    target = stage.folder.with_name(f"{stage.folder.name}.old-{number}")
-    try:
-        storage.move(stage.folder, target, CLAIM)
-        if stage.folder.exists():
-            stage.folder.rename(target)
-    except OSError as error:
-        raise StorageError(
-            f"{stage.folder}: cannot be set aside as {target.name} ({error.strerror}); mend the permissions"
-        ) from error
-    return target
 
 
 def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any] | StoredRows) -> tuple[int, int]:
@@ -316,12 +215,12 @@ def run_unit(stage: StageRun, unit: Unit, processor: Stage, rows: Sequence[Any] 
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # our own, from an earlier try of this process
         temporary.mkdir()
-        account = _Account()
+        account = Account()
         with RowWriter(stage.gives, temporary / MANIFEST) as made, RowWriter(Rejected, temporary / REJECTED) as refused:
             for row in processor.process(rows, temporary, unit.name):
                 account.add(row)
                 (refused if isinstance(row, Rejected) else made).add(row)
-        account.check(stage, unit, rows, temporary / MANIFEST)
+        account.check(stage.name, unit.name, stage.gives, rows, temporary / MANIFEST)
         (temporary / SECONDS).write_text(f"{time.monotonic() - began:.3f}\n", encoding="utf-8")
         _sync(temporary)
         storage.publish_unit(temporary, final)
@@ -358,120 +257,6 @@ def read_seconds(path: Path) -> float:
         return time_s
     except (InputError, ValueError) as error:
         raise RunError(damaged(path, error)) from error
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write whole or not at all, making the folder. Raises StorageError in one line."""
-    way_out = "free the space, mend the permissions or choose another place with --runs"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror or error}); {way_out}") from error
-    write_bytes(text.encode(), path, way_out)
-
-
-def write_first(text: str, path: Path) -> bool:
-    """Write whole, unless the file is there: of several writers exactly one wins.
-
-    Raises StorageError as `write_text` does.
-    """
-    candidate = scratch_beside(path)
-    write_text(text, candidate)
-    try:
-        os.link(candidate, path)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without links: the window between look and rename is all that is left open
-        if path.exists():
-            return False
-        write_text(text, path)
-    finally:
-        candidate.unlink(missing_ok=True)
-    return True
-
-
-def stamp(path: Path) -> tuple[int, int] | None:
-    """Changes whenever a file is written anew; None if there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-
-
-def fingerprint(settings: dict[str, Any]) -> str:
-    """12 hex digits that change with any setting."""
-    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=6).hexdigest()
-
-
-class _Account:
-    """Which rows have been answered: 8 bytes a key (Python's own 64-bit hash), for units of a million rows."""
-
-    def __init__(self) -> None:
-        self._made, self._answered = array.array("q"), array.array("q")
-
-    def add(self, row: Any) -> None:
-        if not isinstance(row, Rejected):
-            self._made.append(hash(row.key))
-        self._answered.extend(map(hash, getattr(row, "parents", ()) or (row.key, row.parent)))
-
-    def check(self, stage: StageRun, unit: Unit, rows: Sequence[Any] | StoredRows, manifest: Path) -> None:
-        """Raises RunError if a row has no answer, or if a key was made twice."""
-        answered, lost, first = np.unique(np.frombuffer(self._answered, np.int64)), 0, ""
-        for keys in _keys(rows):
-            missing = np.flatnonzero(~np.isin(np.fromiter(map(hash, keys), np.int64, len(keys)), answered))
-            first = keys[missing[0]] if len(missing) and not lost else first
-            lost += len(missing)
-        if lost:
-            raise RunError(
-                f"{stage.name} unit {unit.name}: {lost} rows gave neither a result nor a reason, first {first}; "
-                "this is a defect of the stage"
-            )
-        made = np.sort(np.frombuffer(self._made, np.int64))
-        if (made[1:] == made[:-1]).any():  # two keys may have one hash, so look at the keys
-            seen: set[str] = set()
-            for key in (key for keys in _keys(StoredRows([manifest], stage.gives)) for key in keys):
-                if key in seen:
-                    raise RunError(
-                        f"{stage.name} unit {unit.name}: key {key} was made twice; this is a defect of the stage"
-                    )
-                seen.add(key)
-
-
-def _keys(rows: Sequence[Any] | StoredRows) -> Iterator[list[str]]:
-    if not isinstance(rows, StoredRows):
-        yield [row.key for row in rows]
-        return
-    for table in rows.tables(["key"]):
-        yield table.column("key").to_pylist()
-
-
-def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any]:
-    """(dotted name, value before, value now) of the first setting that differs."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted({*before, *now}):
-            if before.get(key) != now.get(key):
-                return first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
-    return name, before, now
-
-
-def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(settings))  # tuples become lists
-    return found
-
-
-def has_begun(stage: StageRun) -> bool:
-    """Whether anything has come of a claim: a unit, or scratch that may be a living process's."""
-    leases.sweep(stage.folder)
-    # a hidden file is what an interrupted unit keeps for the next try (a language model's replies): nothing has come of
-    # it yet
-    names = (name for name in storage.names(stage.folder) if name != CLAIM and not name.startswith("."))
-    return any(entry.is_dir() for entry in stage.folder.iterdir()) or any(names)
-
-
-def _foreign(stage: StageRun) -> str | None:
-    ours = {CLAIM, *(unit.name for unit in stage.units())}
-    return next((name for name in storage.names(stage.folder) if name not in ours and not name.startswith(".")), None)
 
 
 def _sync(folder: Path) -> None:

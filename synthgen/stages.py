@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from synthgen import runner
+from synthgen import claims
 from synthgen.recipe import Recipe
 from synthgen.runner import StageRun
 
@@ -82,4 +82,4 @@ def all_settings(recipe: Recipe) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, module in modules().items():
         own = module.settings(recipe)
         yield name, {**own, "stages_before": dict(before)}
-        before[name] = runner.fingerprint(own)
+        before[name] = claims.fingerprint(own)

@@ -9,13 +9,14 @@ import colorsys
 import dataclasses
 import json
 import math
+import string
 from pathlib import Path
 
 from segkit.documents import parse_yaml
 from synthgen.errors import RecipeError, StorageError
+from synthgen.files import write_text
 from synthgen.labels import read_label_space
 from synthgen.recipe import recipe_of
-from synthgen.runner import write_text
 
 MODELS = {
     "mini": "mini/objects",
@@ -95,14 +96,6 @@ def recipe_text(name: str, answers: Answers, space: str, is_mini: bool) -> str:
     model = MODELS.get(answers.model, answers.model)
     num_classes = len(answers.classes) or len(read_label_space(space).foreground)
     per_class = max(1, math.ceil(answers.count / num_classes))
-    size_px = 64 if is_mini else 1024
-    clip = "mini/clip" if is_mini else "hf-hub:laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
-    features = "{name: efficientnet_lite0}" if is_mini else f'{{name: open_clip, model: "{clip}"}}'
-    decoder = (
-        "{name: segment_anything, model: mini/sam}"
-        if is_mini
-        else "{name: segment_anything, model: sam_vit_h_4b8939.pth, kind: vit_h}"
-    )
     support = (
         f"folder: {json.dumps(answers.support)}  # images/ and labels/ with the same stems; labels are "
         "PNGs of class ids"
@@ -112,56 +105,17 @@ def recipe_text(name: str, answers: Answers, space: str, is_mini: bool) -> str:
             "drawn: {world: objects, seed: 7, size_px: 64}  # drawings, to try things out; for your own: "
             "folder: my_support"
         )
-    needs = (
-        "# Needs: nothing but the package; the pictures are 64 px drawings." if is_mini else _NEEDS.format(model=model)
+    template = Path(__file__).with_name(f"starter_{'mini' if is_mini else 'full'}.yaml.template")
+    return string.Template(template.read_text(encoding="utf-8")).substitute(
+        name=name,
+        name_text=json.dumps(name),
+        space=json.dumps(space),
+        classes=json.dumps(list(answers.classes)),
+        support=support,
+        shots=answers.shots,
+        model=json.dumps(model),
+        model_name=model,
+        per_class=per_class,
+        num_classes=num_classes,
+        count=answers.count,
     )
-    return f"""# Written by `synthgen init`. Run it:   synthgen run ./{name}.yaml
-# Check first what is missing here:      synthgen doctor ./{name}.yaml
-{needs}
-# Every other setting has a default: see synthgen/recipe.py, or `synthgen recipes syn4seg`.
-name: {json.dumps(name)}  # also the name of the run folder
-title: ""  # one line for the data card
-seed: 0  # sample keys and noise seeds follow from it
-labels:
-  space: {json.dumps(space)}  # class names, ids and colours
-  classes: {json.dumps(list(answers.classes))}  # empty = every class of the space but the background
-support:
-  {support}
-  shots: {answers.shots}  # labelled images per class
-prompts:
-  source: {{name: grammar, vocabulary: {"objects" if is_mini else "voc"}}}  # sentence templates; {{name: file, path: prompts.txt}} takes your own
-  embedder: {{name: sd3, model: {json.dumps(model)}}}  # its text embeddings decide what is a near-duplicate
-  lambda_div: {0.97 if is_mini else 0.85}  # largest cosine to an accepted prompt; `synthgen prompts ./{name}.yaml --calibrate` helps to choose
-  per_class: {per_class}  # prompts per class: {per_class} x {num_classes} classes for about {answers.count} images
-render:
-  renderer: {{name: sd3, model: {json.dumps(model)}, steps: {20 if is_mini else 28}, guidance: {3.0 if is_mini else 4.5}}}
-  height_px: {size_px}
-  width_px: {size_px}
-  images_per_prompt: 1
-refine:
-  features: {features}  # compared with the support set
-  proposer: {{name: prototype}}
-  mask_decoder: {decoder}  # draws the boundaries
-  background_prototypes: {16 if is_mini else 8}  # a background is many things
-  apf: {{lambda_apf: {0.3 if is_mini else 0.6}, min_region_px: {12 if is_mini else 256}}}  # regions less like their class than this are freed
-  apr: {{beta: {0.8 if is_mini else 0.5}, min_cosine: {0.5 if is_mini else 0.6}, min_margin: {0.02 if is_mini else 0.05}}}  # ... and labelled again
-  sabr: {{band_fraction: {0.05 if is_mini else 0.01}, min_region_px: {20 if is_mini else 64}}}  # how far a boundary may move
-filter:
-  scorer: {{name: open_clip, model: "{clip}"}}
-  rules:  # change them later without rendering again: --set filter.rules.NAME=VALUE --redo filter
-    min_class_fraction: {0.03 if is_mini else 0.02}  # share of the mask that must have the class
-    max_class_fraction: {0.7 if is_mini else 0.8}  # more is a mask that has run over
-    min_labelled_fraction: {0.7 if is_mini else 0.5}
-    max_image_similarity: {0.995 if is_mini else 0.97}  # near-duplicates of a kept image are refused
-pack:
-  samples_per_shard: {100 if is_mini else 1000}
-  validation_fraction: 0.0  # share that goes to the split `validation`
-  mark: iptc  # each image says in its XMP that a model made it; none = nothing, c2pa = signed as well
-execution:  # speed only: changes no pixel on a CPU
-  batch_size: {8 if is_mini else 4}
-  unit_rows: {32 if is_mini else 64}  # the most that a kill can lose
-"""
-
-
-_NEEDS = """# Needs: {model} (a gated model: accept its licence on the Hub and set HF_TOKEN), the SAM checkpoint sam_vit_h_4b8939.pth, and a GPU.
-# A local folder works in place of any model id."""

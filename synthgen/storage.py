@@ -110,7 +110,8 @@ def downloaded(path: Path) -> Path:
 
 
 def attach(root: Path, url: str) -> None:
-    """Make `root` the copy of a URL in this process; workers do this with the folder of the process that started them."""
+    """Make `root` the copy of a URL in this process; workers do this with the folder of the process that started
+    them."""
     if root in _stores:
         return
     missing = f"{url}: needs the extra: pip install 'synthgen-seg[cloud]'"
@@ -147,7 +148,8 @@ def shown(text: object) -> str:
 
 
 def names(folder: Path) -> list[str]:
-    """What a folder holds, here or in the store; sorted. Raises FileNotFoundError for a local folder that is not there."""
+    """What a folder holds, here or in the store; sorted. Raises FileNotFoundError for a local folder that is not
+    there."""
     store = store_of(folder)
     if store is None:
         return sorted(entry.name for entry in folder.iterdir())
@@ -264,7 +266,8 @@ def copy_within(source: Path, target: Path, sha256: str) -> bool:
 
 
 def move(folder: Path, target: Path, last: str) -> None:
-    """Give a folder of the store another name: all is copied, then the old names go, the file `last` after all others."""
+    """Give a folder of the store another name: all is copied, then the old names go, the file `last` after all
+    others."""
     store = store_of(folder)
     if store is None:
         return

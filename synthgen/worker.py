@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthgen import leases, runner, storage
+from synthgen import claims, leases, runner, storage
 from synthgen.engines import accelerate, events, retry
 from synthgen.errors import RunError
 from synthgen.models.devices import use_threads
@@ -112,7 +112,7 @@ class _Owned:
 
     def _check(self) -> None:
         storage.refresh(self._stage.folder / runner.CLAIM)
-        if _owner_of(self._stage, runner.stamp(self._stage.folder / runner.CLAIM)) != self._owner:
+        if _owner_of(self._stage, claims.stamp(self._stage.folder / runner.CLAIM)) != self._owner:
             raise RunError(
                 f"{self._stage.folder}: another launch has taken this run folder for another recipe; use another run "
                 "folder (--run)"
@@ -122,7 +122,7 @@ class _Owned:
 @functools.lru_cache(maxsize=1)
 def _owner_of(stage: StageRun, stamp: Any) -> str:
     """`stamp` changes with the file, so it is read only if it is another one."""
-    return runner.fingerprint(stage.claim()["settings"])
+    return claims.fingerprint(stage.claim()["settings"])
 
 
 @functools.lru_cache(maxsize=1)

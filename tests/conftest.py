@@ -1,4 +1,5 @@
-"""What every test may use: one thread, the doubles, a tiny world, and the command line in this process or in another."""
+"""What every test may use: one thread, the doubles, a tiny world, and the command line in this process or in
+another."""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ def cli(tmp_path: Path) -> Cli:
 
 @pytest.fixture
 def process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`process("-m", "synthgen", ...)` in a Python of its own that finds the doubles; the working folder is tmp_path."""
+    """`process("-m", "synthgen", ...)` in a Python of its own that finds the doubles; the working folder is
+    tmp_path."""
 
     def call(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

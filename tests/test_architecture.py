@@ -55,8 +55,9 @@ SEGTRAIN_FLOORS = (
 FLOORS = (
     ("errors", "records", "shipped"),
     ("files", "rows"),
-    ("storage", "leases"),
+    ("storage", "leases", "accounting"),
     ("labels", "images", "backends", "runner"),
+    ("claims",),
     ("recipe", "ownership"),
     ("models", "training", "sources", "dataset", "drawn", "engines"),
     ("prompts", "render", "refine", "filter", "pack", "export", "minis.train"),

@@ -306,7 +306,8 @@ _EXAMPLE = re.compile(r"^`my_backends/(\w+)\.py`, an? [\w ]+:\n\n```python\n(.*?
 
 @pytest.fixture
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Every example's file where the page says that it lies; gives the recipe's settings that the page names them by."""
+    """Every example's file where the page says that it lies; gives the recipe's settings that the page names them
+    by."""
     [settings] = fences(EXAMPLES, "yaml")
     sources = dict(_EXAMPLE.findall(text_of(EXAMPLES)))
     assert len(sources) == len(fences(EXAMPLES, "python")), "an example without its place"
@@ -354,8 +355,13 @@ def test_the_dry_run_says_what_the_examples_say_of_themselves(
 ) -> None:
     plan = json.loads(cli("run", tiny(**settings_of(examples)), "--dry-run", "--json").stdout)
     assert [name.split(".")[-1] for name in plan["unknown"]] == [
-        "places", "letters", "cells", "nearest", "middle", "shades",
-    ]  # fmt: skip
+        "places",
+        "letters",
+        "cells",
+        "nearest",
+        "middle",
+        "shades",
+    ]
     operations = {stage["name"]: stage["operations"] for stage in plan["stages"]}
     assert operations["render"] == 10 * 32 * 32 * 12 and operations["refine"] is None
     assert plan["core_hours"] is None and plan["memory_gb"] is None

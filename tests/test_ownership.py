@@ -1,4 +1,5 @@
-"""A run folder is one recipe's, and what synthgen has not made in it is nobody's to touch: told by marks, not by names."""
+"""A run folder is one recipe's, and what synthgen has not made in it is nobody's to touch: told by marks, not by
+names."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of change of everything below a folder: it changes if a file is written again with the same bytes."""
+    """Inode and time of change of everything below a folder: it changes if a file is written again with the same
+    bytes."""
     return {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
@@ -440,8 +441,12 @@ def test_two_ranks_make_the_same_dataset(undisturbed: Path, tmp_path: Path, tiny
     ]
     done = subprocess.run(
         [*launch, "run", str(tiny()), "--runs", str(tmp_path / "runs")],
-        env=environment(), capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert digest(tmp_path / "runs" / "tiny" / "dataset") == digest(undisturbed / "dataset")
 

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen import leases, runner
+from synthgen import claims, leases, runner
 from synthgen.errors import RunError, StorageError
-from synthgen.files import host_name
+from synthgen.files import host_name, write_text
 from synthgen.records import Rejected
 from synthgen.rows import write_rows
 from synthgen.runner import StageRun, Unit
@@ -59,7 +59,7 @@ UNIT = Unit("00000", 0, 4)
 @pytest.fixture
 def stage(tmp_path: Path) -> StageRun:
     stage = StageRun("shout", tmp_path / "run" / "shout", Word, None)
-    runner.claim(stage, {"loud": True}, lambda: [UNIT])
+    claims.claim(stage, {"loud": True}, lambda: [UNIT])
     return stage
 
 
@@ -154,7 +154,7 @@ def test_a_row_is_accounted_for_by_key_or_parent(stage: StageRun, made: list[Any
 
 def test_a_row_is_accounted_for_by_parents(tmp_path: Path) -> None:
     stage = StageRun("bind", tmp_path / "bind", Book, None)
-    runner.claim(stage, {}, lambda: [UNIT])
+    claims.claim(stage, {}, lambda: [UNIT])
     with pytest.raises(RunError, match="first w1"):
         runner.run_unit(stage, UNIT, Gives(Book("b", ("w0",))), WORDS[:2])
     runner.run_unit(stage, UNIT, Gives(Book("b", ("w0", "w1"))), WORDS[:2])
@@ -180,7 +180,7 @@ def test_same_rows_same_bytes(tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):
         stage = StageRun("shout", tmp_path / name, Word, None)
-        runner.claim(stage, {"loud": True}, lambda: [UNIT])
+        claims.claim(stage, {"loud": True}, lambda: [UNIT])
         runner.run_unit(stage, UNIT, Shout(), WORDS)
         found.append(contents(stage.folder))
     assert found[0] == found[1]
@@ -199,7 +199,7 @@ def test_rows_of_a_range_are_those_of_the_whole_list(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], start: int, length: int | None
 ) -> None:
     stage = StageRun("s", tmp_path_factory.mktemp("rows"), Word, None)
-    runner.claim(stage, {}, lambda: [Unit(f"{number:05d}", 0, 0) for number in range(len(sizes))])
+    claims.claim(stage, {}, lambda: [Unit(f"{number:05d}", 0, 0) for number in range(len(sizes))])
     expected: list[Word] = []
     for unit, size in zip(stage.units(), sizes, strict=True):
         rows = [Word(f"{unit.name}.{number}", "", "") for number in range(size)]
@@ -264,7 +264,7 @@ def test_plan_is_made_once(stage: StageRun) -> None:
     def plan() -> list[Unit]:
         raise AssertionError("planned again")
 
-    runner.claim(stage, {"loud": True}, plan)
+    claims.claim(stage, {"loud": True}, plan)
     assert stage.units() == [UNIT]
 
 
@@ -286,12 +286,12 @@ def test_claim_with_other_settings_names_the_setting_both_values_and_the_ways_ou
     tmp_path: Path, before: Any, now: Any, said: str
 ) -> None:
     stage = StageRun("shout", tmp_path / "run" / "shout", Word, None)
-    runner.claim(stage, before, lambda: [UNIT])
+    claims.claim(stage, before, lambda: [UNIT])
     runner.run_unit(stage, UNIT, Shout(), WORDS)
-    runner.claim(stage, before, list)
+    claims.claim(stage, before, list)
     kept = contents(stage.folder)
     with pytest.raises(RunError) as caught:
-        runner.claim(stage, now, lambda: [UNIT])
+        claims.claim(stage, now, lambda: [UNIT])
     message = one_line(caught.value)
     assert message.startswith(f"{stage.folder}: this run was made with {said}; ")
     assert "another run folder (--run)" in message and "--redo shout" in message
@@ -301,12 +301,12 @@ def test_claim_with_other_settings_names_the_setting_both_values_and_the_ways_ou
 def test_claim_of_which_nothing_has_come_binds_nobody(stage: StageRun) -> None:
     other = [Unit("00000", 0, 2), Unit("00001", 2, 4)]
     (stage.folder / f".00000.{host_name()}.{dead_pid()}").mkdir()
-    assert not runner.check(stage, {"loud": False})
-    runner.claim(stage, {"loud": False}, lambda: other)
+    assert not claims.check(stage, {"loud": False})
+    claims.claim(stage, {"loud": False}, lambda: other)
     assert stage.units() == other and stage.claim()["settings"] == {"loud": False}
     (stage.folder / f".00000.{host_name()}.{os.getpid()}").mkdir()  # somebody is at it
     with pytest.raises(RunError, match="this run was made with loud = False, the recipe now says True"):
-        runner.check(stage, {"loud": True})
+        claims.check(stage, {"loud": True})
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -316,7 +316,7 @@ def test_foreign_file_is_refused_and_untouched(stage: StageRun, finished: bool) 
     (stage.folder / "thesis.doc").write_text("mine")
     before = contents(stage.folder)
     with pytest.raises(RunError, match=r"thesis\.doc is not part of this run; move it away"):
-        runner.claim(stage, {"loud": True}, list)
+        claims.claim(stage, {"loud": True}, list)
     assert contents(stage.folder) == before
 
 
@@ -325,7 +325,7 @@ def test_folder_without_claim_but_with_files_is_not_taken(tmp_path: Path) -> Non
     stage.folder.mkdir()
     (stage.folder / "thesis.doc").write_text("mine")
     with pytest.raises(RunError, match=r"has no stage\.json but holds 'thesis\.doc', which is not ours"):
-        runner.claim(stage, {}, lambda: [UNIT])
+        claims.claim(stage, {}, lambda: [UNIT])
     assert list(contents(stage.folder)) == ["thesis.doc"]
 
 
@@ -333,7 +333,7 @@ def test_unit_folder_without_manifest_is_told_before_the_work(stage: StageRun) -
     (stage.folder / "00000").mkdir()
     (stage.folder / "00000" / "w0.txt").write_text("ONE")
     with pytest.raises(RunError, match=r"00000: has no manifest\.parquet, so it is not whole; move it away"):
-        runner.claim(stage, {"loud": True}, list)
+        claims.claim(stage, {"loud": True}, list)
     assert (stage.folder / "00000" / "w0.txt").read_text() == "ONE"
 
 
@@ -352,7 +352,7 @@ def test_unit_folder_without_manifest_is_told_before_the_work(stage: StageRun) -
 )
 def test_damaged_claim_is_one_clear_line(stage: StageRun, text: str) -> None:
     (stage.folder / "stage.json").write_text(text, encoding="latin-1")
-    for use in (stage.units, lambda: runner.claim(stage, {"loud": True}, list)):
+    for use in (stage.units, lambda: claims.claim(stage, {"loud": True}, list)):
         with pytest.raises(
             RunError, match=r"stage\.json: is damaged .*move the folder .* away and run the stage again"
         ) as caught:
@@ -403,14 +403,14 @@ def test_sweep_removes_the_scratch_of_dead_processes_only(stage: StageRun) -> No
 def test_set_aside_numbers_and_never_deletes(stage: StageRun) -> None:
     kept = []
     for _ in range(3):
-        runner.claim(stage, {"loud": True}, lambda: [UNIT])
+        claims.claim(stage, {"loud": True}, lambda: [UNIT])
         runner.run_unit(stage, UNIT, Shout(), WORDS)
         before = contents(stage.folder)
-        moved = runner.set_aside(stage)
+        moved = claims.set_aside(stage)
         assert moved is not None and contents(moved) == before
         kept.append(moved)
     assert [path.name for path in kept] == ["shout.old-1", "shout.old-2", "shout.old-3"]
-    assert runner.set_aside(stage) is None
+    assert claims.set_aside(stage) is None
     assert all(path.is_dir() for path in kept)
 
 
@@ -443,7 +443,7 @@ def test_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "file").write_text("mine")
     stage = StageRun("shout", tmp_path / "file" / "run" / "shout", Word, None)
     with pytest.raises(StorageError, match=r"cannot be made \(Not a directory\); choose another place with --runs"):
-        runner.claim(stage, {}, lambda: [UNIT])
+        claims.claim(stage, {}, lambda: [UNIT])
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -453,16 +453,16 @@ def test_set_aside_that_is_forbidden(stage: StageRun, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "rename", forbidden)
     with pytest.raises(StorageError, match=r"cannot be set aside as shout\.old-1 \(Permission denied\)"):
-        runner.set_aside(stage)
+        claims.set_aside(stage)
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
     path = tmp_path / "new" / "a.json"
-    runner.write_text("old", path)
+    write_text("old", path)
     monkeypatch.setattr(*((os, "fsync") if function == "fsync" else (Path, "replace")), no_space)
     with pytest.raises(StorageError, match=r"a\.json: cannot be written \(No space left on device\)"):
-        runner.write_text("new", path)
+        write_text("new", path)
     assert [entry.name for entry in path.parent.iterdir()] == ["a.json"]
     assert path.read_text() == "old"
 
@@ -478,9 +478,9 @@ plain = st.recursive(
 @settings(deadline=None, max_examples=60)
 @given(st.dictionaries(st.text(max_size=4), plain, max_size=4), st.dictionaries(st.text(max_size=4), plain, max_size=4))
 def test_fingerprint_is_of_the_settings_and_not_of_their_order(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert runner.fingerprint(one) == runner.fingerprint(dict(reversed(one.items())))
+    assert claims.fingerprint(one) == claims.fingerprint(dict(reversed(one.items())))
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-    assert (runner.fingerprint(one) == runner.fingerprint(other)) == same
+    assert (claims.fingerprint(one) == claims.fingerprint(other)) == same
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """The scorer with all its options and the revision of its weights, and the wanted classes with the words that are scored."""
+    """The scorer with all its options and the revision of its weights, and the wanted classes with the words that are
+    scored."""
     return {
         "scorer": chosen_options("image_scorer", recipe.filter.scorer),
         "revisions": revisions_of("image_scorer", recipe.filter.scorer),

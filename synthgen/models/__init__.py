@@ -127,7 +127,8 @@ class MaskDecoder(Protocol):
     id: str
 
     def decode(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each image its (N, 4) float32 XYXY boxes -> ((N, H, W) bool masks, (N,) float32 predicted IoU in [0, 1])."""
+        """For each image its (N, 4) float32 XYXY boxes -> ((N, H, W) bool masks, (N,) float32 predicted IoU in [0,
+        1])."""
         ...
 
 

@@ -11,5 +11,6 @@ STABILITY = Licence(
 
 
 def sd3_licences(model: str) -> dict[str, Licence]:
-    """Every Stable Diffusion 3 weight comes under Stability AI's licence, under any owner's name; others are unknown."""
+    """Every Stable Diffusion 3 weight comes under Stability AI's licence, under any owner's name; others are
+    unknown."""
     return {model: STABILITY} if "stable-diffusion-3" in model.lower() else {}

@@ -8,7 +8,8 @@ residual, and the input of the first block, modulated by the timestep, tells che
 fitted to each model; the threshold is on the plain relative change.
 
     m_t = norm1 of the first block (tokens h_t, timestep and pooled text)             what the first block attends to
-    a_t = a_(t-1) + mean|m_t - m_(t-1)| / mean|m_(t-1)|                               accumulated since the blocks last ran
+    a_t = a_(t-1) + mean|m_t - m_(t-1)| / mean|m_(t-1)|                               accumulated since the blocks
+    last ran
     a_t <  threshold:  blocks(h_t) := h_t + r                                         r is kept from the last run
     a_t >= threshold:  r := blocks(h_t) - h_t, a_t := 0                               the blocks run
 

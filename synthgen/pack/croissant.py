@@ -19,14 +19,47 @@ from synthgen.pack.counts import RunCounts, Totals
 from synthgen.pack.fields import SAMPLE_FIELDS
 from synthgen.recipe import Recipe
 
-# fmt: off
 _CROISSANT_TERMS = [
-    "annotation", "arrayShape", "citeAs", "column", "conformsTo", "containedIn", "data", "dataType", "equivalentProperty", "examples", "excludes",
-    "extract", "field", "fileProperty", "fileObject", "fileSet", "format", "includes", "isArray", "isLiveDataset", "jsonPath", "key", "md5",
-    "parentField", "path", "recordSet", "references", "regex", "readLines", "repeated", "replace", "samplingRate", "sdVersion", "separator", "source",
-    "subField", "transform", "unArchive", "value",
+    "annotation",
+    "arrayShape",
+    "citeAs",
+    "column",
+    "conformsTo",
+    "containedIn",
+    "data",
+    "dataType",
+    "equivalentProperty",
+    "examples",
+    "excludes",
+    "extract",
+    "field",
+    "fileProperty",
+    "fileObject",
+    "fileSet",
+    "format",
+    "includes",
+    "isArray",
+    "isLiveDataset",
+    "jsonPath",
+    "key",
+    "md5",
+    "parentField",
+    "path",
+    "recordSet",
+    "references",
+    "regex",
+    "readLines",
+    "repeated",
+    "replace",
+    "samplingRate",
+    "sdVersion",
+    "separator",
+    "source",
+    "subField",
+    "transform",
+    "unArchive",
+    "value",
 ]
-# fmt: on
 _TYPE_OF = {str: "sc:Text", int: "sc:Integer", float: "sc:Float", tuple[str, ...]: "sc:Text"}
 _SPLITS = {"train": "cr:TrainingSplit", "validation": "cr:ValidationSplit", "test": "cr:TestSplit"}
 _KEY_OF_NAME = {"extract": {"fileProperty": "filename"}, "transform": {"regex": r"^(?:.*/)?([^./]+)"}}

@@ -88,7 +88,8 @@ def _check_keys(keys: pa.ChunkedArray) -> None:
 
 
 def build(recipe: Recipe, run: Path) -> Packer:
-    """No model is loaded. Raises LabelError if the label space cannot be read, RecipeError if images cannot be signed."""
+    """No model is loaded. Raises LabelError if the label space cannot be read, RecipeError if images cannot be
+    signed."""
     return Packer(run, read_label_space(recipe.labels.space), recipe.pack.jpeg_quality, mark.marker(recipe))
 
 

@@ -86,7 +86,8 @@ class Agent(Protocol):
         ...
 
     def hear(self, entries: Sequence[Entry]) -> None:
-        """What became of the candidates of the last round, in order; fewer than were given if the bank was full before."""
+        """What became of the candidates of the last round, in order; fewer than were given if the bank was full
+        before."""
         ...
 
 
@@ -198,7 +199,8 @@ class ClassBank:
         return found
 
     def would_pass(self, grid: Sequence[float]) -> tuple[int, dict[float, int]]:
-        """(candidates, lambda_div -> how many of them pass there) for those that were compared, the first 2000 at most."""
+        """(candidates, lambda_div -> how many of them pass there) for those that were compared, the first 2000 at
+        most."""
         if not self._vectors:
             return 0, dict.fromkeys(grid, 0)
         vectors = np.concatenate(self._vectors)

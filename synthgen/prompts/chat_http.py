@@ -48,7 +48,8 @@ class NotChatError(Exception):
 
 
 def ask(endpoint: Endpoint, request: dict[str, Any], sleep: Callable[[float], None] = time.sleep) -> str:
-    """The text of the first choice. Raises NoAnswerError in one line, and NotChatError for an answer of another form."""
+    """The text of the first choice. Raises NoAnswerError in one line, and NotChatError for an answer of another
+    form."""
     body = json.dumps(request).encode()
     why, asked_for_s = "", 0.0
     for number in range(endpoint.retries + 1):

@@ -53,7 +53,8 @@ class GreedyBank:
         self._low = np.empty((_ROWS, dim), dtype=np.float32)
         self._order = np.empty(_ROWS, dtype=np.int64)  # candidate index of each accepted vector
         self._work = np.empty(0, dtype=np.float32)
-        # |error| of a float32 product of unit vectors, summed in any order (Higham, Accuracy and Stability, sec. 3.1), inputs rounded; two of
+        # |error| of a float32 product of unit vectors, summed in any order (Higham, Accuracy and Stability, sec.
+        # 3.1), inputs rounded; two of
         # them, and what rounding to millionths makes equal
         self._margin = np.float32(2 * 1.01 * (dim + 3) * 2.0**-24 + 1 / _UNITS)
 

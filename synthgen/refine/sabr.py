@@ -8,7 +8,8 @@ here:
     editable(r)   = (band(r) U unlabelled) and inside the padded box of region r
     SAM = 1       on editable(r)                             -> class of r
     SAM = 0       on band(r), where the label comes from r   -> background (unlabelled in label spaces without one)
-    two claims    on a pixel                                 -> the higher predicted IoU; on a tie the region that comes first
+    two claims    on a pixel                                 -> the higher predicted IoU; on a tie the region that
+    comes first
     IoU(SAM, r) < min_agreement                              -> r is left alone: SAM has latched on to something else
 
 So: a labelled pixel outside every band never changes, an unlabelled pixel is never called background, and a class never

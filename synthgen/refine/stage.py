@@ -209,7 +209,8 @@ class RefineStage:
             yield self._finish(work, of_sam, folder, place)
 
     def _candidates(self, class_id: int) -> tuple[int, ...]:
-        """Class ids that an image may hold. Without a background to tell it from, one class alone would be no choice."""
+        """Class ids that an image may hold. Without a background to tell it from, one class alone would be no
+        choice."""
         background = () if self._background is None else (self._background,)
         return (class_id, *background) if class_id != IGNORE and background else (*self._wanted, *background)
 
@@ -217,9 +218,13 @@ class RefineStage:
         """APF, then APR; then the boxes for SABR."""
         apf, apr, sabr = self._settings.apf, self._settings.apr, self._settings.sabr
         filtered = filter_regions(
-            coarse, request.features, self._prototypes,
-            lambda_apf=apf.lambda_apf, min_region_px=apf.min_region_px, background=self._background,
-        )  # fmt: skip
+            coarse,
+            request.features,
+            self._prototypes,
+            lambda_apf=apf.lambda_apf,
+            min_region_px=apf.min_region_px,
+            background=self._background,
+        )
         adapted = adapted_prototypes(
             filtered.mask, request.features, of_classes(self._prototypes, request.candidates), apr.beta
         )
@@ -240,9 +245,14 @@ class RefineStage:
             sam_masks, sam_ious = of_sam
             band_px = band_radius((mask.shape[0], mask.shape[1]), sabr.band_fraction, sabr.min_band_px)
             mask = boundary_refine(
-                mask, work.prompts, sam_masks, sam_ious,
-                band_px=band_px, min_agreement=sabr.min_agreement, background=self._background,
-            )  # fmt: skip
+                mask,
+                work.prompts,
+                sam_masks,
+                sam_ious,
+                band_px=band_px,
+                min_agreement=sabr.min_agreement,
+                background=self._background,
+            )
         key = work.row.key
         files = {}
         for name, array in (

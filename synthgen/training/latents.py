@@ -77,7 +77,7 @@ def batches(latents: Latents) -> BatchOf:
 
 
 def _stored(vae: AutoencoderKL, rows: Any, prefix: Path, encoded: Callable[[np.ndarray], torch.Tensor]) -> torch.Tensor:
-    """(N, C, h, w) float16 of all rows: read, or encoded and written under `prefix` and a digest of weights and rows."""
+    """(N, C, h, w) float16 of all rows: read, or encoded and written under a digest of weights and rows."""
     parts = [slice(start, start + _ENCODED_AT_ONCE) for start in range(0, len(rows), _ENCODED_AT_ONCE)]
     digest = hashlib.blake2b(digest_size=8)
     for weight in vae.state_dict().values():

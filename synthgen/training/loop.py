@@ -97,7 +97,7 @@ class _Training:
     """Weights, their running average, optimiser and counters of one training."""
 
     def __init__(self, objective: torch.nn.Module, schedule: Schedule, out: Path) -> None:
-        # a ControlNet leaves the text side of its last block without a gradient, which DDP takes for a fault unless told
+        # a ControlNet leaves the text side of its last block without a gradient: a fault to DDP unless it is told
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(), mixed_precision="bf16", kwargs_handlers=[unused]

@@ -46,7 +46,7 @@ def save(flow: Flow, vae: AutoencoderKL, folder: Path) -> None:
     pipeline = StableDiffusion3Pipeline(**parts)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, max_shard_size="16MB")
-    if flow.controlnet is not None:
+    if isinstance(flow.controlnet, SD3ControlNetModel):
         flow.controlnet.half().save_pretrained(folder / "controlnet", max_shard_size="16MB")
     # the backends' default is 256 tokens for T5, of which this denoiser has seen none
     write_bytes(json.dumps({"max_sequence_length": 0}).encode() + b"\n", folder / "synthgen.json")

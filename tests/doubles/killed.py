@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthgen import cli, runner
+from synthgen import cli, files, runner
 from synthgen.pack import finish
 
 
@@ -27,7 +27,7 @@ def die() -> None:
 
 def main(stage_name: str, moment: str, command: list[str]) -> None:
     """Arrange the death and run the command."""
-    claim, run_unit, sync, write_chunks = runner.write_text, runner.run_unit, runner._sync, finish.write_chunks
+    claim, run_unit, sync, write_chunks = files.write_text, runner.run_unit, runner._sync, finish.write_chunks
     place: dict[str, Any] = {"stage": "", "units": 0}
 
     def write_text(text: str, path: Path) -> None:
@@ -60,7 +60,7 @@ def main(stage_name: str, moment: str, command: list[str]) -> None:
             die()
         write_chunks(chunks, path)
 
-    runner.write_text, runner.run_unit, runner._sync, finish.write_chunks = (
+    files.write_text, runner.run_unit, runner._sync, finish.write_chunks = (
         write_text,
         counted,
         sync_unit,

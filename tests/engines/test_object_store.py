@@ -21,7 +21,7 @@ import pytest
 from doubles.processes import environment
 from doubles.runs import digest
 
-from synthgen import lock, pipeline, runner, stages, storage, worker
+from synthgen import claims, lock, pipeline, runner, stages, storage, worker
 from synthgen.errors import RunError, StorageError
 from synthgen.recipe import read_recipe
 from synthgen.records import Rejected
@@ -274,21 +274,21 @@ def test_of_two_claims_the_first_holds(memory: str, monkeypatch: pytest.MonkeyPa
     def plan() -> list[Unit]:
         registered = dict(storage._stores)
         _elsewhere(monkeypatch)
-        runner.claim(_stage(memory), {"loud": True}, lambda: UNITS)
+        claims.claim(_stage(memory), {"loud": True}, lambda: UNITS)
         runner.run_unit(_stage(memory), UNITS[0], Writes(), [])
         storage._stores.update(registered)
         return UNITS[:1]
 
-    runner.claim(other, {"loud": True}, plan)
+    claims.claim(other, {"loud": True}, plan)
     assert other.units() == UNITS, "the plan that was stored first"
     with pytest.raises(RunError, match="loud = True, the recipe now says False"):
-        runner.claim(_stage(memory), {"loud": False}, lambda: UNITS)
+        claims.claim(_stage(memory), {"loud": False}, lambda: UNITS)
     assert not here.folder.is_relative_to(other.folder)
 
 
 def test_a_unit_is_done_when_its_manifest_is_stored(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = _stage(memory)
-    runner.claim(stage, {}, lambda: UNITS)
+    claims.claim(stage, {}, lambda: UNITS)
     runner.run_unit(stage, UNITS[0], Writes(), [])
     files = _files(memory)
     place = "/" + memory.removeprefix("memory://") + "/run/shout"
@@ -322,8 +322,8 @@ def test_a_worker_on_another_machine_has_nothing_but_the_store(
         for _ in pipeline.run_stage(recipe, run, name):
             pass
     stage = stages.stages(run)[last]
-    runner.claim(stage, stages.settings(recipe, last), lambda: pipeline.plan(recipe, stage))
-    work = worker.Work(recipe, run, last, runner.fingerprint(stage.claim()["settings"]), False)
+    claims.claim(stage, stages.settings(recipe, last), lambda: pipeline.plan(recipe, stage))
+    work = worker.Work(recipe, run, last, claims.fingerprint(stage.claim()["settings"]), False)
     unit = stage.units()[0]
     shutil.rmtree(run)
     _elsewhere(monkeypatch)

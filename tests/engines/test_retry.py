@@ -15,7 +15,7 @@ import pytest
 from doubles.runs import digest, whole_run
 
 from synthgen import again as made_again
-from synthgen import pipeline, runner, stages
+from synthgen import claims, pipeline, stages
 from synthgen.engines import retry
 from synthgen.engines.events import FOLDER, read_events
 from synthgen.errors import InputError, ModelError, RunError, StorageError
@@ -167,7 +167,7 @@ class Shout:
 
 def stage_of(folder: Path) -> StageRun:
     stage = StageRun("shout", folder / "shout", Rejected, None)
-    runner.claim(stage, {}, lambda: [Unit("00000", 0, 2)])
+    claims.claim(stage, {}, lambda: [Unit("00000", 0, 2)])
     return stage
 
 

@@ -18,7 +18,7 @@ import pytest
 from doubles.processes import environment
 from doubles.runs import digest, whole_run
 
-from synthgen import leases, pipeline, runner, stages
+from synthgen import claims, leases, pipeline, runner, stages
 from synthgen.engines.events import read_events
 from synthgen.errors import RunError
 from synthgen.files import host_name
@@ -33,7 +33,7 @@ UNITS = [Unit(f"{number:05d}", number, number + 1) for number in range(3)]
 @pytest.fixture
 def stage(tmp_path: Path) -> StageRun:
     stage = StageRun("shout", tmp_path / "shout", Rejected, None)
-    runner.claim(stage, {"loud": True}, lambda: UNITS)
+    claims.claim(stage, {"loud": True}, lambda: UNITS)
     return stage
 
 
@@ -84,29 +84,29 @@ def test_the_first_plan_holds(tmp_path: Path) -> None:
     stage = StageRun("shout", tmp_path / "shout", Rejected, None)
 
     def slow_plan() -> list[Unit]:
-        other = threading.Thread(target=runner.claim, args=(stage, {"loud": True}, lambda: UNITS))
+        other = threading.Thread(target=claims.claim, args=(stage, {"loud": True}, lambda: UNITS))
         other.start()
         other.join()
         return [Unit("00000", 0, 3)]
 
-    runner.claim(stage, {"loud": True}, slow_plan)
+    claims.claim(stage, {"loud": True}, slow_plan)
     assert stage.units() == UNITS
 
     shutil.rmtree(stage.folder)
     with pytest.raises(RunError, match="loud = True, the recipe now says False"):
 
         def begun() -> list[Unit]:
-            runner.claim(stage, {"loud": True}, lambda: UNITS)
+            claims.claim(stage, {"loud": True}, lambda: UNITS)
             elsewhere(stage, UNITS[0])
             return UNITS
 
-        runner.claim(stage, {"loud": False}, begun)
+        claims.claim(stage, {"loud": False}, begun)
 
 
 def test_a_file_system_without_links_has_a_first_plan_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
     stage = StageRun("shout", tmp_path / "shout", Rejected, None)
-    runner.claim(stage, {"loud": True}, lambda: UNITS)
+    claims.claim(stage, {"loud": True}, lambda: UNITS)
     assert stage.units() == UNITS and [path.name for path in stage.folder.iterdir()] == [runner.CLAIM]
 
 
@@ -152,7 +152,8 @@ def test_a_lease_lasts_as_long_as_files_come(stage: StageRun) -> None:
 def test_nothing_is_committed_to_a_folder_that_another_recipe_has_taken(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the plan and the first unit another launch finds a claim of which nothing has come, and takes the folder."""
+    """Between the plan and the first unit another launch finds a claim of which nothing has come, and takes the
+    folder."""
     import doubles.word_bag
 
     run = tmp_path / "run"

@@ -20,11 +20,34 @@ from synthgen.records import Rejected, Sample, ScoredRecord, key_of
 from synthgen.rows import StoredRows, write_rows
 
 SCORED: ScoredRecord = row_of(
-    ScoredRecord, key="s0", parent="p0", class_name="cat", class_id=8, prompt="a cat", attributes=("place=sand",), seed=1, image="i.png", height_px=64,
-    width_px=64, renderer="r", model_revision="", steps=20, guidance=3.0, layout="", mask="m.png", confidence="f.png",
-    region_similarity=0.8, filled_fraction=1.0, labelled_fraction=0.9, class_fraction=0.3, sam_predicted_iou=0.9, text_image_score=0.4,
-    class_rank=0, pixel_std=40.0, image_embedding=(1.0, 0.0),
-)  # fmt: skip
+    ScoredRecord,
+    key="s0",
+    parent="p0",
+    class_name="cat",
+    class_id=8,
+    prompt="a cat",
+    attributes=("place=sand",),
+    seed=1,
+    image="i.png",
+    height_px=64,
+    width_px=64,
+    renderer="r",
+    model_revision="",
+    steps=20,
+    guidance=3.0,
+    layout="",
+    mask="m.png",
+    confidence="f.png",
+    region_similarity=0.8,
+    filled_fraction=1.0,
+    labelled_fraction=0.9,
+    class_fraction=0.3,
+    sam_predicted_iou=0.9,
+    text_image_score=0.4,
+    class_rank=0,
+    pixel_std=40.0,
+    image_embedding=(1.0, 0.0),
+)
 
 
 def scored(count: int, seed: int = 0) -> list[ScoredRecord]:

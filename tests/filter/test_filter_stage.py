@@ -21,15 +21,44 @@ from synthgen.recipe import Recipe, Rules
 from synthgen.records import Rejected, Sample, ScoredRecord
 
 GOOD: ScoredRecord = row_of(
-    ScoredRecord, key="s0", parent="p0", class_name="cat", class_id=8, prompt="a cat", attributes=(), seed=1, image="render/0/s0.png", height_px=64,
-    width_px=64, renderer="r", model_revision="", steps=20, guidance=3.0, layout="", mask="m.png", confidence="f.png",
-    region_similarity=0.8, filled_fraction=1.0, labelled_fraction=0.9, class_fraction=0.3, sam_predicted_iou=0.9, text_image_score=0.4,
-    class_rank=0, pixel_std=40.0, image_embedding=(1.0, 0.0),
-)  # fmt: skip
+    ScoredRecord,
+    key="s0",
+    parent="p0",
+    class_name="cat",
+    class_id=8,
+    prompt="a cat",
+    attributes=(),
+    seed=1,
+    image="render/0/s0.png",
+    height_px=64,
+    width_px=64,
+    renderer="r",
+    model_revision="",
+    steps=20,
+    guidance=3.0,
+    layout="",
+    mask="m.png",
+    confidence="f.png",
+    region_similarity=0.8,
+    filled_fraction=1.0,
+    labelled_fraction=0.9,
+    class_fraction=0.3,
+    sam_predicted_iou=0.9,
+    text_image_score=0.4,
+    class_rank=0,
+    pixel_std=40.0,
+    image_embedding=(1.0, 0.0),
+)
 STRICT = Rules(
-    min_text_image_score=0.2, max_class_rank=2, min_class_fraction=0.05, max_class_fraction=0.8, min_labelled_fraction=0.5,
-    min_region_similarity=0.6, max_image_similarity=0.95, min_pixel_std=5,
-)  # fmt: skip
+    min_text_image_score=0.2,
+    max_class_rank=2,
+    min_class_fraction=0.05,
+    max_class_fraction=0.8,
+    min_labelled_fraction=0.5,
+    min_region_similarity=0.6,
+    max_image_similarity=0.95,
+    min_pixel_std=5,
+)
 
 
 def decide(rows: list[ScoredRecord], rules: Rules, validation_fraction: float = 0.0) -> dict[str, Sample | Rejected]:
@@ -165,10 +194,15 @@ def test_one_threshold_changes_only_decisions_of_its_own_rule(seed: int, before:
     old = Rules(**{**before, "max_image_similarity": 1})  # off: otherwise one decision bears on the next
     new = old.model_copy(update={which: after[which]})
     rule_of = {
-        "min_text_image_score": "low_text_image_score", "max_class_rank": "low_class_rank", "min_class_fraction": "class_absent",
-        "max_class_fraction": "class_overrun", "min_labelled_fraction": "low_labelled_fraction",
-        "min_region_similarity": "low_region_similarity", "max_image_similarity": "near_duplicate_image", "min_pixel_std": "blank_image",
-    }  # fmt: skip
+        "min_text_image_score": "low_text_image_score",
+        "max_class_rank": "low_class_rank",
+        "min_class_fraction": "class_absent",
+        "max_class_fraction": "class_overrun",
+        "min_labelled_fraction": "low_labelled_fraction",
+        "min_region_similarity": "low_region_similarity",
+        "max_image_similarity": "near_duplicate_image",
+        "min_pixel_std": "blank_image",
+    }
     first, second = decide(rows, old), decide(rows, new)
     for row in rows:
         reasons = {getattr(result, "reason", "") for result in (first[row.key], second[row.key])}

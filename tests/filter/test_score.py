@@ -42,11 +42,36 @@ class ColourScorer:
 
 def record(key: str, class_id: int, prompt: str) -> MaskRecord:
     return row_of(
-        MaskRecord, key=key, parent="p", class_name="", class_id=class_id, prompt=prompt, attributes=(), seed=1, image=f"render/00000/{key}.png",
-        height_px=8, width_px=8, renderer="r", model_revision="", steps=1, guidance=1.0, layout="", coarse="c", filtered="f", relabelled="r",
-        mask="m", confidence="n", num_regions=1, num_kept_regions=1, region_similarity=0.5, filled_fraction=1.0, labelled_fraction=0.75,
-        class_fraction=0.5, num_sam_boxes=0, sam_predicted_iou=-1.0,
-    )  # fmt: skip
+        MaskRecord,
+        key=key,
+        parent="p",
+        class_name="",
+        class_id=class_id,
+        prompt=prompt,
+        attributes=(),
+        seed=1,
+        image=f"render/00000/{key}.png",
+        height_px=8,
+        width_px=8,
+        renderer="r",
+        model_revision="",
+        steps=1,
+        guidance=1.0,
+        layout="",
+        coarse="c",
+        filtered="f",
+        relabelled="r",
+        mask="m",
+        confidence="n",
+        num_regions=1,
+        num_kept_regions=1,
+        region_similarity=0.5,
+        filled_fraction=1.0,
+        labelled_fraction=0.75,
+        class_fraction=0.5,
+        num_sam_boxes=0,
+        sam_predicted_iou=-1.0,
+    )
 
 
 def paint(run: Path, key: str, colour: tuple[int, int, int]) -> None:

@@ -55,11 +55,15 @@ def jobs_of(model: Path | str, number: int = 5, side_px: int = 32, layouts: bool
     plain: dict[str, Any] = {"negative": "", "negative_embedding": empty, "photograph": None, **size}
     return [
         RenderJob(
-            key=f"k{n}", prompt="", seed=seed_of(f"k{n}"), embedding=text(0.5 * n + 0.1),
-            layout=np.full((side_px, side_px), n, np.uint8) if layouts else None, **plain,
+            key=f"k{n}",
+            prompt="",
+            seed=seed_of(f"k{n}"),
+            embedding=text(0.5 * n + 0.1),
+            layout=np.full((side_px, side_px), n, np.uint8) if layouts else None,
+            **plain,
         )
         for n in range(number)
-    ]  # fmt: skip
+    ]
 
 
 def arrays(made: Sequence[Rendered]) -> np.ndarray:
@@ -264,10 +268,19 @@ def test_a_controlnet_without_text_or_positions_of_its_own(family: Path, tmp_pat
     config = renderer(family)._pipeline.transformer.config
     torch.manual_seed(0)
     net = SD3ControlNetModel(
-        patch_size=2, in_channels=config.in_channels, out_channels=config.out_channels, num_layers=1, attention_head_dim=config.attention_head_dim,
-        num_attention_heads=config.num_attention_heads, joint_attention_dim=None, pooled_projection_dim=config.pooled_projection_dim,
-        pos_embed_max_size=None, pos_embed_type=None, use_pos_embed=False, force_zeros_for_pooled_projection=False,
-    )  # fmt: skip
+        patch_size=2,
+        in_channels=config.in_channels,
+        out_channels=config.out_channels,
+        num_layers=1,
+        attention_head_dim=config.attention_head_dim,
+        num_attention_heads=config.num_attention_heads,
+        joint_attention_dim=None,
+        pooled_projection_dim=config.pooled_projection_dim,
+        pos_embed_max_size=None,
+        pos_embed_type=None,
+        use_pos_embed=False,
+        force_zeros_for_pooled_projection=False,
+    )
     for layer in (*net.controlnet_blocks, net.pos_embed_input.proj):
         torch.nn.init.normal_(layer.weight, std=0.3)  # training starts them at zero
     net.save_pretrained(tmp_path / "net")

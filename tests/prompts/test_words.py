@@ -33,9 +33,19 @@ def test_article(word: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("word", "expected"),
-    [("car", "cars"), ("bus", "buses"), ("city bus", "city buses"), ("bench", "benches"), ("lorry", "lorries"), ("railway", "railways"),
-     ("person", "people"), ("sheep", "sheep"), ("woman", "women"), ("dining table", "dining tables")],
-)  # fmt: skip
+    [
+        ("car", "cars"),
+        ("bus", "buses"),
+        ("city bus", "city buses"),
+        ("bench", "benches"),
+        ("lorry", "lorries"),
+        ("railway", "railways"),
+        ("person", "people"),
+        ("sheep", "sheep"),
+        ("woman", "women"),
+        ("dining table", "dining tables"),
+    ],
+)
 def test_plural(word: str, expected: str) -> None:
     assert plural(word) == expected
 

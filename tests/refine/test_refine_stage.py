@@ -88,10 +88,23 @@ def recipe(run: Path, **refine: object) -> Recipe:
 
 def row(number: int, class_name: str = "") -> RenderRecord:
     return row_of(
-        RenderRecord, key=f"s{number}", parent=f"p{number}", class_name=class_name, class_id=IDS.get(class_name, IGNORE), prompt=f"a {class_name}",
-        attributes=(), seed=number, image=f"render/00000/s{number}.png", height_px=SIZE_PX, width_px=SIZE_PX, renderer="drawn",
-        model_revision="", steps=1, guidance=0.0, layout="",
-    )  # fmt: skip
+        RenderRecord,
+        key=f"s{number}",
+        parent=f"p{number}",
+        class_name=class_name,
+        class_id=IDS.get(class_name, IGNORE),
+        prompt=f"a {class_name}",
+        attributes=(),
+        seed=number,
+        image=f"render/00000/s{number}.png",
+        height_px=SIZE_PX,
+        width_px=SIZE_PX,
+        renderer="drawn",
+        model_revision="",
+        steps=1,
+        guidance=0.0,
+        layout="",
+    )
 
 
 def drawn(run: Path, names: Sequence[str]) -> tuple[list[RenderRecord], list[np.ndarray], TrueSam]:

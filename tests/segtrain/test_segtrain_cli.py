@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from segtrain.cli import app
+import segtrain
+from segtrain.cli import app, methods
 from segtrain.config import TrainConfig
 
 TINY = [
@@ -82,6 +85,52 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
     assert result.stderr.startswith(f"segtrain: {says.format(**places)}")
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "m").exists()
+
+
+def test_scores_replace_scores_and_nothing_else(golden: Path, tmp_path: Path) -> None:
+    out, scores = tmp_path / "model", tmp_path / "scores.json"
+    assert run("train", "--data", golden, "--out", out, "--steps", 1, *TINY).exit_code == 0
+    command = ["eval", "--model", out, "--data", golden, "--device", "cpu", "--json", scores]
+    for foreign in ("thesis", "{}", '{"format": "mine"}'):
+        scores.write_text(foreign)
+        result = run(*command)
+        assert (result.exit_code, result.stderr.count("\n"), result.stdout) == (2, 1, "")
+        assert "holds no scores of `segtrain eval`: name another file" in result.stderr
+        assert scores.read_text() == foreign
+    scores.unlink()
+    for _ in range(2):
+        assert run(*command).exit_code == 0
+        assert json.loads(scores.read_text())["format"] == "segtrain-scores"
+
+
+def test_every_method_folder_is_a_command() -> None:
+    assert methods() == ["few_shot", "supervised"]
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert set(commands) == {"train", "eval", "few-shot"}
+    assert set(commands["few-shot"].commands) == {"base", "novel"}
+
+
+def test_a_new_method_folder_needs_no_edit_elsewhere(tmp_path: Path) -> None:
+    """A copy of the package with one more folder: its command is there, with its help, its options and its training."""
+    package = tmp_path / "segtrain"
+    shutil.copytree(Path(segtrain.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    folder = package / "methods" / "mine"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('"""Mine."""')
+    (folder / "config.py").write_text(
+        "from pydantic import Field\nfrom segtrain.config import TrainConfig\n"
+        'class Config(TrainConfig):\n    """My method."""\n    weight: float = Field(2.0, description="how much")\n'
+        'COMMANDS = {"mine": Config}\n'
+    )
+    (folder / "method.py").write_text("def train(config): return f'weight {config.weight}'\n")
+    call = [sys.executable, "-m", "segtrain", "mine"]
+    root = str(Path(segtrain.__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{root}", "COLUMNS": "120"}
+    run_it = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True, "check": True}
+    text = subprocess.run([*call, "--help"], **run_it).stdout  # type: ignore[call-overload]
+    assert "My method." in text and "--weight" in text and "how much [default: 2.0]" in text
+    done = subprocess.run([*call, "--data", "x", "--out", "y", "--weight", "3"], **run_it)  # type: ignore[call-overload]
+    assert done.stdout == "weight 3.0\n"
 
 
 def test_every_setting_is_an_option_with_its_own_help_and_default() -> None:

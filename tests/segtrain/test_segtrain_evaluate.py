@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,30 @@ def test_evaluate_reads_datasets_and_folders_alike(settings, golden: Path, tmp_p
 def test_data_with_a_class_that_the_model_has_not_is_refused(golden: Path) -> None:
     with pytest.raises(DataError, match=r"class 'disc' \(id 7\) does not go with label space 'small': it has no id 7"):
         open_validation(golden, LabelSpace("small", (Label(0, "ground"), Label(3, "box"))))
+
+
+def test_a_set_without_a_labelled_pixel_is_an_error_and_no_score(settings, tmp_path: Path, write_folder, pairs) -> None:
+    source = open_dataset(write_folder(tmp_path / "f", pairs(1)), "", None)
+    segmenter = build_segmenter(settings(), source.label_space, torch.device("cpu"))
+    (tmp_path / "model").mkdir()
+    save_model(segmenter, tmp_path / "model")
+    void = [(image, np.where(np.arange(32) < 9, 254, 255 + mask * 0).astype(np.uint8)) for image, mask in pairs(2)]
+    folder = write_folder(tmp_path / "void", void)
+    with pytest.raises(DataError, match=r"void: no pixel of its 2 images is labelled .all are 254 or 255."):
+        evaluate(tmp_path / "model", folder, device="cpu")
+    scores = score(segmenter, open_dataset(folder, "", None))
+    assert scores.miou is scores.foreground_miou is scores.pixel_accuracy is scores.boundary_f is None
+    assert [line for line in scores.table().splitlines() if line.startswith(("mIoU -", "boundary F -"))][1:]
+    assert json.loads(json.dumps(scores.to_json()))["miou"] is None
+
+
+def test_a_perfect_prediction_without_foreground_has_no_foreground_score(tmp_path: Path, write_folder) -> None:
+    classes = [{"id": c.id, "name": c.name, "colour": [0, 0, 0]} for c in GOLDEN_SPACE.labels]
+    image, mask = np.full((8, 8, 3), 1, np.uint8), np.zeros((8, 8), np.uint8)
+    source = open_dataset(write_folder(tmp_path / "f", [(image, mask)], classes=classes), "", None)
+    scores = score(Segmenter(ByGreen(), NetworkSpec({}), GOLDEN_SPACE, torch.device("cpu")), source)
+    assert (scores.miou, scores.pixel_accuracy, scores.foreground_miou, scores.boundary_f) == (1, 1, None, None)
+    assert "foreground mIoU -" in scores.table()
 
 
 IOU = {"background": 0.9, "cat": 0.6, "dog": 0.4, "bus": 0.2}

@@ -84,9 +84,15 @@ def test_what_is_learned_is_what_the_pipelines_ask_for(tmp_path: Path) -> None:
             "controlled": flow.transformer(noise, states, pooled, start, residuals, return_dict=False)[0],
         }
         asked: dict[str, Any] = {
-            "prompt": CAPTIONS[0], "latents": noise.clone(), "num_inference_steps": 1, "guidance_scale": 1.0, "max_sequence_length": 0,
-            "height": 32, "width": 32, "output_type": "latent",
-        }  # fmt: skip
+            "prompt": CAPTIONS[0],
+            "latents": noise.clone(),
+            "num_inference_steps": 1,
+            "guidance_scale": 1.0,
+            "max_sequence_length": 0,
+            "height": 32,
+            "width": 32,
+            "output_type": "latent",
+        }
         plain = load_pipeline(tmp_path)(**asked).images
         # the pipeline samples the map's latents; their noise is small and this tolerance is not
         controlled = pipeline(**asked, control_image=Image.fromarray(painted)).images

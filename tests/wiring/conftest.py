@@ -150,15 +150,28 @@ def _write_pipeline(folder: Path) -> None:
         "pad_token_id": 1,
     }
     clip_l = CLIPTextConfig(
-        **clip, hidden_size=768, intermediate_size=3072, num_attention_heads=12, projection_dim=768, hidden_act="quick_gelu"
-    )  # fmt: skip
+        **clip,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_attention_heads=12,
+        projection_dim=768,
+        hidden_act="quick_gelu",
+    )
     clip_g = CLIPTextConfig(
         **clip, hidden_size=1280, intermediate_size=5120, num_attention_heads=20, projection_dim=1280, hidden_act="gelu"
-    )  # fmt: skip
+    )
     t5_xxl = T5Config(
-        d_model=4096, d_ff=10240, d_kv=64, num_heads=64, num_layers=1, feed_forward_proj="gated-gelu", vocab_size=256,
-        tie_word_embeddings=False, is_encoder_decoder=False, use_cache=False,
-    )  # fmt: skip
+        d_model=4096,
+        d_ff=10240,
+        d_kv=64,
+        num_heads=64,
+        num_layers=1,
+        feed_forward_proj="gated-gelu",
+        vocab_size=256,
+        tie_word_embeddings=False,
+        is_encoder_decoder=False,
+        use_cache=False,
+    )
     shallow = {"num_layers": 2, "pos_embed_max_size": 48}
     # One part after the other: all of them at once would take twice the memory.
     models: dict[str, Callable[[], torch.nn.Module]] = {
@@ -187,10 +200,20 @@ def _write_controlnet(folder: Path) -> None:
     from diffusers import SD3ControlNetModel
 
     config = {
-        "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 1, "attention_head_dim": 64, "num_attention_heads": 38,
-        "joint_attention_dim": None, "caption_projection_dim": 2048, "pooled_projection_dim": 2048, "pos_embed_max_size": None,
-        "pos_embed_type": None, "use_pos_embed": False, "force_zeros_for_pooled_projection": False,
-    }  # fmt: skip
+        "patch_size": 2,
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_layers": 1,
+        "attention_head_dim": 64,
+        "num_attention_heads": 38,
+        "joint_attention_dim": None,
+        "caption_projection_dim": 2048,
+        "pooled_projection_dim": 2048,
+        "pos_embed_max_size": None,
+        "pos_embed_type": None,
+        "use_pos_embed": False,
+        "force_zeros_for_pooled_projection": False,
+    }
     random_weights(lambda: SD3ControlNetModel(**config), 5).save_pretrained(folder)
 
 

@@ -182,7 +182,8 @@ def _cropped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def write_vocabulary(folder: Path) -> Path:
-    """CLIP's byte-pair vocabulary cut to its first NUM_MERGES merges: the same ids in an eighth of the embedding rows."""
+    """CLIP's byte-pair vocabulary cut to its first NUM_MERGES merges: the same ids in an eighth of the embedding
+    rows."""
     with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")[: NUM_MERGES + 1]
     buffer = io.BytesIO()
@@ -288,7 +289,8 @@ def measure(model: open_clip.CLIP, tokenizer: SimpleTokenizer, cache: Path, rows
 
 
 def top1(images: np.ndarray, texts: np.ndarray, captions: tuple[str, ...], group: int) -> float:
-    """Share of images (N, D) whose nearest text (N, D) among its group of consecutive rows has the image's own caption."""
+    """Share of images (N, D) whose nearest text (N, D) among its group of consecutive rows has the image's own
+    caption."""
     right = []
     for start in range(0, len(captions) - group + 1, group):
         rows = slice(start, start + group)

@@ -131,7 +131,8 @@ def main(argv: list[str]) -> None:
 
 
 def finish(vae: AutoencoderKL, objects: Scenes, street: Scenes, facts: dict[str, Any], out: Path) -> None:
-    """Equalise, save and print the quality on the last scenes of the training set (the benchmark uses held-out ones)."""
+    """Equalise, save and print the quality on the last scenes of the training set (the benchmark uses held-out
+    ones)."""
     equalise(vae, np.concatenate([objects.images[:512, :CROP_PX, :CROP_PX], street.images[:512, :CROP_PX, :CROP_PX]]))
     vae.save_pretrained(out / "model")
     worlds = {"objects": objects, "streets": street}

@@ -119,7 +119,8 @@ class ClipFeatures:
         self._dtype = torch_dtype(execution, self._device)
         self._options = options
         self._mean, self._std = _normalisation(preprocess)
-        self.id = f"open_clip:{options.model}:{options.tokens}{options.layer or ''}@{options.longest_side_px or max(visual.image_size)}"
+        side_px = options.longest_side_px or max(visual.image_size)
+        self.id = f"open_clip:{options.model}:{options.tokens}{options.layer or ''}@{side_px}"
 
     def features(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         # One by one: rounding may follow the batch's size, and batch_size must not change a pixel.

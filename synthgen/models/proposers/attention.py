@@ -138,10 +138,13 @@ class AttentionProposer:
         self._most_px = self._token_px * transformer.config.pos_embed_max_size
         self._text = text_encoder.build(
             text_encoder.Options(
-                model=options.model, revision=options.revision, t5=options.t5, max_sequence_length=options.max_sequence_length
+                model=options.model,
+                revision=options.revision,
+                t5=options.t5,
+                max_sequence_length=options.max_sequence_length,
             ),
             execution,
-        )  # fmt: skip
+        )
         self._encode = functools.lru_cache(maxsize=256)(self._encode_prompt)
         self._space = read_label_space(options.space)
 

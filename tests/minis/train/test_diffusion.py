@@ -47,8 +47,21 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("model", ["denoiser", "controlnet"])
 def test_the_command_trains_resumes_and_saves(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random_vae(8, 16, 16).save_pretrained(tmp_path / "vae")
-    command = [model, "--vae", str(tmp_path / "vae"), "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"),
-               "--scenes", "4", "--batch-size", "2", "--threads", "1"]  # fmt: skip
+    command = [
+        model,
+        "--vae",
+        str(tmp_path / "vae"),
+        "--out",
+        str(tmp_path / "out"),
+        "--cache",
+        str(tmp_path / "cache"),
+        "--scenes",
+        "4",
+        "--batch-size",
+        "2",
+        "--threads",
+        "1",
+    ]
     assert main([*command, "--steps", "2"]) == 0
     assert main([*command, "--steps", "3"]) == 0
     out = capsys.readouterr().out

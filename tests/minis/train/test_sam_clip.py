@@ -149,8 +149,20 @@ def test_a_few_steps_on_one_batch_lower_the_loss(small_sam, drawn: tuple[Scenes,
 
 
 def test_sam_trains_resumes_saves_and_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--threads", "1", "--batch-size", "2",
-               "--scenes", "4", "--held-out", "2"]  # fmt: skip
+    command = [
+        "--out",
+        str(tmp_path / "out"),
+        "--cache",
+        str(tmp_path / "cache"),
+        "--threads",
+        "1",
+        "--batch-size",
+        "2",
+        "--scenes",
+        "4",
+        "--held-out",
+        "2",
+    ]
     sam.main([*command, "--steps", "1"])
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
     sam.main([*command, "--steps", "2"])
@@ -278,8 +290,20 @@ def test_images_are_normalised_as_the_saved_transform_does(tmp_path: Path, drawn
 
 
 def test_clip_trains_resumes_saves_and_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--threads", "1", "--batch-size", "6",
-               "--scenes", "12", "--held-out", "64"]  # fmt: skip
+    command = [
+        "--out",
+        str(tmp_path / "out"),
+        "--cache",
+        str(tmp_path / "cache"),
+        "--threads",
+        "1",
+        "--batch-size",
+        "6",
+        "--scenes",
+        "12",
+        "--held-out",
+        "64",
+    ]
     clip.main([*command, "--steps", "1"])
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
     clip.main([*command, "--steps", "2"])
