@@ -127,7 +127,7 @@ def _throughput(name: str, suffix: str, count: int) -> Iterator[Row]:
             count / (BATCH * sum(seconds)),
             "images/s of a core",
             spread_of(rates),
-            count,
+            len(rates),
         )
 
 

@@ -18,39 +18,63 @@ MEANING = {
     "main/dataset_minutes": "`synthgen run syn4seg-mini` from a fresh clone, installation not counted",
     "main/kept_samples": "samples that it keeps",
     "main/peak_rss_gb": "memory of all its processes together, at the most",
-    "masks/drawn/coarse_miou": "masks on drawn objects with known truth: prototypes alone, mIoU",
+    "masks/generated/coarse_iou": "masks of the images that it *generates*, IoU with an oracle's object (a segmenter "
+    "trained on 3,000 exact drawings; n = images, before the filter): prototypes alone",
+    "masks/generated/final_iou": "... after APF, APR and SABR",
+    "masks/generated/kept_final_iou": "... of the samples that the filter keeps",
+    "masks/generated/oracle_drawn_miou": "... the oracle itself on held-out drawings, mIoU",
+    "masks/drawn/coarse_miou": "masks on *drawings* with known truth, the class given as the prompt gives it; the mini "
+    "SAM has learnt from 16,000 drawings of this world with their masks, and the band is 5 % of the side, five "
+    "times the "
+    "documented one: prototypes alone, mIoU (n = support sets)",
     "masks/drawn/apf_miou": "... after APF",
     "masks/drawn/apr_miou": "... after APR",
     "masks/drawn/sabr_miou": "... after SABR: the final mask",
-    "masks/drawn/coarse_boundary_f": "the same masks, boundary F at 1 px: prototypes alone",
-    "masks/drawn/apf_boundary_f": "... after APF",
-    "masks/drawn/apr_boundary_f": "... after APR",
+    "masks/drawn/coarse_boundary_f": "the same masks, boundary F (Euclidean, 0.75 % of the diagonal): prototypes alone",
     "masks/drawn/sabr_boundary_f": "... after SABR",
-    "masks/camvid/coarse_miou": "101 CamVid photographs labelled from 10, ImageNet features: coarse mIoU over 11 "
-    "classes",
-    "masks/camvid/final_miou": "... final (a pixel left unlabelled counts as missed)",
-    "use/drawn/few_miou": "segtrain on 5 labelled drawings a class, mIoU on held-out drawings",
+    "masks/drawn/confidence_ece": "... expected calibration error of the confidence map",
+    "photographs/coarse_miou": "24 street photographs labelled from 10 of *other* sequences (CamVid's three sequences "
+    "held out in turn, n = sequences), ImageNet features: prototypes alone, mIoU over 11 classes",
+    "photographs/apr_miou": "... after APF and APR: what `label-photos` gives (a pixel left unlabelled is a miss)",
+    "photographs/sabr_miou": "... if SABR is switched on with the mini SAM",
+    "photographs/gain_sabr_miou": "... gain of all three steps, sequence by sequence",
+    "photographs/sam_box_iou": "mini SAM on photographs: box of a true object to mask, IoU (n = objects)",
+    "photographs/filled_box_iou": "... the filled box itself",
+    "use/drawn/few_miou": "segtrain on 5 labelled drawings a class, mIoU on held-out drawings (n = seeds, here "
+    "and below)",
     "use/drawn/few_plus_synthetic_miou": "... and the set that the default recipe makes from them",
     "gfss/1shot/none/novel": "5 new classes from 1 labelled drawing each, 4 folds (README, Few-shot): novel mIoU "
     "without synthetic images",
-    "gfss/1shot/sabr/novel": "... with the set that the recipe makes from the same drawings",
+    "gfss/1shot/sabr/novel": "... with the set that the recipe makes from the same drawings; its denoiser has learnt "
+    "from captioned pictures of these classes, its SAM from their masks",
     "gfss/1shot/gain/novel": "... gain of it, seed by seed",
+    "gfss/1shot/true/novel": "... with as many true drawings and true masks in place of the set: the ceiling",
     "gfss/1shot/gain/harmonic": "... gain in the harmonic mean of base and novel mIoU",
     "gfss/5shot/none/novel": "the same from 5 labelled drawings each: novel mIoU without synthetic images",
     "gfss/5shot/sabr/novel": "... with the set",
     "gfss/5shot/gain/novel": "... gain of it",
-    "gfss/5shot/true/novel": "... with as many true drawings and true masks in place of the set: the ceiling",
-    "minis/vae_psnr_db": "mini VAE: reconstruction of held-out scenes",
-    "minis/object_obedience": "mini denoiser: a classifier finds the asked one of 20 classes",
+    "gfss/5shot/true/novel": "... the ceiling",
+    "minis/vae_psnr_db": "mini VAE: reconstruction of held-out scenes (n = scenes)",
+    "minis/object_obedience": "mini denoiser: a classifier of the same world finds the asked one of 20 classes; 60 "
+    "images read by eye gave about 0.79",
     "minis/domain_obedience": "mini ControlNet: a classifier finds the asked one of 5 domains",
-    "minis/controlnet_ratio": "mini ControlNet: a segmenter's mIoU on generated over that on drawn scenes",
-    "minis/sam_box_miou": "mini SAM: IoU from ground-truth boxes, objects over 1 % of the image",
+    "minis/controlnet_ratio": "mini ControlNet: a segmenter's mIoU on generated over that on drawn scenes (n = "
+    "quarters "
+    "of 120 scenes)",
+    "minis/sam_box_miou": "mini SAM: IoU from ground-truth boxes of drawn objects over 1 % of the image (n = objects)",
     "minis/clip_top1_of_64": "mini CLIP: the right caption is the best of 64",
-    "engine/kills": "processes killed (SIGKILL) at random points of every stage: one process, two workers, "
-    "accelerate with two ranks, Ray",
-    "engine/kills_identical": "... runs that end with the bytes of an undisturbed one",
-    "engine/overhead_cpu": "render time that is not denoiser, VAE or text encoder",
-    "refine/sam_speedup": "batched SAM boundaries against SamPredictor region by region, equal masks",
+    "engine/kills": "processes killed (SIGKILL) at random points of every stage, models by small stand-ins: one "
+    "process, two workers, accelerate with two ranks, Ray",
+    "engine/kills_identical": "... runs that end with the bytes of an undisturbed one (n = runs)",
+    "engine/plain_images_s_cpu": "a plain diffusers loop, images a second and core",
+    "engine/ours_images_s_cpu": "... our render path, whose bytes do not depend on the batch (groups of four rows)",
+    "engine/plain_controlnet_images_s_cpu": "... plain, with a ControlNet",
+    "engine/ours_controlnet_images_s_cpu": "... ours, with a ControlNet",
+    "engine/overhead_cpu": "... share of our render time that is not denoiser, VAE or text encoder",
+    "refine/sam_speedup": "batched SAM boundaries against SamPredictor (`set_image` once, `predict` a box), "
+    "equal masks "
+    "(n = images)",
+    "refine/sam_speedup_reencoding": "... against a loop that calls `set_image` for every region",
     "verify/fuzz_cases": "datasets damaged in 16 ways, from a flipped bit to a decompression bomb",
     "verify/fuzz_found": "... that `synthgen verify` calls broken; it raised nothing and wrote nothing",
 }
