@@ -231,7 +231,7 @@ def remembering(built: stage.RefineStage, answers: Answers) -> stage.RefineStage
     if built._decoder is not None:
         boxes = answers.setdefault("boxes", {})
         built._decoder.decode = _remembered(
-            built._decoder.decode, lambda image, of_image: (image.tobytes(), of_image.tobytes()), boxes
+            built._decoder.decode, lambda image, asked: (image.tobytes(), asked.boxes.tobytes()), boxes
         )
     return built
 
