@@ -24,6 +24,7 @@ from segkit.pictures import read_image as read_photograph
 from segtrain.config import train_config
 from segtrain.methods.supervised.method import train
 from segtrain.metrics.boundary import boundary_f, mean_of_images, tolerance_px
+from segtrain.metrics.calibration import expected_calibration_error
 from segtrain.metrics.iou import mean_iou
 from synthgen.drawn import objects as objects_world
 from synthgen.drawn.drawing import Drawing
@@ -134,7 +135,9 @@ def class_ids_of(scenes: Sequence[Drawing]) -> list[int]:
 
 
 def drawn_scores(masks: Sequence[Masks], scenes: Sequence[Drawing]) -> dict[str, float]:
-    """`<step>_miou` over all classes and the background, `<step>_boundary_f` of the wanted class, mean over images."""
+    """`<step>_miou` over all classes and the background, `<step>_boundary_f` of the wanted class, mean over images, and
+    `confidence_ece`, the expected calibration error of the confidence of labelled pixels.
+    """
     space = read_label_space("objects")
     truth = [scene.mask for scene in scenes]
     scores = {}
@@ -145,6 +148,10 @@ def drawn_scores(masks: Sequence[Masks], scenes: Sequence[Drawing]) -> dict[str,
             for m, class_id, t in zip(masks, class_ids_of(scenes), truth, strict=True)
         ]
         scores[f"{step}_boundary_f"] = scored(mean_of_images(of_images))
+    labelled = [m["sabr"] != IGNORE for m in masks]
+    sure = np.concatenate([m["confidence"][known] / 255 for m, known in zip(masks, labelled, strict=True)])
+    right = np.concatenate([(m["sabr"] == t)[known] for m, t, known in zip(masks, truth, labelled, strict=True)])
+    scores["confidence_ece"] = scored(expected_calibration_error(sure, right))
     return scores
 
 
@@ -213,7 +220,8 @@ def refine(built: stage.RefineStage, run: Path, images: Sequence[np.ndarray], cl
             )
         )
     made = {row.key: row for row in built.process(rows, run / "refine" / "0", "0") if isinstance(row, MaskRecord)}
-    return [{step: read_mask(run / flat(made[row.key])[field]) for step, field in STEPS.items()} for row in rows]
+    files = {**STEPS, "confidence": "confidence"}
+    return [{step: read_mask(run / flat(made[row.key])[field]) for step, field in files.items()} for row in rows]
 
 
 def remembering(built: stage.RefineStage, answers: Answers) -> stage.RefineStage:
@@ -231,7 +239,7 @@ def remembering(built: stage.RefineStage, answers: Answers) -> stage.RefineStage
     if built._decoder is not None:
         boxes = answers.setdefault("boxes", {})
         built._decoder.decode = _remembered(
-            built._decoder.decode, lambda image, of_image: (image.tobytes(), of_image.tobytes()), boxes
+            built._decoder.decode, lambda image, asked: (image.tobytes(), asked.boxes.tobytes()), boxes
         )
     return built
 

@@ -76,6 +76,7 @@ def streets() -> Iterator[Row]:
 def decoder() -> Iterator[Row]:
     """IoU of the mini SAM for ground-truth boxes of objects over 1 % of the image, both worlds."""
     from synthgen.backends import load
+    from synthgen.models import MaskPrompts
     from synthgen.recipe import Execution
 
     sam = load("mask_decoder", {"name": "segment_anything", "model": "mini/sam"}, Execution(device="cpu"))
@@ -87,7 +88,7 @@ def decoder() -> Iterator[Row]:
             if not things:
                 continue
             boxes = np.array([_box(thing) for thing in things], dtype=np.float32)
-            masks, _ = sam.decode([image], [boxes])[0]
+            masks, _ = sam.decode([image], [MaskPrompts(boxes)])[0]
             values += [(m & t).sum() / (m | t).sum() for m, t in zip(masks, things, strict=True)]
     yield Row("minis/sam_box_miou", float(np.mean(values)), "fraction", spread_of(values), len(values))
 

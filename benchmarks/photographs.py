@@ -64,6 +64,7 @@ def sam() -> Iterator[Row]:
     Every second frame of the held-out frames of all sequences; connected components of four classes of things.
     """
     from synthgen.backends import load
+    from synthgen.models import MaskPrompts
     from synthgen.recipe import Execution
 
     if not CAMVID.is_dir():
@@ -83,7 +84,7 @@ def sam() -> Iterator[Row]:
             if not len(wanted):
                 continue
             boxes = regions.boxes[wanted].astype(np.float32)
-            masks = decode_boxes(decoder, image, boxes)
+            [(masks, _)] = decoder.decode([image], [MaskPrompts(boxes)])
             for region, box, answer in zip(wanted, boxes, masks, strict=True):
                 truth = regions.index == region + 1
                 left, top, right, bottom = box.astype(int)
@@ -146,9 +147,3 @@ def _labelled(support: list[tuple[Path, Path]], frames: list[tuple[Path, Path]],
 
 def _own_ids(mask: np.ndarray, space: LabelSpace) -> np.ndarray:
     return np.where(np.isin(mask, space.ids), mask, IGNORE).astype(np.uint8)
-
-
-def decode_boxes(decoder: object, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(N, H, W) bool masks of one image's boxes."""
-    [(masks, _)] = decoder.decode([image], [boxes])  # type: ignore[attr-defined]
-    return np.asarray(masks)

@@ -12,6 +12,7 @@ import torch
 from benchmarks.row import Row, spread_of
 from synthgen.backends import load
 from synthgen.drawn import streets
+from synthgen.models import MaskPrompts
 from synthgen.models.mask_decoders.segment_anything import load_sam
 from synthgen.recipe import Execution
 from synthgen.refine.regions import connected_components, padded_boxes
@@ -44,7 +45,9 @@ def sam_speedup() -> Iterator[Row]:
         seconds: dict[str, list[float]] = {"ours": [], "set_image per region": [], "set_image once": []}
         for number, (image, boxes) in enumerate([images[0], *images]):  # the first one twice: it warms up
             times: dict[str, float] = {}
-            [(masks, ious)] = _timed(times, "ours", lambda image=image, boxes=boxes: ours.decode([image], [boxes]))
+            [(masks, ious)] = _timed(
+                times, "ours", lambda image=image, boxes=boxes: ours.decode([image], [MaskPrompts(boxes)])
+            )
             naive = _timed(
                 times,
                 "set_image per region",

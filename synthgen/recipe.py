@@ -111,6 +111,7 @@ class Render(Section):
 class Apf(Section):
     """Adaptive pseudo-label filtering: regions unlike the support prototype of their class are freed."""
 
+    enabled: bool = Field(True, description="off for masks that are exact by themselves: label maps [ours]")
     lambda_apf: Cosine = Field(
         0.6, description="keep a region iff its cosine to the prototype is at least this [guess]"
     )
@@ -120,6 +121,7 @@ class Apf(Section):
 class Apr(Section):
     """Adaptive pseudo-label relabelling with image-adaptive prototypes."""
 
+    enabled: bool = Field(True, description="off for masks that are exact by themselves: label maps [ours]")
     beta: Fraction = Field(
         0.5, description="weight of the support prototype against the image's own [guess; paper: moderate values best]"
     )

@@ -116,7 +116,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "deep key": (
         {"refine__apf__lambda": 0.5},
-        "refine.apf.lambda: no such setting; refine.apf has: lambda_apf, min_region_px",
+        "refine.apf.lambda: no such setting; refine.apf has: enabled, lambda_apf, min_region_px",
     ),
     "key of an optional section": (
         {"support__drawn": {"wrold": 1}},

@@ -81,6 +81,28 @@ class ProposalRequest:
     layout: np.ndarray | None = None  # (H, W) uint8 ids, the label map that the image was rendered from
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class MaskPrompts:
+    """What a mask decoder is asked about in one image: N objects, each by a box, by points, or by both.
+
+    Raises ValueError if the parts are not about the same N objects, or if there is neither.
+    """
+
+    boxes: np.ndarray | None = None  # (N, 4) float32 XYXY pixels
+    points: np.ndarray | None = None  # (N, P, 2) float32 (x, y) pixels
+    point_labels: np.ndarray | None = None  # (N, P) int: 1 = on the object, 0 = beside it; None = all on it
+
+    def __post_init__(self) -> None:
+        counts = {len(part) for part in (self.boxes, self.points, self.point_labels) if part is not None}
+        if len(counts) != 1 or (self.boxes is None and self.points is None):
+            raise ValueError("mask prompts need boxes or points, one for each object")
+
+    def __len__(self) -> int:
+        given = self.boxes if self.boxes is not None else self.points
+        assert given is not None
+        return len(given)
+
+
 class TextEncoder(Protocol):
     id: str  # names encoder and weights; stored with a bank, since it sets the scale of its cosines
 
@@ -126,9 +148,10 @@ class Proposer(Protocol):
 class MaskDecoder(Protocol):
     id: str
 
-    def decode(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each image its (N, 4) float32 XYXY boxes -> ((N, H, W) bool masks, (N,) float32 predicted IoU in [0,
-        1])."""
+    def decode(
+        self, images: Sequence[np.ndarray], prompts: Sequence[MaskPrompts]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each image and its N prompts ((N, H, W) bool masks, (N,) float32 predicted IoU in [0, 1])."""
         ...
 
 

@@ -43,12 +43,14 @@ def filter_regions(
     lambda_apf: float,
     min_region_px: int,
     background: int | None,
+    enabled: bool = True,
 ) -> Filtered:
     """APF: free (mark 255) every foreground region that is small or unlike the support prototype of its class.
 
     v(r) = normalised mean feature over region r; s(r) = v(r) . mu_k (the best row of k if it has several); r is kept
     iff s(r) >= lambda_apf and it has at least `min_region_px` pixels. mask (H, W) uint8, features (h, w, D). The
-    background is no region: it is kept as it is. A region whose class has no prototype is freed.
+    background is no region: it is kept as it is. A region whose class has no prototype is freed. Not `enabled`, every
+    region is kept; s(r) is measured all the same.
     """
     regions = connected_components(mask, exclude=() if background is None else (background,))
     if not len(regions):
@@ -57,10 +59,11 @@ def filter_regions(
     cosines = means @ prototypes.vectors.T
     same_class = regions.class_ids[:, None] == np.asarray(prototypes.ids)[None, :]
     scores = np.where(same_class, cosines, -np.inf).max(axis=1)
-    keep = (scores >= lambda_apf) & (regions.areas_px >= min_region_px)
+    keep = (scores >= lambda_apf) & (regions.areas_px >= min_region_px) if enabled else np.ones(len(regions), bool)
     freed = np.concatenate([[False], ~keep])[regions.index]
-    areas = regions.areas_px[keep]
-    similarity = float(np.average(scores[keep], weights=areas)) if keep.any() else -1.0
+    measured = keep & np.isfinite(scores)
+    areas = regions.areas_px[measured]
+    similarity = float(np.average(scores[measured], weights=areas)) if measured.any() else -1.0
     filtered = np.where(freed, np.uint8(IGNORE), mask)
     return Filtered(filtered, len(regions), int(keep.sum()), similarity, regions.class_ids, scores, keep)
 

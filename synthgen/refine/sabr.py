@@ -55,6 +55,24 @@ def agreement(region: np.ndarray, sam_mask: np.ndarray) -> float:
     return np.count_nonzero(region & sam_mask) / union if union else 0.0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refined:
+    """What SABR gives."""
+
+    mask: np.ndarray  # (H, W) uint8
+    sam_iou: np.ndarray  # (H, W) float32: predicted IoU of the SAM mask that changed this pixel, NaN where none did
+
+
+def sam_confidence(confidence: np.ndarray, refined: Refined) -> np.ndarray:
+    """A confidence map (H, W) uint8 with SAM's own score where SAM has decided: a cosine margin knows nothing of the
+    edges that SAM has moved. 0 stays where the mask is unlabelled, elsewhere at least 1.
+    """
+    changed = np.isfinite(refined.sam_iou) & (refined.mask != IGNORE)
+    scored = confidence.copy()
+    scored[changed] = np.clip(np.rint(255 * refined.sam_iou[changed]), 1, 255).astype(np.uint8)
+    return scored
+
+
 def boundary_refine(
     mask: np.ndarray,
     prompts: BoxPrompts,
@@ -64,7 +82,7 @@ def boundary_refine(
     band_px: int,
     min_agreement: float,
     background: int | None,
-) -> np.ndarray:
+) -> Refined:
     """The mask after the update rule above (SABR, steps 2 and 3); the input is not changed.
 
     mask (H, W) uint8 that `prompts` was made from; sam_masks (N, H, W) bool and sam_ious (N,), one for each box.
@@ -72,7 +90,7 @@ def boundary_refine(
     unlabelled = mask == IGNORE
     claimed_by = np.zeros(mask.shape, np.int32)  # region number, 0 = nobody
     claim_iou = np.full(mask.shape, -np.inf)
-    cleared = np.zeros(mask.shape, bool)
+    clear_iou = np.full(mask.shape, -np.inf)
     for number, (box, sam_mask, iou) in enumerate(zip(prompts.boxes, sam_masks, sam_ious, strict=True), start=1):
         window = box_window(box)
         region = prompts.regions.index == number
@@ -83,12 +101,15 @@ def boundary_refine(
         claim = (band | unlabelled[window]) & inside & (iou > claim_iou[window])
         claimed_by[window][claim] = number
         claim_iou[window][claim] = iou
-        cleared[window] |= band & ~inside & region[window]
+        clear = band & ~inside & region[window]
+        clear_iou[window][clear] = iou  # regions do not overlap: a pixel is cleared by its own region alone
+    cleared = clear_iou > -np.inf
     refined = mask.copy()
     refined[cleared] = IGNORE if background is None else background
     claimed = claimed_by > 0
     refined[claimed] = prompts.regions.class_ids[claimed_by[claimed] - 1]
-    return refined
+    decided = np.where(claimed, claim_iou, clear_iou)
+    return Refined(refined, np.where(refined != mask, decided, np.nan).astype(np.float32))
 
 
 def _band_in(region: np.ndarray, window: tuple[slice, slice], band_px: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from synthgen.backends import load
 from synthgen.errors import InputError
 from synthgen.images import read_image, read_mask, write_image
 from synthgen.labels import read_label_space
-from synthgen.models import FeatureExtractor, MaskDecoder, ProposalRequest, Proposer, Prototypes
+from synthgen.models import FeatureExtractor, MaskDecoder, MaskPrompts, ProposalRequest, Proposer, Prototypes
 from synthgen.models.cosine_maps import of_classes
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.recipe import Recipe
@@ -40,7 +40,7 @@ from synthgen.refine.ape import (
 from synthgen.refine.class_rates import Rates, add_rates, count_image, rates_of, rates_text, write_rates
 from synthgen.refine.prototypes import support_prototypes
 from synthgen.refine.regions import band_radius
-from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts
+from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts, sam_confidence
 from synthgen.refine.support import check_support, support_shots, wanted_classes
 from synthgen.runner import StageRun
 from synthgen.sources.listing import source_hash
@@ -202,8 +202,9 @@ class RefineStage:
         ]
         decoded: list[tuple[np.ndarray, np.ndarray]] | list[None] = [None] * len(works)
         if self._decoder is not None:
-            # One call for the batch: every image is encoded once and all of its boxes are decoded together.
-            decoded = self._decoder.decode([work.image for work in works], [work.prompts.boxes for work in works])
+            # One call for the batch: every image is encoded once for all of its boxes.
+            prompts = [MaskPrompts(work.prompts.boxes) for work in works]
+            decoded = self._decoder.decode([work.image for work in works], prompts)
         for work, of_sam in zip(works, decoded, strict=True):
             rates.append(count_image(work.coarse, work.filtered, work.relabelled))
             yield self._finish(work, of_sam, folder, place)
@@ -224,12 +225,15 @@ class RefineStage:
             lambda_apf=apf.lambda_apf,
             min_region_px=apf.min_region_px,
             background=self._background,
+            enabled=apf.enabled,
         )
         adapted = adapted_prototypes(
             filtered.mask, request.features, of_classes(self._prototypes, request.candidates), apr.beta
         )
         looks = class_cosines(request.features, adapted, (coarse.shape[0], coarse.shape[1]))
-        relabelled = relabel(filtered.mask, looks, min_cosine=apr.min_cosine, min_margin=apr.min_margin)
+        relabelled = filtered.mask
+        if apr.enabled:
+            relabelled = relabel(filtered.mask, looks, min_cosine=apr.min_cosine, min_margin=apr.min_margin)
         prompts = box_prompts(
             relabelled, background=self._background, min_region_px=sabr.min_region_px, box_padding=sabr.box_padding
         )
@@ -241,10 +245,12 @@ class RefineStage:
         """SABR, the confidence map, the files and the row."""
         sabr = self._settings.sabr
         mask, sam_ious = work.relabelled, np.zeros(0)
-        if of_sam is not None:
+        if of_sam is None:
+            confidence = confidence_map(mask, work.looks)
+        else:
             sam_masks, sam_ious = of_sam
             band_px = band_radius((mask.shape[0], mask.shape[1]), sabr.band_fraction, sabr.min_band_px)
-            mask = boundary_refine(
+            refined = boundary_refine(
                 mask,
                 work.prompts,
                 sam_masks,
@@ -253,6 +259,7 @@ class RefineStage:
                 min_agreement=sabr.min_agreement,
                 background=self._background,
             )
+            mask, confidence = refined.mask, sam_confidence(confidence_map(refined.mask, work.looks), refined)
         key = work.row.key
         files = {}
         for name, array in (
@@ -260,7 +267,7 @@ class RefineStage:
             ("filtered", work.filtered.mask),
             ("relabelled", work.relabelled),
             ("mask", mask),
-            ("confidence", confidence_map(mask, work.looks)),
+            ("confidence", confidence),
         ):
             write_image(array, folder / f"{key}_{name}.png")
             files[name] = f"{place}/{key}_{name}.png"

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from doubles.calls import note
+from synthgen.models import MaskPrompts
 
 
 class Options(BaseModel, extra="forbid"):
@@ -25,9 +26,11 @@ class SameColour:
     def __init__(self, options: Options) -> None:
         self._tolerance = options.tolerance
 
-    def decode(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def decode(
+        self, images: Sequence[np.ndarray], prompts: Sequence[MaskPrompts]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         note("mask_decoder")
-        return [self._one(image, of_image) for image, of_image in zip(images, boxes, strict=True)]
+        return [self._one(image, asked.boxes) for image, asked in zip(images, prompts, strict=True)]
 
     def _one(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         masks = np.zeros((len(boxes), *image.shape[:2]), bool)

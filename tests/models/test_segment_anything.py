@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 
 from synthgen.backends import load
 from synthgen.errors import ModelError
+from synthgen.models import MaskPrompts
 from synthgen.models.feature_extractors.segment_anything import grid_of
+from synthgen.models.mask_decoders import segment_anything as segment_anything_backend
 from synthgen.models.mask_decoders.segment_anything import MINI, construct, load_sam
 from synthgen.models.provenance import pinned
 from synthgen.recipe import Execution
@@ -45,9 +47,13 @@ BOXES = [
 ]
 
 
+def asked(boxes: list[np.ndarray]) -> list[MaskPrompts]:
+    return [MaskPrompts(of_image) for of_image in boxes]
+
+
 def test_masks_and_ious_for_every_box(folder: Path) -> None:
     decoder = load("mask_decoder", {"name": "segment_anything", "model": str(folder)}, EXECUTION)
-    got = decoder.decode(images(), BOXES)
+    got = decoder.decode(images(), asked(BOXES))
     assert [masks.shape for masks, _ in got] == [(3, 64, 96), (1, 150, 90)]
     for masks, ious in got:
         assert masks.dtype == bool
@@ -57,12 +63,12 @@ def test_masks_and_ious_for_every_box(folder: Path) -> None:
 
 def test_an_image_does_not_depend_on_its_neighbours_nor_on_its_other_boxes(folder: Path) -> None:
     decoder = load("mask_decoder", {"name": "segment_anything", "model": str(folder)}, EXECUTION)
-    together = decoder.decode(images(), BOXES)
+    together = decoder.decode(images(), asked(BOXES))
     for n, (image, boxes) in enumerate(zip(images(), BOXES, strict=True)):
-        [(masks, ious)] = decoder.decode([image], [boxes])
+        [(masks, ious)] = decoder.decode([image], asked([boxes]))
         np.testing.assert_array_equal(masks, together[n][0])
         np.testing.assert_array_equal(ious, together[n][1])
-    [(masks, ious)] = decoder.decode(images()[:1], [BOXES[0][1:2]])
+    [(masks, ious)] = decoder.decode(images()[:1], asked([BOXES[0][1:2]]))
     assert (masks[0] == together[0][0][1]).mean() > 0.999
     np.testing.assert_allclose(ious[0], together[0][1][1], atol=1e-5)
 
@@ -73,7 +79,7 @@ def test_it_says_what_the_authors_predictor_says(folder: Path) -> None:
     predictor = SamPredictor(load_sam(str(folder)))
     predictor.set_image(images()[0])
     decoder = load("mask_decoder", {"name": "segment_anything", "model": str(folder)}, EXECUTION)
-    [(masks, ious)] = decoder.decode(images()[:1], [BOXES[0][:1]])
+    [(masks, ious)] = decoder.decode(images()[:1], asked([BOXES[0][:1]]))
     expected, scores, _ = predictor.predict(box=BOXES[0][0], multimask_output=False)
     np.testing.assert_array_equal(masks[0], expected[0])
     np.testing.assert_allclose(ious[0], np.clip(scores[0], 0, 1), atol=1e-6)
@@ -81,16 +87,61 @@ def test_it_says_what_the_authors_predictor_says(folder: Path) -> None:
     best_of_three = load(
         "mask_decoder", {"name": "segment_anything", "model": str(folder), "multimask": True}, EXECUTION
     )
-    [(masks, _)] = best_of_three.decode(images()[:1], [BOXES[0][:1]])
+    [(masks, _)] = best_of_three.decode(images()[:1], asked([BOXES[0][:1]]))
     expected, scores, _ = predictor.predict(box=BOXES[0][0], multimask_output=True)
     np.testing.assert_array_equal(masks[0], expected[np.clip(scores, 0, 1).argmax()])
 
 
 def test_no_boxes_no_masks(folder: Path) -> None:
     decoder = load("mask_decoder", {"name": "segment_anything", "model": str(folder)}, EXECUTION)
-    [(masks, ious)] = decoder.decode(images()[:1], [np.zeros((0, 4), np.float32)])
+    [(masks, ious)] = decoder.decode(images()[:1], asked([np.zeros((0, 4), np.float32)]))
     assert masks.shape == (0, 64, 96)
     assert ious.shape == (0,)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 32])
+def test_masks_do_not_depend_on_how_many_prompts_are_decoded_at_once(
+    folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    corners = np.sort(rng.uniform(0, 60, (20, 2, 2)), axis=1)
+    boxes = np.concatenate([corners[:, 0], corners[:, 1] + 4], axis=1).astype(np.float32)
+    decoder = load("mask_decoder", {"name": "segment_anything", "model": str(folder)}, EXECUTION)
+    sizes: list[int] = []
+    decoder._predictor.model.mask_decoder.register_forward_pre_hook(
+        lambda _, args, named: sizes.append(len(named["sparse_prompt_embeddings"])), with_kwargs=True
+    )
+    [(whole, scores)] = decoder.decode(images()[:1], asked([boxes]))
+    monkeypatch.setattr(segment_anything_backend, "CHUNK", chunk)
+    sizes.clear()
+    [(masks, ious)] = decoder.decode(images()[:1], asked([boxes]))
+    assert max(sizes) <= chunk and sum(sizes) == 20
+    assert (masks == whole).mean() > 0.9999, "rounding alone"
+    np.testing.assert_allclose(ious, scores, atol=1e-5)
+
+
+def test_points_are_prompts_too(folder: Path) -> None:
+    from segment_anything import SamPredictor
+
+    predictor = SamPredictor(load_sam(str(folder)))
+    predictor.set_image(images()[0])
+    decoder = load("mask_decoder", {"name": "segment_anything", "model": str(folder)}, EXECUTION)
+    points = np.array([[[20, 30], [60, 12]]], np.float32)
+    for labels, boxes in ((None, None), (np.array([[1, 0]]), BOXES[0][:1])):
+        [(masks, _)] = decoder.decode(images()[:1], [MaskPrompts(boxes, points, labels)])
+        expected, _, _ = predictor.predict(
+            points[0], np.ones(2) if labels is None else labels[0], None if boxes is None else boxes[0], None, False
+        )
+        np.testing.assert_array_equal(masks[0], expected[0])
+    for wrong in ({}, {"boxes": BOXES[0], "points": points}, {"point_labels": np.ones((1, 1))}):
+        with pytest.raises(ValueError, match="boxes or points"):
+            MaskPrompts(**wrong)
+
+
+def test_an_image_too_flat_for_sam_has_no_masks(folder: Path) -> None:
+    decoder = load("mask_decoder", {"name": "segment_anything", "model": str(folder)}, EXECUTION)
+    [(masks, ious)] = decoder.decode([np.zeros((1, 300, 3), np.uint8)], asked([np.array([[0, 0, 9, 1]], np.float32)]))
+    assert masks.shape == (1, 1, 300) and not masks.any() and ious.tolist() == [0]
 
 
 def test_half_precision_runs(folder: Path) -> None:
@@ -98,7 +149,7 @@ def test_half_precision_runs(folder: Path) -> None:
         "mask_decoder", {"name": "segment_anything", "model": str(folder)}, Execution(device="cpu", dtype="bfloat16")
     )
     exact = load("mask_decoder", {"name": "segment_anything", "model": str(folder)}, EXECUTION)
-    [(masks, _)], [(expected, _)] = (d.decode(images()[:1], BOXES[:1]) for d in (decoder, exact))
+    [(masks, _)], [(expected, _)] = (d.decode(images()[:1], asked(BOXES[:1])) for d in (decoder, exact))
     assert (masks == expected).mean() > 0.9
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from segkit.labels import IGNORE
 from synthgen.drawn import objects
 from synthgen.images import read_mask, write_image
-from synthgen.models import MaskDecoder
+from synthgen.models import MaskDecoder, MaskPrompts
 from synthgen.models.mask_decoders.segment_anything import MINI, construct
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, RenderRecord, flat
@@ -44,7 +44,10 @@ class TrueSam:
         self._truths = truths
         self.calls: list[list[int]] = []
 
-    def decode(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def decode(
+        self, images: Sequence[np.ndarray], prompts: Sequence[MaskPrompts]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        boxes = [asked.boxes for asked in prompts]
         self.calls.append([len(of_image) for of_image in boxes])
         result = []
         for image, of_image in zip(images, boxes, strict=True):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from segkit.labels import IGNORE
 from synthgen.refine.regions import boundary_band, box_window
-from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts
+from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts, sam_confidence
 
 
 def blobs(rng: np.random.Generator, size: tuple[int, int], ids: list[int]) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_the_rule_and_its_invariants(
     before = mask.copy()
     prompts = box_prompts(mask, background=background, min_region_px=3, box_padding=padding)
     sam, ious = decoded(rng, prompts)
-    got = boundary_refine(mask, prompts, sam, ious, band_px=band_px, min_agreement=least, background=background)
+    got = boundary_refine(mask, prompts, sam, ious, band_px=band_px, min_agreement=least, background=background).mask
     np.testing.assert_array_equal(got, reference(mask, prompts, sam, ious, band_px, least, background))
 
     np.testing.assert_array_equal(mask, before)
@@ -105,7 +105,7 @@ def test_the_edge_follows_the_decoder_and_the_inside_does_not() -> None:
     prompts = box_prompts(mask, background=0, min_region_px=4, box_padding=0.1)
     sam = square(20, slice(5, 17), slice(4, 16)).astype(bool)
     sam[10, 10] = False  # a hole in the middle is none of SABR's business
-    got = boundary_refine(mask, prompts, sam[None], np.array([0.9]), band_px=2, min_agreement=0.5, background=0)
+    got = boundary_refine(mask, prompts, sam[None], np.array([0.9]), band_px=2, min_agreement=0.5, background=0).mask
     np.testing.assert_array_equal(got, square(20, slice(5, 17), slice(4, 16)))
 
 
@@ -113,7 +113,7 @@ def test_a_decoder_that_latched_on_to_something_else_is_ignored() -> None:
     mask = square(20, slice(2, 8), slice(2, 8))
     prompts = box_prompts(mask, background=0, min_region_px=4, box_padding=0.5)
     sam = square(20, slice(5, 11), slice(5, 11)).astype(bool)[None]
-    got = boundary_refine(mask, prompts, sam, np.array([1.0]), band_px=3, min_agreement=0.5, background=0)
+    got = boundary_refine(mask, prompts, sam, np.array([1.0]), band_px=3, min_agreement=0.5, background=0).mask
     np.testing.assert_array_equal(got, mask)
 
 
@@ -122,7 +122,7 @@ def test_unlabelled_pixels_inside_the_box_are_filled_however_far_from_the_edge()
     mask[4:16, 9:16] = IGNORE
     prompts = box_prompts(mask, background=0, min_region_px=4, box_padding=0.5)
     sam = square(20, slice(4, 16), slice(4, 12)).astype(bool)[None]
-    got = boundary_refine(mask, prompts, sam, np.array([1.0]), band_px=1, min_agreement=0.5, background=0)
+    got = boundary_refine(mask, prompts, sam, np.array([1.0]), band_px=1, min_agreement=0.5, background=0).mask
     # The box ends at x = 12 (5 wide, padded by 2.5); what SAM leaves out there stays unlabelled.
     assert (got[4:16, 9:11] == 1).all()
     assert (got[4:16, 12:16] == IGNORE).all()
@@ -134,7 +134,7 @@ def test_the_higher_predicted_iou_wins_a_contested_pixel() -> None:
     prompts = box_prompts(mask, background=0, min_region_px=4, box_padding=0.3)
     sam = np.stack([square(12, slice(2, 10), slice(1, 7)), square(12, slice(2, 10), slice(5, 11))]).astype(bool)
     for ious, columns_of_one in (([0.9, 0.8], 6), ([0.8, 0.9], 4)):
-        got = boundary_refine(mask, prompts, sam, np.array(ious), band_px=2, min_agreement=0.5, background=0)
+        got = boundary_refine(mask, prompts, sam, np.array(ious), band_px=2, min_agreement=0.5, background=0).mask
         assert (got[5] == 1).sum() == columns_of_one
 
 
@@ -144,5 +144,35 @@ def test_no_boxes_no_change() -> None:
     assert prompts.boxes.shape == (0, 4)
     got = boundary_refine(
         mask, prompts, np.zeros((0, 6, 6), bool), np.zeros(0), band_px=2, min_agreement=0.5, background=0
-    )
+    ).mask
     np.testing.assert_array_equal(got, mask)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1_000_000), st.sampled_from([0, None]))
+def test_what_sam_has_changed_has_sams_score_and_all_else_keeps_its_margin(seed: int, background: int | None) -> None:
+    rng = np.random.default_rng(seed)
+    mask = blobs(rng, (16, 19), [0, 1, 2, IGNORE])
+    prompts = box_prompts(mask, background=background, min_region_px=3, box_padding=0.2)
+    sam, ious = decoded(rng, prompts)
+    refined = boundary_refine(mask, prompts, sam, ious, band_px=2, min_agreement=0.0, background=background)
+    changed = refined.mask != mask
+    np.testing.assert_array_equal(np.isfinite(refined.sam_iou), changed)
+    assert {float(iou) for iou in refined.sam_iou[changed]} <= {float(np.float32(iou)) for iou in ious}
+    margin = rng.integers(1, 256, mask.shape).astype(np.uint8)
+    margin[refined.mask == IGNORE] = 0
+    scored = sam_confidence(margin, refined)
+    rewritten = changed & (refined.mask != IGNORE)
+    np.testing.assert_array_equal(scored[~rewritten], margin[~rewritten])
+    np.testing.assert_array_equal(scored[rewritten], np.maximum(1, np.rint(255 * refined.sam_iou[rewritten])))
+    np.testing.assert_array_equal(scored == 0, refined.mask == IGNORE)
+
+
+def test_the_more_confident_of_two_claims_gives_the_confidence() -> None:
+    mask = np.zeros((9, 12), np.uint8)
+    mask[2:7, 2:5], mask[2:7, 7:10] = 1, 2
+    prompts = box_prompts(mask, background=0, min_region_px=3, box_padding=0.5)
+    sam = np.zeros((2, 9, 12), bool)
+    sam[0, 2:7, 2:7], sam[1, 2:7, 5:10] = True, True
+    refined = boundary_refine(mask, prompts, sam, np.array([0.6, 0.8]), band_px=3, min_agreement=0.1, background=0)
+    assert refined.mask[4, 5] == 2 and refined.sam_iou[4, 5] == np.float32(0.8)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from synthgen.backends import load
-from synthgen.models import RenderJob, TextEmbedding
+from synthgen.models import MaskPrompts, RenderJob, TextEmbedding
 from synthgen.recipe import Execution, chosen_backends, read_recipe
 
 EXACT = Execution(device="cpu", dtype="float32")
@@ -115,7 +115,7 @@ def test_an_image_with_and_without_a_controlnet(
 def test_sam_vit_h_gives_masks_of_the_images_size(sam_vit_h: Path) -> None:
     decoder = backend("mask_decoder", sam_vit_h, HALF)
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-    [(masks, ious)] = decoder.decode([image], [np.array([[5, 5, 40, 50], [30, 10, 90, 60]], np.float32)])
+    [(masks, ious)] = decoder.decode([image], [MaskPrompts(np.array([[5, 5, 40, 50], [30, 10, 90, 60]], np.float32))])
     assert masks.shape == (2, 60, 90) and masks.dtype == bool
     assert ious.shape == (2,) and ((ious >= 0) & (ious <= 1)).all()
 

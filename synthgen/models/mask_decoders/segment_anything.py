@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from synthgen.backends import Cost
 from synthgen.errors import ModelError
+from synthgen.models import MaskPrompts
 from synthgen.models.costs import sam_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.provenance import pinned_revision
@@ -42,6 +43,7 @@ MINI: dict[str, Any] = {
 }
 """The configuration of mini/sam; every key of `config.json`, with its default."""
 
+CHUNK = 32  # prompts that are decoded at once
 _KIND = re.compile(r"vit_[hlb]")
 
 
@@ -141,9 +143,9 @@ def trained_on(options: Options) -> str:
 
 
 class SegmentAnything:
-    """`SamPredictor`: each image is encoded once and all of its boxes are decoded in one call.
+    """`SamPredictor`: each image is encoded once, its prompts are decoded CHUNK at a time. Images do not share a batch.
 
-    Images do not share a batch.
+    A chunk bounds the memory: 200 masks of 1024 x 2048 pixels are 1.7 GB of logits at once, 32 are 0.27 GB.
     """
 
     def __init__(self, sam: Any, options: Options, execution: Any) -> None:
@@ -155,33 +157,59 @@ class SegmentAnything:
         self._multimask = options.multimask
         self.id = f"segment_anything:{options.model}"
 
-    def decode(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [
-            self._decode(image, np.asarray(of_image, np.float32).reshape(-1, 4))
-            for image, of_image in zip(images, boxes, strict=True)
-        ]
+    def decode(
+        self, images: Sequence[np.ndarray], prompts: Sequence[MaskPrompts]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self._decode(image, asked) for image, asked in zip(images, prompts, strict=True)]
 
-    def _decode(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _decode(self, image: np.ndarray, prompts: MaskPrompts) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
         height, width = image.shape[:2]
-        if not len(boxes):
-            return np.zeros((0, height, width), bool), np.zeros(0, np.float32)
+        masks, ious = np.zeros((len(prompts), height, width), bool), np.zeros(len(prompts), np.float32)
+        scale = self._predictor.transform.target_length / max(height, width)
+        if not len(prompts) or int(min(height, width) * scale + 0.5) < 1:
+            return masks, ious  # nothing asked, or an image so flat that SAM's own resizing leaves no row of it
         half = self._dtype != torch.float32
         with torch.inference_mode():
             with torch.autocast(self._device.type, self._dtype, enabled=half):
                 self._predictor.set_image(np.array(image))
             # The decoder costs little, and half-precision coordinates would move its boxes: it always runs in float32.
             self._predictor.features = self._predictor.features.float()
-            prompts = torch.as_tensor(
-                self._predictor.transform.apply_boxes(boxes, (height, width)), dtype=torch.float32, device=self._device
-            )
-            masks, ious, _ = self._predictor.predict_torch(None, None, prompts, multimask_output=self._multimask)
+            boxes, points, labels = self._tensors(prompts, (height, width))
+            for start in range(0, len(prompts), CHUNK):
+                part = slice(start, start + CHUNK)
+                masks[part], ious[part] = self._best(
+                    *(None if tensor is None else tensor[part] for tensor in (points, labels, boxes))
+                )
             self._predictor.reset_image()
-        ious = ious.float().clamp(0, 1).cpu().numpy()
-        best = ious.argmax(axis=1)
-        each = np.arange(len(boxes))
-        return masks[torch.as_tensor(each), torch.as_tensor(best)].cpu().numpy(), ious[each, best]
+        return masks, ious
+
+    def _tensors(self, prompts: MaskPrompts, size: tuple[int, int]) -> tuple[Any, Any, Any]:
+        """Boxes, points and their labels in the frame of SAM's resized image; None for what is not given."""
+        import torch
+
+        transform = self._predictor.transform
+        boxes = points = labels = None
+        if prompts.boxes is not None:
+            boxes = torch.as_tensor(
+                transform.apply_boxes(np.asarray(prompts.boxes, np.float32), size), dtype=torch.float32
+            ).to(self._device)
+        if prompts.points is not None:
+            given = np.asarray(prompts.points, np.float32)
+            points = torch.as_tensor(transform.apply_coords(given, size), dtype=torch.float32).to(self._device)
+            on = np.ones(given.shape[:2]) if prompts.point_labels is None else prompts.point_labels
+            labels = torch.as_tensor(np.asarray(on), dtype=torch.int).to(self._device)
+        return boxes, points, labels
+
+    def _best(self, points: Any, labels: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(n, H, W) bool and (n,): of each prompt the mask with the highest predicted IoU."""
+        import torch
+
+        masks, ious, _ = self._predictor.predict_torch(points, labels, boxes, multimask_output=self._multimask)
+        scores = ious.float().clamp(0, 1).cpu().numpy()
+        best, row = scores.argmax(axis=1), np.arange(len(scores))
+        return masks[torch.as_tensor(row), torch.as_tensor(best)].cpu().numpy(), scores[row, best]
 
 
 def _from_folder(folder: Path) -> Any:
