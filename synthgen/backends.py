@@ -11,8 +11,6 @@ itself"): `statement` calls one, or gives the default of a file that has none.
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from segkit.printable import excerpt
+from synthgen import plugins
 from synthgen.errors import RecipeError, did_you_mean
 
 ROLES = {
@@ -65,35 +64,19 @@ class Licence:
 
 def available(role: str) -> list[str]:
     """Names of the backends that ship for a role, sorted. The folder is the list."""
-    package = importlib.import_module(ROLES[role])
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return list(plugins.available(ROLES[role]))
 
 
 def find(role: str, name: str) -> ModuleType:
     """The module of a backend. Raises RecipeError that lists the known names if there is none."""
-    shipped = "." not in name
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise RecipeError(
-            f"{role} {name!r} is no module name; there are: {', '.join(available(role))} (a name with a dot is a "
-            "module of your own)"
-        )
-    path = f"{ROLES[role]}.{name}" if shipped else name
-    if shipped and name not in available(role):
-        near = did_you_mean(name, available(role))
-        raise RecipeError(
-            f"{role} {name!r} is not known; there are: {', '.join(available(role))} (a name with a dot is a "
-            f"module of your own){near}"
-        )
-    try:
-        module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is not None and not f"{path}.".startswith(f"{error.name}."):
-            raise RecipeError(f"{role} {name!r} needs the package {error.name!r}, which is not installed") from error
-        raise RecipeError(f"{role} {name!r}: no module of that name can be imported") from error
-    for public in ("Options", "build"):
-        if not hasattr(module, public):
-            raise RecipeError(f"{role} {name!r}: {module.__name__} has no {public!r}; see docs/ADD_A_BACKEND.md")
-    return module
+    return plugins.find(
+        ROLES[role],
+        name,
+        kind=role,
+        public=("Options", "build"),
+        document="docs/ADD_A_BACKEND.md",
+        error=RecipeError,
+    )
 
 
 def check_options(role: str, config: dict[str, Any]) -> Any:

@@ -12,13 +12,14 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from segkit.documents import parse_yaml, read_yaml
 from segkit.errors import InputError
 from segkit.printable import excerpt
 from synthgen.backends import check_options
 from synthgen.errors import RecipeError, did_you_mean
+from synthgen.plugins import modules
 from synthgen.shipped import shipped_folder
 
 Cosine = Annotated[float, Field(ge=-1, le=1)]
@@ -153,25 +154,19 @@ class Refine(Section):
     sabr: Sabr = Sabr()
 
 
-class Rules(Section):
-    """A sample is kept if it passes every rule. Scores are stored, so thresholds may change without rendering again."""
+RULES = "synthgen.filter.rules"  # the package whose files are the filter's rules
+_RULES = sorted((module for _, module in modules(RULES)), key=lambda module: int(module.ORDER))
+_SETTINGS: dict[str, Any] = {
+    rule.SETTING: (rule.VALUE, Field(rule.DEFAULT, description=rule.DESCRIPTION)) for rule in _RULES
+}
+_RuleSettings: Any = create_model("_RuleSettings", __base__=Section, **_SETTINGS)
 
-    min_text_image_score: Cosine = Field(-1.0, description="cosine of image and prompt in the scorer's space; -1 = off")
-    max_class_rank: int = Field(
-        -1, ge=-1, description="the wanted class is among the best 0..n by image-text similarity; -1 = off"
-    )
-    min_class_fraction: Fraction = Field(0.01, description="share of the final mask that has the wanted class")
-    max_class_fraction: Fraction = Field(1.0, description="... at the most: more is a mask that has run over")
-    min_labelled_fraction: Fraction = Field(0.5, description="share of the final mask that is not 255")
-    min_region_similarity: Cosine = Field(
-        -1.0, description="area-weighted cosine of kept regions to their prototype; -1 = off"
-    )
-    max_image_similarity: Cosine = Field(
-        1.0, description="near-duplicate image: cosine to a kept image above this is refused; 1 = off"
-    )
-    min_pixel_std: float = Field(
-        2.0, ge=0, le=255, description="standard deviation of grey values; below = blank image"
-    )
+
+class Rules(_RuleSettings):
+    """A sample is kept if it passes every rule. Scores are stored, so thresholds may change without rendering again.
+
+    Each setting is that of a file of synthgen/filter/rules.
+    """
 
 
 class Filter(Section):

@@ -54,6 +54,7 @@ SEGTRAIN_FLOORS = (
 # Imports go down only. Parts of one floor stand side by side and never import each other; within a part anything goes.
 FLOORS = (
     ("errors", "records", "shipped"),
+    ("plugins",),
     ("files", "rows"),
     ("storage", "leases", "accounting"),
     ("labels", "images", "backends", "runner"),

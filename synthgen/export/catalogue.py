@@ -8,14 +8,13 @@ is opened) and `build(dataset)`.
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Protocol
 
 from segkit.shards import StoredSample
-from synthgen.errors import InputError, did_you_mean
+from synthgen import plugins
+from synthgen.errors import InputError
 from synthgen.export import formats
 
 
@@ -53,21 +52,17 @@ class Format(Protocol):
 
 def available() -> list[str]:
     """Names of the formats that ship, as the command line takes them, sorted."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(formats.__path__))
+    return [name.replace("_", "-") for name in plugins.available(formats.__name__)]
 
 
 def find(name: str) -> ModuleType:
     """The module of a format. Raises InputError that lists the known names if there is none."""
-    ways = f"there are: {', '.join(available())} (a name with a dot is a module of your own)"
-    if (name not in available()) if "." not in name else not all(part.isidentifier() for part in name.split(".")):
-        raise InputError(f"export format {name!r} is not known; {ways}{did_you_mean(name, available())}")
-    try:
-        module = importlib.import_module(name if "." in name else f"{formats.__name__}.{name.replace('-', '_')}")
-    except ModuleNotFoundError as error:
-        raise InputError(f"export format {name!r}: {error}; {ways}") from error
-    for public in ("LOSS", "USE", "build"):
-        if not hasattr(module, public):
-            raise InputError(
-                f"export format {name!r}: {module.__name__} has no {public!r}; see synthgen/export/catalogue.py"
-            )
-    return module
+    return plugins.find(
+        formats.__name__,
+        name,
+        kind="export format",
+        public=("LOSS", "USE", "build"),
+        document="synthgen/export/catalogue.py",
+        error=InputError,
+        known=available(),
+    )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.filter.by_key import ByKey
+from synthgen.filter.decisions import Refusal, first_refusal, refusal_of_image
 from synthgen.filter.duplicates import Kept
-from synthgen.filter.rules import Verdict, first_failure, near_duplicate_image
 from synthgen.recipe import Recipe, Rules
 from synthgen.records import Rejected, Sample, ScoredRecord
 from synthgen.rows import StoredRows
@@ -62,19 +62,19 @@ class FilterStage:
         with ByKey(rows, folder) as blocks, Kept(folder) as kept:
             for block, _ in blocks:
                 for row in block:
-                    failure = first_failure(row, self._rules)
-                    if failure is not None:
-                        yield _rejected(row, failure)
+                    refusal = first_refusal(row, self._rules)
+                    if refusal is not None:
+                        yield _rejected(row, refusal)
             for block, vectors in blocks:
-                candidates = [number for number, row in enumerate(block) if first_failure(row, self._rules) is None]
+                candidates = [number for number, row in enumerate(block) if first_refusal(row, self._rules) is None]
                 # Only kept images count as seen: a refused one must not take others with it.
                 similarities = kept.check(
-                    vectors[candidates], lambda _, similarity: self._duplicate(similarity) is None
+                    vectors[candidates], lambda _, similarity: refusal_of_image(similarity, self._rules) is None
                 )
                 for number, similarity in zip(candidates, similarities, strict=True):
-                    row, failure = block[number], self._duplicate(similarity)
-                    if failure is not None:
-                        yield _rejected(row, failure)
+                    row, refusal = block[number], refusal_of_image(similarity, self._rules)
+                    if refusal is not None:
+                        yield _rejected(row, refusal)
                         continue
                     split = split_of(row.key, self._validation_fraction)
                     yield Sample(
@@ -88,17 +88,13 @@ class FilterStage:
                         similarity,
                     )
 
-    def _duplicate(self, similarity: float) -> Verdict | None:
-        verdict = near_duplicate_image(similarity, self._rules)
-        return verdict if verdict is not None and not verdict.accepted else None
 
-
-def _rejected(row: ScoredRecord, failure: Verdict) -> Rejected:
+def _rejected(row: ScoredRecord, refusal: Refusal) -> Rejected:
     return Rejected(
         key=row.key,
         parent=row.key,
         stage="filter",
-        reason=failure.name,
-        detail=failure.detail,
-        score=float(failure.score),
+        reason=refusal.rule,
+        detail=refusal.verdict.detail,
+        score=float(refusal.verdict.score),
     )

@@ -3,7 +3,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import pickle
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +16,13 @@ from doubles.rows import row as row_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.filter import rules as rule_file
+from synthgen.filter import rules as package
 from synthgen.filter import stage
+from synthgen.filter.decisions import first_refusal, rules
 from synthgen.filter.duplicates import nearest_kept
-from synthgen.filter.rules import RULES, first_failure
 from synthgen.filter.stage import FilterStage, split_of
 from synthgen.recipe import Recipe, Rules
-from synthgen.records import Rejected, Sample, ScoredRecord
+from synthgen.records import Rejected, Sample, ScoredRecord, columns_of
 
 GOOD: ScoredRecord = row_of(
     ScoredRecord,
@@ -107,20 +111,55 @@ def test_each_rule_refuses_what_it_is_for_and_says_why(change: dict[str, float],
     ],
 )
 def test_a_score_at_its_threshold_an_off_rule_and_a_rule_without_subject_accept(change: dict, threshold: dict) -> None:
-    assert first_failure(changed(GOOD, **change), STRICT.model_copy(update=threshold)) is None
+    assert first_refusal(changed(GOOD, **change), STRICT.model_copy(update=threshold)) is None
 
 
-def test_a_rule_has_the_name_that_its_verdicts_have() -> None:
-    for rule in RULES:
-        verdict = rule(GOOD, STRICT)
-        assert verdict is not None
-        assert verdict.name == rule.__name__
-        assert getattr(rule_file, verdict.name) is rule
+class Reader:
+    """A row that notes which of its columns are read."""
+
+    def __init__(self, part: Any, read: set[str]) -> None:
+        self._part, self._read = part, read
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._part, name)
+        if dataclasses.is_dataclass(value):
+            return Reader(value, self._read)
+        self._read.add(name)
+        return value
+
+
+def test_a_rule_reads_what_it_says_that_it_needs() -> None:
+    assert {rule.name for rule in rules()} == {path.stem for path in Path(package.__path__[0]).glob("[a-z]*.py")}
+    for rule in rules():
+        read: set[str] = set()
+        if rule.decide:
+            rule.decide(Reader(GOOD, read), getattr(STRICT, rule.setting))  # type: ignore[arg-type]
+            assert read == set(rule.needs), rule.name
+        assert set(rule.needs) <= columns_of(ScoredRecord).keys() and rule.setting in Rules.model_fields
+        assert (rule.decide is None) != (rule.compare is None)
+
+
+def test_a_file_is_all_that_a_rule_takes(tmp_path: Path) -> None:
+    """In a process of its own: the recipe's settings are made from the files when it is first imported."""
+    source = Path(package.__path__[0]) / "blank_image.py"
+    more = source.read_text().replace("ORDER = 10", "ORDER = 5").replace("min_pixel_std", "max_pixel_std")
+    (tmp_path / "busy_image.py").write_text(more.replace("at_least", "at_most"))
+    code = f"""
+import synthgen.filter.rules as package
+package.__path__.append({str(tmp_path)!r})
+from synthgen.filter.decisions import first_refusal, rules
+from synthgen.recipe import Rules
+import pickle, sys
+row = pickle.loads(bytes.fromhex({pickle.dumps(GOOD).hex()!r}))
+print([rule.name for rule in rules()][:2], first_refusal(row, Rules(max_pixel_std=30)).rule, Rules().max_pixel_std)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['busy_image', 'blank_image'] busy_image 2.0\n"
 
 
 def test_the_first_failing_rule_names_the_reason() -> None:
     bad = changed(GOOD, pixel_std=0.0, class_fraction=0.0, labelled_fraction=0.0, class_rank=9)
-    names = [rule.__name__ for rule in RULES]
+    names = [rule.name for rule in rules()]
     assert (
         names.index("blank_image")
         < names.index("class_absent")
