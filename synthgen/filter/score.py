@@ -37,9 +37,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     return {
         "scorer": chosen_options("image_scorer", recipe.filter.scorer),
         "revisions": revisions_of("image_scorer", recipe.filter.scorer),
-        "classes": [
-            [label.id, class_text(label)] for label in wanted_classes(recipe, read_label_space(recipe.labels.space))
-        ],
+        "classes": [[label.id, class_text(label)] for label in wanted],
     }
 
 
