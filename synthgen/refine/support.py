@@ -19,7 +19,8 @@ from segkit.labels import IGNORE, LabelSpace
 from segkit.masks import ids_in, only_unlabelled
 from synthgen.errors import InputError
 from synthgen.models import SupportShot
-from synthgen.recipe import DrawnSupport, Recipe
+from synthgen.recipe import Recipe
+from synthgen.settings import DrawnSupport
 from synthgen.sources.catalogue import FOLDER
 from synthgen.sources.folder import LabelledFile, list_labelled, read_label, read_labelled
 from synthgen.sources.listing import list_source
