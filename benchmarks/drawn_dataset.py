@@ -16,8 +16,9 @@ from synthgen.labels import read_label_space
 from synthgen.pack import stage
 from synthgen.pack.counts import ModelUse, RunCounts
 from synthgen.pack.finish import finish
-from synthgen.recipe import Labels, Pack, Recipe
+from synthgen.recipe import Recipe
 from synthgen.records import Sample, ShardRecord, from_flat, key_of
+from synthgen.settings import Labels, Pack
 
 COUNTS = RunCounts(
     made={"filter": 9},

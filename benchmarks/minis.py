@@ -77,7 +77,7 @@ def decoder() -> Iterator[Row]:
     """IoU of the mini SAM for ground-truth boxes of objects over 1 % of the image, both worlds."""
     from synthgen.backends import load
     from synthgen.models import MaskPrompts
-    from synthgen.recipe import Execution
+    from synthgen.settings import Execution
 
     sam = load("mask_decoder", {"name": "segment_anything", "model": "mini/sam"}, Execution(device="cpu"))
     values: list[float] = []
@@ -96,7 +96,7 @@ def decoder() -> Iterator[Row]:
 def scorer() -> Iterator[Row]:
     """How often the right caption is the best of 64: distinct captions, held-out scenes, both worlds."""
     from synthgen.backends import load
-    from synthgen.recipe import Execution
+    from synthgen.settings import Execution
 
     clip = load("image_scorer", {"name": "open_clip", "model": "mini/clip"}, Execution(device="cpu"))
     hits: list[bool] = []
@@ -117,8 +117,8 @@ def _render(
 ) -> np.ndarray:
     from synthgen.backends import load
     from synthgen.models import RenderJob
-    from synthgen.recipe import Execution
     from synthgen.records import seed_of
+    from synthgen.settings import Execution
 
     config = {
         "name": "sd3",

@@ -65,7 +65,7 @@ def sam() -> Iterator[Row]:
     """
     from synthgen.backends import load
     from synthgen.models import MaskPrompts
-    from synthgen.recipe import Execution
+    from synthgen.settings import Execution
 
     if not CAMVID.is_dir():
         print(f"  not run: no CamVid in {CAMVID}")

@@ -33,8 +33,9 @@ from synthgen.drawn import objects as world
 from synthgen.labels import read_label_space
 from synthgen.models import FeatureExtractor, RenderJob
 from synthgen.prompts.words import article
-from synthgen.recipe import Execution, read_recipe
+from synthgen.recipe import read_recipe
 from synthgen.records import seed_of
+from synthgen.settings import Execution
 
 MEASURES = ("image_diversity", "kid")
 PER_CLASS = 4

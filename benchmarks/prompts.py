@@ -31,7 +31,7 @@ from synthgen.models import TextEncoder
 from synthgen.models.text_encoders import sentence
 from synthgen.prompts.bank import ClassBank, Entry
 from synthgen.prompts.words import article, mentions
-from synthgen.recipe import Execution
+from synthgen.settings import Execution
 
 BANKS = ("classname", "templates", "hdig")
 MEASURES = ("nn_similarity", "near_duplicates", "class_coverage", "attribute_coverage")

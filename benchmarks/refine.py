@@ -14,8 +14,8 @@ from synthgen.backends import load
 from synthgen.drawn import streets
 from synthgen.models import MaskPrompts
 from synthgen.models.mask_decoders.segment_anything import load_sam
-from synthgen.recipe import Execution
 from synthgen.refine.regions import connected_components, padded_boxes
+from synthgen.settings import Execution
 
 MODEL = "mini/sam"
 REGIONS = 8

@@ -277,14 +277,14 @@ def _ours(chosen: World, place: Path, cache: dict[str, Any], **execution: Any) -
 
 def _renderer(options: dict[str, Any], **execution: Any) -> Any:
     from synthgen.backends import load
-    from synthgen.recipe import Execution
+    from synthgen.settings import Execution
 
     return load("renderer", options, Execution(device="cpu", **execution))
 
 
 def _encoder(chosen: World) -> Any:
     from synthgen.backends import load
-    from synthgen.recipe import Execution
+    from synthgen.settings import Execution
 
     return load("text_encoder", {"name": "sd3", "model": f"mini/{chosen.name}"}, Execution(device="cpu"))
 
@@ -440,7 +440,7 @@ def full_size(place: Path, device: str, size_px: int, steps: int, count: int, na
     from synthgen.backends import load
     from synthgen.models import RenderJob, TextEmbedding
     from synthgen.models.devices import give_memory_back
-    from synthgen.recipe import Execution
+    from synthgen.settings import Execution
 
     options = {"name": "sd3", "model": str(place), "steps": steps, "guidance": 4.5}
     config = load("renderer", options, Execution(device="cpu"))._pipeline.transformer.config

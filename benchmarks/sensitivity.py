@@ -24,9 +24,10 @@ from benchmarks.masks import Answers, class_ids_of, drawn_scenes, drawn_scores, 
 from benchmarks.row import spread_of
 from benchmarks.run import device
 from synthgen.drawn.drawing import Drawing
-from synthgen.recipe import Refine, read_recipe
+from synthgen.recipe import read_recipe
 from synthgen.refine import stage
 from synthgen.refine.class_rates import ClassCounts, read_rates
+from synthgen.settings import Refine
 
 REPORT = Path(__file__).parents[1] / "docs" / "results" / "syn4seg_sensitivity.md"
 COMMAND = "python -m benchmarks.sensitivity"

@@ -77,7 +77,7 @@ def full_size() -> Iterator[Row]:
         return
     from synthgen.backends import load
     from synthgen.models import RenderJob, TextEmbedding
-    from synthgen.recipe import Execution
+    from synthgen.settings import Execution
 
     with tempfile.TemporaryDirectory() as place:
         save_random(Path(place))

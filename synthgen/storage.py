@@ -10,7 +10,6 @@ Every function but `opened` and `downloaded` takes paths of local folders too, a
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
 import hashlib
@@ -20,19 +19,18 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from synthgen import local_copies
 from synthgen.errors import StorageError, in_one_line
-from synthgen.files import host_name, is_alive, write_bytes
+from synthgen.files import write_bytes
 
 LAST = "manifest.parquet"  # of a unit; `index.json` of a dataset is written last by its maker
 FETCHED_WHEN_READ = (".png", ".tar")
 # pathlib makes `s3:/bucket` of `s3://bucket`
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
-_COPY = re.compile(r"synthgen-copy\.(?P<host>[^.]+)\.(?P<pid>\d+)\..+")
 _NO_BUCKET = re.compile(r"bucket does not exist|NoSuchBucket|bucket not found", re.IGNORECASE)
 _CHUNK_BYTES = 2**20
 
@@ -77,9 +75,7 @@ def opened(path: Path) -> Path:
     known = next((root for root, store in _stores.items() if store.url == url), None)
     if known is not None:
         return known
-    _sweep_copies()
-    parent = Path(tempfile.mkdtemp(prefix=f"synthgen-copy.{host_name()}.{os.getpid()}."))
-    atexit.register(_remove_own, parent, os.getpid())
+    parent = local_copies.new()
     root = parent / url.rpartition("/")[2]
     attach(root, url)
     store = _stores[root]
@@ -340,16 +336,3 @@ def _faults() -> tuple[type[BaseException], ...]:
     """OSError, and what boto3's engine raises without making it one."""
     botocore = sys.modules.get("botocore.exceptions")
     return (OSError, botocore.BotoCoreError, botocore.ClientError) if botocore else (OSError,)
-
-
-def _sweep_copies() -> None:
-    """Remove the copies of dead processes of this machine: the store has all that they had finished."""
-    for path in Path(tempfile.gettempdir()).glob(f"synthgen-copy.{host_name()}.*"):
-        found = _COPY.fullmatch(path.name)
-        if found and not is_alive(int(found["pid"])):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _remove_own(folder: Path, pid: int) -> None:
-    if os.getpid() == pid:  # a forked worker ends too
-        shutil.rmtree(folder, ignore_errors=True)

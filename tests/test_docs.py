@@ -28,7 +28,8 @@ import synthgen.cli
 from synthgen.backends import ROLES, available, find, load
 from synthgen.errors import RecipeError
 from synthgen.images import read_mask
-from synthgen.recipe import Backend, Recipe, chosen_backends, read_recipe, shipped_recipes
+from synthgen.recipe import Recipe, chosen_backends, read_recipe, shipped_recipes
+from synthgen.settings import Backend
 from synthgen.stages import stages
 
 ROOT = Path(__file__).resolve().parent.parent

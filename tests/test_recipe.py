@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from synthgen import backends, lock, stages
 from synthgen.errors import RecipeError
 from synthgen.labels import read_label_space
-from synthgen.recipe import Recipe, Section, chosen_backends, read_recipe, recipe_of, recipe_path, shipped_recipes
+from synthgen.recipe import Recipe, chosen_backends, read_recipe, recipe_of, recipe_path, shipped_recipes
+from synthgen.settings import Section
 from synthgen.shipped import shipped_folder
 
 Tiny = Callable[..., Path]

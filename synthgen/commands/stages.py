@@ -70,8 +70,8 @@ def prompts(
     if not calibrate:
         return _verb("prompts", recipe, sets, runs, run, redo, tell_coverage=True)
     with one_line_errors():
+        from synthgen.prompts.calibration import calibrate_recipe
         from synthgen.prompts.coverage import calibration_text
-        from synthgen.prompts.stage import calibrate_recipe
         from synthgen.recipe import read_recipe
 
         typer.echo(calibration_text(calibrate_recipe(read_recipe(recipe, sets or []))))

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from synthgen import storage
 from synthgen.engines import accelerate, local, ray
-from synthgen.recipe import Execution
 from synthgen.runner import StageRun, Unit
+from synthgen.settings import Execution
 
 Work = Callable[[Unit], tuple[int, int]]
 Standing = tuple[int, int, int, int]

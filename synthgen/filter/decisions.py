@@ -9,8 +9,8 @@ from typing import Any
 
 from synthgen.filter.verdict import Verdict
 from synthgen.plugins import modules
-from synthgen.recipe import RULES, Rules
 from synthgen.records import ScoredRecord
+from synthgen.settings import RULES, Rules
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

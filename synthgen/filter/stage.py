@@ -14,9 +14,10 @@ from typing import Any
 from synthgen.filter.by_key import ByKey
 from synthgen.filter.decisions import Refusal, first_refusal, refusal_of_image
 from synthgen.filter.duplicates import Kept
-from synthgen.recipe import Recipe, Rules
+from synthgen.recipe import Recipe
 from synthgen.records import Rejected, Sample, ScoredRecord
 from synthgen.rows import StoredRows
+from synthgen.settings import Rules
 
 NAME, VERB = "filter", "filter"
 READS, GIVES = ScoredRecord, Sample

@@ -153,3 +153,19 @@ class JointAttention:
         if encoder_hidden_states is None:
             return image
         return image, text if attn.context_pre_only else attn.to_add_out(text)
+
+
+def encode_without_noise(vae: Any) -> None:
+    """Make the VAE's posterior its mean. The ControlNet pipeline samples the condition's latents with the process's own
+    generator, so an image would depend on what was rendered before it; the minis' ControlNet has learned from means."""
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+    from diffusers.models.modeling_outputs import AutoencoderKLOutput
+
+    encode = vae.encode
+
+    def encode_mean(images: Any) -> AutoencoderKLOutput:
+        return AutoencoderKLOutput(
+            latent_dist=DiagonalGaussianDistribution(encode(images).latent_dist.parameters, deterministic=True)
+        )
+
+    vae.encode = encode_mean

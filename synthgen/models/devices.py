@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from synthgen.errors import ModelError
@@ -57,3 +59,17 @@ def use_threads(execution: Any) -> None:
         import torch
 
         torch.set_num_threads(execution.num_threads)
+
+
+@contextlib.contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """torch's CPU threads for a while; 0 = leave as is."""
+    import torch
+
+    before = torch.get_num_threads()
+    if number:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -226,15 +226,8 @@ class ClassBank:
                 limit -= 1
                 yield Entry(candidate, place, "", "", similarity, nearest, embedding)
             else:
-                yield Entry(
-                    candidate,
-                    place,
-                    refusal,
-                    nearest.prompt if nearest else candidate.prompt,
-                    similarity,
-                    nearest,
-                    None,
-                )
+                detail = nearest.prompt if nearest else candidate.prompt
+                yield Entry(candidate, place, refusal, detail, similarity, nearest, None)
 
     def _compare(
         self, texts: list[Candidate], limit: int

@@ -246,3 +246,24 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows)
     ]
+
+
+def shortage_text(lambda_div: float, wanted: int, higher: Mapping[str, tuple[int, dict[float, int]]]) -> str:
+    """What higher lambda_div would let pass, for the classes that near-duplicates have left short:
+
+    up to the first at which all have enough.
+    """
+    grid = sorted({value for _, passing in higher.values() for value in passing})
+    if not grid:
+        return ""
+    enough = next(
+        (n for n, value in enumerate(grid) if all(passing[value] >= wanted for _, passing in higher.values())),
+        len(grid) - 1,
+    )
+    shown = sorted({round(enough * part) for part in (1 / 3, 2 / 3, 1)})
+    told = [
+        f"{grid[n]:g} passes "
+        + ", ".join(f"{name} {passing[grid[n]]} of {tried}" for name, (tried, passing) in higher.items())
+        for n in shown
+    ]
+    return f" at lambda_div {lambda_div:g} (" + "; ".join(told) + ")"

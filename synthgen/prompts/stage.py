@@ -12,11 +12,8 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
 
 from segkit.labels import Label, LabelSpace
 from segkit.masks import read_mask
@@ -27,22 +24,19 @@ from synthgen.files import write_bytes
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
 from synthgen.models import TextEncoder
-from synthgen.models.devices import use_threads
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
 from synthgen.models.used import used_backends
-from synthgen.prompts.bank import BLOCK, ClassBank, Entry, PromptSource, pooled_vectors
+from synthgen.prompts.bank import ClassBank, Entry, PromptSource
 from synthgen.prompts.coverage import (
     GRID,
-    Calibration,
     ClassCoverage,
     Coverage,
     Tally,
-    calibrate,
-    calibration_text,
     coverage_json,
     coverage_of,
     coverage_text,
+    shortage_text,
 )
 from synthgen.prompts.replies import Replies
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
@@ -104,65 +98,7 @@ def build(recipe: Recipe, run: Path) -> PromptStage:
     if isinstance(source, KeepsReplies):
         (run / NAME).mkdir(parents=True, exist_ok=True)
         source.replies.keep_in(run / NAME / f".{REPLIES}")
-    return PromptStage(recipe, space, wanted_classes(recipe, space), source, _encoder_of(recipe))
-
-
-def calibrate_recipe(recipe: Recipe, num_candidates: int = 200, grid: Sequence[float] = GRID) -> Calibration:
-    """Pass rates of the first `num_candidates` candidates of each class at each lambda_div of the grid;
-
-    nothing is written.
-
-    Raises InputError if the source proposes no text to embed.
-    """
-    use_threads(recipe.execution)
-    space = read_label_space(recipe.labels.space)
-    source: PromptSource = load("prompt_source", recipe.prompts.source.model_dump(), recipe.execution)
-    encoder = _encoder_of(recipe)
-    vectors = {}
-    for label in (*wanted_classes(recipe, space), None):
-        candidates = source.candidates(space, (label,) if label else (), recipe.seed)
-        texts = (candidate for candidate in candidates if not candidate.photograph)
-        blocks = []
-        for start in range(0, num_candidates, BLOCK):
-            block = list(islice(texts, min(BLOCK, num_candidates - start)))
-            if not block:
-                break
-            blocks.append(
-                pooled_vectors(block, encoder().encode([candidate.prompt for candidate in block]), encoder().id)
-            )
-        if blocks:
-            vectors[label.name if label else ""] = np.concatenate(blocks)
-    if not vectors:
-        raise InputError(
-            f"prompts.source {recipe.prompts.source.name!r} proposes no text, so there is nothing to calibrate"
-        )
-    return calibrate(vectors, encoder().id, grid)
-
-
-def calibration(recipe: Recipe) -> str:
-    """`synthgen prompts --calibrate`: what `calibrate_recipe` finds, as plain text."""
-    return calibration_text(calibrate_recipe(recipe))
-
-
-def shortage_text(lambda_div: float, wanted: int, higher: Mapping[str, tuple[int, dict[float, int]]]) -> str:
-    """What higher lambda_div would let pass, for the classes that near-duplicates have left short:
-
-    up to the first at which all have enough.
-    """
-    grid = sorted({value for _, passing in higher.values() for value in passing})
-    if not grid:
-        return ""
-    enough = next(
-        (n for n, value in enumerate(grid) if all(passing[value] >= wanted for _, passing in higher.values())),
-        len(grid) - 1,
-    )
-    shown = sorted({round(enough * part) for part in (1 / 3, 2 / 3, 1)})
-    told = [
-        f"{grid[n]:g} passes "
-        + ", ".join(f"{name} {passing[grid[n]]} of {tried}" for name, (tried, passing) in higher.items())
-        for n in shown
-    ]
-    return f" at lambda_div {lambda_div:g} (" + "; ".join(told) + ")"
+    return PromptStage(recipe, space, wanted_classes(recipe, space), source, encoder_of(recipe))
 
 
 def coverage_report(run: Path) -> str:
@@ -329,7 +265,9 @@ class PromptStage:
         write_bytes(coverage_json(coverage).encode(), folder / COVERAGE)
 
 
-def _encoder_of(recipe: Recipe) -> Callable[[], TextEncoder]:
+def encoder_of(recipe: Recipe) -> Callable[[], TextEncoder]:
+    """A function that loads the text encoder when it is first called, and gives the same one ever after."""
+
     @functools.cache
     def encoder() -> TextEncoder:
         return load("text_encoder", recipe.prompts.embedder.model_dump(), recipe.execution)

@@ -20,7 +20,8 @@ from segkit.masks import ids_in, only_unlabelled
 from synthgen.classes import wanted_ids
 from synthgen.errors import InputError
 from synthgen.models import SupportShot
-from synthgen.recipe import DrawnSupport, Recipe
+from synthgen.recipe import Recipe
+from synthgen.settings import DrawnSupport
 from synthgen.sources.catalogue import FOLDER
 from synthgen.sources.folder import LabelledFile, list_labelled, read_label, read_labelled
 from synthgen.sources.listing import list_source

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from segkit.labels import IGNORE
-from synthgen.recipe import Rules
 from synthgen.report.run_rows import KEPT, Row
+from synthgen.settings import Rules
 
 BINS = 40
 

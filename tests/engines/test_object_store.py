@@ -21,7 +21,7 @@ import pytest
 from doubles.processes import environment
 from doubles.runs import digest
 
-from synthgen import claims, lock, pipeline, runner, stages, storage, worker
+from synthgen import claims, local_copies, lock, pipeline, runner, stages, storage, worker
 from synthgen.errors import RunError, StorageError
 from synthgen.recipe import read_recipe
 from synthgen.records import Rejected
@@ -360,8 +360,8 @@ def test_copies_of_dead_processes_are_swept(memory: str, monkeypatch: pytest.Mon
     gone = subprocess.Popen(["true"])
     gone.wait()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    dead = tmp_path / f"synthgen-copy.{storage.host_name()}.{gone.pid}.x"
-    alive = tmp_path / f"synthgen-copy.{storage.host_name()}.{os.getpid()}.x"
+    dead = tmp_path / f"synthgen-copy.{local_copies.host_name()}.{gone.pid}.x"
+    alive = tmp_path / f"synthgen-copy.{local_copies.host_name()}.{os.getpid()}.x"
     for folder in (dead, alive):
         (folder / "run").mkdir(parents=True)
     storage.opened(Path(memory) / "run")

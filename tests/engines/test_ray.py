@@ -19,7 +19,8 @@ from synthgen import pipeline, stages
 from synthgen.engines import ray
 from synthgen.engines.events import read_events
 from synthgen.errors import RecipeError
-from synthgen.recipe import Ray, read_recipe
+from synthgen.recipe import read_recipe
+from synthgen.settings import Ray
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray: the package is not installed; pip install 'synthgen-seg[ray]'"

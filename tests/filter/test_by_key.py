@@ -15,9 +15,9 @@ from synthgen.filter import by_key
 from synthgen.filter.by_key import ByKey
 from synthgen.filter.duplicates import Kept, nearest_kept
 from synthgen.filter.stage import FilterStage
-from synthgen.recipe import Rules
 from synthgen.records import Rejected, Sample, ScoredRecord, key_of
 from synthgen.rows import StoredRows, write_rows
+from synthgen.settings import Rules
 from synthgen.similarity import greedy, spool
 
 SCORED: ScoredRecord = row_of(

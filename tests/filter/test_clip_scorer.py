@@ -9,7 +9,7 @@ from synthgen.backends import check_options, load
 from synthgen.errors import ModelError
 from synthgen.minis.train import clip
 from synthgen.models import ImageScorer
-from synthgen.recipe import Execution
+from synthgen.settings import Execution
 
 
 @pytest.fixture(scope="module")

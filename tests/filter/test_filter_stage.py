@@ -21,8 +21,9 @@ from synthgen.filter import stage
 from synthgen.filter.decisions import first_refusal, rules
 from synthgen.filter.duplicates import nearest_kept
 from synthgen.filter.stage import FilterStage, split_of
-from synthgen.recipe import Recipe, Rules
+from synthgen.recipe import Recipe
 from synthgen.records import Rejected, Sample, ScoredRecord, columns_of
+from synthgen.settings import Rules
 
 GOOD: ScoredRecord = row_of(
     ScoredRecord,
@@ -148,7 +149,7 @@ def test_a_file_is_all_that_a_rule_takes(tmp_path: Path) -> None:
 import synthgen.filter.rules as package
 package.__path__.append({str(tmp_path)!r})
 from synthgen.filter.decisions import first_refusal, rules
-from synthgen.recipe import Rules
+from synthgen.settings import Rules
 import pickle, sys
 row = pickle.loads(bytes.fromhex({pickle.dumps(GOOD).hex()!r}))
 print([rule.name for rule in rules()][:2], first_refusal(row, Rules(max_pixel_std=30)).rule, Rules().max_pixel_std)

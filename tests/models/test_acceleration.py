@@ -16,8 +16,9 @@ from synthgen.errors import ModelError, RecipeError
 from synthgen.models import RenderJob
 from synthgen.models.acceleration import ATTENTION, CPU_ATTENTION, QUANTISED
 from synthgen.models.renderers import sd3
-from synthgen.recipe import Execution, read_recipe
+from synthgen.recipe import read_recipe
 from synthgen.render import stage
+from synthgen.settings import Execution
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from synthgen.labels import read_label_space
 from synthgen.models import ProposalRequest, Prototypes
 from synthgen.models.proposers.attention import AttentionProposer, otsu_threshold
 from synthgen.models.text_encoders import sd3 as text_encoder
-from synthgen.recipe import Execution
+from synthgen.settings import Execution
 
 CPU = Execution(device="cpu")
 SPACE = """

@@ -12,7 +12,7 @@ from synthgen.errors import ModelError, RecipeError
 from synthgen.models import ProposalRequest, Prototypes
 from synthgen.models.feature_extractors.concat import Concat
 from synthgen.models.feature_extractors.efficientnet_lite0 import input_size
-from synthgen.recipe import Execution
+from synthgen.settings import Execution
 
 EXECUTION = Execution(device="cpu")
 

@@ -14,7 +14,7 @@ from synthgen.backends import load
 from synthgen.errors import ModelError, RecipeError
 from synthgen.models import ProposalRequest, Prototypes
 from synthgen.models.feature_extractors.open_clip import load_clip
-from synthgen.recipe import Execution
+from synthgen.settings import Execution
 
 EXECUTION = Execution(device="cpu")
 MERGES = 200

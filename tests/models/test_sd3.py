@@ -21,8 +21,8 @@ from synthgen.errors import ModelError
 from synthgen.models import Rendered, RenderJob
 from synthgen.models.renderers import sd3
 from synthgen.models.text_encoders import sd3 as text_encoder
-from synthgen.recipe import Execution
 from synthgen.records import seed_of
+from synthgen.settings import Execution
 from synthgen.training.flow import tokenize
 from synthgen.training.pipelines import load_pipeline
 

@@ -15,7 +15,7 @@ from synthgen.models.feature_extractors.segment_anything import grid_of
 from synthgen.models.mask_decoders import segment_anything as segment_anything_backend
 from synthgen.models.mask_decoders.segment_anything import MINI, construct, load_sam
 from synthgen.models.provenance import pinned
-from synthgen.recipe import Execution
+from synthgen.settings import Execution
 
 EXECUTION = Execution(device="cpu")
 

@@ -19,7 +19,7 @@ from segtrain.config import train_config
 from synthgen.backends import load
 from synthgen.errors import LabelError, ModelError, RecipeError
 from synthgen.models import ProposalRequest, Prototypes
-from synthgen.recipe import Execution
+from synthgen.settings import Execution
 
 CPU = Execution(device="cpu")
 # The same classes under other ids: the segmenter's 0, 5, 9 are 3, 1, 7 here; its `lorry` is unknown.

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from synthgen.models import Rendered, RenderJob, TextEmbedding
 from synthgen.models.renderers import sd3
 from synthgen.models.step_cache import StepCache, StepCacheOptions
-from synthgen.recipe import Execution
 from synthgen.records import seed_of
+from synthgen.settings import Execution
 
 CPU = Execution(device="cpu")
 STEPS, ROWS, SIDE = 9, 6, 8

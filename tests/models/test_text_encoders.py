@@ -15,7 +15,8 @@ from synthgen.errors import ModelError
 from synthgen.models.feature_extractors.open_clip import load_clip
 from synthgen.models.sharing import shares_text
 from synthgen.models.text_encoders import clip, sd3, sentence
-from synthgen.recipe import Execution, Recipe
+from synthgen.recipe import Recipe
+from synthgen.settings import Execution
 
 CPU = Execution(device="cpu")
 PROMPTS = ("a red car on sand", "a cat", "a very old horse in deep snow at night")

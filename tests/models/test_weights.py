@@ -8,7 +8,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, O
 from synthgen.errors import ModelError
 from synthgen.models import weights
 from synthgen.models.devices import torch_device, torch_dtype
-from synthgen.recipe import Execution
+from synthgen.settings import Execution
 
 
 def test_local_paths_hub_ids_and_minis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from segkit.labels import LabelSpace
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
 from synthgen.pack import stage
-from synthgen.recipe import Labels, Pack, Recipe
+from synthgen.recipe import Recipe
 from synthgen.records import Sample, ShardRecord, key_of
+from synthgen.settings import Labels, Pack
 
 LABELS = """
 name: shapes

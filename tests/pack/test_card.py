@@ -15,7 +15,7 @@ from synthgen.models.licences import STABILITY
 from synthgen.pack.card import dataset_license, size_category
 from synthgen.pack.counts import MaskRate, ModelUse, RunCounts
 from synthgen.pack.finish import finish
-from synthgen.recipe import Pack
+from synthgen.settings import Pack
 
 MakeRun = Callable[..., Any]
 SD3 = ModelUse(

@@ -24,7 +24,7 @@ from synthgen.images import jpeg_bytes, read_image
 from synthgen.pack import mark, stage
 from synthgen.pack.counts import RunCounts
 from synthgen.pack.finish import finish
-from synthgen.recipe import Backend, C2pa
+from synthgen.settings import Backend, C2pa
 
 MakeRun = Callable[..., Any]
 TERM = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

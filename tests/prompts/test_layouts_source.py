@@ -11,7 +11,7 @@ from synthgen.errors import InputError, LabelError
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
 from synthgen.models import ProposalRequest
-from synthgen.recipe import Execution
+from synthgen.settings import Execution
 
 SPACE = read_label_space("cityscapes")
 

@@ -15,8 +15,9 @@ from synthgen.labels import read_label_space
 from synthgen.prompts import stage
 from synthgen.prompts.chat_local import LocalChat
 from synthgen.prompts.coverage import coverage_of
-from synthgen.recipe import Execution, Recipe
+from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord
+from synthgen.settings import Execution
 
 CPU = Execution(device="cpu")
 ASKED = [{"role": "user", "content": "a cat"}]

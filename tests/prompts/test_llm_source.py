@@ -17,9 +17,10 @@ from synthgen.prompts import stage
 from synthgen.prompts.bank import ClassBank, Entry
 from synthgen.prompts.coverage import coverage_of, coverage_text
 from synthgen.prompts.sources import llm
-from synthgen.recipe import Execution, Recipe
+from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected
 from synthgen.rows import write_rows
+from synthgen.settings import Execution
 
 SPACE = read_label_space("objects")
 CAT = SPACE.by_name("cat")

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from synthgen.errors import InputError, LabelError
 from synthgen.images import write_image
-from synthgen.prompts import stage
+from synthgen.prompts import calibration, stage
 from synthgen.prompts.coverage import coverage_of, coverage_text
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected
@@ -222,7 +222,7 @@ def test_settings_notice_what_changes_the_bank_and_nothing_else(recipe_with: Mak
 
 
 def test_calibration_of_a_recipe(recipe_with: MakeRecipe) -> None:
-    found = stage.calibrate_recipe(recipe_with(TWO), num_candidates=70, grid=(0.7, 0.9, 0.999))
+    found = calibration.calibrate_recipe(recipe_with(TWO), num_candidates=70, grid=(0.7, 0.9, 0.999))
     assert found.num_candidates == {"cat": 70, "bus": 70}
     assert found.embedder == "word_bag"
     rates = [rate.rate for rate in found.rates]
@@ -231,7 +231,7 @@ def test_calibration_of_a_recipe(recipe_with: MakeRecipe) -> None:
 
 
 def test_calibration_as_text_names_the_encoder_and_a_suggestion(recipe_with: MakeRecipe) -> None:
-    text = stage.calibration(recipe_with({"classes": ("cat",)}))
+    text = calibration.calibration(recipe_with({"classes": ("cat",)}))
     assert "embedder word_bag, 1 classes, 200 candidates each" in text
     assert text.count("<- suggested") == 1
 
@@ -239,7 +239,7 @@ def test_calibration_as_text_names_the_encoder_and_a_suggestion(recipe_with: Mak
 def test_calibration_needs_texts(recipe_with: MakeRecipe, tmp_path: Path) -> None:
     write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "a.png")
     with pytest.raises(InputError, match="nothing to calibrate"):
-        stage.calibrate_recipe(recipe_with(source={"name": "images", "folder": str(tmp_path)}))
+        calibration.calibrate_recipe(recipe_with(source={"name": "images", "folder": str(tmp_path)}))
 
 
 def test_says_once_in_one_line_that_the_renderer_encodes_again(

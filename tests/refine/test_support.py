@@ -9,8 +9,9 @@ import pytest
 from segkit.labels import Label, LabelSpace
 from synthgen.errors import InputError
 from synthgen.images import write_image
-from synthgen.recipe import DrawnSupport, Recipe
+from synthgen.recipe import Recipe
 from synthgen.refine.support import drawn_shots, folder_shots, support_shots
+from synthgen.settings import DrawnSupport
 
 
 def space(*names: str, background: int | None = 0) -> LabelSpace:

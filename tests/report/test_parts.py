@@ -15,13 +15,13 @@ from PIL import Image
 
 from segkit.labels import Label, LabelSpace
 from synthgen.prompts.sources import grammar
-from synthgen.recipe import Rules
 from synthgen.records import Rejected
 from synthgen.report.lineage import lineage, template_of
 from synthgen.report.prompt_map import duplicate_pair, principal_axes, prompt_map
 from synthgen.report.run_rows import KEPT, read_run
 from synthgen.report.scores import BINS, SCORES, histogram
 from synthgen.report.thumbnails import FILL_ALPHA, overlay, photograph
+from synthgen.settings import Rules
 
 SPACE = LabelSpace(
     "three", (Label(0, "background", (0, 0, 0)), Label(1, "cat", (200, 10, 20)), Label(9, "dog", (5, 90, 250))), 0

@@ -18,7 +18,8 @@ import pytest
 
 from synthgen.backends import load
 from synthgen.models import MaskPrompts, RenderJob, TextEmbedding
-from synthgen.recipe import Execution, chosen_backends, read_recipe
+from synthgen.recipe import chosen_backends, read_recipe
+from synthgen.settings import Execution
 
 EXACT = Execution(device="cpu", dtype="float32")
 HALF = Execution(device="cpu", dtype="bfloat16")  # what a GPU takes by default, and half the memory

@@ -15,9 +15,8 @@ fours, 0.51 alone; more cores are used by more worker processes.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from synthgen.errors import ModelError
 from synthgen.labels import read_label_space
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
 from synthgen.models.costs import denoiser_cost
+from synthgen.models.devices import torch_threads
 from synthgen.models.licences import sd3_licences
 from synthgen.models.provenance import folder_facts, pinned_revision, revision_of
 from synthgen.models.step_cache import StepCache, StepCacheOptions
@@ -143,7 +143,7 @@ class Sd3Renderer(Renderer):
             StableDiffusion3Pipeline,
         )
 
-        from synthgen.models.acceleration import accelerate
+        from synthgen.models.acceleration import accelerate, encode_without_noise
         from synthgen.models.devices import give_memory_back
 
         give_memory_back()  # the prompt bank's text encoders
@@ -168,7 +168,7 @@ class Sd3Renderer(Renderer):
                 net = SD3ControlNetModel.from_pretrained(
                     resolve(options.controlnet), dtype=self._dtype, **pinned_revision(options.controlnet)
                 )
-            _encode_without_noise(pipeline.vae)
+            encode_without_noise(pipeline.vae)
             pipeline = StableDiffusion3ControlNetPipeline(controlnet=net, **pipeline.components)
         pipeline.set_progress_bar_config(disable=True)
         accelerate(pipeline, self._execution, self._device, self._dtype)
@@ -250,7 +250,7 @@ class Sd3Renderer(Renderer):
                 "control_image": [self._control(job) for job in jobs],
                 "controlnet_conditioning_scale": self._options.control_scale,
             }
-        with self._torch.inference_mode(), _threads(1 if small and self._device.type == "cpu" else 0):
+        with self._torch.inference_mode(), torch_threads(1 if small and self._device.type == "cpu" else 0):
             pictures = self._pipeline(
                 prompt_embeds=self._tensor([e.tokens for e in embeddings]),
                 pooled_prompt_embeds=self._tensor([e.pooled for e in embeddings]),
@@ -329,33 +329,3 @@ class Sd3Renderer(Renderer):
 
     def _tensor(self, arrays: list[np.ndarray]) -> Any:
         return self._torch.from_numpy(np.stack(arrays)).to(self._device, self._pipeline.transformer.dtype)
-
-
-def _encode_without_noise(vae: Any) -> None:
-    """Make the VAE's posterior its mean. The ControlNet pipeline samples the condition's latents with the process's own
-    generator, so an image would depend on what was rendered before it; the minis' ControlNet has learned from means."""
-    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-    from diffusers.models.modeling_outputs import AutoencoderKLOutput
-
-    encode = vae.encode
-
-    def encode_mean(images: Any) -> AutoencoderKLOutput:
-        return AutoencoderKLOutput(
-            latent_dist=DiagonalGaussianDistribution(encode(images).latent_dist.parameters, deterministic=True)
-        )
-
-    vae.encode = encode_mean
-
-
-@contextlib.contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """torch's CPU threads for a while; 0 = leave as is."""
-    import torch
-
-    before = torch.get_num_threads()
-    if number:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -16,7 +16,7 @@ from synthgen.minis.train import clip, sam
 from synthgen.minis.train.scenes import Scenes, scenes
 from synthgen.models.feature_extractors.open_clip import load_clip
 from synthgen.models.mask_decoders.segment_anything import MINI, construct, load_sam
-from synthgen.recipe import Execution
+from synthgen.settings import Execution
 
 
 @pytest.fixture(scope="module", autouse=True)
