@@ -54,7 +54,7 @@ SEGTRAIN_FLOORS = (
 # Imports go down only. Parts of one floor stand side by side and never import each other; within a part anything goes.
 FLOORS = (
     ("errors", "records", "shipped"),
-    ("plugins",),
+    ("plugins", "similarity"),
     ("files", "rows"),
     ("local_copies",),
     ("storage", "leases", "accounting"),
@@ -62,7 +62,7 @@ FLOORS = (
     ("claims",),
     ("settings",),
     ("recipe", "ownership"),
-    ("models", "training", "sources", "dataset", "drawn", "engines"),
+    ("models", "training", "classes", "sources", "dataset", "drawn", "engines"),
     ("prompts", "render", "refine", "filter", "pack", "export", "minis.train"),
     ("stages", "lock"),
     ("worker", "again"),

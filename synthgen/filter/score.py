@@ -13,6 +13,7 @@ import numpy as np
 
 from segkit.labels import Label
 from synthgen.backends import load
+from synthgen.classes import wanted_classes
 from synthgen.errors import InputError
 from synthgen.images import read_image
 from synthgen.labels import read_label_space
@@ -32,17 +33,19 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 def settings(recipe: Recipe) -> dict[str, Any]:
     """The scorer with all its options and the revision of its weights, and the wanted classes with the words that are
     scored."""
+    wanted = wanted_classes(recipe, read_label_space(recipe.labels.space))
     return {
         "scorer": chosen_options("image_scorer", recipe.filter.scorer),
         "revisions": revisions_of("image_scorer", recipe.filter.scorer),
-        "classes": [[label.id, class_text(label)] for label in _wanted(recipe)],
+        "classes": [[label.id, class_text(label)] for label in wanted],
     }
 
 
 def build(recipe: Recipe, run: Path) -> ScoreStage:
     """Load the scorer and embed the wanted classes."""
+    wanted = wanted_classes(recipe, read_label_space(recipe.labels.space))
     scorer: ImageScorer = load("image_scorer", recipe.filter.scorer.model_dump(), recipe.execution)
-    return ScoreStage(run, scorer, _wanted(recipe), recipe.execution.batch_size)
+    return ScoreStage(run, scorer, wanted, recipe.execution.batch_size)
 
 
 def class_text(label: Label) -> str:
@@ -107,9 +110,3 @@ class ScoreStage:
 
 def _unusable(row: MaskRecord, detail: str) -> Rejected:
     return Rejected(key=row.key, parent=row.key, stage="score", reason="blank_or_unreadable", detail=detail, score=0.0)
-
-
-def _wanted(recipe: Recipe) -> tuple[Label, ...]:
-    """The classes that samples are made for: those that the recipe names, or all but the background."""
-    space = read_label_space(recipe.labels.space)
-    return tuple(space.by_name(name) for name in recipe.labels.classes) or space.foreground

@@ -12,12 +12,12 @@ import dataclasses
 import math
 
 from synthgen.backends import Cost, cost, statement
+from synthgen.classes import wanted_classes
 from synthgen.errors import SynthgenError
 from synthgen.labels import read_label_space
 from synthgen.models.costs import SMALL
 from synthgen.models.sizes import GB
 from synthgen.models.used import used_backends
-from synthgen.prompts.stage import wanted_classes
 from synthgen.recipe import Recipe
 
 TRIED = 2.0  # candidates for each prompt that is accepted: 50 % should pass

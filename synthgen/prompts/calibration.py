@@ -8,12 +8,13 @@ from itertools import islice
 import numpy as np
 
 from synthgen.backends import load
+from synthgen.classes import wanted_classes
 from synthgen.errors import InputError
 from synthgen.labels import read_label_space
 from synthgen.models.devices import use_threads
 from synthgen.prompts.bank import BLOCK, PromptSource, pooled_vectors
 from synthgen.prompts.coverage import GRID, Calibration, calibrate, calibration_text
-from synthgen.prompts.stage import encoder_of, wanted_classes
+from synthgen.prompts.stage import encoder_of
 from synthgen.recipe import Recipe
 
 

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from synthgen.prompts.dedup import _UNITS, GreedyBank, Verdicts, _joined, normalised
+from synthgen.prompts.dedup import GreedyBank
+from synthgen.similarity.greedy import UNITS
+from synthgen.similarity.kmeans import nearest_centre, spherical_kmeans
+from synthgen.similarity.memory import MemoryStore
 
 FLUSH = 4096  # accepted vectors that are compared exactly before they go into cells
 PROBES = 32  # cells that a candidate is compared with [ours: see the rows dedup/100k_384/ours_ivf_*]
 # candidates that are looked up in the cells at once: enough of them meet in each cell for a matrix product
-_SEARCHED = 4096
+SEARCHED = 4096
 _CELLS = 2.0  # cells = this x sqrt(vectors)
 _TRAINED_ON = 32  # vectors a cell for k-means
 _ROUNDS = 8  # of k-means
@@ -27,53 +30,40 @@ _REGROWN = 4  # train again when there are so many times more vectors
 
 
 class IndexedBank(GreedyBank):
-    """A GreedyBank whose older members lie in cells."""
+    """A GreedyBank whose older members lie in cells: it may accept what has a near neighbour in a cell that was not
+    looked at.
+    """
 
     def __init__(self, dim: int, lambda_div: float, *, flush: int = FLUSH, probes: int = PROBES) -> None:
-        super().__init__(dim, lambda_div)
+        super().__init__(dim, lambda_div, IndexedStore(dim, flush, probes), SEARCHED)
+
+
+class IndexedStore:
+    """The vectors accepted last in memory, those before in cells."""
+
+    def __init__(self, dim: int, flush: int, probes: int) -> None:
         self._flush = flush
+        self._recent = MemoryStore(dim)
         self._cells = Cells(dim, probes)
-        # in the cells, of the rows being judged
-        self._found: tuple[np.ndarray, np.ndarray] = (np.empty(0), np.empty(0, np.int64))
 
     @property
-    def num_accepted(self) -> int:
-        return self._held + len(self._cells)
+    def room(self) -> int:
+        """Until the next flush, which changes the cells, so that what follows it is looked up again."""
+        return self._flush - len(self._recent)
 
-    def offer(self, block: np.ndarray, limit: int | None = None) -> Verdicts:
-        """As GreedyBank.offer; the answer may accept what has a near neighbour in a cell that was not looked at."""
-        self._check(block)
-        left = len(block) if limit is None else limit
-        parts = []
-        position = 0
-        while position < len(block) and left > 0:
-            rows = normalised(block[position : position + _SEARCHED])
-            similarity, nearest = self._cells.search(rows)
-            done = 0
-            # A flush changes the cells, so what follows it is looked up again.
-            while done < len(rows) and left > 0 and self._held < self._flush:
-                few = slice(done, done + 256)
-                self._found = similarity[few], nearest[few]
-                part = self._judge(rows[few], min(left, self._flush - self._held))
-                done += len(part.accepted)
-                left -= int(part.accepted.sum())
-                parts.append(part)
-            position += done
-            if self._held == self._flush:
-                self._cells.add(self._high[: self._flush], self._low[: self._flush], self._order[: self._flush])
-                self._held = 0
-        return _joined(parts)
-
-    def _is_empty(self) -> bool:
-        return super()._is_empty() and not len(self._cells)
-
-    def _nearest_accepted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        similarity, nearest = super()._nearest_accepted(rows)
-        in_cells, which = self._found
+    def search(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `Store.search`, but for neighbours in cells that are not looked at."""
+        similarity, nearest = self._recent.search(rows)
+        in_cells, number = self._cells.search(rows)
         # What lies in cells was accepted earlier, so it wins among equals.
-        closer = (which >= 0) & ((in_cells >= similarity) | (nearest < 0))
-        similarity[closer], nearest[closer] = in_cells[closer], which[closer]
-        return similarity, nearest
+        closer = (number >= 0) & ((in_cells >= similarity) | (nearest < 0))
+        return np.where(closer, in_cells, similarity), np.where(closer, number, nearest)
+
+    def add(self, rows: np.ndarray, numbers: np.ndarray) -> None:
+        """As `Store.add`, at most `room` of them."""
+        self._recent.add(rows, numbers)
+        if not self.room:
+            self._cells.add(*self._recent.take_all())
 
 
 class Cells:
@@ -104,7 +94,7 @@ class Cells:
         if len(order) >= _REGROWN * self._trained_on:
             self._centres = k_means(high, max(1, round(_CELLS * len(order) ** 0.5)))
             self._trained_on = len(order)
-        cell = _nearest_centre(high, self._centres)
+        cell = nearest_centre(high, self._centres)
         by_cell = np.lexsort((order, cell))
         self._high, self._low, self._order = high[by_cell], low[by_cell], order[by_cell]
         self._starts = np.searchsorted(cell[by_cell], np.arange(len(self._centres) + 1))
@@ -113,7 +103,7 @@ class Cells:
         """(similarity in millionths, candidate index) of the best vector in the probed cells for each unit row (N,
         dim); index -1 for none.
         """
-        similarity = np.full(len(rows), -_UNITS)
+        similarity = np.full(len(rows), -UNITS)
         nearest = np.full(len(rows), -1, dtype=np.int64)
         if not len(self):
             return similarity, nearest
@@ -138,7 +128,7 @@ class Cells:
         hit = np.flatnonzero(where >= 0)
         for few in np.array_split(hit, -(-len(hit) // 1024) or 1):
             exact = self._high[where[few]].astype(np.float64) + self._low[where[few]]
-            similarity[few] = np.rint(np.einsum("ij,ij->i", rows[few] * _UNITS, exact))
+            similarity[few] = np.rint(np.einsum("ij,ij->i", rows[few] * UNITS, exact))
             nearest[few] = self._order[where[few]]
         return similarity, nearest
 
@@ -151,17 +141,5 @@ def k_means(vectors: np.ndarray, num_cells: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     num_cells = min(num_cells, len(vectors))
     sample = vectors[np.sort(rng.permutation(len(vectors))[: _TRAINED_ON * num_cells])]
-    centres = sample[np.sort(rng.permutation(len(sample))[:num_cells])].astype(np.float32)
-    for _ in range(_ROUNDS):
-        cell = _nearest_centre(sample, centres)
-        by_cell = np.argsort(cell, kind="stable")
-        used, starts = np.unique(cell[by_cell], return_index=True)
-        sums = np.add.reduceat(sample[by_cell], starts, axis=0)
-        lengths = np.linalg.norm(sums, axis=1)
-        good = lengths > 0  # a cell that nobody is in keeps its centre
-        centres[used[good]] = sums[good] / lengths[good, None]
-    return centres
-
-
-def _nearest_centre(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    return np.concatenate([(vectors[i : i + 4096] @ centres.T).argmax(axis=1) for i in range(0, len(vectors), 4096)])
+    starts = sample[np.sort(rng.permutation(len(sample))[:num_cells])].astype(np.float32)
+    return spherical_kmeans(sample, np.ones(len(sample), np.float32), starts, _ROUNDS)

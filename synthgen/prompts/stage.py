@@ -18,7 +18,8 @@ from typing import Any, Protocol, runtime_checkable
 from segkit.labels import Label, LabelSpace
 from segkit.masks import read_mask
 from synthgen.backends import load, statement
-from synthgen.errors import InputError, LabelError
+from synthgen.classes import wanted_classes
+from synthgen.errors import InputError
 from synthgen.files import write_bytes
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
@@ -98,22 +99,6 @@ def build(recipe: Recipe, run: Path) -> PromptStage:
         (run / NAME).mkdir(parents=True, exist_ok=True)
         source.replies.keep_in(run / NAME / f".{REPLIES}")
     return PromptStage(recipe, space, wanted_classes(recipe, space), source, encoder_of(recipe))
-
-
-def wanted_classes(recipe: Recipe, space: LabelSpace) -> tuple[Label, ...]:
-    """The classes of `labels.classes`, or every class but the background.
-
-    Raises LabelError for an unknown, repeated or background one.
-    """
-    wanted = tuple(space.by_name(name) for name in recipe.labels.classes) or space.foreground
-    for i, label in enumerate(wanted):
-        if label.id == space.background:
-            raise LabelError(
-                f"labels.classes: {label.name!r} is the background of label space {space.name!r}, no prompt asks for it"
-            )
-        if label in wanted[:i]:
-            raise LabelError(f"labels.classes: {label.name!r} is named twice")
-    return wanted
 
 
 def coverage_report(run: Path) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from synthgen.models import Prototypes
+from synthgen.similarity.kmeans import spherical_kmeans
 
 PURE = 0.95
 """A support cell belongs to a class if the class covers this share of it [ours:
@@ -95,35 +96,24 @@ def support_prototypes(
     means = normalise(np.where(np.any(pure_sums, axis=-1, keepdims=True), pure_sums, all_sums))
     rows = [(k, vector) for k, vector in zip(classes, means, strict=True) if vector.any()]
     if background_prototypes > 1 and any(len(some) for some in cells):
-        centres = spherical_kmeans(np.concatenate(cells), np.concatenate(cell_weights), background_prototypes)
+        centres = background_centres(np.concatenate(cells), np.concatenate(cell_weights), background_prototypes)
         rows = [row for row in rows if row[0] != background] + [(int(classes[-1]), centre) for centre in centres]
     return Prototypes(tuple(k for k, _ in rows), np.stack([vector for _, vector in rows]).astype(np.float32))
 
 
-def spherical_kmeans(vectors: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
-    """(up to count, D) unit centres of unit vectors (N, D) with weights (N,) > 0, by cosine. Deterministic;
-
-    count = 1 gives the mean.
+def background_centres(vectors: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
+    """(up to count, D) unit centres of unit vectors (N, D) with weights (N,) > 0, by spherical k-means; count = 1 gives
+    the mean.
 
     Starts from the vector nearest to the mean and then from the one farthest from all starts so far. Equal vectors give
     fewer centres.
     """
-    centres = normalise((weights @ vectors)[None])
+    mean = normalise((weights @ vectors)[None])
     if count == 1:
-        return centres
-    start = [int(np.argmax(vectors @ centres[0]))]
-    nearest = vectors @ vectors[start[0]]
-    while len(start) < count and nearest.min() < 1 - 1e-6:
-        start.append(int(np.argmin(nearest)))
-        nearest = np.maximum(nearest, vectors @ vectors[start[-1]])
-    centres = vectors[start]
-    owner = np.full(len(vectors), -1)
-    for _ in range(_KMEANS_ROUNDS):
-        closest = np.argmax(vectors @ centres.T, axis=1)
-        if np.array_equal(closest, owner):
-            break
-        owner = closest
-        members = (owner == np.arange(len(centres))[:, None]) * weights
-        means = normalise(members @ vectors)
-        centres = np.where(means.any(axis=1, keepdims=True), means, centres)
-    return centres
+        return mean
+    starts = [int(np.argmax(vectors @ mean[0]))]
+    nearest = vectors @ vectors[starts[0]]
+    while len(starts) < count and nearest.min() < 1 - 1e-6:
+        starts.append(int(np.argmin(nearest)))
+        nearest = np.maximum(nearest, vectors @ vectors[starts[-1]])
+    return spherical_kmeans(vectors, weights, vectors[starts], _KMEANS_ROUNDS)

@@ -19,6 +19,7 @@ import numpy as np
 
 from segkit.labels import IGNORE, LabelSpace
 from synthgen.backends import load
+from synthgen.classes import wanted_ids
 from synthgen.errors import InputError
 from synthgen.images import read_image, read_mask, write_image
 from synthgen.labels import read_label_space
@@ -41,7 +42,7 @@ from synthgen.refine.class_rates import Rates, add_rates, count_image, rates_of,
 from synthgen.refine.prototypes import support_prototypes
 from synthgen.refine.regions import band_radius
 from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts, sam_confidence
-from synthgen.refine.support import check_support, support_shots, wanted_classes
+from synthgen.refine.support import check_support, support_shots
 from synthgen.runner import StageRun
 from synthgen.sources.listing import source_hash
 
@@ -78,7 +79,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         "labels": {
             "names": {str(label.id): label.name for label in space.labels},
             "background": space.background,
-            "wanted": list(wanted_classes(recipe, space)),
+            "wanted": list(wanted_ids(recipe, space)),
         },
         "seed": recipe.seed,
         "support": support,
@@ -95,7 +96,7 @@ def build(recipe: Recipe, run: Path) -> RefineStage:
     # An image that serves two classes is one image j of the sum over the support set.
     images = {id(shot.image): shot for shot in shots}.values()
     labelled = ((extractor.features([shot.image])[0], shot.mask) for shot in images)
-    wanted = wanted_classes(recipe, space)
+    wanted = wanted_ids(recipe, space)
     prototypes = support_prototypes(labelled, wanted, space.background, recipe.refine.background_prototypes)
     proposer: Proposer = load("proposer", recipe.refine.proposer.model_dump(), recipe.execution)
     proposer.prepare(shots, prototypes, space.background)
@@ -156,7 +157,7 @@ class RefineStage:
         self.batch_size = recipe.execution.batch_size
         self._run = run
         self._background = space.background
-        self._wanted = wanted_classes(recipe, space)
+        self._wanted = wanted_ids(recipe, space)
         self._prototypes = prototypes
         self._extractor = extractor
         self._proposer = proposer

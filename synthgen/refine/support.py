@@ -17,6 +17,7 @@ import numpy as np
 
 from segkit.labels import IGNORE, LabelSpace
 from segkit.masks import ids_in, only_unlabelled
+from synthgen.classes import wanted_ids
 from synthgen.errors import InputError
 from synthgen.models import SupportShot
 from synthgen.recipe import Recipe
@@ -32,16 +33,6 @@ LEAST_SHARE = 0.002
 _DRAWS_PER_SHOT = 100
 
 
-def wanted_classes(recipe: Recipe, space: LabelSpace) -> tuple[int, ...]:
-    """Ids of the classes that samples are made for, in the recipe's order; all but the background if it names none.
-
-    Raises LabelError for a name that is not in the space.
-    """
-    if recipe.labels.classes:
-        return tuple(dict.fromkeys(space.by_name(name).id for name in recipe.labels.classes))
-    return tuple(label.id for label in space.foreground)
-
-
 def support_shots(recipe: Recipe, space: LabelSpace) -> list[SupportShot]:
     """`support.shots` images for each wanted class, class by class.
 
@@ -50,7 +41,7 @@ def support_shots(recipe: Recipe, space: LabelSpace) -> list[SupportShot]:
     Raises InputError or LabelError in one line if the folder is unusable or a class is not in it. Fewer images than
     asked for is a logged warning.
     """
-    wanted = wanted_classes(recipe, space)
+    wanted = wanted_ids(recipe, space)
     if recipe.support.folder:
         folder, pairs = _pairs_of(recipe)
         return folder_shots(folder, space, wanted, recipe.support.shots, recipe.seed, pairs)
@@ -67,7 +58,7 @@ def check_support(recipe: Recipe, space: LabelSpace, digest: str) -> None:
     """
     if recipe.support.folder and recipe.support.source == FOLDER:
         _check_folder(
-            recipe.support.folder, digest, recipe.support.limit, recipe.seed, wanted_classes(recipe, space), space
+            recipe.support.folder, digest, recipe.support.limit, recipe.seed, wanted_ids(recipe, space), space
         )
 
 

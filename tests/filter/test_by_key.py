@@ -11,13 +11,14 @@ from doubles.rows import row as row_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.filter import by_key, duplicates
+from synthgen.filter import by_key
 from synthgen.filter.by_key import ByKey
 from synthgen.filter.duplicates import Kept, nearest_kept
 from synthgen.filter.stage import FilterStage
 from synthgen.records import Rejected, Sample, ScoredRecord, key_of
 from synthgen.rows import StoredRows, write_rows
 from synthgen.settings import Rules
+from synthgen.similarity import greedy, spool
 
 SCORED: ScoredRecord = row_of(
     ScoredRecord,
@@ -87,9 +88,9 @@ def test_stored_rows_are_decided_as_rows_in_memory(
             {row.reason for row in whole if isinstance(row, Rejected)}
         ) == 2
     monkeypatch.setattr(by_key, "BLOCK_ROWS", 20)
-    monkeypatch.setattr(duplicates, "_TILE_ROWS", 16)
-    monkeypatch.setattr(duplicates, "_BLOCK_ROWS", 8)
-    monkeypatch.setattr(duplicates, "_IN_MEMORY", 64)
+    monkeypatch.setattr(greedy, "WORK_ELEMENTS", 320)
+    monkeypatch.setattr(greedy, "ROWS", 8)
+    monkeypatch.setattr(spool, "IN_MEMORY", 64)
     assert list(FilterStage(rules, 0.2).process(stored(rows, tmp_path / "unit", unit_rows), tmp_path, "00000")) == whole
     assert [path.name for path in tmp_path.iterdir()] == ["unit"], "what was sorted into files is gone"
 
@@ -134,11 +135,12 @@ def test_float32_first_gives_what_float64_gives(seed: int, count: int, width: in
     vectors = vectors.astype(np.float32 if single else np.float64)
     for threshold in (1.0, 0.999999, 0.9):
         with pytest.MonkeyPatch.context() as patch, Kept() as kept:
-            patch.setattr(duplicates, "_TILE_ROWS", 7)
+            patch.setattr(greedy, "WORK_ELEMENTS", 77)
+            patch.setattr(greedy, "ROWS", 4)
             found = [
                 value
                 for start in range(0, count, 11)
-                for value in kept.check(vectors[start : start + 11], lambda _, s, t=threshold: s <= t, start)
+                for value in kept.check(vectors[start : start + 11], lambda _, s, t=threshold: s <= t)
             ]
         assert found == pytest.approx(_float64(vectors, threshold), abs=1.1e-6)
         np.testing.assert_allclose(found, nearest_kept(vectors, lambda _, s, t=threshold: s <= t), atol=1.1e-6)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from synthgen.prompts import dedup
 from synthgen.prompts.dedup import GreedyBank, greedy_dedup
+from synthgen.similarity import greedy
 
 
 def by_hand(vectors: np.ndarray, lambda_div: float) -> tuple[list[bool], list[int], list[float]]:
@@ -41,23 +42,25 @@ def small_banks(draw: st.DrawFn) -> tuple[np.ndarray, float]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(small_banks(), st.lists(st.integers(0, 24), max_size=4), st.integers(1, 5), st.integers(1, 7))
+@given(
+    small_banks(), st.lists(st.integers(0, 24), max_size=4), st.integers(1, 5), st.integers(1, 7), st.integers(1, 12)
+)
 def test_same_as_the_double_loop_however_it_is_cut(
-    bank: tuple[np.ndarray, float], cuts: list[int], rows: int, work: int
+    case: tuple[np.ndarray, float], cuts: list[int], rows: int, work: int, at_once: int
 ) -> None:
-    vectors, lambda_div = bank
+    vectors, lambda_div = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dedup, "_ROWS", rows)
-        patch.setattr(dedup, "_WORK_ELEMENTS", work)
-        greedy = GreedyBank(vectors.shape[1], lambda_div)
+        patch.setattr(greedy, "ROWS", rows)
+        patch.setattr(greedy, "WORK_ELEMENTS", work)
+        bank = GreedyBank(vectors.shape[1], lambda_div, rows_at_once=at_once)
         edges = [0, *sorted(min(cut, len(vectors)) for cut in cuts), len(vectors)]
-        parts = [greedy.offer(vectors[a:b]) for a, b in itertools.pairwise(edges)]
+        parts = [bank.offer(vectors[a:b]) for a, b in itertools.pairwise(edges)]
     accepted, nearest, similarity = by_hand(vectors, lambda_div)
     assert np.concatenate([p.accepted for p in parts]).tolist() == accepted
     assert np.concatenate([p.nearest for p in parts]).tolist() == nearest
     np.testing.assert_allclose(np.concatenate([p.similarity for p in parts]), similarity, atol=1.1e-6)
-    assert greedy.num_judged == len(vectors)
-    assert greedy.num_accepted == sum(accepted)
+    assert bank.num_judged == len(vectors)
+    assert bank.num_accepted == sum(accepted)
 
 
 @settings(deadline=None, max_examples=60)
@@ -119,13 +122,6 @@ def test_scale_of_a_vector_does_not_matter() -> None:
     vectors = rng.standard_normal((50, 8))
     scales = 10.0 ** rng.integers(-150, 150, size=(50, 1))
     assert greedy_dedup(vectors * scales, 0.4).accepted.tolist() == greedy_dedup(vectors, 0.4).accepted.tolist()
-
-
-def test_work_array_stays_within_its_bound() -> None:
-    bank = GreedyBank(4, 1.0)
-    for block in np.array_split(np.random.default_rng(0).standard_normal((12_000, 4)), 3):
-        bank.offer(block)
-    assert bank._work.size <= dedup._WORK_ELEMENTS
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,22 @@ def test_apf_keeps_the_regions_that_a_loop_would_keep(
     assert got.similarity == pytest.approx(mean, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("direction", "threshold", "kept"),
+    [((0, 1), 0.0, 1), ((1, 0), 1.0, 1), ((-1, 0), -1.0, 1), ((0, 1), 1e-6, 0), ((-1, 0), -0.5, 0)],
+)
+def test_a_region_whose_cosine_is_the_threshold_itself_is_kept(
+    direction: tuple[int, int], threshold: float, kept: int
+) -> None:
+    """Exact numbers: orthogonal, equal and opposite features give cosines of 0, 1 and -1."""
+    mask = np.ones((4, 4), np.uint8)
+    features = np.broadcast_to(np.array(direction, np.float32), (2, 2, 2))
+    prototypes = Prototypes((1,), np.array([[1, 0]], np.float32))
+    got = filter_regions(mask, features, prototypes, lambda_apf=threshold, min_region_px=1, background=0)
+    assert got.num_kept == kept
+    np.testing.assert_array_equal(got.mask, mask if kept else np.full_like(mask, IGNORE))
+
+
 def test_apf_on_a_mask_without_regions() -> None:
     mask = np.zeros((4, 4), np.uint8)
     prototypes = Prototypes((1,), np.ones((1, 1), np.float32))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segkit.labels import IGNORE
-from synthgen.refine.prototypes import masked_average, pixels_per_cell, spherical_kmeans, support_prototypes
+from synthgen.refine.prototypes import background_centres, masked_average, pixels_per_cell, support_prototypes
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -86,8 +86,8 @@ def test_kmeans_of_one_is_the_mean_and_equal_vectors_make_one_centre() -> None:
     rng = np.random.default_rng(5)
     vectors, weights = unit(rng, 20, 4), rng.random(20)
     mean = weights @ vectors
-    np.testing.assert_allclose(spherical_kmeans(vectors, weights, 1)[0], mean / np.linalg.norm(mean), atol=1e-6)
-    assert spherical_kmeans(np.repeat(vectors[:1], 5, axis=0), np.ones(5), 3).shape == (1, 4)
-    centres = spherical_kmeans(vectors, weights, 6)
+    np.testing.assert_allclose(background_centres(vectors, weights, 1)[0], mean / np.linalg.norm(mean), atol=1e-6)
+    assert background_centres(np.repeat(vectors[:1], 5, axis=0), np.ones(5), 3).shape == (1, 4)
+    centres = background_centres(vectors, weights, 6)
     assert centres.shape == (6, 4)
     np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 1, atol=1e-6)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from segkit.labels import Label, LabelSpace
-from synthgen.errors import InputError, LabelError
+from synthgen.errors import InputError
 from synthgen.images import write_image
 from synthgen.recipe import Recipe
-from synthgen.refine.support import drawn_shots, folder_shots, support_shots, wanted_classes
+from synthgen.refine.support import drawn_shots, folder_shots, support_shots
 from synthgen.settings import DrawnSupport
 
 
@@ -78,13 +78,6 @@ def test_too_few_images_are_a_warning_and_none_is_an_error(folder: Path, caplog:
     assert "4 instead of 5 images for class 'boat'" in caplog.text
     with pytest.raises(InputError, match="no image shows enough of class 'bus'"):
         folder_shots(folder, OBJECTS, (1, 3), 1, 0)
-
-
-def test_wanted_classes_keep_the_recipes_order() -> None:
-    assert wanted_classes(recipe(labels={"space": "x", "classes": ["bus", "cat", "bus"]}), OBJECTS) == (3, 1)
-    assert wanted_classes(recipe(), OBJECTS) == (1, 2, 3)
-    with pytest.raises(LabelError, match="'dragon'"):
-        wanted_classes(recipe(labels={"space": "x", "classes": ["dragon"]}), OBJECTS)
 
 
 def test_drawn_objects_come_in_the_ids_of_the_label_space() -> None:

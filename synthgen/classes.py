@@ -1,0 +1,28 @@
+"""Which classes of its label space a recipe makes samples for."""
+
+from __future__ import annotations
+
+from synthgen.errors import LabelError
+from synthgen.labels import Label, LabelSpace
+from synthgen.recipe import Recipe
+
+
+def wanted_classes(recipe: Recipe, space: LabelSpace) -> tuple[Label, ...]:
+    """The classes of `labels.classes`, or every class but the background.
+
+    Raises LabelError for an unknown, repeated or background one.
+    """
+    wanted = tuple(space.by_name(name) for name in recipe.labels.classes) or space.foreground
+    for i, label in enumerate(wanted):
+        if label.id == space.background:
+            raise LabelError(
+                f"labels.classes: {label.name!r} is the background of label space {space.name!r}, no prompt asks for it"
+            )
+        if label in wanted[:i]:
+            raise LabelError(f"labels.classes: {label.name!r} is named twice")
+    return wanted
+
+
+def wanted_ids(recipe: Recipe, space: LabelSpace) -> tuple[int, ...]:
+    """The ids of `wanted_classes`."""
+    return tuple(label.id for label in wanted_classes(recipe, space))
