@@ -13,8 +13,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 dataset: $(VENV)/.installed  ## install into .venv and make the dataset of RECIPE (default: syn4seg-mini)
 	$(BIN)/synthgen run $(RECIPE)
 
-test: $(VENV)/.installed-dev  ## run the test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev  ## run the test suite; says at the end what took longest
+	$(BIN)/python -m pytest --durations=15
 
 lint: $(VENV)/.installed-dev  ## ruff
 	$(BIN)/ruff check .

@@ -200,7 +200,7 @@ def _pace_text(name: str, at: dict[str, Any], paces: dict[str, Pace]) -> str:
 
 
 def _table(run: Path, standings: dict[str, Any], paces: dict[str, str] | None = None) -> Table:
-    table = Table(title=Text(printable(storage.shown(run))), title_justify="left")
+    table = Table(title=Text(printable(storage.with_urls(run))), title_justify="left")
     for column in ("stage", "units", "made", "rejected", "seconds", *(("pace",) if paces else ()), "reasons"):
         table.add_column(column, justify="left" if column in ("stage", "pace", "reasons") else "right")
     for name, at in standings.items():
@@ -220,9 +220,9 @@ def summary(run: Path) -> None:
     console.print(_table(run, standings))
     dealt_with = ", ".join(f"{event} {count}" for event, count in incidents(run).items())
     if dealt_with:
-        _print(console, f"dealt with: {dealt_with} (lines in {storage.shown(run / events.FOLDER)})")
+        _print(console, f"dealt with: {dealt_with} (lines in {storage.with_urls(run / events.FOLDER)})")
     if any(runner.FAILED in at["rejected"] for at in standings.values()):
-        how = f"see them with `synthgen retry {storage.shown(run)}`, try them again with --failed"
+        how = f"see them with `synthgen retry {storage.with_urls(run)}`, try them again with --failed"
         _print(console, f"samples that failed are left out; {how}")
     for name, stage in stages.stages(run).items():
         closing_lines = getattr(stages.modules()[name], "closing_lines", None)
@@ -235,7 +235,7 @@ def summary(run: Path) -> None:
             f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen "
             f"verify {dataset}`)"
         )
-        _print(console, storage.shown(line))
+        _print(console, storage.with_urls(line))
 
 
 def _print(console: Console, line: str) -> None:

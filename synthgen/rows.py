@@ -104,7 +104,7 @@ class StoredRows:
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The rows as tables of at most SLICE_ROWS."""
         for path, groups in itertools.groupby(range(len(self._groups)), lambda number: self._groups[number][0]):
-            with self._opened(path) as file:
+            with self._parquet_file(path) as file:
                 chosen = [self._groups[number][1] for number in groups]
                 for batch in file.iter_batches(SLICE_ROWS, row_groups=chosen, columns=columns, use_threads=False):
                     yield pa.Table.from_batches([batch])
@@ -155,12 +155,12 @@ class StoredRows:
         a file is opened once for all of its groups that follow each other.
         """
         for path, groups in itertools.groupby(numbers, lambda number: self._groups[number][0]):
-            with self._opened(path) as file:
+            with self._parquet_file(path) as file:
                 for number in groups:
                     yield number, file.read_row_group(self._groups[number][1], use_threads=False)
 
     @contextlib.contextmanager
-    def _opened(self, path: Path) -> Iterator[pq.ParquetFile]:
+    def _parquet_file(self, path: Path) -> Iterator[pq.ParquetFile]:
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 # a reader that is told the schema would fill missing columns with nulls

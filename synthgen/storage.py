@@ -5,7 +5,7 @@ unit by unit, `manifest.parquet` last, as a rename makes a unit appear on a disk
 asked for: a unit's tables as soon as it is seen to be done, an image when it is read, a shard never: the dataset's
 shards are copied within the store. Two launches that do one unit put the same bytes, so a store needs no leases.
 
-Every function but `opened` and `downloaded` takes paths of local folders too, and has nothing to do then.
+Every function but `local_copy` and `local_dataset` takes paths of local folders too, and has nothing to do then.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def url_of(path: Path | str) -> str:
     return f"{found['scheme']}://{found['rest'].rstrip('/')}" if found else ""
 
 
-def opened(path: Path) -> Path:
+def local_copy(path: Path) -> Path:
     """The folder to work on:
 
     the path itself, or a local copy of the store's folder, for now with its small top-level files and the event log.
@@ -79,7 +79,7 @@ def opened(path: Path) -> Path:
     root = parent / url.rpartition("/")[2]
     attach(root, url)
     store = _stores[root]
-    with _told(store):
+    with _error_context(store):
         for entry in _listed(store, store.place):
             if entry["type"] == "file" and not entry["name"].endswith(FETCHED_WHEN_READ):
                 _get(store, entry["name"], root / entry["name"].rpartition("/")[2])
@@ -88,17 +88,17 @@ def opened(path: Path) -> Path:
     return root
 
 
-def downloaded(path: Path) -> Path:
+def local_dataset(path: Path) -> Path:
     """A finished dataset, whole:
 
     the path itself, or a temporary copy of what the URL holds (or of its `dataset/`, for a run folder).
     """
     if not url_of(path) or url_of(path).startswith("file://"):
-        return opened(path)
-    root = opened(path)
+        return local_copy(path)
+    root = local_copy(path)
     store = _stores[root]
     folder = root if (root / "index.json").is_file() or not names(root / "dataset") else root / "dataset"
-    with _told(store):
+    with _error_context(store):
         for entry in _listed(store, store.at(folder)):
             if entry["type"] == "file":
                 _get(store, entry["name"], folder / entry["name"].rpartition("/")[2])
@@ -135,7 +135,7 @@ def url_for(path: Path) -> str:
     return store.url if store else ""
 
 
-def shown(text: object) -> str:
+def with_urls(text: object) -> str:
     """A message with URLs where it names the copy."""
     found = str(text)
     for root, store in _stores.items():
@@ -150,7 +150,7 @@ def names(folder: Path) -> list[str]:
     if store is None:
         return sorted(entry.name for entry in folder.iterdir())
     here = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    with _told(store):
+    with _error_context(store):
         return sorted(here | {entry["name"].rpartition("/")[2] for entry in _listed(store, store.at(folder))})
 
 
@@ -164,7 +164,7 @@ def refresh(path: Path) -> None:
     """Bring one file as the store has it now."""
     store = store_of(path)
     if store is not None:
-        with _told(store), contextlib.suppress(FileNotFoundError):
+        with _error_context(store), contextlib.suppress(FileNotFoundError):
             _get(store, store.at(path), path)
 
 
@@ -174,7 +174,7 @@ def fetch_units(stage: Path, units: Collection[str]) -> None:
     if store is None:
         return
     wanted = [unit for unit in units if not (stage / unit).exists()]
-    with _told(store):
+    with _error_context(store):
         if len(wanted) > 1:
             begun = {entry["name"].rpartition("/")[2] for entry in _listed(store, store.at(stage))}
             wanted = [unit for unit in wanted if unit in begun]
@@ -198,7 +198,7 @@ def publish(path: Path) -> None:
     """Upload one file. Raises StorageError in one line."""
     store = store_of(path)
     if store is not None:
-        with _told(store):
+        with _error_context(store):
             store.files.put_file(str(path), store.at(path))
 
 
@@ -209,7 +209,7 @@ def publish_first(path: Path) -> bool:
     if store is None:
         return True
     data = path.read_bytes()
-    with _told(store):
+    with _error_context(store):
         with contextlib.suppress(FileExistsError):
             try:
                 store.files.pipe_file(store.at(path), data, mode="create")
@@ -226,7 +226,7 @@ def publish_unit(scratch: Path, unit: Path) -> None:
     if store is None:
         return
     made = sorted(path.name for path in scratch.iterdir() if path.name != LAST)
-    with _told(store):
+    with _error_context(store):
         if made:
             store.files.put([str(scratch / name) for name in made], [f"{store.at(unit)}/{name}" for name in made])
         store.files.put_file(str(scratch / LAST), f"{store.at(unit)}/{LAST}")
@@ -239,7 +239,7 @@ def size_of(path: Path) -> int | None:
     store = store_of(path)
     if store is None:
         return None
-    with _told(store):
+    with _error_context(store):
         try:
             return int(store.files.info(store.at(path))["size"])
         except FileNotFoundError:
@@ -254,7 +254,7 @@ def copy_within(source: Path, target: Path, sha256: str) -> bool:
     store = store_of(source)
     if store is None:
         raise ValueError(f"{source} is a local file")
-    with _told(store):
+    with _error_context(store):
         if store.files.exists(store.at(target)):
             return _sha256(store, store.at(target)) == sha256
         store.files.cp_file(store.at(source), store.at(target))
@@ -268,7 +268,7 @@ def move(folder: Path, target: Path, last: str) -> None:
     if store is None:
         return
     old, new = store.at(folder), store.at(target)
-    with _told(store):
+    with _error_context(store):
         found = store.files.find(old)
         for name in found:
             store.files.cp_file(name, new + name.removeprefix(old))
@@ -311,7 +311,7 @@ def _get(store: Store, name: str, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(store: Store) -> Iterator[None]:
+def _error_context(store: Store) -> Iterator[None]:
     """What a store's client raises, as one line. A missing file passes: it may be no error."""
     try:
         yield

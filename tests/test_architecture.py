@@ -243,6 +243,13 @@ def test_the_folder_of_a_role_is_the_list_of_its_backends(role: str) -> None:
             assert field.description, f"{module.__name__}.Options.{key} has no description"
 
 
+def test_a_file_reads_in_one_sitting() -> None:
+    """The drawn worlds are lists of shapes: they may be longer."""
+    files = [path for folder in PACKAGES for path in (ROOT / folder).rglob("*.py") if "drawn" not in path.parts]
+    long = [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 350]
+    assert long == []
+
+
 def test_every_module_says_what_it_is() -> None:
     for name, tree in modules(*PACKAGES):
         assert ast.get_docstring(tree), f"{name} has no docstring"

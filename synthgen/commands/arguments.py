@@ -110,7 +110,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except SynthgenError as error:
-        typer.echo(f"synthgen: {printable(storage.shown(error))}", err=True)
+        typer.echo(f"synthgen: {printable(storage.with_urls(error))}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         typer.echo("synthgen: stopped; the same command goes on where it stopped", err=True)

@@ -31,7 +31,7 @@ def verify(
     with one_line_errors():
         from synthgen.dataset.verify import verify as check
 
-        problems = check(storage.downloaded(dataset))
+        problems = check(storage.local_dataset(dataset))
         if as_json:
             report = {
                 "dataset": str(dataset),
@@ -65,7 +65,7 @@ def export(
     with one_line_errors():
         from synthgen.export.run import export as write
 
-        report = write(storage.downloaded(source), to, out)
+        report = write(storage.local_dataset(source), to, out)
         if as_json:
             return typer.echo(json.dumps(dataclasses.asdict(report), default=str, indent=1))
         typer.echo(f"{out}: {report.num_samples} samples as {to}" + ("" if report.num_new else ", was whole already"))

@@ -34,7 +34,7 @@ def status(
         from synthgen.progress import standing, summary
         from synthgen.progress import watch as keep_showing
 
-        run = storage.opened(run)
+        run = storage.local_copy(run)
         if watch:
             keep_showing(run)
         if as_json:
@@ -65,19 +65,19 @@ def retry(
         from synthgen.progress import standing, summary
         from synthgen.recipe import read_recipe
 
-        run = storage.opened(run)
+        run = storage.local_copy(run)
         standing(run)  # refuses what is no run
         found = again.failed(run)
         for stage, rows in found.items():
             for row in rows:
                 typer.echo(f"{stage:8} {row.parent} {row.detail}")
         if not found or not failed:
-            how = f"; `synthgen retry {storage.shown(run)} --failed` tries them" if found else ""
+            how = f"; `synthgen retry {storage.with_urls(run)} --failed` tries them" if found else ""
             return typer.echo(f"{sum(map(len, found.values()))} samples failed{how}")
         quiet_hubs()
         recipe, moved = pipeline.retry_failed(read_recipe(str(run / lock.LOCK), sets or []), run)
         for old in moved:
-            typer.echo(f"kept the old results in {storage.shown(old)}")
+            typer.echo(f"kept the old results in {storage.with_urls(old)}")
         carry_on(recipe, run)
         summary(run)
 
@@ -108,7 +108,7 @@ def report(
         from synthgen.report.page import write_report
 
         if storage.url_of(run):
-            run = storage.opened(run)
+            run = storage.local_copy(run)
             out = out or Path(f"{run.name}.report.html")
         written = write_report(run, out, samples)
         typer.echo(

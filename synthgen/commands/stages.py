@@ -131,7 +131,7 @@ def _dry_run(recipe: str, sets: list[str] | None, runs: Path, run: str, as_json:
 
         quiet_hubs()
         chosen = read_recipe(recipe, sets or [])
-        plan = dry_run(chosen, storage.opened(runs / (run or chosen.name)), machine())
+        plan = dry_run(chosen, storage.local_copy(runs / (run or chosen.name)), machine())
         typer.echo(json.dumps(dataclasses.asdict(plan), indent=1) if as_json else plan_text(plan))
         if plan.missing:
             raise typer.Exit(1)
@@ -157,13 +157,13 @@ def _start(recipe_name: str, sets: list[str] | None, runs: Path, run: str, redo:
 
     quiet_hubs()
     recipe = read_recipe(recipe_name, sets or [])
-    folder = storage.opened(runs / (run or recipe.name))
+    folder = storage.local_copy(runs / (run or recipe.name))
     if redo and redo not in stages.names():
         near = did_you_mean(redo, stages.names())
         raise RecipeError(f"--redo {redo!r}: there is no such stage; there are: {', '.join(stages.names())}{near}")
     pinned, moved = pipeline.begin(recipe, folder, stages.names(verb), redo)
     for old in moved:
-        typer.echo(f"kept the old results in {storage.shown(old)}")
+        typer.echo(f"kept the old results in {storage.with_urls(old)}")
     return pinned, folder
 
 

@@ -205,9 +205,9 @@ def test_a_package_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(storage, "_stores", {})
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(StorageError, match=r"gs://bucket/runs: needs the extra: pip install 'synthgen-seg\[cloud\]'"):
-        storage.opened(Path("gs://bucket/runs"))
+        storage.local_copy(Path("gs://bucket/runs"))
     with pytest.raises(StorageError, match=r"nonsense://x/runs: no such kind of storage"):
-        storage.opened(Path("nonsense://x/runs"))
+        storage.local_copy(Path("nonsense://x/runs"))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_package_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_what_a_store_refuses_is_one_line(memory: str, error: OSError, told: str) -> None:
-    run = storage.opened(Path(memory) / "run")
+    run = storage.local_copy(Path(memory) / "run")
     store = storage.store_of(run / "render")
     assert store is not None
     with pytest.raises(StorageError, match=re.escape(f"{memory}/run: {told}")), storage._told(store):
@@ -244,14 +244,14 @@ def test_what_a_store_refuses_is_one_line(memory: str, error: OSError, told: str
 )
 def test_what_is_a_url(path: str, url: str) -> None:
     assert storage.url_of(Path(path)) == url
-    assert storage.opened(Path("file:///some/where")) == Path("/some/where")
+    assert storage.local_copy(Path("file:///some/where")) == Path("/some/where")
 
 
 UNITS = [Unit("00000", 0, 1), Unit("00001", 1, 2)]
 
 
 def _stage(url: str) -> StageRun:
-    return StageRun("shout", storage.opened(Path(url) / "run") / "shout", Rejected, None)
+    return StageRun("shout", storage.local_copy(Path(url) / "run") / "shout", Rejected, None)
 
 
 def _elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +316,7 @@ def test_a_unit_is_done_when_its_manifest_is_stored(memory: str, monkeypatch: py
 def test_a_worker_on_another_machine_has_nothing_but_the_store(
     tiny: Tiny, undisturbed: Path, memory: str, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
-    recipe, run = read_recipe(str(tiny())), storage.opened(Path(memory) / "run")
+    recipe, run = read_recipe(str(tiny())), storage.local_copy(Path(memory) / "run")
     names = list(stages.names())
     for name in names[: names.index(last)]:
         for _ in pipeline.run_stage(recipe, run, name):
@@ -338,7 +338,7 @@ def test_a_worker_on_another_machine_has_nothing_but_the_store(
 
 
 def test_another_shard_in_the_store_is_not_replaced(memory: str) -> None:
-    run = storage.opened(Path(memory) / "run")
+    run = storage.local_copy(Path(memory) / "run")
     source, target = run / "pack" / "a.tar", run / "dataset" / "a.tar"
     source.parent.mkdir()
     source.write_bytes(b"shard")
@@ -353,7 +353,7 @@ def test_another_shard_in_the_store_is_not_replaced(memory: str) -> None:
 def test_foreign_objects_are_refused(memory: str) -> None:
     _files(memory).pipe_file(memory.removeprefix("memory://") + "/run/thesis.tex", b"mine")
     with pytest.raises(RunError, match=r"thesis\.tex is not part of this run"):
-        pipeline._refuse_foreign(storage.opened(Path(memory) / "run"))
+        pipeline._refuse_foreign(storage.local_copy(Path(memory) / "run"))
 
 
 def test_copies_of_dead_processes_are_swept(memory: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -364,5 +364,5 @@ def test_copies_of_dead_processes_are_swept(memory: str, monkeypatch: pytest.Mon
     alive = tmp_path / f"synthgen-copy.{local_copies.host_name()}.{os.getpid()}.x"
     for folder in (dead, alive):
         (folder / "run").mkdir(parents=True)
-    storage.opened(Path(memory) / "run")
+    storage.local_copy(Path(memory) / "run")
     assert not dead.exists() and alive.exists()
