@@ -228,7 +228,7 @@ def test_what_a_store_refuses_is_one_line(memory: str, error: OSError, told: str
     run = storage.local_copy(Path(memory) / "run")
     store = storage.store_of(run / "render")
     assert store is not None
-    with pytest.raises(StorageError, match=re.escape(f"{memory}/run: {told}")), storage._told(store):
+    with pytest.raises(StorageError, match=re.escape(f"{memory}/run: {told}")), storage._error_context(store):
         raise error
 
 
