@@ -15,7 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from segkit.index import Index
 from segkit.labels import IGNORE, LabelSpace
 from synthgen.errors import RecipeError
-from synthgen.models.used import generates
+from synthgen.models.used import generates, used_backends
 from synthgen.pack.counts import ModelUse, RunCounts, Totals
 from synthgen.pack.mark import mark_of
 from synthgen.recipe import Recipe
@@ -102,6 +102,7 @@ def _facts(
         "title": recipe.title or recipe.name,
         "name": recipe.name,
         "recipe": recipe.model_dump(mode="json"),
+        "embeds_text": "text_encoder" in used_backends(recipe),
         "is_generated": generates(recipe),
         "mark": mark_of(recipe),
         "license_name": license_name,

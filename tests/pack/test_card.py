@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.runs import whole_run
+from doubles.world import paint
 from huggingface_hub import DatasetCard
 
 from synthgen.errors import RecipeError
+from synthgen.images import write_image
 from synthgen.models.licences import STABILITY
 from synthgen.pack.card import dataset_license, size_category
 from synthgen.pack.counts import MaskRate, ModelUse, RunCounts
@@ -193,3 +196,24 @@ def test_a_broken_template_is_named(make_run: MakeRun, tmp_path: Path, template:
         (tmp_path / "mine.md").write_text(template)
     with pytest.raises(RecipeError, match=message):
         _card(run)
+
+
+def test_the_card_tells_only_steps_that_ran(tmp_path: Path, tiny: Callable[..., Path]) -> None:
+    """Photographs with APR and SABR off: no prompt was compared, nothing was labelled again, no boundary refined."""
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for number, name in enumerate(("disc", "bar")):
+        write_image(paint(name, number)[0], photographs / f"{number}.png")
+    run = whole_run(
+        tiny(
+            prompts__source={"name": "images", "folder": str(photographs)},
+            render__renderer={"name": "images"},
+            refine__apr__enabled=False,
+            refine__sabr__enabled=False,
+            filter__rules={"min_class_fraction": 0.0, "min_labelled_fraction": 0.0},
+        ),
+        tmp_path / "run",
+    )
+    text = " ".join((run / "dataset" / "README.md").read_text().split())
+    assert "lists the files that are taken over" in text and "cosine similarity to the prompts" not in text
+    assert "were freed. 4. Filter" in text and "word_bag" not in text
