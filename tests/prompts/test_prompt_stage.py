@@ -337,3 +337,17 @@ def test_coverage_tells_what_class_names_and_an_uncompared_list_would_have_given
     assert ["at", "equal", "budget", "prompts", "distinct", "nearest", "attribute", "values"] in lines
     assert ["class", "name", "alone", "24", "2", "1.000", "0"] in lines
     assert [line[:4] for line in lines if line[:2] == ["this", "bank"]] == [["this", "bank", "24", "24"]]
+
+
+def test_the_settings_know_the_weights_and_every_option_of_the_encoder(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    """Other weights in the same folder give another bank, and so does a default that the recipe does not write down."""
+    model = tmp_path / "clip"
+    model.mkdir()
+    (model / "open_clip_config.json").write_text("{}")
+    recipe = recipe_with(embedder={"name": "clip", "model": str(model)})
+    before = stage.settings(recipe)
+    assert before["prompts"]["embedder"]["revisions"][str(model)].startswith("local-")
+    (model / "open_clip_config.json").write_text('{"trained": "longer"}')
+    assert stage.settings(recipe) != before
+    sd3 = stage.settings(recipe_with(embedder={"name": "sd3", "model": "mini/objects"}))["prompts"]["embedder"]
+    assert {"pooled", "t5", "max_sequence_length", "revision"} <= sd3.keys()
