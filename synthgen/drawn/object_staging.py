@@ -55,7 +55,7 @@ class Actor:
 
 
 @cache
-def _extent(name: str) -> tuple[float, float, float, float]:
+def extent(name: str) -> tuple[float, float, float, float]:
     """(left, right, up, down) reach of a class that faces right, in its own units, over a few shapes."""
     side, scale = 256, 0.6
     reach = [0.0, 0.0, 0.0, 0.0]
@@ -74,7 +74,7 @@ def find_spot(name: str, facing: str, rng: np.random.Generator) -> Spot:
     """A random place and size that keeps the whole object, its turn aside, inside the image."""
     shape = SHAPES[name]
     x, y, zoom, turn = rng.random(4).tolist()
-    back, front, up, down = _extent(name)
+    back, front, up, down = extent(name)
     left, right = (front, back) if facing == "left" else (back, front)
     scale = min(shape.scale * (0.82 + 0.30 * zoom), 0.96 / (left + right))
     slack = max(0.0, 0.98 - scale * (left + right))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from synthgen.drawn.street_layout import Camera, Thing
@@ -105,6 +106,17 @@ class Canvas:
         self._paint.ellipse(box, fill=(int(colour[0]), int(colour[1]), int(colour[2])) if glow else self.shade(colour))
         if not inside:
             self._mark.ellipse(box, fill=self._current)
+
+    def stamp(self, rgb: np.ndarray, cover: np.ndarray) -> None:
+        """Paint `rgb` (h, w, 3) uint8, of the canvas' own size, where `cover` (h, w) bool says, tinted."""
+        tint, colours = self.tint, rgb[cover].astype(np.float32)
+        grey = colours.mean(axis=1, keepdims=True) * tint.grey
+        tinted = (colours * (1 - tint.grey) + grey) * np.asarray(tint.gain, np.float32) + tint.lift
+        painted = np.zeros_like(rgb)
+        painted[cover] = np.clip(tinted, 0, 255).astype(np.uint8)
+        where = Image.fromarray(cover)
+        self.rgb.paste(Image.fromarray(painted), (0, 0), where)
+        self.index.paste(self._current, (0, 0, *self.index.size), where)
 
     def light(self, x: float, y: float, radius_px: float, colour: Colour, strength: float = 0.9) -> None:
         self.lights.append(Light(x, y, radius_px, colour, strength, self._current))

@@ -108,6 +108,7 @@ class Thing:
     colour: str = ""
     view: str = ""  # vehicles: "rear", "front" or "side"
     behind: int = 0  # -1 or 1: stands behind the barrier of that side
+    name: str = ""  # of an intruder: its class in the objects world
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ TINTS: dict[str, Tint] = {
 }
 
 # Strength of the surface texture by class id; smooth sky, leafy vegetation.
-_ROUGH = np.full(20, 0.07, np.float32)
+_ROUGH = np.full(256, 0.07, np.float32)
 _ROUGH[[0, 1, 2, 8, 9, 10]] = (0.06, 0.06, 0.08, 0.16, 0.15, 0.02)
-_ROUGH[[11, 12, 13, 14, 15]] = 0.03
+_ROUGH[11:16] = 0.03
+_ROUGH[19:] = 0.03
 _FOG = np.array((206, 210, 213), np.float32)
 
 

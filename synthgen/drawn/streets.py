@@ -1,21 +1,26 @@
 """The drawn street world: `draw` gives a small street scene with its exact Cityscapes-style label map.
 
-Class ids, names and colours are the 19 evaluation classes of Cityscapes (Cordts et al., CVPR 2016).
+Class ids, names and colours are the 19 evaluation classes of Cityscapes (Cordts et al., CVPR 2016). An intruder, an
+object that no street has, has an id behind them: label space `streets`.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from synthgen.drawn import street_scenery as scenery
 from synthgen.drawn.drawing import Drawing
+from synthgen.drawn.objects import SPOKEN
 from synthgen.drawn.street_canvas import Canvas
+from synthgen.drawn.street_intruders import KIND, NAMES, paint_intruder, placed
 from synthgen.drawn.street_layout import FAR_M, Street, plan
 from synthgen.drawn.street_things import PAINTERS
 from synthgen.drawn.street_weather import DOMAINS, TINTS, air, depth_map, sky, texture
 from synthgen.errors import RecipeError
 
-__all__ = ["CLASSES", "DOMAINS", "DRAWN", "PALETTE", "draw"]
+__all__ = ["CLASSES", "DOMAINS", "DRAWN", "INTRUDERS", "PALETTE", "draw"]
 
 CLASSES: tuple[str, ...] = (
     "road",
@@ -69,23 +74,35 @@ _ADJECTIVE = {"day": "daytime", "night": "night-time", "fog": "foggy", "rain": "
 _COUNTS = ("no", "one", "two", "three")
 
 
-def draw(seed: int, size_px: tuple[int, int] = (64, 96), *, domain: str | None = None) -> Drawing:
+INTRUDERS: tuple[str, ...] = NAMES
+"""Objects of the objects world that no street has: intruder k has the id len(CLASSES) + k."""
+
+def draw(
+    seed: int, size_px: tuple[int, int] = (64, 96), *, domain: str | None = None, intruder: str | None = None
+) -> Drawing:
     """Draw one street scene of size (H, W).
 
     `domain` overrides the drawn one and changes the image and the caption's words for it only: mask and
-    instances stay byte-identical. Instance ids count the classes 11-18 from 1, far to near.
-    Raises RecipeError for an unknown domain, or a size under 48 px or outside H <= W <= 2 H.
+    instances stay byte-identical. `intruder`, one of INTRUDERS, stands in the street that the seed draws without it;
+    where traffic hides it, it is left out as every hidden thing is. Instance ids count the classes from 11 on
+    from 1, far to near.
+    Raises RecipeError for an unknown domain or intruder, or a size under 48 px or outside H <= W <= 2 H.
     """
     height, width = size_px
     if not (48 <= height <= width <= 2 * height):
         raise RecipeError(f"size_px {size_px}: a street needs 48 <= H <= W <= 2 H pixels")
     if domain is not None and domain not in DOMAINS:
         raise RecipeError(f"domain {domain!r} is not one of {', '.join(DOMAINS)}")
+    if intruder is not None and intruder not in INTRUDERS:
+        raise RecipeError(f"intruder {intruder!r} is not one of {', '.join(INTRUDERS)}")
     rng = np.random.default_rng(seed)
     drawn = DOMAINS[int(rng.integers(len(DOMAINS)))]
     domain = drawn if domain is None else domain
     layout_rng, texture_rng, sky_rng, air_rng = rng.spawn(4)
     street = plan(layout_rng, (height, width))
+    if intruder is not None:
+        things = (*street.things, placed(rng.spawn(1)[0], street, intruder))
+        street = replace(street, things=tuple(sorted(things, key=lambda thing: -thing.z)))
     camera = street.camera
     backdrop = sky(sky_rng, domain, (height * _SCALE, width * _SCALE), camera.horizon_y * _SCALE)
 
@@ -136,6 +153,8 @@ def _paint(canvas: Canvas, street: Street, kept: set[int]) -> None:
         if number in kept and not thing.behind:
             if thing.kind == "tree":
                 scenery.tree(canvas, camera, thing, number)
+            elif thing.kind == KIND:
+                paint_intruder(canvas, camera, thing, number, len(CLASSES) + INTRUDERS.index(thing.name))
             else:
                 PAINTERS[thing.kind](canvas, camera, thing, number)
 
@@ -155,6 +174,11 @@ def _words(street: Street, kept: set[int], mask: np.ndarray, domain: str) -> tup
     shown = [street.things[i] for i in sorted(kept)]
     phrases: list[str] = []
     names: list[str] = []
+    for thing in shown:
+        if thing.kind == KIND:
+            spoken = f"{thing.colour} {SPOKEN[thing.name]}"
+            phrases.append(f"{'an' if spoken[0] in 'aeiou' else 'a'} {spoken}")
+            names.append(thing.name)
     for kind, many in (
         ("car", "cars"),
         ("bus", "buses"),
@@ -174,7 +198,7 @@ def _words(street: Street, kept: set[int], mask: np.ndarray, domain: str) -> tup
             one = f"{'an' if (colour + kind)[0] in 'aeiou' else 'a'} {colour}{kind}"
             phrases.append(one if len(same) == 1 else f"{_COUNTS[min(len(same), 3)]} {many}")
             names.append(kind)
-    areas = np.bincount(mask.ravel(), minlength=20) / mask.size
+    areas = np.bincount(mask.ravel(), minlength=len(CLASSES)) / mask.size
     trees = any(thing.kind == "tree" for thing in shown)
     for name, seen in (
         ("trees", trees),

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from synthgen.drawn import objects, streets
+from synthgen.drawn import objects, street_intruders, streets
 from synthgen.drawn.drawing import Drawing
 from synthgen.errors import StorageError
 
@@ -86,11 +86,14 @@ def scenes(
     workers: int = 2,
     size_px: tuple[int, int] | None = None,
     pair_probability: float = 0.0,
+    intruder_probability: float = 0.0,
+    domain: str | None = None,
 ) -> Scenes:
     """`count` drawings of `world` ("objects" or "streets") from `first_seed` on; drawn where `cache` lacks them.
 
-    A set is stored in parts of PART_ROWS under a name that holds the size, the probability of a second object
-    (objects only) and a digest of some drawings, so another world or size never mixes in. Stopping loses the parts
+    `pair_probability` is that of a second object (objects only), `intruder_probability` that of an object that no
+    street has (streets only, one of those for training), `domain` the one weather of all streets.
+    A set is stored in parts of PART_ROWS under a name that holds size and choices and a digest of some drawings, so another world or size never mixes in. Stopping loses the parts
     in work only. `workers` processes draw; 1 draws in this process.
     Raises ValueError for an unknown world or an empty set, StorageError if the cache cannot be written.
     """
@@ -101,8 +104,11 @@ def scenes(
     height, width = size_px or _SIZE_PX[world]
     if world == "objects" and height != width:
         raise ValueError(f"size_px = {(height, width)}: the objects world draws squares")
-    draw = functools.partial(_draw, world, (height, width), pair_probability)
-    folder = cache / f"{world}-{height}x{width}-pair{round(100 * pair_probability)}-{_digest(draw)}"
+    draw = functools.partial(_draw, world, (height, width), pair_probability, intruder_probability, domain)
+    choices = f"pair{round(100 * pair_probability)}"
+    if intruder_probability or domain:
+        choices += f"-intruder{round(100 * intruder_probability)}-{domain or 'any'}"
+    folder = cache / f"{world}-{height}x{width}-{choices}-{_digest(draw)}"
     spans = [(first_seed + at, min(PART_ROWS, count - at)) for at in range(0, count, PART_ROWS)]
     names = [folder / f"{first:08d}-{rows:04d}" for first, rows in spans]
     missing = [(name, span) for name, span in zip(names, spans, strict=True) if not name.is_dir()]
@@ -146,10 +152,21 @@ def augmented(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(changed, 0, 255).astype(np.uint8)
 
 
-def _draw(world: str, size_px: tuple[int, int], pair_probability: float, seed: int) -> Drawing:
+def _draw(
+    world: str,
+    size_px: tuple[int, int],
+    pair_probability: float,
+    intruder_probability: float,
+    domain: str | None,
+    seed: int,
+) -> Drawing:
     if world == "objects":
         return objects.draw(seed, size_px[0], pair_probability=pair_probability)
-    return streets.draw(seed, size_px)
+    rng = np.random.default_rng((seed, len(street_intruders.TRAINING)))  # a stream beside the street's own
+    intruder = None
+    if rng.random() < intruder_probability:
+        intruder = street_intruders.TRAINING[int(rng.integers(len(street_intruders.TRAINING)))]
+    return streets.draw(seed, size_px, domain=domain, intruder=intruder)
 
 
 def _digest(draw: Callable[[int], Drawing]) -> str:
