@@ -1,0 +1,75 @@
+"""What a ControlNet of the SD3 kind is fed: the picture of a condition, and that picture as latents.
+
+Training (`synthgen adapt`), rendering and the tests all go through this file. It says what diffusers' own training
+script and its pipeline disagree about (diffusers issues 9686, 10821, 11867): pixels are in [-1, 1], and the VAE's shift
+is subtracted unless the ControlNet's config has `force_zeros_for_pooled_projection`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+from synthgen.labels import IGNORE, LabelSpace
+
+Kind = Literal["palette", "onehot", "edges", "depth", "image"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Control:
+    """The kind of condition of a ControlNet, and the label space whose colours or channels it has learnt."""
+
+    kind: Kind
+    labels: LabelSpace | None = None  # of palette and onehot
+
+    @property
+    def extra_channels(self) -> int:
+        """Channels beside the latents of the picture: one a class and one for all that is no class."""
+        return len(self.labels.ids) + 1 if self.kind == "onehot" and self.labels is not None else 0
+
+
+def control_pixels(images: np.ndarray) -> Any:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 tensor in [-1, 1], as the pipeline's image processor gives it."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def control_latents(image: Any, config: Any, vae: Any) -> Any:
+    """What StableDiffusion3ControlNetPipeline feeds as `controlnet_cond` for pixels (N, 3, H, W): (N, C, h, w).
+
+    `config` is the ControlNet's. The posterior's mean is taken: a sample would depend on what was encoded before it.
+    """
+    shift = 0.0 if config.force_zeros_for_pooled_projection else vae.config.shift_factor
+    return (vae.encode(image).latent_dist.mean - shift) * vae.config.scaling_factor
+
+
+def pooled_for(config: Any, pooled: Any) -> Any:
+    """What the pipeline feeds the ControlNet as `pooled_projections` for those of the prompts, (N, D)."""
+    return pooled * 0 if config.force_zeros_for_pooled_projection else pooled
+
+
+def class_shares(labels: LabelSpace, maps: np.ndarray, grid: tuple[int, int]) -> Any:
+    """The share that each class has of each latent cell: (N, classes + 1, h, w) float32, summing to 1 over channels.
+
+    `maps` (N, H, W) uint8 ids; H and W are multiples of h and w. The last channel is what is no class (254, 255).
+    DGInStyle's one-hot condition, averaged over cells instead of passed through convolutions.
+    """
+    import torch
+
+    count = len(labels.ids)
+    channels = torch.from_numpy(np.minimum(labels.channel_of_id, count))[torch.from_numpy(maps).long()].long()
+    number, height, width = channels.shape
+    rows, columns = height // grid[0], width // grid[1]
+    cells = channels.view(number, grid[0], rows, grid[1], columns).permute(0, 1, 3, 2, 4).flatten(3)
+    shares = torch.stack([(cells == channel).float().mean(-1) for channel in range(count + 1)], dim=1)
+    return shares
+
+
+def painted(labels: LabelSpace, maps: np.ndarray) -> np.ndarray:
+    """(N, H, W) uint8 ids -> (N, H, W, 3) uint8 in the label space's colours; ignore is black."""
+    table = labels.colour_table()
+    table[IGNORE] = (0, 0, 0)
+    return table[maps]
