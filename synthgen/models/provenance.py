@@ -147,19 +147,6 @@ def _commit_in_cache(repository: str, revision: str) -> str:
     return commit if _COMMIT.fullmatch(commit) else ""
 
 
-def folder_facts(place: Path | str) -> dict[str, Any]:
-    """What a model folder says of itself in `synthgen.json`:
-
-    for example that its denoiser was trained without any T5 tokens.
-    """
-    import json
-
-    if isinstance(place, Path) and (place / "synthgen.json").is_file():
-        facts: dict[str, Any] = json.loads((place / "synthgen.json").read_text(encoding="utf-8"))
-        return facts
-    return {}
-
-
 def digest_of_weights(place: Path) -> str:
     """12 hex digits of a local file or folder: by content up to 256 MiB, by names and sizes beyond."""
     files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file() and p.suffix in _WEIGHTS)

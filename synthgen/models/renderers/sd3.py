@@ -30,7 +30,8 @@ from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
 from synthgen.models.costs import denoiser_cost
 from synthgen.models.devices import torch_threads
 from synthgen.models.licences import sd3_licences
-from synthgen.models.provenance import folder_facts, pinned_revision, revision_of
+from synthgen.models.model_facts import num_t5_tokens
+from synthgen.models.provenance import pinned_revision, revision_of
 from synthgen.models.step_cache import StepCache, StepCacheOptions
 from synthgen.models.text_encoders import sd3 as text_encoder
 from synthgen.models.weights import loading, resolve
@@ -120,8 +121,7 @@ class Sd3Renderer(Renderer):
 
             with loading(options.controlnet):
                 SD3ControlNetModel.load_config(resolve(options.controlnet), **pinned_revision(options.controlnet))
-        length = options.max_sequence_length
-        self._length = length if length >= 0 else int(folder_facts(self._place).get("max_sequence_length", 256))
+        self._length = num_t5_tokens(self._place, options.max_sequence_length)
         self._colours = read_label_space(options.control_palette).colour_table() if options.controlnet else None
         self._cache: StepCache | None = None
         self._is_placed = False

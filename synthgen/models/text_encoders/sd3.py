@@ -21,7 +21,8 @@ from synthgen.errors import ModelError
 from synthgen.models import TextEmbedding
 from synthgen.models.costs import text_encoders_cost
 from synthgen.models.licences import sd3_licences
-from synthgen.models.provenance import folder_facts, pinned_revision, revision_of
+from synthgen.models.model_facts import num_t5_tokens
+from synthgen.models.provenance import pinned_revision, revision_of
 from synthgen.models.weights import loading, resolve
 
 
@@ -70,8 +71,7 @@ class Sd3TextEncoder:
         place = resolve(options.model)
         self._device = torch_device(execution)
         self._pooled = options.pooled
-        length = options.max_sequence_length
-        self._length = length if length >= 0 else int(folder_facts(place).get("max_sequence_length", 256))
+        self._length = num_t5_tokens(place, options.max_sequence_length)
         revision = pinned_revision(options.model, options.revision)
         without_t5 = {} if options.t5 and has_t5(place, revision) else {"text_encoder_3": None, "tokenizer_3": None}
         with loading(options.model):
