@@ -126,6 +126,7 @@ def _render(
         "steps": 20,
         "guidance": 2.0 if controlnet else 3.0,
         "controlnet": controlnet,
+        "control_palette": "cityscapes",
     }
     renderer = load("renderer", config, Execution(device="cpu"))
     jobs = [

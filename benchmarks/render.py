@@ -453,7 +453,9 @@ def full_size(place: Path, device: str, size_px: int, steps: int, count: int, na
         for variant in VARIANTS:
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            changes: dict[str, Any] = {"controlnet": str(place / "controlnet")} if control else {}
+            changes: dict[str, Any] = (
+                {"controlnet": str(place / "controlnet"), "control_palette": "cityscapes"} if control else {}
+            )
             if variant == "cache":
                 changes["step_cache"] = RECOMMENDED
             loop: Any = None

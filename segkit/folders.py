@@ -35,7 +35,8 @@ def list_pairs(folder: Path) -> list[Pair]:
     if an image and a mask lack each other; it says what lies there instead.
     """
     images, masks = folder / "images", folder / "labels"
-    image_of, mask_of = _by_stem(images, IMAGE_SUFFIXES), _by_stem(masks, MASK_SUFFIXES)
+    what = "a labelled folder has images/ and labels/ with the same stems"
+    image_of, mask_of = files_by_stem(images, IMAGE_SUFFIXES, what), files_by_stem(masks, MASK_SUFFIXES, what)
     if not image_of:
         raise InputError(
             f"{images}: no image in it; known kinds are {', '.join(IMAGE_SUFFIXES)}{_below(images, IMAGE_SUFFIXES)}"
@@ -51,18 +52,27 @@ def list_pairs(folder: Path) -> list[Pair]:
     return [Pair(image_of[stem].stem, image_of[stem], mask_of[stem]) for stem in sorted(image_of)]
 
 
-def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def files_by_stem(folder: Path, suffixes: tuple[str, ...], what: str) -> dict[str, Path]:
+    """The files of a folder with one of `suffixes`, by `normal_stem`, in the order of their names.
+
+    Raises InputError for a folder that is missing, with `what` it should be, and for two files of one stem.
+    """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; a labelled folder has images/ and labels/ with the same stems")
+        raise InputError(f"{folder}: no such folder; {what}")
     files: dict[str, Path] = {}
     for path in _visible(folder):
         if path.suffix.lower() in suffixes:
-            first = files.setdefault(_normal(path.stem), path)
+            first = files.setdefault(normal_stem(path), path)
             if first is not path:
                 raise InputError(
                     f"{path}: the stem {path.stem!r} is taken by {first.name}; rename or remove one of them"
                 )
     return files
+
+
+def normal_stem(path: Path) -> str:
+    """What a file's stem is compared by."""
+    return _normal(path.stem)
 
 
 def _instead(stem: str, part: Path) -> str:

@@ -34,7 +34,7 @@ ROLES = {
 _MEMBERS = {
     "prompt_source": ("candidates",),
     "text_encoder": ("id", "encode"),
-    "renderer": ("id", "revision", "prepare", "render"),
+    "renderer": ("id", "revision", "expect_labels", "prepare", "render"),
     "feature_extractor": ("id", "features"),
     "proposer": ("prepare", "propose"),
     "mask_decoder": ("id", "decode"),

@@ -92,6 +92,7 @@ class PromptRecord:
     photograph: str
     layout: str  # a label map to render from, an artefact of this stage; "" for none
     origin: str  # the user's file that the prompt stands for, below the folder that was given; "" for none
+    control_image: str = ""  # a picture for the ControlNet beside the layout, an artefact of this stage; "" for none
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -288,6 +289,11 @@ def digest_of(content: bytes) -> str:
 def ids_digest(mask: np.ndarray) -> str:
     """The digest of a label map (H, W) uint8: of its ids, whatever file they were read from."""
     return digest_of(f"{mask.shape[0]}x{mask.shape[1]}:".encode() + mask.tobytes())
+
+
+def pixels_digest(image: np.ndarray) -> str:
+    """The digest of a picture (H, W, 3) uint8: of its pixels, whatever file they were read from."""
+    return digest_of(f"{image.shape[0]}x{image.shape[1]}x{image.shape[2]}:".encode() + image.tobytes())
 
 
 def seed_of(key: str) -> int:

@@ -16,6 +16,8 @@ from typing import Protocol
 
 import numpy as np
 
+from synthgen.labels import LabelSpace
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TextEmbedding:
@@ -27,7 +29,7 @@ class TextEmbedding:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RenderJob:
-    """One image to be made. `photograph` and `layout` are absolute paths; None for none."""
+    """One image to be made. `photograph` is an absolute path; None for what a prompt does not bring."""
 
     key: str
     prompt: str
@@ -39,6 +41,7 @@ class RenderJob:
     negative_embedding: TextEmbedding | None
     photograph: Path | None
     layout: np.ndarray | None  # (H, W) uint8 ids
+    control_image: np.ndarray | None = None  # (H, W, 3) uint8, a picture that was brought beside the layout: its depth
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,6 +117,10 @@ class Renderer(Protocol):
 
     id: str
     revision: str = ""  # of the weights; "" = there are none
+
+    def expect_labels(self, space: LabelSpace) -> None:
+        """Called once, before the first job, with the label space of the layouts that jobs may bring."""
+        return None
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Called before the jobs of a unit with the prompts that will come without an embedding."""

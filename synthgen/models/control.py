@@ -11,10 +11,19 @@ import dataclasses
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from synthgen.labels import IGNORE, LabelSpace
 
 Kind = Literal["palette", "onehot", "edges", "depth", "image"]
+"""palette: the label map in colours. onehot: that, and the share of each class in each latent cell as more channels.
+edges: the borders of the label map, white on black. depth and image: a picture that the user brings beside the map.
+"""
+
+Scale = Literal["signed", "half_levels"]
+"""Pixels x in [0, 1] as the VAE gets them. signed: 2 x - 1. half_levels: 255 x / 2 + 0.5, what Stability's ControlNet
+of edges for SD3.5-Large was trained with (its card's SD3CannyImageProcessor).
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,6 +32,7 @@ class Control:
 
     kind: Kind
     labels: LabelSpace | None = None  # of palette and onehot
+    scale: Scale = "signed"
 
     @property
     def extra_channels(self) -> int:
@@ -30,11 +40,13 @@ class Control:
         return len(self.labels.ids) + 1 if self.kind == "onehot" and self.labels is not None else 0
 
 
-def control_pixels(images: np.ndarray) -> Any:
-    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 tensor in [-1, 1], as the pipeline's image processor gives it."""
+def control_pixels(images: np.ndarray, scale: Scale = "signed") -> Any:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 tensor: in [-1, 1], as the pipeline's image processor gives it, or in
+    [0.5, 128] for `half_levels`."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+    return pixels / 127.5 - 1 if scale == "signed" else pixels / 2 + 0.5
 
 
 def control_latents(image: Any, config: Any, vae: Any) -> Any:
@@ -73,3 +85,20 @@ def painted(labels: LabelSpace, maps: np.ndarray) -> np.ndarray:
     table = labels.colour_table()
     table[IGNORE] = (0, 0, 0)
     return table[maps]
+
+
+def edge_pictures(maps: np.ndarray) -> np.ndarray:
+    """(N, H, W) uint8 ids -> (N, H, W, 3) uint8: white where a pixel's label differs from that of the pixel above,
+    below, left or right of it, else black. Exact, where a Canny of the painted map would miss colours that are near."""
+    across, down = maps[:, :, 1:] != maps[:, :, :-1], maps[:, 1:] != maps[:, :-1]
+    edges = np.zeros(maps.shape, bool)
+    edges[:, :, 1:] |= across
+    edges[:, :, :-1] |= across
+    edges[:, 1:] |= down
+    edges[:, :-1] |= down
+    return np.repeat(edges[..., None].astype(np.uint8) * 255, 3, axis=-1)
+
+
+def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 ids at another size (H, W): a blend of two ids would stand for a class that is not there."""
+    return np.asarray(Image.fromarray(labels).resize((size[1], size[0]), Image.Resampling.NEAREST))

@@ -42,8 +42,8 @@ def shipped_translation(source: LabelSpace, target: LabelSpace) -> Path:
     if not path.is_file():
         known = sorted(file.stem.removeprefix("to_") for file in path.parent.glob("to_*.yaml"))
         raise LabelError(
-            f"the maps have the label space {source.name!r} and the ControlNet has learnt {target.name!r}: write a file "
-            f"of lines `{source.labels[0].name}: <class of {target.name}, or 255>` for each class, for example "
+            f"the maps have the label space {source.name!r} and the ControlNet has learnt {target.name!r}: write a "
+            f"file of lines `{source.labels[0].name}: <class of {target.name}, or 255>` for each class, for example "
             f"{source.name}_to_{target.name}.yaml, and set render.renderer.control_translation to it (shipped for "
             f"{source.name!r}: {', '.join(known) or 'none'})"
         )
@@ -72,7 +72,9 @@ def read_translation(path: Path, source: LabelSpace, target: LabelSpace) -> dict
             )
     lacking = [name for name in ids if name not in raw]
     if lacking:
-        raise LabelError(f"{path}: says nothing of {', '.join(map(repr, lacking))}; write 255 for what has no class there")
+        raise LabelError(
+            f"{path}: says nothing of {', '.join(map(repr, lacking))}; write 255 for what has no class there"
+        )
     return {ids[name]: target_ids.get(other, IGNORE) for name, other in raw.items()}
 
 

@@ -3,6 +3,7 @@
     max_sequence_length   T5 tokens that the denoiser has learnt with
     control               the kind of condition that `controlnet/` was trained on
     label_space           name, ids and colours of the classes, for a condition that is made of them
+    scale                 how its pixels are scaled, where it is another way than [-1, 1]
     base                  model and commit that a ControlNet goes with
     swap                  true: render with the base itself, without the LoRA of the source's look (DGInStyle's style
                           swap, arXiv 2312.03048)
@@ -24,7 +25,7 @@ from segkit.printable import excerpt
 from synthgen.errors import ModelError
 from synthgen.files import write_bytes
 from synthgen.labels import LabelSpace
-from synthgen.models.control import Control, Kind
+from synthgen.models.control import Control, Kind, Scale
 
 FACTS = "synthgen.json"
 MAX_BYTES = 2**20
@@ -49,6 +50,8 @@ class ModelFacts:
             facts["control"] = self.control.kind
             if self.control.labels is not None:
                 facts["label_space"] = self.control.labels.to_json()
+            if self.control.scale != "signed":
+                facts["scale"] = self.control.scale
         if self.base_model:
             facts["base"] = {"model": self.base_model, "revision": self.base_revision}
         if self.max_sequence_length is not None:
@@ -102,11 +105,13 @@ def _control(raw: dict[str, Any], path: Path) -> Control | None:
     labels: LabelSpace | None = None if space is None else label_space_of(space, f"{path}: label_space")
     if kind is None:
         return None
-    if kind not in typing.get_args(Kind):
-        raise ModelError(f"{path}: control is {excerpt(kind)}, must be one of {', '.join(typing.get_args(Kind))}")
+    scale: Any = _get(raw, "scale", str, path) or "signed"
+    for key, value, known in (("control", kind, typing.get_args(Kind)), ("scale", scale, typing.get_args(Scale))):
+        if value not in known:
+            raise ModelError(f"{path}: {key} is {excerpt(value)}, must be one of {', '.join(known)}")
     if labels is None and kind in ("palette", "onehot"):
         raise ModelError(f"{path}: control is {kind}, so it must have the key label_space; write the classes there")
-    return Control(kind, labels)
+    return Control(kind, labels, scale)
 
 
 def _get(raw: dict[str, Any], key: str, kind: type, path: Path) -> Any:

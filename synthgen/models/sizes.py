@@ -16,6 +16,7 @@ import math
 from pathlib import Path
 
 from synthgen.errors import SynthgenError
+from synthgen.models.controlnets import folder_of_net, published
 from synthgen.models.weights import resolve
 
 GB = 1e9
@@ -83,12 +84,6 @@ _CLIP = {  # by what stands in the Hub id; operations of the image tower at 224 
 }
 
 
-_CONTROLNETS = {  # the 8B ControlNets of SD3.5-Large: single-stream blocks, stored in float32
-    f"stabilityai/stable-diffusion-3.5-large-controlnet-{kind}": Encoder(2157e6, 0.0, 8.65)
-    for kind in ("blur", "canny", "depth")
-}
-
-
 def denoiser_of(model: str) -> Denoiser | None:
     """Of a Hub id that is listed, or of a local folder of diffusers' layout."""
     place = _place(model)
@@ -111,8 +106,9 @@ def controlnet_of(model: str) -> Encoder | None:
     """Of a Hub id that is listed, or of a local folder; it runs once for each image token of its denoiser."""
     place = _place(model)
     if isinstance(place, Path):
-        return Encoder(parameters_in(place), 0.0, 0.0)
-    return _CONTROLNETS.get(str(place))
+        return Encoder(parameters_in(folder_of_net(place)), 0.0, 0.0)
+    entry = published(str(place))
+    return Encoder(entry.parameters, 0.0, entry.download_gb) if entry and entry.parameters else None
 
 
 def sam_of(model: str, kind: str) -> Encoder | None:

@@ -44,7 +44,8 @@ class Candidate:
     attributes: tuple[str, ...]  # "name=value", sorted
     photograph: Path | None = None
     layout: Path | None = None  # a label map to render from
-    content: str = ""  # digest of that file: it stands for it in the key, a path never does
+    control_image: Path | None = None  # a picture beside that map, which the ControlNet is fed instead
+    content: str = ""  # digest of these files: it stands for them in the key, a path never does
     origin: str = ""  # that file below the folder (or beside the list) that the user gave, with forward slashes
     copy: int = 0  # its number among the files of the same content and sentence
 

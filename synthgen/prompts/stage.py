@@ -17,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from segkit.labels import Label, LabelSpace
 from segkit.masks import read_mask
+from segkit.pictures import read_image
 from synthgen.backends import load, statement
 from synthgen.classes import wanted_classes
 from synthgen.errors import InputError
@@ -244,6 +245,12 @@ class PromptStage:
             if not (folder / name).exists():
                 write_image(read_mask(candidate.layout, self._space), folder / name)
             layout = f"{NAME}/{unit}/{name}"
+        control_image = ""
+        if candidate.control_image is not None:
+            name = f"control_{candidate.content}.png"
+            if not (folder / name).exists():
+                write_image(read_image(candidate.control_image), folder / name)
+            control_image = f"{NAME}/{unit}/{name}"
         return PromptRecord(
             key=key,
             parent="",
@@ -257,6 +264,7 @@ class PromptStage:
             photograph=candidate.origin if candidate.photograph else "",
             layout=layout,
             origin=candidate.origin,
+            control_image=control_image,
         )
 
     def _write_coverage(self, banks: list[ClassCoverage], made: list[PromptRecord | Rejected], folder: Path) -> None:

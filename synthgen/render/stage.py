@@ -15,7 +15,8 @@ import numpy as np
 
 from synthgen.backends import load, statement
 from synthgen.errors import InputError
-from synthgen.images import read_mask
+from synthgen.images import read_image, read_mask
+from synthgen.labels import read_label_space
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
@@ -30,16 +31,17 @@ SINGLE_UNIT = False
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """The render section with every option of the renderer, the revisions of its weights and the run seed;
-
-    quantised weights are other weights.
+    """The render section with every option of the renderer, the files that they name, the revisions of its weights and
+    the run seed; quantised weights are other weights.
     """
+    files = statement("renderer", recipe.render.renderer.model_dump(), "fingerprint", {})
     return {
         "seed": recipe.seed,
         "render": recipe.render.model_dump(mode="json")
         | {"renderer": chosen_options("renderer", recipe.render.renderer)},
         "revisions": revisions_of("renderer", recipe.render.renderer),
         "embedder": recipe.prompts.embedder.model_dump(mode="json"),
+        **({"files": files} if files else {}),
         **({"quantise": recipe.execution.quantise} if recipe.execution.quantise != "none" else {}),
     }
 
@@ -57,6 +59,7 @@ class RenderStage:
         self._recipe = recipe
         self._run = run
         self._renderer = renderer
+        renderer.expect_labels(read_label_space(recipe.labels.space))
         self._shares_text = shares_text(recipe)
         self._photographs = _root_of(recipe)
 
@@ -115,6 +118,7 @@ class RenderStage:
             negative_embedding=self._embedding(row.embedding_file, "negative") if shares else None,
             photograph=self._photographs / row.photograph if row.photograph else None,
             layout=layout,
+            control_image=read_image(self._run / row.control_image) if row.control_image else None,
         )
 
     def _embedding(self, file: str, key: str) -> TextEmbedding:

@@ -35,6 +35,7 @@ def renderer(family: Path, cache: float = 0.0, **keys: Any) -> sd3.Sd3Renderer:
     options = {
         "model": str(family),
         "controlnet": str(family / "controlnet"),
+        "control_palette": "cityscapes",
         "steps": 3,
         "group": 1,
         "step_cache": {"threshold": cache},

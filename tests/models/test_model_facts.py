@@ -26,7 +26,12 @@ from synthgen.models.model_facts import (
 from synthgen.models.weights import resolve
 
 CAMVID = read_label_space("camvid")
-CONTROLS = [None, *(Control(kind, CAMVID) for kind in typing.get_args(Kind)), Control("depth"), Control("edges")]
+CONTROLS = [
+    None,
+    *(Control(kind, CAMVID) for kind in typing.get_args(Kind)),
+    Control("depth"),
+    Control("edges", scale="half_levels"),
+]
 
 
 @given(
@@ -69,6 +74,7 @@ def test_a_folder_without_the_file_says_nothing(tmp_path: Path) -> None:
         ([], "must be an object of facts, this is list"),
         ({"control": "sketch"}, "control is 'sketch', must be one of palette, onehot, edges, depth, image"),
         ({"control": ["palette"]}, "control is .*, must be a text"),
+        ({"control": "edges", "scale": "double"}, "scale is 'double', must be one of signed, half_levels"),
         ({"control": "palette"}, "control is palette, so it must have the key label_space"),
         ({"control": "onehot", "label_space": {"name": "x"}}, "label_space: not a label space .*'labels' is missing"),
         ({"max_sequence_length": True}, "max_sequence_length is True, must be a whole number"),

@@ -34,9 +34,8 @@ def renderer(model: Path | str, threshold: float = 0.0, **options: Any) -> sd3.S
         "first_steps": options.pop("first_steps", 2),
         "last_steps": options.pop("last_steps", 1),
     }
-    return sd3.build(
-        sd3.Options(**{"model": str(model), "steps": STEPS, "guidance": 3.0, "step_cache": cache, **options}), CPU
-    )
+    plain = {"model": str(model), "steps": STEPS, "guidance": 3.0, "control_palette": "cityscapes"}
+    return sd3.build(sd3.Options(**{**plain, "step_cache": cache, **options}), CPU)
 
 
 def jobs_of(model: Path | str, number: int = 5, side_px: int = 32, layouts: bool = False) -> list[RenderJob]:
@@ -201,7 +200,7 @@ def test_every_row_is_as_the_formula_says(family: Path, controlled: bool, rows_p
 
 @pytest.mark.parametrize("controlled", [False, True])
 def test_off_nothing_is_replaced_and_on_without_reuse_nothing_changes(family: Path, controlled: bool) -> None:
-    net = {"controlnet": str(family / "controlnet")} if controlled else {}
+    net = {"controlnet": str(family / "controlnet"), "control_palette": "cityscapes"} if controlled else {}
     jobs = jobs_of(family, layouts=controlled)
     off, careful = renderer(family, **net), renderer(family, threshold=1e-9, **net)
     exact = off.render(jobs)

@@ -102,9 +102,8 @@ def test_an_image_with_and_without_a_controlnet(
     del model
     give_memory_back()
 
-    controlled = backend(
-        "renderer", sd35_large, HALF, steps=1, max_sequence_length=T5_TOKENS, controlnet=sd35_large / "controlnet"
-    )
+    net = {"controlnet": sd35_large / "controlnet", "control_palette": "cityscapes"}
+    controlled = backend("renderer", sd35_large, HALF, steps=1, max_sequence_length=T5_TOKENS, **net)
     road = np.full((SIDE_PX, SIDE_PX), 0, np.uint8)
     sky = road.copy()
     sky[: SIDE_PX // 2] = 10

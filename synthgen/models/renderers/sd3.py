@@ -17,24 +17,30 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from segkit.documents import MAX_YAML_BYTES
+from segkit.files import read_regular
 from synthgen.backends import Cost, Licence
-from synthgen.errors import ModelError
-from synthgen.labels import read_label_space
+from synthgen.errors import LabelError, ModelError
+from synthgen.labels import LabelSpace
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
+from synthgen.models.conditions import Conditions, ExtraChannels
+from synthgen.models.controlnets import ControlNet, control_of, find_controlnet, require_fit, transformer_config
 from synthgen.models.costs import denoiser_cost
 from synthgen.models.devices import torch_threads
 from synthgen.models.licences import sd3_licences
 from synthgen.models.model_facts import num_t5_tokens
 from synthgen.models.provenance import pinned_revision, revision_of
+from synthgen.models.sd3_pipeline import load_sd3_pipeline
 from synthgen.models.step_cache import StepCache, StepCacheOptions
 from synthgen.models.text_encoders import sd3 as text_encoder
 from synthgen.models.weights import loading, resolve
+from synthgen.records import digest_of
 
 GROUP = 4  # images of one call of a small model
 CACHED_GROUP = 8  # ... under the step cache, where copies cost nothing and more images leave fewer gaps
@@ -53,10 +59,21 @@ class Options(BaseModel):
     model: str = Field("stabilityai/stable-diffusion-3.5-large", description="Hub id, local folder or mini/<name>")
     revision: str = Field("", description="Hub revision; empty = main")
     controlnet: str = Field(
-        "", description="ControlNet for layouts: Hub id, local folder or mini/<name>/controlnet; empty = text only"
+        "",
+        description="ControlNet for layouts: Hub id, folder of `synthgen adapt` or of a ControlNet, mini/...; "
+        "empty = text only",
+    )
+    controlnet_revision: str = Field("", description="Hub revision of the ControlNet; empty = main")
+    control: Literal["auto", "palette", "onehot", "edges", "depth", "image"] = Field(
+        "auto", description="what the ControlNet is fed; auto = what its folder or the list of published ones says"
     )
     control_scale: float = Field(1.0, ge=0, le=4, description="weight of the ControlNet's residuals")
-    control_palette: str = Field("cityscapes", description="label space whose colours the ControlNet was trained on")
+    control_palette: str = Field(
+        "", description="label space whose colours the ControlNet has learnt; empty = what its folder says"
+    )
+    control_translation: str = Field(
+        "", description="file of `class: class` lines from the maps' labels to the ControlNet's; empty = a shipped one"
+    )
     steps: int = Field(28, ge=1, le=1000, description="denoiser steps [SD3.5-Large card: 28-40]")
     guidance: float = Field(4.5, ge=0, le=30, description="classifier-free guidance, 1 = none [SD3.5-Large card: 4.5]")
     t5: bool = Field(True, description="use the T5 encoder if the model has one")
@@ -83,6 +100,14 @@ def build(options: Options, execution: Any) -> Sd3Renderer:
 def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
     """All steps of an image."""
     return denoiser_cost(options, size, execution)
+
+
+def fingerprint(options: Options) -> dict[str, str]:
+    """Hash of each file that an option names, so that a changed one is noticed."""
+    files = {"control_translation": options.control_translation}
+    if options.control_palette.endswith((".yaml", ".yml")):
+        files["control_palette"] = options.control_palette
+    return {key: digest_of(read_regular(Path(path), MAX_YAML_BYTES, LabelError)) for key, path in files.items() if path}
 
 
 def licences(options: Options) -> dict[str, Licence]:
@@ -116,61 +141,46 @@ class Sd3Renderer(Renderer):
         self._revision = pinned_revision(options.model, options.revision)
         with loading(options.model):  # what is missing is told now, not after the prompts have been encoded
             StableDiffusion3Pipeline.load_config(self._place, **self._revision)
-        if options.controlnet:
-            from diffusers import SD3ControlNetModel
-
-            with loading(options.controlnet):
-                SD3ControlNetModel.load_config(resolve(options.controlnet), **pinned_revision(options.controlnet))
         self._length = num_t5_tokens(self._place, options.max_sequence_length)
-        self._colours = read_label_space(options.control_palette).colour_table() if options.controlnet else None
         self._cache: StepCache | None = None
         self._is_placed = False
         self.revision = revision_of(options.model, options.revision)
         self.id = f"sd3:{options.model}" + (f"+{options.controlnet}" if options.controlnet else "")
+        self._controlnet, self._conditions = self._find_controlnet()
+        self._extra: ExtraChannels | None = None
         if execution.quantise != "none":
             self.id += f"+{execution.quantise}"
         cache = options.step_cache
         if cache.threshold:
             self.id += f"+step_cache({cache.threshold:g},{cache.first_steps},{cache.last_steps})"
 
+    def _find_controlnet(self) -> tuple[ControlNet | None, Conditions | None]:
+        """Refuses what does not fit before a weight is loaded."""
+        options = self._options
+        if not options.controlnet:
+            return None, None
+        net = find_controlnet(options.controlnet, options.controlnet_revision)
+        control = control_of(net, options.control, options.control_palette)
+        require_fit(net, control, transformer_config(self._place, self._revision, options.model), options.model)
+        return net, Conditions(control, self.id, options.control_translation)
+
+    def expect_labels(self, space: LabelSpace) -> None:
+        """Raises LabelError if maps of this label space cannot be translated into the ControlNet's."""
+        if self._conditions is not None:
+            self._conditions.expect_labels(space)
+
     @functools.cached_property
     def _pipeline(self) -> Any:
         """The denoiser, the VAE and the ControlNet in main memory; `_on_device` brings them to the device."""
-        from diffusers import (
-            SD3ControlNetModel,
-            SD3Transformer2DModel,
-            StableDiffusion3ControlNetPipeline,
-            StableDiffusion3Pipeline,
-        )
-
-        from synthgen.models.acceleration import accelerate, encode_without_noise
+        from synthgen.models.acceleration import accelerate
         from synthgen.models.devices import give_memory_back
 
         give_memory_back()  # the prompt bank's text encoders
-        options = self._options
-        given: dict[str, Any] = {
-            f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")
-        }
-        with loading(options.model):
-            if self._quantised is not None:
-                given["transformer"] = SD3Transformer2DModel.from_pretrained(
-                    self._place,
-                    subfolder="transformer",
-                    quantization_config=self._quantised,
-                    dtype=self._dtype,
-                    **self._revision,
-                )
-            pipeline = StableDiffusion3Pipeline.from_pretrained(
-                self._place, **given, dtype=self._dtype, **self._revision
-            )
-        if options.controlnet:
-            with loading(options.controlnet):
-                net = SD3ControlNetModel.from_pretrained(
-                    resolve(options.controlnet), dtype=self._dtype, **pinned_revision(options.controlnet)
-                )
-            encode_without_noise(pipeline.vae)
-            pipeline = StableDiffusion3ControlNetPipeline(controlnet=net, **pipeline.components)
-        pipeline.set_progress_bar_config(disable=True)
+        pipeline = load_sd3_pipeline(
+            self._options.model, self._place, self._revision, self._controlnet, self._dtype, self._quantised
+        )
+        if self._controlnet is not None:
+            self._extra = ExtraChannels(pipeline.controlnet)
         accelerate(pipeline, self._execution, self._device, self._dtype)
         return pipeline
 
@@ -211,7 +221,7 @@ class Sd3Renderer(Renderer):
                 f"render.height_px x width_px = {height} x {width}: {self.id} makes sizes that are multiples of "
                 f"{step} px"
             )
-        most = step * self._pipeline.transformer.config.pos_embed_max_size
+        most = step * self._most_positions()
         if max(height, width) > most:
             raise ModelError(
                 f"render.height_px x width_px = {height} x {width}: {self.id} has positions for {most} px a side "
@@ -229,6 +239,13 @@ class Sd3Renderer(Renderer):
             rendered += map(self._rendered, images, self._runs(len(part)))
         return rendered
 
+    def _most_positions(self) -> int:
+        """Of a side, in tokens. A ControlNet without positions of its own takes the denoiser's."""
+        positions = [self._pipeline.transformer.config.pos_embed_max_size]
+        if self._controlnet is not None and self._controlnet.config["use_pos_embed"]:
+            positions.append(self._controlnet.config["pos_embed_max_size"])
+        return int(min(positions))
+
     def _rendered(self, image: np.ndarray | None, denoiser_runs: int) -> Rendered:
         absent = ("not_finite", "the model's output is not finite") if image is None else ("", "")
         return Rendered(image, *absent, denoiser_runs, self._options.steps, self._options.guidance)
@@ -241,13 +258,15 @@ class Sd3Renderer(Renderer):
             job.negative_embedding or self._prepared.get(job.negative) or self._encode(job.negative) for job in jobs
         ]
         extra: dict[str, Any] = {}
-        if self._colours is None and any(job.layout is not None for job in jobs):
+        if self._conditions is None and any(job.layout is not None for job in jobs):
             raise ModelError(
                 f"{self.id} would ignore the label maps that the prompts bring; set render.renderer.controlnet"
             )
-        if self._colours is not None:
+        if self._conditions is not None and self._extra is not None:
+            side = self._pipeline.vae_scale_factor
+            self._extra.channels = self._conditions.channels(jobs, (height // side, width // side))
             extra = {
-                "control_image": [self._control(job) for job in jobs],
+                "control_image": self._conditions.pixels(jobs),
                 "controlnet_conditioning_scale": self._options.control_scale,
             }
         with self._torch.inference_mode(), torch_threads(1 if small and self._device.type == "cpu" else 0):
@@ -315,17 +334,6 @@ class Sd3Renderer(Renderer):
                 self._execution,
             )
         return self._text.encode([prompt])[0]
-
-    def _control(self, job: RenderJob) -> Image.Image:
-        if job.layout is None or self._colours is None:
-            raise ModelError(
-                f"{self.id} needs a label map for every image; prompt {job.prompt!r} has none (use a prompt "
-                "source that gives layouts)"
-            )
-        # nearest: a blended colour would stand for a class that is not there
-        return Image.fromarray(self._colours[job.layout]).resize(
-            (job.width_px, job.height_px), Image.Resampling.NEAREST
-        )
 
     def _tensor(self, arrays: list[np.ndarray]) -> Any:
         return self._torch.from_numpy(np.stack(arrays)).to(self._device, self._pipeline.transformer.dtype)

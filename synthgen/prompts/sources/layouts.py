@@ -8,21 +8,23 @@ map gives one candidate for each domain word, so a labelled set of fair days bec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, Field
 
+from segkit.folders import files_by_stem, normal_stem
 from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.masks import read_mask
+from segkit.pictures import IMAGE_SUFFIXES, read_image
 from synthgen.backends import Cost
 from synthgen.errors import InputError
 from synthgen.files import file_digest
 from synthgen.prompts.bank import Candidate
-from synthgen.records import digest_of, ids_digest
-from synthgen.sources.folder import list_labelled
+from synthgen.records import digest_of, ids_digest, pixels_digest
+from synthgen.sources.folder import LabelledFile, list_labelled
 
 
 class Options(BaseModel, extra="forbid"):
@@ -42,6 +44,11 @@ class Options(BaseModel, extra="forbid"):
     min_share: float = Field(
         0.01, ge=0, le=1, description="a class is named if it covers at least this share of the map [DGInStyle: 1 %]"
     )
+    control_images: str = Field(
+        "",
+        description="folder of pictures with the stems of the label maps, for a ControlNet that is fed depth or "
+        "another picture; empty = none",
+    )
     unnamed: tuple[str, ...] = Field(("road", "sidewalk", "sky"), description="classes that go without saying")
 
 
@@ -53,7 +60,8 @@ def build(options: Options, execution: Any) -> Layouts:
         raise InputError(
             f"prompts.source.sentence {options.sentence!r}: has the slots {{things}} and {{domain}} only"
         ) from error
-    return Layouts(options, [pair.label for pair in list_labelled(Path(options.folder).expanduser())])
+    pairs = list_labelled(Path(options.folder).expanduser())
+    return Layouts(options, [pair.label for pair in pairs], _control_images(options, pairs))
 
 
 def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
@@ -68,18 +76,46 @@ def num_given(options: Options) -> int:
 
 
 def fingerprint(options: Options) -> dict[str, str]:
-    """Hash of the names and bytes of the label maps; the images beside them are not used and not read."""
+    """Hash of the names and bytes of the label maps; the images beside them are not used and not read. With
+    `control_images`, of those pictures too.
+    """
     pairs = list_labelled(Path(options.folder).expanduser())
-    digests = "\n".join(f"{pair.label.name}\x1f{file_digest(pair.label)}" for pair in pairs)
-    return {"folder": digest_of(digests.encode())}
+    pictures = _control_images(options, pairs)
+    digests = {"folder": _digest_of_files([pair.label for pair in pairs])}
+    return digests | ({"control_images": _digest_of_files(list(pictures.values()))} if pictures else {})
+
+
+def _digest_of_files(paths: Sequence[Path]) -> str:
+    return digest_of("\n".join(f"{path.name}\x1f{file_digest(path)}" for path in paths).encode())
+
+
+def _control_images(options: Options, pairs: Sequence[LabelledFile]) -> dict[Path, Path]:
+    """Label map -> the picture with its stem, in the order of the maps; {} without the option.
+
+    Raises InputError in one line if the folder is missing or lacks a picture.
+    """
+    if not options.control_images:
+        return {}
+    folder = Path(options.control_images).expanduser()
+    by_stem = files_by_stem(folder, IMAGE_SUFFIXES, "prompts.source.control_images is a folder of pictures")
+    lacking = [pair.label for pair in pairs if normal_stem(pair.label) not in by_stem]
+    if lacking:
+        more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        raise InputError(
+            f"{lacking[0]}{more}: has no picture {folder / lacking[0].stem}.*; add it, or leave "
+            "prompts.source.control_images out"
+        )
+    return {pair.label: by_stem[normal_stem(pair.label)] for pair in pairs}
 
 
 class Layouts:
     """A prompt source that only gives label maps."""
 
-    def __init__(self, options: Options, paths: Sequence[Path]) -> None:
+    def __init__(self, options: Options, paths: Sequence[Path], control_images: Mapping[Path, Path]) -> None:
+        """`control_images`: label map -> its picture; empty for none."""
         self._options = options
         self._paths = list(paths)
+        self._control_images = control_images
 
     def candidates(self, space: LabelSpace, wanted: Sequence[Label], seed: int) -> Iterator[Candidate]:
         """All maps if no single class is wanted, in the order of their names;
@@ -94,6 +130,9 @@ class Layouts:
             path = self._paths[number]
             mask = read_mask(path, space)
             content = ids_digest(mask)
+            picture = self._control_images.get(path)
+            if picture is not None:
+                content = digest_of(f"{content}\x1f{pixels_digest(read_image(picture))}".encode())
             shares = np.bincount(mask.ravel(), minlength=256) / mask.size
             named = [
                 label
@@ -105,4 +144,7 @@ class Layouts:
             for domain in options.domains:
                 prompt = " ".join(options.sentence.format(things=things or "nothing else", domain=domain).split())
                 about = (f"domain={domain}",)
-                yield Candidate(prompt, "", IGNORE, about, layout=path, content=content, origin=path.name)
+                yield Candidate(
+                    prompt, "", IGNORE, about,
+                    layout=path, control_image=picture, content=content, origin=path.name,
+                )  # fmt: skip
