@@ -64,3 +64,11 @@ _SHORT: Any = _Short()
 
 def _escape(character: str) -> str:
     return " " if character.isspace() else character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def duration(seconds: float) -> str:
+    """In the largest fitting unit: "40 s", "12 min", "3.5 h", "2.1 days"."""
+    for size, unit in ((86400, "days"), (3600, "h")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typer
 
-from synthgen.commands import datasets, labelled, runs, stages, start
+from synthgen.commands import adapting, datasets, labelled, runs, stages, start
 from synthgen.commands.arguments import examples
 
 app = typer.Typer(
@@ -23,5 +23,5 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-for group in (start, stages, runs, datasets, labelled):
+for group in (start, stages, adapting, runs, datasets, labelled):
     app.add_typer(group.commands)

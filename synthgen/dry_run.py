@@ -19,14 +19,11 @@ from synthgen.errors import SynthgenError
 from synthgen.models.provenance import unasked
 from synthgen.planning.estimate import Estimate, StagePlan, estimate
 from synthgen.planning.machine import Machine
+from synthgen.planning.speeds import CORE, GPUS, PROCESS_GB, REACHED
 from synthgen.planning.readiness import check_recipe, download_gb, free_gb
 from synthgen.progress import duration
 from synthgen.recipe import Recipe
 
-GPUS = {"H100": 989e12, "A100": 312e12, "RTX 4090": 165e12}  # dense bfloat16, from the makers' data sheets
-REACHED = 0.4
-CORE = 8e10  # operations a second of one core
-PROCESS_GB = 1.4  # Python with torch and the libraries [measured: main/peak_rss_gb]
 UNKNOWN = "unknown"
 
 

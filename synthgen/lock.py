@@ -139,7 +139,7 @@ def identity(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.model_dump(mode="json")
     execution = settings.pop("execution")
     settings["execution"] = {"quantise": execution["quantise"]}
-    for name in ("models", "name", "title"):
+    for name in ("models", "name", "title", "adapt"):
         del settings[name]
     for name in _WORDS:
         del settings["pack"][name]

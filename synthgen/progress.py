@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from segkit.printable import printable
+from segkit.printable import duration, printable
 from synthgen import lock, pipeline, runner, stages, storage
 from synthgen.engines import accelerate, events
 from synthgen.errors import RunError
@@ -50,14 +50,6 @@ class Pace:
             return ""
         left = duration((at.num_units - at.done_units) * elapsed / units)
         return f"{rows / elapsed:.3g}/s" + (f", {left} left" if at.done_units < at.num_units else "")
-
-
-def duration(seconds: float) -> str:
-    """In the largest fitting unit: "40 s", "12 min", "3.5 h", "2.1 days"."""
-    for size, unit in ((86400, "days"), (3600, "h")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def show(news: Iterable[pipeline.Progress], run: Path | None = None) -> None:

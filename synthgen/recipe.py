@@ -9,6 +9,7 @@ founding notes, [guess] ours. A bare recipe name is a shipped one (`pipelines/<n
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pydantic import Field, ValidationError, field_validator
 from segkit.documents import parse_yaml, read_yaml
 from segkit.errors import InputError
 from segkit.printable import excerpt
+from synthgen.adapt_settings import Adapt
 from synthgen.backends import check_options
 from synthgen.errors import RecipeError, did_you_mean
 from synthgen.settings import Execution, Filter, Labels, Pack, Prompts, Refine, Render, Section, Support
@@ -36,6 +38,7 @@ class Recipe(Section):
     refine: Refine = Refine()
     filter: Filter = Filter()
     pack: Pack = Pack()
+    adapt: Adapt = Adapt()
     models: dict[str, str] = Field(
         {}, description="commit of each Hub model (`owner/name` or `owner/name@revision`), as a run has written it"
     )
@@ -58,9 +61,14 @@ def read_recipe(name_or_path: str, overrides: tuple[str, ...] | list[str] = ()) 
     raw = read_yaml(path, RecipeError)
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
+    return recipe_of_sets(raw, overrides, str(path))
+
+
+def recipe_of_sets(raw: dict[str, Any], overrides: Sequence[str], where: str) -> Recipe:
+    """Put the `a.b=value` of `--set` into a mapping and validate it. Raises RecipeError in one line."""
     for override in overrides:
         _override(raw, override)
-    return recipe_of(raw, str(path))
+    return recipe_of(raw, where)
 
 
 def recipe_of(raw: dict[str, Any], where: str) -> Recipe:

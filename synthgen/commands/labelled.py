@@ -72,7 +72,7 @@ def convert(
 
 @commands.command(
     rich_help_panel=PANEL,
-    epilog=examples("synthgen draw runs/held-out --count 200", "synthgen draw streets --world streets --size-px 128"),
+    epilog=examples("synthgen draw runs/held-out --count 200", "synthgen draw streets --world streets --size-px 128", "synthgen draw day --world streets --domain day"),
 )
 def draw(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder: images/ and labels/ (PNG of class ids)")],
@@ -82,10 +82,22 @@ def draw(
     size_px: Annotated[
         int, typer.Option(metavar="PX", min=32, max=1024, help="Height; street scenes are 1.5 times as wide")
     ] = 64,
+    domain: Annotated[
+        str, typer.Option(metavar="NAME", help="Of streets: day, night, fog, rain or snow; default: each in turn of luck")
+    ] = "",
+    intruders: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", min=0, max=1, help="Share of the streets with an object that no street has (label space streets)"
+        ),
+    ] = 0.0,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Of these objects, those that are kept for tests of the unknown")
+    ] = False,
 ) -> None:
     """Draw scenes with exact masks as a plain labelled folder, as if they were your own data."""
     with one_line_errors():
         from synthgen.drawn.split import write_split
 
-        write_split(out, world, count, seed, size_px)
+        write_split(out, world, count, seed, size_px, domain=domain, intruders=intruders, held_out=held_out)
         typer.echo(f"{out}: {count} {world} scenes")

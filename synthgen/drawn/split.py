@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from synthgen.drawn import objects, streets
+from synthgen.drawn import objects, street_intruders, streets
 from synthgen.errors import RecipeError, StorageError
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
@@ -15,17 +15,29 @@ LABEL_SPACES = {"objects": "objects", "streets": "cityscapes"}
 
 
 def write_split(
-    out: Path, world: str, count: int, first_seed: int, size_px: int = 64, class_name: str | None = None
+    out: Path,
+    world: str,
+    count: int,
+    first_seed: int,
+    size_px: int = 64,
+    class_name: str | None = None,
+    *,
+    domain: str = "",
+    intruders: float = 0.0,
+    held_out: bool = False,
 ) -> None:
     """`out/images/*.png`, `out/labels/*.png` (class ids), `out/captions.txt`, `out/labels.yaml`.
 
-    Scene i has seed `first_seed + i`.
+    Scene i has seed `first_seed + i`. `domain` is the weather of all streets, `intruders` the share of them with an
+    object that no street has: of those for training, or of the `held_out` ones. Their label space is `streets`.
 
-    Raises RecipeError for an unknown world, StorageError if `out` exists and is not empty: a user's folder is never
+    Raises RecipeError for an unknown world or domain, StorageError if `out` exists and is not empty: a user's folder is never
     written over.
     """
     if world not in LABEL_SPACES:
         raise RecipeError(f"world {world!r} is not known; there are: {', '.join(LABEL_SPACES)}")
+    if world != "streets" and (domain or intruders):
+        raise RecipeError(f"world {world!r} has no domains and no intruders; --world streets has them")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"{out}: exists and is not empty; give a new folder")
     try:
@@ -38,13 +50,18 @@ def write_split(
         drawing = (
             objects.draw(seed, size_px, class_name=class_name)
             if world == "objects"
-            else streets.draw(seed, (size_px, size_px * 3 // 2))
+            else streets.draw(
+                seed,
+                (size_px, size_px * 3 // 2),
+                domain=domain or None,
+                intruder=street_intruders.chosen(seed, intruders, held_out),
+            )
         )
         stem = f"{world}_{seed:08d}"
         write_image(drawing.image, out / "images" / f"{stem}.png")
         write_image(drawing.mask, out / "labels" / f"{stem}.png")
         captions.append(f"{stem}\t{drawing.caption}\n")
-    space = read_label_space(LABEL_SPACES[world])
+    space = read_label_space("streets" if intruders else LABEL_SPACES[world])
     labels = [{"id": label.id, "name": label.name, "colour": list(label.colour)} for label in space.labels]
     (out / "captions.txt").write_text("".join(captions), encoding="utf-8")
     (out / "labels.yaml").write_text(

@@ -34,8 +34,16 @@ NAMES: tuple[str, ...] = (
 """The objects that no street has; the first eight are for training, the other six are for tests of the unknown."""
 
 TRAINING: tuple[str, ...] = NAMES[:8]
+HELD_OUT: tuple[str, ...] = NAMES[8:]
 KIND = "intruder"
 LENGTH = (0.19, 0.49)  # of the longer side of the object, in picture heights
+
+
+def chosen(seed: int, share: float, held_out: bool = False) -> str | None:
+    """The intruder of the street of this seed, None in all but `share` of them; a stream beside the street's own."""
+    names = HELD_OUT if held_out else TRAINING
+    rng = np.random.default_rng((seed, len(TRAINING)))
+    return names[int(rng.integers(len(names)))] if rng.random() < share else None
 
 
 def placed(rng: np.random.Generator, street: Street, name: str) -> Thing:

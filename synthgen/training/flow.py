@@ -13,6 +13,21 @@ def tokenize(tokenizer: Any, captions: list[str]) -> torch.Tensor:
     return ids
 
 
+def noised(data: torch.Tensor, uniform: float, shift: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """x = (1 - sigma) data + sigma noise, sigma (N,), and the velocity noise - data, for latents (N, C, h, w).
+
+    sigma is logit-normal(0, 1), uniform in the share `uniform` of the samples, and then moved as the scheduler of SD3
+    moves it: shift sigma / (1 + (shift - 1) sigma). Draws from torch's global generator of the device.
+    """
+    number, device = len(data), data.device
+    sigma = torch.sigmoid(torch.randn(number, device=device))
+    sigma = torch.where(torch.rand(number, device=device) < uniform, torch.rand(number, device=device), sigma)
+    sigma = shift * sigma / (1 + (shift - 1) * sigma)
+    noise = torch.randn_like(data)
+    share = sigma[:, None, None, None]
+    return (1 - share) * data + share * noise, sigma, noise - data
+
+
 class Flow(torch.nn.Module):
     """SD3's objective: predict noise - data at x = (1 - sigma) data + sigma noise (Esser et al. 2024, rectified flow).
 
@@ -61,10 +76,7 @@ class Flow(torch.nn.Module):
         tokens = batch["tokens"].to(device).long()
         number = len(data)
         tokens = torch.where(torch.rand(number, 1, device=device) < 0.1, self.empty[None], tokens)
-        sigma = torch.sigmoid(torch.randn(number, device=device))
-        sigma = torch.where(torch.rand(number, device=device) < 0.15, torch.rand(number, device=device), sigma)
-        noise = torch.randn_like(data)
-        mixed = (1 - sigma)[:, None, None, None] * data + sigma[:, None, None, None] * noise
+        mixed, sigma, target = noised(data, uniform=0.15)
         states, pooled = self.encode_text(tokens)
         residuals = None
         cut = int(number * self.controlled)
@@ -87,7 +99,7 @@ class Flow(torch.nn.Module):
             block_controlnet_hidden_states=residuals,
             return_dict=False,
         )[0]
-        error = (predicted.float() - (noise - data)).square().mean(dim=(1, 2, 3))
+        error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         losses = {"loss": error.mean()}
         if self.controlnet is not None:
             losses |= {"controlled": error[:cut].mean().detach(), "free": error[cut:].mean().detach()}

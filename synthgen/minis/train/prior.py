@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     torch.manual_seed(arguments.seed)
     flow = mini_flow(LENGTH)
     take(flow, start)
-    with PartialState().local_main_process_first():
+    with PartialState(cpu=not torch.cuda.is_available()).local_main_process_first():
         world = scenes("streets", arguments.scenes, cache=arguments.cache, intruder_probability=INTRUDERS)
         latents = latents_of(vae, world.images, world.captions, flow.tokenizer, arguments.cache)
     facts = train(flow, batches(latents), schedule_of(arguments), arguments.out)

@@ -162,11 +162,7 @@ def _draw(
 ) -> Drawing:
     if world == "objects":
         return objects.draw(seed, size_px[0], pair_probability=pair_probability)
-    rng = np.random.default_rng((seed, len(street_intruders.TRAINING)))  # a stream beside the street's own
-    intruder = None
-    if rng.random() < intruder_probability:
-        intruder = street_intruders.TRAINING[int(rng.integers(len(street_intruders.TRAINING)))]
-    return streets.draw(seed, size_px, domain=domain, intruder=intruder)
+    return streets.draw(seed, size_px, domain=domain, intruder=street_intruders.chosen(seed, intruder_probability))
 
 
 def _digest(draw: Callable[[int], Drawing]) -> str:

@@ -1,0 +1,110 @@
+"""Windows of a labelled picture around its rare classes, and what is said of them (DGInStyle).
+
+A window follows from the run seed, the picture's own bytes and the window's number alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from segkit.labels import LabelSpace
+from synthgen.adapt_settings import Captions, Crops
+from synthgen.records import digest_of, seed_of
+
+TRIES = 10  # windows that are tried for one that shows enough of the drawn class [code: DAFormer, DGInStyle]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Crop:
+    """A window at the size of the training."""
+
+    image: np.ndarray  # (H, W, 3) uint8
+    mask: np.ndarray  # (H, W) uint8 ids
+    shares: np.ndarray  # (classes,) float32: share of the window that each class covers
+    caption: str
+
+
+def crop(
+    image: np.ndarray,
+    mask: np.ndarray,
+    size_px: tuple[int, int],
+    number: int,
+    content: str,
+    seed: int,
+    probabilities: np.ndarray,
+    space: LabelSpace,
+    settings: Crops,
+    captions: Captions,
+) -> Crop:
+    """Window `number` of a picture (H, W, 3) uint8 with its mask (H, W) uint8, resized to `size_px` (height, width).
+
+    A class of the picture is drawn by `probabilities` (classes,), a pixel of it, and a window that holds the pixel;
+    drawn again while the class covers less than `min_share`. `content` stands for the picture's bytes.
+    """
+    rng = np.random.default_rng(seed_of(digest_of(f"{seed}/{content}/{number}".encode())))
+    channels = space.channel_of_id[mask]
+    present = np.bincount(channels.ravel(), minlength=256)[: len(space.labels)] > 0
+    weights = probabilities * present
+    window = _whole(mask.shape, size_px)
+    if weights.sum() > 0:
+        chosen = int(rng.choice(len(weights), p=weights / weights.sum()))
+        pixels = np.flatnonzero(channels == chosen)
+        for _ in range(TRIES):
+            window = _window(rng, divmod(int(rng.choice(pixels)), mask.shape[1]), mask.shape, size_px, settings.window)
+            if (channels[window] == chosen).mean() >= settings.min_share:
+                break
+    small = _resized(mask[window], size_px, Image.Resampling.NEAREST)
+    large = _resized(image[window], size_px, Image.Resampling.LANCZOS)
+    if settings.flip and number % 2:
+        small, large = small[:, ::-1], large[:, ::-1]
+    counts = np.bincount(space.channel_of_id[small].ravel(), minlength=256)[: len(space.labels)]
+    shares = (counts / small.size).astype(np.float32)
+    return Crop(np.ascontiguousarray(large), np.ascontiguousarray(small), shares, caption(shares, space, captions))
+
+
+def caption(shares: np.ndarray, space: LabelSpace, settings: Captions) -> str:
+    """The sentence with the spoken names of the classes that cover `min_share` of the window; `shares` (classes,)."""
+    words = [
+        label.spoken
+        for label, share in zip(space.labels, shares, strict=True)
+        if share >= settings.min_share and label.id != space.background and label.name not in settings.unnamed
+    ]
+    things = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+    return " ".join(settings.sentence.format(things=things).split())
+
+
+def _largest(shape: tuple[int, ...], size_px: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the largest window of the aspect of `size_px` inside a picture of `shape`."""
+    scale = min(shape[0] / size_px[0], shape[1] / size_px[1])
+    return max(1, round(size_px[0] * scale)), max(1, round(size_px[1] * scale))
+
+
+def _whole(shape: tuple[int, ...], size_px: tuple[int, int]) -> tuple[slice, slice]:
+    height, width = _largest(shape, size_px)
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _window(
+    rng: np.random.Generator,
+    pixel: tuple[int, int],
+    shape: tuple[int, ...],
+    size_px: tuple[int, int],
+    shares: tuple[float, float],
+) -> tuple[slice, slice]:
+    """A window that holds the pixel (row, column), anywhere in it, and lies inside the picture."""
+    share = rng.uniform(*shares)
+    height, width = (max(1, round(side * share)) for side in _largest(shape, size_px))
+    corners = []
+    for at, side, whole in ((pixel[0], height, shape[0]), (pixel[1], width, shape[1])):
+        corners.append(int(np.clip(at - int(rng.integers(side)), 0, whole - side)))
+    return slice(corners[0], corners[0] + height), slice(corners[1], corners[1] + width)
+
+
+def _resized(array: np.ndarray, size_px: tuple[int, int], method: Image.Resampling) -> np.ndarray:
+    if array.shape[:2] == size_px:
+        return array
+    return np.asarray(Image.fromarray(array).resize((size_px[1], size_px[0]), method))

@@ -1,0 +1,61 @@
+"""A generator of one's own: `adapt`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthgen.commands.arguments import AsJson, Sets, examples, one_line_errors
+from synthgen.commands.stages import quiet_hubs
+
+commands = typer.Typer()
+PANEL = "Make a dataset"
+
+
+@commands.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "synthgen adapt --data my_labelled_set --out models/mine --dry-run",
+        "synthgen adapt --data my_labelled_set --out models/mine --base stabilityai/stable-diffusion-3.5-medium",
+        "synthgen adapt streets-day-mini --data runs/day --out models/streets-day",
+        "accelerate launch -m synthgen adapt --data my_labelled_set --out models/mine   # several GPUs",
+    ),
+)
+def adapt(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="[RECIPE]", help="Whose renderer, size and section `adapt` to use; default: SD3.5-Medium"),
+    ] = "",
+    data: Annotated[
+        str, typer.Option("--data", metavar="DIR", help="Labelled folder: images/, labels/, labels.yaml")
+    ] = "",
+    out: Annotated[Path | None, typer.Option("--out", metavar="MODEL", help="A new folder for the model")] = None,
+    base: Annotated[str, typer.Option("--base", metavar="MODEL", help="Model of the SD3 kind that is adapted")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take, and what is missing; nothing is made")
+    ] = False,
+    as_json: AsJson = False,
+    sets: Sets = None,
+) -> None:
+    """Teach a generator your own label maps: a ControlNet, and a LoRA of your pictures' look, for SD3-type models.
+
+    Stopped or killed, the same command goes on.
+    """
+    quiet_hubs()
+    with one_line_errors():
+        from synthgen.adapt.recipe import recipe_for
+        from synthgen.planning.adaptation import plan_adaptation, plan_text
+        from synthgen.planning.machine import machine
+
+        chosen = recipe_for(recipe, data, base, sets or [])
+        target = out or Path("models") / chosen.name
+        plan = plan_adaptation(chosen, target, machine())
+        if dry_run:
+            return typer.echo(json.dumps(plan.to_json(), indent=1) if as_json else plan_text(plan))
+        plan.require()
+        from synthgen.adapt.run import adapt as run
+        run(chosen, target)
+        typer.echo(f"{target}: use it with --set render.renderer.controlnet={target}")
