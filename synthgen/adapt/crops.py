@@ -62,7 +62,7 @@ def crop(
         small, large = small[:, ::-1], large[:, ::-1]
     counts = np.bincount(space.channel_of_id[small].ravel(), minlength=256)[: len(space.labels)]
     shares = (counts / small.size).astype(np.float32)
-    return Crop(np.ascontiguousarray(large), np.ascontiguousarray(small), shares, caption(shares, space, captions))
+    return Crop(np.array(large), np.array(small), shares, caption(shares, space, captions))
 
 
 def caption(shares: np.ndarray, space: LabelSpace, settings: Captions) -> str:
@@ -73,6 +73,8 @@ def caption(shares: np.ndarray, space: LabelSpace, settings: Captions) -> str:
         if share >= settings.min_share and label.id != space.background and label.name not in settings.unnamed
     ]
     things = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+    if not words and settings.sentence.strip() != "{things}":
+        things = "nothing else"
     return " ".join(settings.sentence.format(things=things).split())
 
 
