@@ -121,6 +121,20 @@ def test_what_cannot_be_used_is_refused_without_asking_the_hub(name: str, says: 
     assert repr(name) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_the_document_has_the_whole_list() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "CONTROLNETS.md").read_text()
+    rows = {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `") and "/" in row.split("`")[1]}
+    assert set(rows) == {name for name in published_controlnets() if not name.startswith("mini/")}
+    for name, row in rows.items():
+        entry = published_controlnets()[name]
+        assert ("refused" in row) == bool(entry.refused)
+        if entry.refused:
+            continue
+        assert f"`{entry.control}`" in row and ("255 x / 2 + 0.5" in row) == (entry.scale == "half_levels")
+        advised = {key: value for key, value in entry.advised.model_dump().items() if value}
+        assert row.split("|")[4].strip() == ", ".join(f"`{key}` {value:g}" for key, value in advised.items())
+
+
 # what it is fed
 
 
