@@ -117,10 +117,11 @@ def write_card(
 ) -> None:
     """README.md. `facts` are words for what was trained: name -> text."""
     licence = licence_of(base.model)
+    known = licence or Licence("unknown", "", "unknown")
     data = ModelCardData(
-        license=(licence.hub_name and "other") or (licence.name if licence else "other"),
-        license_name=(licence.hub_name or None) if licence else "unknown",
-        license_link=(licence.link or None) if licence else None,
+        license="other" if known.hub_name else known.name,
+        license_name=known.hub_name or None,
+        license_link=known.link or None,
         base_model=None if isinstance(base.place, Path) else base.model,
         library_name="diffusers",
         tags=["controlnet", "semantic-segmentation", "synthgen"],
@@ -154,6 +155,12 @@ def write_card(
             "",
         ]
     lines += ["## Training", "", *(f"- {name}: {text}" for name, text in facts.items()), ""]
+    for name in ("lora", "controlnet"):
+        grids = sorted((out / TRAINING / "samples").glob(f"{name}-*.png"))
+        if (out / TRAINING / f"{name}.svg").is_file():
+            lines += [f"![loss of the {name}]({TRAINING}/{name}.svg)", ""]
+        if grids:
+            lines += [f"![the last samples of the {name}]({TRAINING}/samples/{grids[-1].name})", ""]
     lines += ["## Licence", "", _licence_words(base.model, licence), ""]
     lines += ["## Classes", "", "| id | name | colour |", "|---|---|---|"]
     lines += [f"| {label.id} | {label.name} | {', '.join(map(str, label.colour))} |" for label in labels.labels]

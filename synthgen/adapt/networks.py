@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from synthgen.adapt_settings import ControlNet, Lora
 from synthgen.errors import ModelError, RecipeError
+from synthgen.files import write_bytes
 from synthgen.models.provenance import pinned_revision, revision_of
 from synthgen.models.weights import loading, resolve
 
@@ -174,6 +176,28 @@ def save_lora(denoiser: Any, folder: Path) -> None:
         transformer_lora_layers=get_peft_model_state_dict(denoiser),
         **_collate_lora_metadata({"transformer": denoiser}),
     )
+    _in_one_order(folder / LORA_FILE)
+
+
+def _in_one_order(path: Path) -> None:
+    """Rewrite the header of a safetensors file with its metadata sorted: the library writes a hash map as it comes."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    words = header.pop("__metadata__", {})
+    for name, text in words.items():
+        with contextlib.suppress(ValueError):
+            words[name] = json.dumps(_sorted(json.loads(text)), sort_keys=True)
+    text = json.dumps({"__metadata__": dict(sorted(words.items())), **header}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :], path)
+
+
+def _sorted(value: Any) -> Any:
+    """Lists of texts, which were sets, in order."""
+    if isinstance(value, dict):
+        return {name: _sorted(part) for name, part in value.items()}
+    return sorted(value) if isinstance(value, list) and all(isinstance(part, str) for part in value) else value
 
 
 def merge_lora(denoiser: Any, folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from segkit.printable import duration
 from synthgen.adapt.encoded import EncodedSet
+from synthgen.adapt.losses import Losses
 from synthgen.adapt_settings import Adapt
 from synthgen.images import write_image
 from synthgen.training.loop import Step
@@ -21,21 +22,18 @@ EVERY_S = 5.0  # between two lines
 
 
 class Watch:
-    """Prints a line every few seconds, fills a TensorBoard log, and draws a grid every `samples_every` steps."""
+    """Prints a line every few seconds, keeps the losses, and draws a grid every `every` steps."""
 
     def __init__(self, name: str, folder: Path, every: int, grid: Callable[[], np.ndarray] | None) -> None:
-        """`grid` gives an (H, W, 3) uint8 picture; `folder` receives `board/` and `samples/`."""
-        from torch.utils.tensorboard import SummaryWriter
-
+        """`grid` gives an (H, W, 3) uint8 picture; `folder` receives the losses and `samples/`."""
         self._name, self._folder, self._every, self._grid = name, folder, every, grid
-        self._board: Any = SummaryWriter(str(folder / "board" / name))
+        self._losses = Losses(folder, name)
         self._printed, self._sum, self._count = -EVERY_S, 0.0, 0
         self._began: tuple[float, int] | None = None
 
     def __call__(self, step: Step) -> None:
         self._began = self._began or (time.monotonic(), step.number)
-        for loss, value in step.losses.items():
-            self._board.add_scalar(loss, value, step.number)
+        self._losses.add(step)
         self._sum, self._count = self._sum + step.losses["loss"], self._count + 1
         last = step.number == step.of
         if time.monotonic() - self._printed >= EVERY_S or last:
@@ -46,7 +44,7 @@ class Watch:
             samples = self._folder / "samples"
             samples.mkdir(exist_ok=True)
             write_image(picture, samples / f"{self._name}-{step.number:06d}.png")
-            self._board.add_image("samples", picture, step.number, dataformats="HWC")
+            self._losses.add_picture(picture, step.number)
 
     def _line(self, step: Step) -> str:
         assert self._began is not None
@@ -56,8 +54,8 @@ class Watch:
         return f"adapt {self._name:10} {step.number}/{step.of} steps, loss {self._sum / self._count:.4f}{left}"
 
     def close(self) -> None:
-        """Write what is still held back."""
-        self._board.close()
+        """Draw the curve of the losses, and write what is still held back."""
+        self._losses.close()
 
 
 def grid_of(

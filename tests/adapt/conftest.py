@@ -7,29 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.adaptations import TINY
 from doubles.mini_family import write_family
 
 from synthgen.adapt.recipe import recipe_for
 from synthgen.drawn.split import write_split
 from synthgen.recipe import Recipe
-
-TINY = (
-    "render.height_px=64",
-    "render.width_px=96",
-    "adapt.crops.per_image=1",
-    "adapt.crops.window=[1.0, 1.0]",
-    "adapt.lora.steps=2",
-    "adapt.lora.batch_size=2",
-    "adapt.controlnet.steps=4",
-    "adapt.controlnet.batch_size=2",
-    "adapt.controlnet.learning_rate=0.01",
-    "adapt.controlnet.warmup_steps=1",
-    "adapt.samples_every=0",
-    "adapt.checkpoint_s=0",
-    "adapt.save_dtype=float32",
-    "execution.num_threads=1",
-)
-
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
