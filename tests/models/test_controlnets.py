@@ -18,12 +18,12 @@ from doubles.processes import environment
 from segkit.errors import ModelError, UserError
 from synthgen.labels import Label, LabelSpace, read_label_space
 from synthgen.models.control import Control, Kind, Scale
+from synthgen.models.control_fit import require_fit
 from synthgen.models.controlnets import (
     ControlNet,
     control_of,
     find_controlnet,
     published_controlnets,
-    require_fit,
     transformer_config,
 )
 from synthgen.models.model_facts import FACTS, ModelFacts, write_model_facts
@@ -202,11 +202,40 @@ def test_widths_of_another_denoiser_are_one_line(changes: dict[str, Any], says: 
     )
 
 
+LARGE, MEDIUM, SD3 = (
+    f"stabilityai/stable-diffusion-{name}" for name in ("3.5-large", "3.5-medium", "3-medium-diffusers")
+)
+EIGHT_B = {"num_attention_heads": 38, "num_layers": 19, "joint_attention_dim": None, "use_pos_embed": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "base"),
+    [
+        ("stabilityai/stable-diffusion-3.5-large-controlnet-canny", EIGHT_B, LARGE),
+        ("tensorart/SD3.5M-Controlnet-Depth", {"num_layers": 23}, MEDIUM),
+        ("InstantX/SD3-Controlnet-Canny", {"num_layers": 6}, SD3),
+        ("InstantX/SD3-Controlnet-Tile", {"num_layers": 12}, SD3),
+    ],
+)
+def test_published_nets_go_with_their_own_model_alone(name: str, config: dict[str, Any], base: str) -> None:
+    """SD3-Medium and SD3.5-Medium have the same widths: there the list must know."""
+    large = {"num_attention_heads": 38, "num_layers": 38}
+    for model, widths in ((LARGE, large), (MEDIUM, {}), (SD3, {})):
+        net, denoiser = net_of(name, **config), BASE | widths
+        if model == base:
+            require_fit(net, control_of(net, "auto", ""), denoiser, model)
+            require_fit(net, control_of(net, "auto", ""), denoiser, "my/finetuned-model")
+            continue
+        with pytest.raises(ModelError, match=f"does not go with '{model}'.*{base}") as caught:
+            require_fit(net, control_of(net, "auto", ""), denoiser, model)
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("extra", "control", "says"),
     [
-        (1, Control("edges"), r"wants 1 channels .*, edges brings 0: set render\.renderer\.control .*inpainting"),
-        (20, Control("palette", TWO), r"wants 20 channels .*, palette brings 0: set render\.renderer\.control"),
+        (1, Control("edges"), "wants 1 channels .*, edges brings 0: such a mask, as for inpainting"),
+        (20, Control("palette", TWO), r"wants 20 channels .*, palette brings 0: set render\.renderer\.control=onehot"),
         (20, Control("onehot", TWO), r"onehot brings 3 \(2 classes of 'two' and no class\): set .*control_palette"),
         (0, Control("onehot", TWO), "wants 0 channels"),
     ],

@@ -30,7 +30,8 @@ from synthgen.errors import LabelError, ModelError
 from synthgen.labels import LabelSpace
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
 from synthgen.models.conditions import Conditions, ExtraChannels
-from synthgen.models.controlnets import ControlNet, control_of, find_controlnet, require_fit, transformer_config
+from synthgen.models.control_fit import require_fit
+from synthgen.models.controlnets import ControlNet, control_of, find_controlnet, transformer_config
 from synthgen.models.costs import denoiser_cost
 from synthgen.models.devices import torch_threads
 from synthgen.models.licences import sd3_licences
