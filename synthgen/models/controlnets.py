@@ -105,7 +105,9 @@ def find_controlnet(name: str, revision: str = "") -> ControlNet:
 
 
 def folder_of_net(folder: Path) -> Path:
-    """The folder that holds the network: `folder`, or `controlnet/` in it, as `synthgen adapt` and pipelines have it."""
+    """The folder that holds the network: `folder`, or `controlnet/` in it, as `synthgen adapt` and pipelines have
+    it.
+    """
     inner = folder / SUBFOLDER
     return inner if not (folder / "config.json").is_file() and (inner / "config.json").is_file() else folder
 
