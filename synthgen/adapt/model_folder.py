@@ -1,11 +1,11 @@
 """The folder that an adaptation leaves: what stock diffusers loads, what synthgen reads of it, and a model card.
 
-    controlnet/      SD3ControlNetModel.from_pretrained(MODEL, subfolder="controlnet")
-    lora/            pipeline.load_lora_weights(MODEL/lora): the look of the labelled pictures; leave it out for the swap
-    synthgen.json    what it is fed and which base it goes with; written last
-    README.md        model card
-    training/        settings, losses, TensorBoard log, sample grids
-    work/            encoded pictures and checkpoints: while it is trained only
+controlnet/      SD3ControlNetModel.from_pretrained(MODEL, subfolder="controlnet")
+lora/            pipeline.load_lora_weights(MODEL/lora): the look of the labelled pictures; leave it out for the swap
+synthgen.json    what it is fed and which base it goes with; written last
+README.md        model card
+training/        settings, losses, TensorBoard log, sample grids
+work/            encoded pictures and checkpoints: while it is trained only
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def is_finished(out: Path) -> bool:
 def check(out: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder was begun with these settings; False for one that is new or empty.
 
-    Raises RunError, naming the setting, for one that was begun with others, or that holds what is not ours; StorageError
-    if it cannot be read.
+    Raises RunError, naming the setting, for one that was begun with others, or that holds what is not ours;
+    StorageError if it cannot be read.
     """
     path = out / TRAINING / SETTINGS
     settings = json.loads(json.dumps(settings))  # tuples become lists, as they are read back
@@ -51,8 +51,8 @@ def check(out: Path, settings: dict[str, Any]) -> bool:
         if before != settings:
             name, old, new = first_difference(before, settings)
             raise RunError(
-                f"{out}: was begun with {name} = {excerpt(old)}, it now says {excerpt(new)}; give another --out, or move "
-                "the folder away"
+                f"{out}: was begun with {name} = {excerpt(old)}, it now says {excerpt(new)}; give another --out, or "
+                "move the folder away"
             )
         return True
     try:
@@ -132,7 +132,7 @@ def write_card(
     lines = [
         f"# ControlNet for label maps of {labels.name!r}, on {base.model}",
         "",
-        f"Made by `synthgen adapt` from labelled pictures. It carries a label map to {where}: every class has the colour "
+        f"Made by `synthgen adapt`. It carries a label map to {where}: every class has the colour "
         f"of the table below, ids in nearest resizing, {size_px[0]} x {size_px[1]} px.",
         "",
         "Style swap (DGInStyle): render with the base itself, and the prompt says place, time and weather. With "
@@ -150,8 +150,8 @@ def write_card(
     ]
     if control.kind == "onehot":
         lines += [
-            "**synthgen only**: it takes one channel a class beside the latents of the picture, which no stock pipeline "
-            "feeds.",
+            "**synthgen only**: it takes one channel a class beside the latents of the picture, which no stock "
+            "pipeline feeds.",
             "",
         ]
     lines += ["## Training", "", *(f"- {name}: {text}" for name, text in facts.items()), ""]

@@ -148,9 +148,7 @@ class Adaptation:
         from synthgen.models.text_encoders import sd3
 
         renderer = self.recipe.render.renderer.model_dump()
-        options = sd3.Options(
-            model=self.base.model, revision=str(renderer.get("revision", "")), t5=self.settings.t5
-        )
+        options = sd3.Options(model=self.base.model, revision=str(renderer.get("revision", "")), t5=self.settings.t5)
         return sd3.build(options, self.recipe.execution)
 
     def _train_lora(self, encoded: EncodedSet, target: Path, state: Any) -> str:

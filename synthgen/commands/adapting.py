@@ -27,7 +27,9 @@ PANEL = "Make a dataset"
 def adapt(
     recipe: Annotated[
         str,
-        typer.Argument(metavar="[RECIPE]", help="Whose renderer, size and section `adapt` to use; default: SD3.5-Medium"),
+        typer.Argument(
+            metavar="[RECIPE]", help="Whose renderer, size and section `adapt` to use; default: SD3.5-Medium"
+        ),
     ] = "",
     data: Annotated[
         str, typer.Option("--data", metavar="DIR", help="Labelled folder: images/, labels/, labels.yaml")
@@ -57,5 +59,6 @@ def adapt(
             return typer.echo(json.dumps(plan.to_json(), indent=1) if as_json else plan_text(plan))
         plan.require()
         from synthgen.adapt.run import adapt as run
+
         run(chosen, target)
         typer.echo(f"{target}: use it with --set render.renderer.controlnet={target}")

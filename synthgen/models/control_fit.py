@@ -13,8 +13,8 @@ from synthgen.models.weights import HUB_PREFIX
 def require_fit(net: ControlNet, control: Control, base: dict[str, Any], model: str) -> None:
     """Raise ModelError in one line unless the net's widths are those of the denoiser and of its condition.
 
-    `base` is the transformer's `config.json` (see `controlnets.transformer_config`), `model` the name for the message. A net
-    without a text stream (Stability's 8B ones) has no `joint_attention_dim`.
+    `base` is the transformer's `config.json` (see `controlnets.transformer_config`), `model` its name. A net without
+    a text stream (Stability's 8B ones) has no `joint_attention_dim`.
     """
     config = net.config
     width, base_width = (c["num_attention_heads"] * c["attention_head_dim"] for c in (config, base))

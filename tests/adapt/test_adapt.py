@@ -50,7 +50,13 @@ def model(tiny: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_it_leaves_what_is_documented_and_no_work(model: Path) -> None:
-    assert sorted(path.name for path in model.iterdir()) == ["README.md", "controlnet", "lora", "synthgen.json", "training"]
+    assert sorted(path.name for path in model.iterdir()) == [
+        "README.md",
+        "controlnet",
+        "lora",
+        "synthgen.json",
+        "training",
+    ]
     assert sorted(path.name for path in (model / "controlnet").iterdir()) == [
         "config.json",
         "diffusion_pytorch_model.safetensors",
@@ -116,7 +122,11 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_at_any_moment_costs_nothing_but_time(
-    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, undisturbed: dict[str, bytes]
+    tiny: Callable[..., Recipe],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    undisturbed: dict[str, bytes],
 ) -> None:
     place, name, count = MOMENTS[moment]
     original, calls = getattr(place, name), 0
@@ -229,7 +239,12 @@ def load(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_learning_lowers_the_loss(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
-    adapt(tiny("adapt.controlnet.steps=60", "adapt.controlnet.batch_size=4", "adapt.lora.steps=0", "adapt.checkpoint_s=60"), tmp_path / "m")
+    adapt(
+        tiny(
+            "adapt.controlnet.steps=60", "adapt.controlnet.batch_size=4", "adapt.lora.steps=0", "adapt.checkpoint_s=60"
+        ),
+        tmp_path / "m",
+    )
     losses = [float(row["loss"]) for row in read_losses(tmp_path / "m" / "training" / "controlnet.csv")]
     assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:15])
 
@@ -256,7 +271,18 @@ def test_the_curve_has_its_ends_where_the_losses_say() -> None:
 def test_a_real_kill_minus_nine_gives_the_same_bytes(labelled: Path, base: Path, tmp_path: Path, model: Path) -> None:
     """Killed whenever the second training has begun to save; the same command then goes on."""
     out = tmp_path / "model"
-    command = [sys.executable, "-m", "synthgen", "adapt", "--data", str(labelled), "--base", str(base), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "synthgen",
+        "adapt",
+        "--data",
+        str(labelled),
+        "--base",
+        str(base),
+        "--out",
+        str(out),
+    ]
     command += [word for setting in TINY for word in ("--set", setting)]
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
     checkpoint = out / "work" / "controlnet" / "checkpoint.pt"
