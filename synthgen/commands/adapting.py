@@ -19,9 +19,9 @@ PANEL = "Make a dataset"
     rich_help_panel=PANEL,
     epilog=examples(
         "synthgen adapt --data my_labelled_set --out models/mine --dry-run",
-        "synthgen adapt --data my_labelled_set --out models/mine --base stabilityai/stable-diffusion-3.5-medium",
-        "synthgen adapt streets-day-mini --data runs/day --out models/streets-day",
-        "accelerate launch -m synthgen adapt --data my_labelled_set --out models/mine   # several GPUs",
+        "synthgen adapt --data my_labelled_set --out models/mine",
+        "synthgen adapt --data my_set --out mine --base models/my_sd3",
+        "synthgen adapt streets-day-mini --data runs/day --out models/day",
     ),
 )
 def adapt(

@@ -176,6 +176,37 @@ def test_other_settings_are_refused_and_what_only_shows_things_is_not(tiny: Call
     adapt(tiny("adapt.samples_every=7", "adapt.gradient_checkpointing=true"), model)
 
 
+def test_every_setting_that_changes_a_weight_is_on_record(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Flip each key of `adapt`: the record notices, or the key is one of those that only show things or save memory."""
+    free = {"samples_every", "samples_steps", "samples_guidance", "checkpoint_s", "gradient_checkpointing"}
+    free |= {"data.folder", "data.source", "data.split"}  # the pictures themselves are compared
+    others: dict[str, Any] = {"control": "onehot", "save_dtype": "float16", "crops.window": [0.2, 0.9]}
+    others |= {"lora.weighting": "none", "controlnet.weighting": "none", "captions.sentence": "{things}!"}
+    others |= {"captions.unnamed": ["sky"], "lora.targets": ["attn.to_q"], "controlnet.flat": 0.5, "lora.flat": 0.5}
+    recipe = tiny()
+    before = module.Adaptation(recipe, tmp_path).identity
+    unnoticed = []
+    for place, value in leaves(recipe.adapt.model_dump(mode="json")):
+        if place in free or place == "controlnet.layers":  # two blocks: no other depth is possible
+            continue
+        new = others.get(place)
+        if new is None:
+            new = (not value) if isinstance(value, bool) else value + 1 if isinstance(value, int) else value / 2 + 0.1
+        after = module.Adaptation(tiny(f"adapt.{place}={json.dumps(new)}"), tmp_path).identity
+        if after == before:
+            unnoticed.append(place)
+    assert unnoticed == []
+    assert module.Adaptation(tiny("seed=5"), tmp_path).identity != before
+
+
+def leaves(settings: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """(dotted key, value) of every setting."""
+    every: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        every += leaves(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
+    return every
+
+
 def test_a_folder_of_somebody_else_is_left_alone(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
     out = tmp_path / "mine"
     out.mkdir()

@@ -86,7 +86,7 @@ def fails(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_help_names_the_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    assert "{vae,denoiser,controlnet,sam,clip}" in capsys.readouterr().out
+    assert "{vae,denoiser,prior,controlnet,sam,clip}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
