@@ -238,6 +238,20 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_stays(
     assert files(out) == files(model)
 
 
+def test_a_base_in_bfloat16_as_on_a_gpu_learns_nearly_the_same(
+    tiny: Callable[..., Recipe], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_frozen_dtype", lambda device: torch.bfloat16)
+    adapt(tiny(), tmp_path / "half")
+    losses = [
+        [float(row["loss"]) for row in read_losses(out / "training" / "controlnet.csv")]
+        for out in (model, tmp_path / "half")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+    assert losses[1] != losses[0]
+    assert all(value.dtype == torch.float32 for value in load(tmp_path / "half" / "controlnet").values())
+
+
 def test_without_a_look_the_controlnet_stands_on_the_base_itself(
     tiny: Callable[..., Recipe], model: Path, tmp_path: Path
 ) -> None:
