@@ -176,15 +176,7 @@ def _licence_words(model: str, licence: Licence | None) -> str:
     return f"It is made from {model} and comes under its licence, {licence.name}{link}. {pictures}"
 
 
-def finish(out: Path, base: Base, control: Control, swap: bool) -> None:
+def finish(out: Path, facts: ModelFacts) -> None:
     """Write synthgen.json, the mark of a finished model, then drop the work."""
-    length = read_length(base)
-    write_model_facts(ModelFacts(length, control, base.model, base.revision, swap), out)
+    write_model_facts(facts, out)
     shutil.rmtree(out / WORK, ignore_errors=True)
-
-
-def read_length(base: Base) -> int | None:
-    """T5 tokens that the base's folder names."""
-    from synthgen.models.model_facts import read_model_facts
-
-    return read_model_facts(base.place).max_sequence_length
