@@ -122,7 +122,8 @@ class _Run:
         first_step = self._resume()
         began = time.monotonic()
         with (
-            contextlib.closing(Board(self._config.out, first_step)) as board,
+            # A step's point has the number of steps done, so that of the last one before the checkpoint stays.
+            contextlib.closing(Board(self._config.out, first_step + 1)) as board,
             torch.random.fork_rng(devices=[]),
         ):
             for step, batch in enumerate(self._method.batches(first_step), start=first_step):

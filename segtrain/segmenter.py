@@ -63,11 +63,18 @@ class Segmenter:
             logits: torch.Tensor = self.network(pixels)
         return logits.float()
 
-    def parts(self, images: torch.Tensor) -> Pass:
-        """Like `logits`, with what lies before them. Raises ModelError if the network does not come apart so."""
+    @property
+    def decoder_width(self) -> int:
+        """D of `Pass.decoded`. Raises ModelError if the network is not encoder, decoder and classifier in a row."""
         arch = self.spec.arguments["_model_class"]
         if self.spec.network != "smp" or arch == "DPT":  # whose decoder takes more than maps
-            raise ModelError(f"{self.spec.network} {arch}: has no decoder between encoder and classifier: take another")
+            raise ModelError(f"{self.spec.network} {arch}: its decoder takes more than maps: choose another --arch")
+        classifier = self.network.get_submodule("segmentation_head.0")
+        assert isinstance(classifier, torch.nn.Conv2d), "what the classifiers of smp begin with"
+        return classifier.in_channels
+
+    def parts(self, images: torch.Tensor) -> Pass:
+        """Like `logits`, with what lies before them, of a network that has a `decoder_width`."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             encoded = smp.encode(self.network, self.normalised(images))
             decoded = smp.decode(self.network, encoded)

@@ -82,6 +82,9 @@ class BaseView:
     def name(self, row: int) -> str:
         return self._source.name(int(self._rows[row]))
 
+    def domain(self, row: int) -> str:
+        return self._source.domain(int(self._rows[row]))
+
 
 def base_rows(source: Source, base_space: LabelSpace, keep_novel: bool) -> np.ndarray:
     """Ascending rows of the images that show a base class and, unless `keep_novel`, no other one.

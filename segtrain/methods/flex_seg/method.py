@@ -63,8 +63,11 @@ def _rare_sources(config: Config) -> range:
 
 def _rare_classes(source: Source, space: LabelSpace, config: Config) -> RareClassSampler:
     _log.info("%s: counting the classes of %d masks", source.path, sum(source.group_sizes))
+    pixels = class_pixels(source)
+    for row in np.flatnonzero(~pixels[:, :OUT_OF_DISTRIBUTION].any(axis=1))[:_MAX_WARNINGS]:
+        _warn_of_void_image(source, int(row))
     sampler = RareClassSampler(
-        class_pixels(source),
+        pixels,
         space,
         str(source.path),
         config.rcs_temperature,
@@ -75,6 +78,11 @@ def _rare_classes(source: Source, space: LabelSpace, config: Config) -> RareClas
     if sampler.missing:
         _log.info("%s: too little of %s for rare class sampling", source.path, ", ".join(sampler.missing))
     return sampler
+
+
+def _warn_of_void_image(source: Source, row: int) -> None:
+    name = source.name(row)
+    _log.warning("%s: %s has no labelled pixel (all 254 or 255): nothing is learnt from it", source.path, name)
 
 
 @dataclasses.dataclass(slots=True)
@@ -110,14 +118,13 @@ class FlexSeg(StandardMethod):
         """The network, with the projector of GAP as a submodule; a function of the config's seed."""
         config = self._settings
         segmenter = build_segmenter(config, self._space, device)
+        width_in = segmenter.decoder_width
         if config.fd:
             self._frozen = FrozenEncoder(segmenter.network)
         if config.gap:
-            head = segmenter.network.get_submodule("segmentation_head.0")
-            assert isinstance(head, torch.nn.Conv2d), "what smp's classifiers begin with"
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
-                segmenter.network.projector = Projector(head.in_channels, config.gap_width).to(device)
+                segmenter.network.projector = Projector(width_in, config.gap_width).to(device)
             rings = len(config.band_px or config.band_fractions)
             self._bank = PrototypeBank(len(self._space.labels), rings, config.gap_width, config.gap_momentum, device)
         return segmenter
@@ -250,11 +257,7 @@ class FlexSeg(StandardMethod):
             source = self._sources[place[0]]
             if (source.read_mask(place[1]) >= OUT_OF_DISTRIBUTION).all():
                 self._void.add(place)
-                _log.warning(
-                    "%s: %s has no labelled pixel (all 254 or 255): nothing is learnt from it",
-                    source.path,
-                    source.name(place[1]),
-                )
+                _warn_of_void_image(source, place[1])
 
 
 def premise(
