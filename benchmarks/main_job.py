@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.peak import peak_of
 from benchmarks.row import Row
 
 ROOT = Path(__file__).parents[1]
@@ -32,13 +33,7 @@ def dataset() -> Iterator[Row]:
             "OMP_WAIT_POLICY": "PASSIVE",
         }
         began = time.monotonic()
-        process = subprocess.Popen(command, cwd=clone, env=environment, start_new_session=True)
-        peak = 0.0
-        while process.poll() is None:
-            peak = max(peak, _resident_gb(process.pid))
-            time.sleep(0.5)
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command)
+        peak = peak_of(command, clone, environment)
         minutes = (time.monotonic() - began) / 60
         finished = clone / "runs" / "syn4seg-mini" / "dataset"
         subprocess.run(
@@ -48,19 +43,3 @@ def dataset() -> Iterator[Row]:
     yield Row("main/dataset_minutes", minutes, "min")
     yield Row("main/kept_samples", kept, "samples")
     yield Row("main/peak_rss_gb", peak, "GB")
-
-
-def _resident_gb(session: int) -> float:
-    """Memory of all processes of a session together;
-
-    pages that they share are counted for each, so this is an upper bound.
-    """
-    total = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session:
-                total += int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, IndexError):
-            continue  # it has just ended
-    return total / 2**30

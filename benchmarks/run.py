@@ -111,6 +111,18 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
         f"engine/cache{s}_{what}" for s in ("", "_text") for what in ("psnr_db", "agreement", "runs")
     ),
     "benchmarks.render:gpu": render.gpu_names(),
+    "benchmarks.adapt:swap": tuple(
+        f"adapt/{who}_{what}" for who in ("none", "finetuned", "swap", "leaky") for what in ("domain", "map")
+    ),
+    "benchmarks.adapt:labels": tuple(f"adapt/labels_{count}_map" for count in (50, 200, 600)),
+    "benchmarks.adapt:conditions": ("adapt/palette_map", "adapt/onehot_map"),
+    "benchmarks.adapt:cost": (
+        "adapt/minutes",
+        "adapt/peak_rss_gb",
+        "adapt/steps_s_ours",
+        "adapt/steps_s_plain",
+        "adapt/steps_s_ratio",
+    ),
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
 

@@ -130,7 +130,7 @@ def cost(role: str, config: Mapping[str, Any], size: tuple[int, int], execution:
 
 def weights(role: str, config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(model, revision asked for) of everything that the backend loads: its `weights(options)`, or else its options
-    `model` and `controlnet`, those of nested parts too.
+    `model`, `controlnet` and `lora`, those of nested parts too.
     """
     options = check_options(role, dict(config))
     answer = statement(role, config, "weights", None)
@@ -139,7 +139,7 @@ def weights(role: str, config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _models_in(options: Any) -> Iterator[tuple[str, str]]:
     if isinstance(options, dict):
-        for name in ("model", "controlnet"):
+        for name in ("model", "controlnet", "lora"):
             if isinstance(options.get(name), str) and options[name]:
                 revision = options.get("revision" if name == "model" else f"{name}_revision", "")
                 yield options[name], revision if isinstance(revision, str) else ""

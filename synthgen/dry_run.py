@@ -19,8 +19,8 @@ from synthgen.errors import SynthgenError
 from synthgen.models.provenance import unasked
 from synthgen.planning.estimate import Estimate, StagePlan, estimate
 from synthgen.planning.machine import Machine
-from synthgen.planning.speeds import CORE, GPUS, PROCESS_GB, REACHED
 from synthgen.planning.readiness import check_recipe, download_gb, free_gb
+from synthgen.planning.speeds import CORE, GPUS, PROCESS_GB, REACHED
 from synthgen.progress import duration
 from synthgen.recipe import Recipe
 

@@ -15,7 +15,7 @@ from doubles.world import paint
 from segkit.shards import Dataset
 from synthgen import pipeline, stages
 from synthgen.errors import RunError
-from synthgen.images import write_image
+from synthgen.images import read_image, write_image
 from synthgen.recipe import read_recipe
 
 Tiny = Callable[..., Path]
@@ -120,3 +120,22 @@ def test_other_content_gives_other_keys(maps: Path, tiny: Tiny, tmp_path: Path) 
     after = whole_run(from_maps(tiny, maps), tmp_path / "after")
     keys = [{sample.meta["origin"]: sample.key for sample in Dataset(run / "dataset")} for run in (before, after)]
     assert {name for name in keys[0] if keys[0][name] != keys[1][name]} == {"1.png"}
+
+
+def test_pictures_beside_the_maps_become_artefacts_of_the_run(maps: Path, tiny: Tiny, tmp_path: Path) -> None:
+    """The picture goes with its map to the renderer, and the user's folder is not needed any more."""
+    source = {"name": "layouts", "folder": str(maps), "control_images": str(maps / "images"), "domains": ["at night"]}
+    source |= {"sentence": "a disc, {things} {domain}", "unnamed": []}
+    recipe = tiny(
+        prompts__source=source,
+        refine__proposer={"name": "layout"},
+        filter__rules=ALL,
+        render__renderer={"name": "doubles.painter"},
+    )
+    run = whole_run(recipe, tmp_path / "run")
+    rows = list(stages.stages(run)["prompts"].rows())
+    assert len(rows) == 3
+    for row in rows:
+        kept, own = run / row.control_image, maps / "images" / row.origin
+        assert kept.is_file() and (read_image(kept) == read_image(own)).all()
+    assert len({row.control_image for row in rows}) == 2, "two of the three are alike"

@@ -1,4 +1,6 @@
-"""The labelled pictures that a generator is adapted to: which, in which label space, and how often each class is seen."""
+"""The labelled pictures that a generator is adapted to: which, in which label space, and how often each class is
+seen.
+"""
 
 from __future__ import annotations
 
@@ -77,9 +79,7 @@ def pixel_counts(pictures: LabelledPictures) -> np.ndarray:
     )
     seen = [label.name for label, number in zip(space.labels, counts.sum(axis=0), strict=True) if number]
     if not seen:
-        raise InputError(
-            f"{pictures.folder}: no mask shows a class of label space {space.name!r} (all is 254 or 255); check the masks"
-        )
+        raise InputError(f"{pictures.folder}: no mask shows a class of label space {space.name!r} (all is 254 or 255)")
     if len(seen) == 1:
         raise InputError(
             f"{pictures.folder}: all masks show one class, {excerpt(seen[0])}: a map that never changes teaches "

@@ -35,7 +35,9 @@ class Losses:
             for name, value in step.losses.items():
                 self._board.add_scalar(name, value, step.number)
         except OSError as error:
-            raise StorageError(f"{self._folder}: cannot be written ({error.strerror or error}); free the space") from error
+            raise StorageError(
+                f"{self._folder}: cannot be written ({error.strerror or error}); free the space"
+            ) from error
 
     def add_picture(self, picture: Any, step: int) -> None:
         """(H, W, 3) uint8."""
@@ -83,7 +85,11 @@ def curve(losses: Sequence[tuple[int, float]]) -> str:
         return f"{x:.1f},{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (loss - low) / reach:.1f}"
 
     line = " ".join(place(*point) for point in points)
-    words = [(4, MARGIN, f"{high:.3g}"), (4, HEIGHT - MARGIN, f"{low:.3g}"), (WIDTH - 2 * MARGIN, HEIGHT - 12, f"step {last}")]
+    words = [
+        (4, MARGIN, f"{high:.3g}"),
+        (4, HEIGHT - MARGIN, f"{low:.3g}"),
+        (WIDTH - 2 * MARGIN, HEIGHT - 12, f"step {last}"),
+    ]
     texts = "".join(f'<text x="{x}" y="{y}">{text}</text>' for x, y, text in words)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '

@@ -1,11 +1,11 @@
 """The folder that an adaptation leaves: what stock diffusers loads, what synthgen reads of it, and a model card.
 
-    controlnet/      SD3ControlNetModel.from_pretrained(MODEL, subfolder="controlnet")
-    lora/            pipeline.load_lora_weights(MODEL/lora): the look of the labelled pictures; leave it out for the swap
-    synthgen.json    what it is fed and which base it goes with; written last
-    README.md        model card
-    training/        settings, losses, TensorBoard log, sample grids
-    work/            encoded pictures and checkpoints: while it is trained only
+controlnet/      SD3ControlNetModel.from_pretrained(MODEL, subfolder="controlnet")
+lora/            pipeline.load_lora_weights(MODEL/lora): the look of the labelled pictures; leave it out for the swap
+synthgen.json    what it is fed and which base it goes with; written last
+README.md        model card
+training/        settings, losses, TensorBoard log, sample grids
+work/            encoded pictures and checkpoints: while it is trained only
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from synthgen.files import write_bytes, write_text
 from synthgen.models.control import Control
 from synthgen.models.licences import APACHE, sd3_licences
 from synthgen.models.model_facts import FACTS, ModelFacts, write_model_facts
-from synthgen.models.weights import MINI_PREFIX
+from synthgen.models.weights import MINI_PREFIX, resolve
+from synthgen.recipe import Recipe
 
 WORK, TRAINING, SETTINGS = "work", "training", "settings.json"
 
@@ -38,11 +39,28 @@ def is_finished(out: Path) -> bool:
     return (out / FACTS).is_file() and (out / TRAINING / SETTINGS).is_file()
 
 
+def commits(recipe: Recipe, out: Path) -> dict[str, str]:
+    """The recipe's pinned Hub models, and the commit of the base that an adaptation in `out` was begun with: it goes on
+    with that one, whatever the Hub has learnt since.
+    """
+    path = out / TRAINING / SETTINGS
+    options = recipe.render.renderer.model_dump()
+    model, revision = str(options.get("model", "")), str(options.get("revision", ""))
+    if not path.is_file() or not model or not isinstance(resolve(model), str):
+        return recipe.models
+    before = read_json(path, InputError)
+    base = before.get("base", {}) if isinstance(before, dict) else {}
+    if base.get("model") != model or not isinstance(base.get("revision"), str):
+        return recipe.models
+    repository = "/".join(str(resolve(model)).split("/")[:2])
+    return {**recipe.models, f"{repository}@{revision}" if revision else repository: base["revision"]}
+
+
 def check(out: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder was begun with these settings; False for one that is new or empty.
 
-    Raises RunError, naming the setting, for one that was begun with others, or that holds what is not ours; StorageError
-    if it cannot be read.
+    Raises RunError, naming the setting, for one that was begun with others, or that holds what is not ours;
+    StorageError if it cannot be read.
     """
     path = out / TRAINING / SETTINGS
     settings = json.loads(json.dumps(settings))  # tuples become lists, as they are read back
@@ -51,8 +69,8 @@ def check(out: Path, settings: dict[str, Any]) -> bool:
         if before != settings:
             name, old, new = first_difference(before, settings)
             raise RunError(
-                f"{out}: was begun with {name} = {excerpt(old)}, it now says {excerpt(new)}; give another --out, or move "
-                "the folder away"
+                f"{out}: was begun with {name} = {excerpt(old)}, it now says {excerpt(new)}; give another --out, or "
+                "move the folder away"
             )
         return True
     try:
@@ -132,7 +150,7 @@ def write_card(
     lines = [
         f"# ControlNet for label maps of {labels.name!r}, on {base.model}",
         "",
-        f"Made by `synthgen adapt` from labelled pictures. It carries a label map to {where}: every class has the colour "
+        f"Made by `synthgen adapt`. It carries a label map to {where}: every class has the colour "
         f"of the table below, ids in nearest resizing, {size_px[0]} x {size_px[1]} px.",
         "",
         "Style swap (DGInStyle): render with the base itself, and the prompt says place, time and weather. With "
@@ -150,8 +168,8 @@ def write_card(
     ]
     if control.kind == "onehot":
         lines += [
-            "**synthgen only**: it takes one channel a class beside the latents of the picture, which no stock pipeline "
-            "feeds.",
+            "**synthgen only**: it takes one channel a class beside the latents of the picture, which no stock "
+            "pipeline feeds.",
             "",
         ]
     lines += ["## Training", "", *(f"- {name}: {text}" for name, text in facts.items()), ""]
@@ -176,15 +194,7 @@ def _licence_words(model: str, licence: Licence | None) -> str:
     return f"It is made from {model} and comes under its licence, {licence.name}{link}. {pictures}"
 
 
-def finish(out: Path, base: Base, control: Control, swap: bool) -> None:
+def finish(out: Path, facts: ModelFacts) -> None:
     """Write synthgen.json, the mark of a finished model, then drop the work."""
-    length = read_length(base)
-    write_model_facts(ModelFacts(length, control, base.model, base.revision, swap), out)
+    write_model_facts(facts, out)
     shutil.rmtree(out / WORK, ignore_errors=True)
-
-
-def read_length(base: Base) -> int | None:
-    """T5 tokens that the base's folder names."""
-    from synthgen.models.model_facts import read_model_facts
-
-    return read_model_facts(base.place).max_sequence_length

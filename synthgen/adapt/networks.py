@@ -1,4 +1,6 @@
-"""The networks of an adaptation: a base of the SD3 kind, its low-rank change, and a ControlNet that starts as its copy."""
+"""The networks of an adaptation: a base of the SD3 kind, its low-rank change, and a ControlNet that starts as its
+copy.
+"""
 
 from __future__ import annotations
 
@@ -66,15 +68,13 @@ def read_base(model: str, revision: str = "") -> Base:
     kind, part = index.get("_class_name"), denoiser.get("_class_name")
     if kind != PIPELINE or part != DENOISER:
         raise ModelError(
-            f"base {model!r}: is a {kind} with a {part}; synthgen adapt needs a model of the SD3 kind ({PIPELINE}), for "
-            "example stabilityai/stable-diffusion-3.5-medium"
+            f"base {model!r}: is a {kind} with a {part}; synthgen adapt needs a model of the SD3 kind ({PIPELINE}), "
+            "for example stabilityai/stable-diffusion-3.5-medium"
         )
     for name in ("scaling_factor", "shift_factor"):
         if not isinstance(vae.get(name), (int, float)):
             raise ModelError(f"base {model!r}: its VAE has no {name}, without which its latents have no scale")
-    return Base(
-        model, place, revision_of(model, revision), at, denoiser, vae, float(scheduler.get("shift", 1.0))
-    )
+    return Base(model, place, revision_of(model, revision), at, denoiser, vae, float(scheduler.get("shift", 1.0)))
 
 
 def _config(kind: Any, place: Path | str, subfolder: str, at: dict[str, str]) -> Mapping[str, Any]:
@@ -87,7 +87,7 @@ def require_size(base: Base, size_px: tuple[int, int]) -> None:
     step, height, width = base.token_px, *size_px
     if height % step or width % step:
         raise RecipeError(
-            f"render.height_px x width_px = {height} x {width}: {base.model} makes sizes that are multiples of {step} px"
+            f"render.height_px x width_px = {height} x {width}: {base.model} makes multiples of {step} px"
         )
     most = step * int(base.denoiser["pos_embed_max_size"])
     if max(size_px) > most:
@@ -214,9 +214,7 @@ def new_controlnet(config: Mapping[str, Any], denoiser: Any, settings: ControlNe
     from diffusers import SD3ControlNetModel
 
     net = SD3ControlNetModel(**config)
-    weights = {
-        name: value.float() for name, value in denoiser.state_dict().items() if name.split(".")[0] in _PARTS
-    }
+    weights = {name: value.float() for name, value in denoiser.state_dict().items() if name.split(".")[0] in _PARTS}
     own = net.state_dict()
     strange = net.load_state_dict({name: weights[name] for name in own if name in weights}, strict=False)
     lacking = [name for name in strange.missing_keys if not name.startswith(("controlnet_blocks.", "pos_embed_input."))]

@@ -1,4 +1,6 @@
-"""What an adaptation looks like while it goes on: the loss, the time left, and a grid of samples every so many steps."""
+"""What an adaptation looks like while it goes on: the loss, the time left, and a grid of samples every so many
+steps.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,15 +20,17 @@ PANEL = "Make a dataset"
     rich_help_panel=PANEL,
     epilog=examples(
         "synthgen adapt --data my_labelled_set --out models/mine --dry-run",
-        "synthgen adapt --data my_labelled_set --out models/mine --base stabilityai/stable-diffusion-3.5-medium",
-        "synthgen adapt streets-day-mini --data runs/day --out models/streets-day",
-        "accelerate launch -m synthgen adapt --data my_labelled_set --out models/mine   # several GPUs",
+        "synthgen adapt --data my_labelled_set --out models/mine",
+        "synthgen adapt --data my_set --out mine --base models/my_sd3",
+        "synthgen adapt streets-mini --data runs/day --out models/day",
     ),
 )
 def adapt(
     recipe: Annotated[
         str,
-        typer.Argument(metavar="[RECIPE]", help="Whose renderer, size and section `adapt` to use; default: SD3.5-Medium"),
+        typer.Argument(
+            metavar="[RECIPE]", help="Whose renderer, size and section `adapt` to use; default: SD3.5-Medium"
+        ),
     ] = "",
     data: Annotated[
         str, typer.Option("--data", metavar="DIR", help="Labelled folder: images/, labels/, labels.yaml")
@@ -57,5 +60,7 @@ def adapt(
             return typer.echo(json.dumps(plan.to_json(), indent=1) if as_json else plan_text(plan))
         plan.require()
         from synthgen.adapt.run import adapt as run
+
         run(chosen, target)
-        typer.echo(f"{target}: use it with --set render.renderer.controlnet={target}")
+        if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks, for all
+            typer.echo(f"{target}: use it with --set render.renderer.controlnet={target}")

@@ -72,7 +72,11 @@ def convert(
 
 @commands.command(
     rich_help_panel=PANEL,
-    epilog=examples("synthgen draw runs/held-out --count 200", "synthgen draw streets --world streets --size-px 128", "synthgen draw day --world streets --domain day"),
+    epilog=examples(
+        "synthgen draw runs/held-out --count 200",
+        "synthgen draw streets --world streets --size-px 128",
+        "synthgen draw day --world streets --domain day",
+    ),
 )
 def draw(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder: images/ and labels/ (PNG of class ids)")],
@@ -83,12 +87,16 @@ def draw(
         int, typer.Option(metavar="PX", min=32, max=1024, help="Height; street scenes are 1.5 times as wide")
     ] = 64,
     domain: Annotated[
-        str, typer.Option(metavar="NAME", help="Of streets: day, night, fog, rain or snow; default: each in turn of luck")
+        str,
+        typer.Option(metavar="NAME", help="Of streets: day, night, fog, rain or snow; default: each in turn of luck"),
     ] = "",
     intruders: Annotated[
         float,
         typer.Option(
-            metavar="SHARE", min=0, max=1, help="Share of the streets with an object that no street has (label space streets)"
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Share of the streets with an object that no street has (label space streets)",
         ),
     ] = 0.0,
     held_out: Annotated[

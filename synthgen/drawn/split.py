@@ -31,8 +31,8 @@ def write_split(
     Scene i has seed `first_seed + i`. `domain` is the weather of all streets, `intruders` the share of them with an
     object that no street has: of those for training, or of the `held_out` ones. Their label space is `streets`.
 
-    Raises RecipeError for an unknown world or domain, StorageError if `out` exists and is not empty: a user's folder is never
-    written over.
+    Raises RecipeError for an unknown world or domain, StorageError if `out` exists and is not empty: a user's folder
+    is never written over.
     """
     if world not in LABEL_SPACES:
         raise RecipeError(f"world {world!r} is not known; there are: {', '.join(LABEL_SPACES)}")

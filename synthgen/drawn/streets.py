@@ -77,6 +77,7 @@ _COUNTS = ("no", "one", "two", "three")
 INTRUDERS: tuple[str, ...] = NAMES
 """Objects of the objects world that no street has: intruder k has the id len(CLASSES) + k."""
 
+
 def draw(
     seed: int, size_px: tuple[int, int] = (64, 96), *, domain: str | None = None, intruder: str | None = None
 ) -> Drawing:
@@ -101,8 +102,8 @@ def draw(
     layout_rng, texture_rng, sky_rng, air_rng = rng.spawn(4)
     street = plan(layout_rng, (height, width))
     if intruder is not None:
-        things = (*street.things, placed(rng.spawn(1)[0], street, intruder))
-        street = replace(street, things=tuple(sorted(things, key=lambda thing: -thing.z)))
+        all_things = (*street.things, placed(rng.spawn(1)[0], street, intruder))
+        street = replace(street, things=tuple(sorted(all_things, key=lambda thing: -thing.z)))
     camera = street.camera
     backdrop = sky(sky_rng, domain, (height * _SCALE, width * _SCALE), camera.horizon_y * _SCALE)
 

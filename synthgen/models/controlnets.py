@@ -105,7 +105,7 @@ def find_controlnet(name: str, revision: str = "") -> ControlNet:
 
 
 def folder_of_net(folder: Path) -> Path:
-    """The folder that holds the network: `folder`, or `controlnet/` in it, as `synthgen adapt` and pipelines have it."""
+    """The folder that holds the network: `folder`, or `controlnet/` in it, as `synthgen adapt` writes it."""
     inner = folder / SUBFOLDER
     return inner if not (folder / "config.json").is_file() and (inner / "config.json").is_file() else folder
 
@@ -141,50 +141,6 @@ def control_of(net: ControlNet, kind: str, palette: str) -> Control:
             f"trained on, which render.renderer.control={chosen.kind} needs"
         )
     return dataclasses.replace(chosen, labels=labels)
-
-
-def require_fit(net: ControlNet, control: Control, base: dict[str, Any], model: str) -> None:
-    """Raise ModelError in one line unless the net's widths are those of the denoiser and of its condition.
-
-    `base` is the transformer's `config.json` (see `transformer_config`), `model` the name for the message. A net
-    without a text stream (Stability's 8B ones) has no `joint_attention_dim`.
-    """
-    config = net.config
-    width, base_width = (c["num_attention_heads"] * c["attention_head_dim"] for c in (config, base))
-    pairs = {
-        "width (num_attention_heads x attention_head_dim)": (width, base_width),
-        "in_channels": (config["in_channels"], base["in_channels"]),
-        "patch_size": (config["patch_size"], base["patch_size"]),
-        "pooled_projection_dim": (config["pooled_projection_dim"], base["pooled_projection_dim"]),
-    }
-    if config["joint_attention_dim"] is not None:
-        pairs["joint_attention_dim"] = (config["joint_attention_dim"], base["joint_attention_dim"])
-    for what, (ours, theirs) in pairs.items():
-        if ours != theirs:
-            raise ModelError(
-                f"ControlNet {net.name!r} does not go with {model!r}: its {what} is {ours}, the denoiser's is "
-                f"{theirs}; name the model that it was trained for{_trained_for(net)}"
-            )
-    if config["num_layers"] > base["num_layers"]:
-        raise ModelError(
-            f"ControlNet {net.name!r} does not go with {model!r}: it has {config['num_layers']} layers, the denoiser "
-            f"has {base['num_layers']}; name the model that it was trained for{_trained_for(net)}"
-        )
-    extra = config["extra_conditioning_channels"]
-    if extra != control.extra_channels:
-        classes = (
-            f" ({len(control.labels.ids)} classes of {control.labels.name!r} and no class)" if control.labels else ""
-        )
-        fed = f"{control.kind} brings {control.extra_channels}{classes if control.kind == 'onehot' else ''}"
-        way_out = (
-            "set render.renderer.control to what it was trained on (onehot: one a class and one more)"
-            if control.kind != "onehot"
-            else "set render.renderer.control_palette to the label space that it was trained on"
-        )
-        raise ModelError(
-            f"ControlNet {net.name!r} wants {extra} channels beside the latents of its condition, {fed}: {way_out}; an "
-            "inpainting ControlNet (1 for its mask) cannot be used"
-        )
 
 
 def transformer_config(place: Path | str, revision: dict[str, str], model: str) -> dict[str, Any]:
@@ -229,9 +185,3 @@ def _control_of_entry(entry: Published | None) -> Control | None:
         return None
     labels = read_label_space(entry.label_space) if entry.label_space else None
     return Control(entry.control, labels, entry.scale)
-
-
-def _trained_for(net: ControlNet) -> str:
-    entry = published(net.name)
-    base = net.facts.base_model or (entry.base if entry else "")
-    return f" ({base})" if base else ""

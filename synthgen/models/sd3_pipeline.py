@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.models.controlnets import ControlNet
-from synthgen.models.weights import loading
+from synthgen.models.provenance import pinned_revision
+from synthgen.models.weights import loading, resolve
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def load_sd3_pipeline(
@@ -42,3 +45,23 @@ def load_sd3_pipeline(
         pipeline = StableDiffusion3ControlNetPipeline(controlnet=network, **pipeline.components)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def add_lora(pipeline: Any, name: str) -> None:
+    """Load a low-rank change of the denoiser, from a folder of `synthgen adapt`, a folder that holds LORA_FILE, a file,
+    or the Hub; merged into the weights where they are not quantised.
+
+    Raises ModelError in one line for one that cannot be had or is not of this denoiser.
+    """
+    place = resolve(name)
+    options: dict[str, Any] = {"weight_name": LORA_FILE, **pinned_revision(name)}
+    if isinstance(place, Path):
+        if place.is_file():
+            place, options["weight_name"] = place.parent, place.name
+        elif (place / "lora" / LORA_FILE).is_file():
+            place = place / "lora"
+    with loading(name):
+        pipeline.load_lora_weights(place, use_safetensors=True, **options)
+    if getattr(pipeline.transformer, "hf_quantizer", None) is None:
+        pipeline.fuse_lora(components=["transformer"])
+        pipeline.unload_lora_weights()

@@ -67,13 +67,15 @@ class AdaptationPlan:
 
 def plan_adaptation(recipe: Recipe, out: Path, here: Machine) -> AdaptationPlan:
     """The plan. What is wrong with settings, labels, base, machine or folder is listed as missing, not raised."""
-    with pinned(recipe.models):
+    with pinned(model_folder.commits(recipe, out)):
         try:
             adaptation = Adaptation(recipe, out)
             if (out / model_folder.TRAINING).exists() or out.exists():
                 model_folder.check(out, adaptation.identity)
         except SynthgenError as error:
-            return AdaptationPlan(str(recipe.render.renderer.model_dump().get("model")), str(out), missing=(str(error),))
+            return AdaptationPlan(
+                str(recipe.render.renderer.model_dump().get("model")), str(out), missing=(str(error),)
+            )
         return _sized(adaptation, here)
 
 
@@ -90,7 +92,9 @@ def _sized(adaptation: Adaptation, here: Machine) -> AdaptationPlan:
     device_gb = max((gpu.memory_gib * 2**30 / GB for gpu in here.gpus), default=0.0) or _memory_here_gb()
     if memory_gb > device_gb:
         smaller = _smaller(adaptation, known)
-        fitting = next((f"{options} (about {size:.0f} GB)" for options, size in smaller.items() if size < device_gb), "")
+        fitting = next(
+            (f"{options} (about {size:.0f} GB)" for options, size in smaller.items() if size < device_gb), ""
+        )
         way_out = f"it fits with {fitting}" if fitting else "even the smallest options do not fit: take a smaller base"
         missing.append(
             f"memory: about {memory_gb:.1f} GB are needed, {here.gpus[0].name if here.gpus else 'this machine'} has "
@@ -143,9 +147,7 @@ def _parameters(adaptation: Adaptation, settings: Adapt) -> tuple[float, float, 
     return float(sum(weight.numel() for weight in denoiser.parameters())), whole, trained
 
 
-def _memory_gb(
-    adaptation: Adaptation, settings: Adapt, denoiser: float, net: float, known: Denoiser | None
-) -> float:
+def _memory_gb(adaptation: Adaptation, settings: Adapt, denoiser: float, net: float, known: Denoiser | None) -> float:
     """The larger of: encoding with the text encoders, and training the ControlNet."""
     _, _, trained = _parameters(adaptation, settings)
     frozen = denoiser * (2 if denoiser > LARGE else 4)
@@ -161,8 +163,8 @@ def _memory_gb(
 def _tokens(adaptation: Adaptation, known: Denoiser | None) -> tuple[int, int]:
     """Of a window: of its picture, of its caption."""
     height, width = (side // adaptation.base.token_px for side in adaptation.size_px)
-    with_t5 = known is not None and known.t5 and adaptation.settings.t5
-    return height * width, TEXT_TOKENS + (256 if with_t5 else 0)
+    with_t5 = known is not None and known.t5 and adaptation.renderer.t5
+    return height * width, TEXT_TOKENS + (adaptation.num_t5_tokens if with_t5 else 0)
 
 
 def _operations(adaptation: Adaptation, denoiser: float, net: float, known: Denoiser | None) -> float:
@@ -231,5 +233,8 @@ def plan_text(plan: AdaptationPlan) -> str:
     lines += [f"note: {note}" for note in plan.notes]
     lines += [f"missing: {what}" for what in plan.missing]
     if plan.smaller:
-        lines += ["needs less memory:", *(f"  {options}  about {size:.1f} GB" for options, size in plan.smaller.items())]
+        lines += [
+            "needs less memory:",
+            *(f"  {options}  about {size:.1f} GB" for options, size in plan.smaller.items()),
+        ]
     return "\n".join(lines)

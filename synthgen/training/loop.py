@@ -241,7 +241,9 @@ def _adamw(schedule: Schedule) -> Any:
 
 
 class _Log:
-    """A line each LOG_S seconds, in the file and, if so wished, on the terminal: means over the steps since the last one."""
+    """A line each LOG_S seconds, in the file and, if so wished, on the terminal: means over the steps since the last
+    one.
+    """
 
     def __init__(self, path: Path, printed: bool) -> None:
         self._path, self._printed = path, printed

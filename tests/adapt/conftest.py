@@ -14,6 +14,7 @@ from synthgen.adapt.recipe import recipe_for
 from synthgen.drawn.split import write_split
 from synthgen.recipe import Recipe
 
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two blocks, a tokenizer of 16 positions, no T5."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from doubles.adaptations import TINY
@@ -50,7 +51,13 @@ def model(tiny: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_it_leaves_what_is_documented_and_no_work(model: Path) -> None:
-    assert sorted(path.name for path in model.iterdir()) == ["README.md", "controlnet", "lora", "synthgen.json", "training"]
+    assert sorted(path.name for path in model.iterdir()) == [
+        "README.md",
+        "controlnet",
+        "lora",
+        "synthgen.json",
+        "training",
+    ]
     assert sorted(path.name for path in (model / "controlnet").iterdir()) == [
         "config.json",
         "diffusion_pytorch_model.safetensors",
@@ -116,7 +123,11 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_at_any_moment_costs_nothing_but_time(
-    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, undisturbed: dict[str, bytes]
+    tiny: Callable[..., Recipe],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    undisturbed: dict[str, bytes],
 ) -> None:
     place, name, count = MOMENTS[moment]
     original, calls = getattr(place, name), 0
@@ -166,6 +177,37 @@ def test_other_settings_are_refused_and_what_only_shows_things_is_not(tiny: Call
     adapt(tiny("adapt.samples_every=7", "adapt.gradient_checkpointing=true"), model)
 
 
+def test_every_setting_that_changes_a_weight_is_on_record(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Flip each key of `adapt`: the record notices, or the key is one of those that only show things or save memory."""
+    free = {"samples_every", "samples_steps", "samples_guidance", "checkpoint_s", "gradient_checkpointing"}
+    free |= {"data.folder", "data.source", "data.split"}  # the pictures themselves are compared
+    others: dict[str, Any] = {"control": "onehot", "save_dtype": "float16", "crops.window": [0.2, 0.9]}
+    others |= {"lora.weighting": "none", "controlnet.weighting": "none", "captions.sentence": "{things}!"}
+    others |= {"captions.unnamed": ["sky"], "lora.targets": ["attn.to_q"], "controlnet.flat": 0.5, "lora.flat": 0.5}
+    recipe = tiny()
+    before = module.Adaptation(recipe, tmp_path).identity
+    unnoticed = []
+    for place, value in leaves(recipe.adapt.model_dump(mode="json")):
+        if place in free or place == "controlnet.layers":  # two blocks: no other depth is possible
+            continue
+        new = others.get(place)
+        if new is None:
+            new = (not value) if isinstance(value, bool) else value + 1 if isinstance(value, int) else value / 2 + 0.1
+        after = module.Adaptation(tiny(f"adapt.{place}={json.dumps(new)}"), tmp_path).identity
+        if after == before:
+            unnoticed.append(place)
+    assert unnoticed == []
+    assert module.Adaptation(tiny("seed=5"), tmp_path).identity != before
+
+
+def leaves(settings: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """(dotted key, value) of every setting."""
+    every: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        every += leaves(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
+    return every
+
+
 def test_a_folder_of_somebody_else_is_left_alone(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
     out = tmp_path / "mine"
     out.mkdir()
@@ -194,6 +236,20 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_stays(
     assert not list(out.rglob("*.tmp"))
     adapt(tiny(), out)
     assert files(out) == files(model)
+
+
+def test_a_base_in_bfloat16_as_on_a_gpu_learns_nearly_the_same(
+    tiny: Callable[..., Recipe], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_frozen_dtype", lambda device: torch.bfloat16)
+    adapt(tiny(), tmp_path / "half")
+    losses = [
+        [float(row["loss"]) for row in read_losses(out / "training" / "controlnet.csv")]
+        for out in (model, tmp_path / "half")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+    assert losses[1] != losses[0]
+    assert all(value.dtype == torch.float32 for value in load(tmp_path / "half" / "controlnet").values())
 
 
 def test_without_a_look_the_controlnet_stands_on_the_base_itself(
@@ -229,7 +285,12 @@ def load(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_learning_lowers_the_loss(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
-    adapt(tiny("adapt.controlnet.steps=60", "adapt.controlnet.batch_size=4", "adapt.lora.steps=0", "adapt.checkpoint_s=60"), tmp_path / "m")
+    adapt(
+        tiny(
+            "adapt.controlnet.steps=60", "adapt.controlnet.batch_size=4", "adapt.lora.steps=0", "adapt.checkpoint_s=60"
+        ),
+        tmp_path / "m",
+    )
     losses = [float(row["loss"]) for row in read_losses(tmp_path / "m" / "training" / "controlnet.csv")]
     assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:15])
 
@@ -256,7 +317,18 @@ def test_the_curve_has_its_ends_where_the_losses_say() -> None:
 def test_a_real_kill_minus_nine_gives_the_same_bytes(labelled: Path, base: Path, tmp_path: Path, model: Path) -> None:
     """Killed whenever the second training has begun to save; the same command then goes on."""
     out = tmp_path / "model"
-    command = [sys.executable, "-m", "synthgen", "adapt", "--data", str(labelled), "--base", str(base), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "synthgen",
+        "adapt",
+        "--data",
+        str(labelled),
+        "--base",
+        str(base),
+        "--out",
+        str(out),
+    ]
     command += [word for setting in TINY for word in ("--set", setting)]
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
     checkpoint = out / "work" / "controlnet" / "checkpoint.pt"
@@ -267,3 +339,33 @@ def test_a_real_kill_minus_nine_gives_the_same_bytes(labelled: Path, base: Path,
     assert process.wait() == -signal.SIGKILL
     assert subprocess.run(command, env=environment(), stderr=subprocess.DEVNULL, check=False).returncode == 0
     assert files(out) == files(model)
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_a_kill_of_both_costs_nothing(
+    labelled: Path, base: Path, tmp_path: Path
+) -> None:
+    """Batches are drawn by rank, so two processes learn something else than one, and always the same."""
+
+    def command(out: Path) -> list[str]:
+        made = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "synthgen", "adapt"]
+        made += ["--data", str(labelled), "--base", str(base), "--out", str(out)]
+        return made + [word for setting in TINY for word in ("--set", setting)]
+
+    made = []
+    for name in ("undisturbed", "killed"):
+        out = tmp_path / name
+        if name == "killed":
+            process = subprocess.Popen(command(out), env=environment(), start_new_session=True)
+            checkpoint = out / "work" / "controlnet" / "checkpoint.pt"
+            deadline = time.monotonic() + 120
+            while not checkpoint.is_file() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.wait()
+            assert not model_folder.is_finished(out)
+        subprocess.run(command(out), env=environment(), check=True)
+        made.append(files(out))
+    assert made[0] == made[1]

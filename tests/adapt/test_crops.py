@@ -31,7 +31,9 @@ def cut(mask: np.ndarray, size_px: tuple[int, int], number: int = 0, **changes: 
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(20, 90), st.integers(20, 90), st.integers(0, 10_000), st.sampled_from([(16, 16), (16, 32), (24, 16)]))
+@given(
+    st.integers(20, 90), st.integers(20, 90), st.integers(0, 10_000), st.sampled_from([(16, 16), (16, 32), (24, 16)])
+)
 def test_a_window_lies_inside_has_the_aspect_and_holds_the_class(
     height: int, width: int, number: int, size_px: tuple[int, int]
 ) -> None:
@@ -98,7 +100,12 @@ def test_the_caption_names_what_covers_enough() -> None:
     shares = np.array([0.5, 0.02, 0.009])
     assert caption(shares, SPACE, Captions()) == "sign"  # sky is the background, the car too small
     both = np.array([0.5, 0.02, 0.3])
-    assert caption(both, SPACE, Captions(sentence="a street with {things} by day")) == "a street with sign and car by day"
+    assert (
+        caption(both, SPACE, Captions(sentence="a street with {things} by day")) == "a street with sign and car by day"
+    )
     assert caption(both, SPACE, Captions(unnamed=("car",))) == "sign"
-    assert caption(np.zeros(3), SPACE, Captions(sentence="a street with {things} by day")) == "a street with nothing else by day"
+    assert (
+        caption(np.zeros(3), SPACE, Captions(sentence="a street with {things} by day"))
+        == "a street with nothing else by day"
+    )
     assert caption(np.zeros(3), SPACE, Captions()) == ""

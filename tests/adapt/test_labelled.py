@@ -81,7 +81,11 @@ def test_no_folder_at_all_is_told(tiny: Callable[..., Recipe]) -> None:
 
 @pytest.mark.parametrize(
     ("ids", "told"),
-    [((255,), "no mask shows a class of label space"), ((254, 255), "no mask shows a class"), ((0, 255), "one class, 'road'")],
+    [
+        ((255,), "no mask shows a class of label space"),
+        ((254, 255), "no mask shows a class"),
+        ((0, 255), "one class, 'road'"),
+    ],
 )
 def test_masks_that_teach_nothing_are_refused(
     tiny: Callable[..., Recipe], labelled: Path, tmp_path: Path, ids: tuple[int, ...], told: str

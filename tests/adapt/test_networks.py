@@ -114,7 +114,9 @@ def test_a_saved_lora_is_what_stock_pipelines_load_and_merging_it_changes_nothin
     assert merged.state_dict().keys() == load_denoiser(read, torch.float32).state_dict().keys()
     assert not any(p.requires_grad for p in merged.parameters())
 
-    pipeline = StableDiffusion3Pipeline.from_pretrained(base, text_encoder_3=None, tokenizer_3=None, dtype=torch.float32)
+    pipeline = StableDiffusion3Pipeline.from_pretrained(
+        base, text_encoder_3=None, tokenizer_3=None, dtype=torch.float32
+    )
     pipeline.load_lora_weights(tmp_path / "lora")
     torch.testing.assert_close(predicted(pipeline.transformer), changed, atol=1e-5, rtol=1e-4)
 
@@ -169,7 +171,8 @@ def test_the_schedulers_shift_is_read(base: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size_px", "told"), [((60, 96), "multiples of 8 px"), ((64, 100), "multiples of 8 px"), ((64, 200), "for 192 px a side")]
+    ("size_px", "told"),
+    [((60, 96), "multiples of 8 px"), ((64, 100), "multiples of 8 px"), ((64, 200), "for 192 px a side")],
 )
 def test_sizes_that_the_base_cannot_make_are_refused(base: Path, size_px: tuple[int, int], told: str) -> None:
     with pytest.raises(RecipeError, match=told):

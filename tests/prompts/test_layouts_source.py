@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthgen.backends import load
+from synthgen.backends import load, statement
 from synthgen.errors import InputError, LabelError
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
 from synthgen.models import ProposalRequest
+from synthgen.prompts.bank import Candidate
 from synthgen.settings import Execution
 
 SPACE = read_label_space("cityscapes")
@@ -78,3 +79,64 @@ def test_the_proposer_gives_the_map_as_the_renderer_resized_it() -> None:
     np.testing.assert_array_equal(proposer.propose([request])[0], expected)
     with pytest.raises(InputError, match="label map"):
         proposer.propose([ProposalRequest(image, request.features, (0,), "")])
+
+
+def with_pictures(folder: Path, pictures: Path, domains: tuple[str, ...] = ("at night",)) -> dict[str, object]:
+    return {"name": "layouts", "folder": str(folder), "control_images": str(pictures), "domains": domains}
+
+
+def test_a_picture_beside_each_map_stands_for_it_in_the_key(tmp_path: Path) -> None:
+    folder = labelled_folder(tmp_path / "set", [street(13), street(10)])
+    pictures = tmp_path / "depth"
+    pictures.mkdir()
+    for number, suffix in ((0, ".png"), (1, ".jpg"), (2, ".png")):  # the last is of no map
+        Image.fromarray(np.full((5, 6, 3), 40 * number, np.uint8)).save(pictures / f"{number}{suffix}")
+    (pictures / "readme.txt").write_text("no picture")
+
+    def candidates() -> list[Candidate]:
+        source = load("prompt_source", with_pictures(folder, pictures), Execution())
+        return list(source.candidates(SPACE, (), 0))
+
+    before = candidates()
+    assert [c.control_image and c.control_image.name for c in before] == ["0.png", "1.jpg"]
+    plain = list(load("prompt_source", {"name": "layouts", "folder": str(folder), "domains": ["at night"]}, Execution())
+                 .candidates(SPACE, (), 0))  # fmt: skip
+    assert not {c.key for c in before} & {c.key for c in plain}
+    # another file of the same pixels is the same content, other pixels are not
+    Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(pictures / "0.png", compress_level=1)
+    assert candidates() == before
+    Image.fromarray(np.full((5, 6, 3), 1, np.uint8)).save(pictures / "0.png")
+    assert [a.key == b.key for a, b in zip(candidates(), before, strict=True)] == [False, True]
+
+
+def test_the_pictures_count_for_the_fingerprint_of_a_run(tmp_path: Path) -> None:
+    folder = labelled_folder(tmp_path / "set", [street(13)])
+    pictures = tmp_path / "depth"
+    pictures.mkdir()
+
+    def fingerprint() -> dict[str, str]:
+        given: dict[str, str] = statement("prompt_source", with_pictures(folder, pictures), "fingerprint", {})
+        return given
+
+    write_image(np.zeros((4, 4, 3), np.uint8), pictures / "0.png")
+    before = fingerprint()
+    assert set(before) == {"folder", "control_images"}
+    write_image(np.ones((4, 5, 3), np.uint8), pictures / "0.png")
+    after = fingerprint()
+    assert after["folder"] == before["folder"] and after["control_images"] != before["control_images"]
+
+
+def test_a_map_without_its_picture_is_one_line(tmp_path: Path) -> None:
+    folder = labelled_folder(tmp_path / "set", [street(13), street(10), street(8)])
+    pictures = tmp_path / "depth"
+    with pytest.raises(InputError, match=r"no such folder; prompts\.source\.control_images is a folder of pictures"):
+        load("prompt_source", with_pictures(folder, pictures), Execution())
+    pictures.mkdir()
+    write_image(np.zeros((4, 4, 3), np.uint8), pictures / "1.png")
+    with pytest.raises(InputError, match=r"0\.png \(and 1 more\): has no picture .*depth/0\.\*; add it") as caught:
+        load("prompt_source", with_pictures(folder, pictures), Execution())
+    assert "\n" not in str(caught.value)
+    for number in (0, 2):
+        (pictures / f"{number}.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"depth/0\.png"):
+        list(load("prompt_source", with_pictures(folder, pictures), Execution()).candidates(SPACE, (), 0))

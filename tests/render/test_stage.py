@@ -13,9 +13,11 @@ import pytest
 from doubles.mini_family import write_family
 from PIL import Image
 
+from segkit.errors import UserError
 from synthgen import pipeline, stages
 from synthgen.errors import InputError, ModelError
 from synthgen.images import read_image, write_image
+from synthgen.labels import LabelSpace, read_label_space
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
 from synthgen.models.provenance import pinned
 from synthgen.prompts.store import EmbeddingWriter
@@ -34,6 +36,11 @@ class Recorder(Renderer):
 
     def __init__(self) -> None:
         self.batches: list[list[RenderJob]] = []
+        self.space: LabelSpace | None = None
+
+    def expect_labels(self, space: LabelSpace) -> None:
+        assert not self.batches, "told before the first job"
+        self.space = space
 
     @property
     def jobs(self) -> list[RenderJob]:
@@ -188,6 +195,36 @@ def test_the_layout_reaches_the_renderer_as_ids(render: Callable[..., Any], tmp_
     (row,), recorder = render([row_of(0, layout="layout.png", origin="plan.png")])
     np.testing.assert_array_equal(recorder.jobs[0].layout, ids)
     assert (row.picture.layout, row.picture.origin) == ("layout.png", "plan.png")
+
+
+def test_the_picture_of_a_layout_and_the_label_space_reach_the_renderer(
+    render: Callable[..., Any], tmp_path: Path
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    write_image(np.zeros((4, 4), np.uint8), tmp_path / "layout.png")
+    write_image(picture, tmp_path / "depth.png")
+    rows = [row_of(0, layout="layout.png", control_image="depth.png"), row_of(1, layout="layout.png")]
+    _, recorder = render(rows)
+    np.testing.assert_array_equal(recorder.jobs[0].control_image, picture)
+    assert recorder.jobs[1].control_image is None
+    assert recorder.space == read_label_space("objects")
+
+
+def test_settings_know_the_files_that_a_controlnet_is_driven_by(tmp_path: Path) -> None:
+    translation = tmp_path / "mine.yaml"
+
+    def settings(text: str) -> dict[str, Any]:
+        translation.write_text(text)
+        net = {"controlnet": "somebody/net", "control_translation": str(translation)}
+        with pinned({"some/model": COMMIT, "somebody/net": COMMIT}):
+            return stage.settings(recipe_of(render__renderer={"name": "sd3", "model": "some/model", **net}))
+
+    assert settings("car: car\n") == settings("car: car\n") != settings("car: 255\n")
+    translation.unlink()
+    with pytest.raises(UserError, match=r"mine\.yaml: no such file"), pinned({"some/model": COMMIT}):
+        stage.settings(
+            recipe_of(render__renderer={"name": "sd3", "model": "some/model", "control_translation": str(translation)})
+        )
 
 
 # embeddings

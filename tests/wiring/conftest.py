@@ -96,6 +96,37 @@ def sd35_large(tmp_path_factory: pytest.TempPathFactory, give_memory_back: Calla
 
 
 @pytest.fixture(scope="module")
+def sd35_medium(
+    sd35_large: Path, tmp_path_factory: pytest.TempPathFactory, give_memory_back: Callable[[], None]
+) -> Iterator[Path]:
+    """SD3.5-Medium: its own denoiser, with a second attention in its first blocks, beside the family's other parts."""
+    from diffusers import SD3Transformer2DModel
+
+    folder = tmp_path_factory.mktemp("sd35_medium")
+    for part in sd35_large.iterdir():
+        if part.name not in ("transformer", "controlnet"):
+            (folder / part.name).symlink_to(part)
+    config = {
+        "sample_size": 128,
+        "patch_size": 2,
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_layers": 3,
+        "attention_head_dim": 64,
+        "num_attention_heads": 24,
+        "joint_attention_dim": 4096,
+        "caption_projection_dim": 1536,
+        "pooled_projection_dim": 2048,
+        "pos_embed_max_size": 48,
+        "dual_attention_layers": (0, 1),
+        "qk_norm": "rms_norm",
+    }
+    random_weights(lambda: SD3Transformer2DModel(**config), 7).save_pretrained(folder / "transformer")
+    give_memory_back()
+    yield folder
+
+
+@pytest.fixture(scope="module")
 def sam_vit_h(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkpoint of the official name and keys: two layers, one with windows and one global."""
     import segment_anything

@@ -57,8 +57,8 @@ def main(argv: list[str]) -> None:
     write_model_card(
         folder,
         "mini/streets: Stable Diffusion 3 in miniature, streets",
-        "Text to image at 96 x 64 px through StableDiffusion3Pipeline: day, night, fog, rain, snow. It has never seen a "
-        "label map.",
+        "Text to image at 96 x 64 px through StableDiffusion3Pipeline: day, night, fog, rain, snow. It has never seen "
+        "a label map.",
         f"{len(world)} scenes that the project draws (`synthgen.drawn.streets`), 30 % with an object that no street "
         f"has ({', '.join(street_intruders.TRAINING)}); captions only; start: mini/objects",
         facts,

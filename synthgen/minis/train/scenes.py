@@ -93,8 +93,9 @@ def scenes(
 
     `pair_probability` is that of a second object (objects only), `intruder_probability` that of an object that no
     street has (streets only, one of those for training), `domain` the one weather of all streets.
-    A set is stored in parts of PART_ROWS under a name that holds size and choices and a digest of some drawings, so another world or size never mixes in. Stopping loses the parts
-    in work only. `workers` processes draw; 1 draws in this process.
+    A set is stored in parts of PART_ROWS under a name that holds size and choices and a digest of some drawings, so
+    another world or size never mixes in. Stopping loses the parts in work only. `workers`
+    processes draw; 1 draws in this process.
     Raises ValueError for an unknown world or an empty set, StorageError if the cache cannot be written.
     """
     if world not in _SIZE_PX:

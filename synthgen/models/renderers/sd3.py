@@ -30,13 +30,14 @@ from synthgen.errors import LabelError, ModelError
 from synthgen.labels import LabelSpace
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
 from synthgen.models.conditions import Conditions, ExtraChannels
-from synthgen.models.controlnets import ControlNet, control_of, find_controlnet, require_fit, transformer_config
+from synthgen.models.control_fit import require_fit
+from synthgen.models.controlnets import ControlNet, control_of, find_controlnet, transformer_config
 from synthgen.models.costs import denoiser_cost
 from synthgen.models.devices import torch_threads
 from synthgen.models.licences import sd3_licences
 from synthgen.models.model_facts import num_t5_tokens
 from synthgen.models.provenance import pinned_revision, revision_of
-from synthgen.models.sd3_pipeline import load_sd3_pipeline
+from synthgen.models.sd3_pipeline import add_lora, load_sd3_pipeline
 from synthgen.models.step_cache import StepCache, StepCacheOptions
 from synthgen.models.text_encoders import sd3 as text_encoder
 from synthgen.models.weights import loading, resolve
@@ -73,6 +74,11 @@ class Options(BaseModel):
     )
     control_translation: str = Field(
         "", description="file of `class: class` lines from the maps' labels to the ControlNet's; empty = a shipped one"
+    )
+    lora: str = Field(
+        "",
+        description="look of labelled pictures that `synthgen adapt` has learnt: its folder, or any LoRA of diffusers' "
+        "form; empty = the model's own look (style swap)",
     )
     steps: int = Field(28, ge=1, le=1000, description="denoiser steps [SD3.5-Large card: 28-40]")
     guidance: float = Field(4.5, ge=0, le=30, description="classifier-free guidance, 1 = none [SD3.5-Large card: 4.5]")
@@ -146,6 +152,7 @@ class Sd3Renderer(Renderer):
         self._is_placed = False
         self.revision = revision_of(options.model, options.revision)
         self.id = f"sd3:{options.model}" + (f"+{options.controlnet}" if options.controlnet else "")
+        self.id += f"+{options.lora}" if options.lora else ""
         self._controlnet, self._conditions = self._find_controlnet()
         self._extra: ExtraChannels | None = None
         if execution.quantise != "none":
@@ -179,6 +186,8 @@ class Sd3Renderer(Renderer):
         pipeline = load_sd3_pipeline(
             self._options.model, self._place, self._revision, self._controlnet, self._dtype, self._quantised
         )
+        if self._options.lora:
+            add_lora(pipeline, self._options.lora)
         if self._controlnet is not None:
             self._extra = ExtraChannels(pipeline.controlnet)
         accelerate(pipeline, self._execution, self._device, self._dtype)

@@ -62,7 +62,7 @@ def test_processes_draw_what_one_process_draws(tmp_path: Path) -> None:
 def test_a_changed_world_never_reads_old_drawings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = scenes("streets", 1, 0, cache=tmp_path, workers=1)
     draw = streets.draw
-    monkeypatch.setattr(streets, "draw", lambda seed, size_px: draw(seed + 1, size_px))
+    monkeypatch.setattr(streets, "draw", lambda seed, size_px, **more: draw(seed + 1, size_px, **more))
     after = scenes("streets", 1, 0, cache=tmp_path, workers=1)
     np.testing.assert_array_equal(before.images[0], draw(0).image)
     np.testing.assert_array_equal(after.images[0], draw(1).image)
