@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
@@ -20,7 +21,7 @@ from segtrain.cli import app
 from segtrain.config import checked
 from segtrain.errors import ConfigError, ModelError, RunError
 from segtrain.methods.flex_seg.config import Config
-from segtrain.methods.flex_seg.feature_distance import feature_distance, thing_cells
+from segtrain.methods.flex_seg.feature_distance import FrozenEncoder, feature_distance, thing_cells
 from segtrain.methods.flex_seg.has import Hardness
 from segtrain.methods.flex_seg.method import premise, train
 from segtrain.methods.supervised.method import train as train_plainly
@@ -261,14 +262,28 @@ def test_the_feature_distance_holds_the_encoder_and_asks_for_its_weights(flex, t
     # Random weights stand for those of ImageNet: nothing is downloaded.
     create = segtrain.segmenter.create_network
     monkeypatch.setattr(segtrain.segmenter, "create_network", lambda spec, encoder_weights=None: create(spec, None))
-    last = []
-    for weight in (0.0, 100.0):
-        changes = {"fd": True, "fd_weight": weight, "encoder_weights": "imagenet", "fd_classes": ("thing", "ground")}
-        folder = train(flex(out=tmp_path / f"fd{weight}", **PLAIN, **changes, steps=30, log_every=5, flip=0))
-        distances = curve(folder, "feature_distance")
-        assert all(np.isfinite(distances)) and distances[0] > 0
-        last.append(np.mean(distances[-3:]))
-    assert last[1] < 0.8 * last[0]
+    made = {}
+    for weight in (0.0, 3.0):
+        things = {"fd_classes": ("thing", "ground"), "fd_majority": 0.4}
+        changes = {**PLAIN, **things, "fd": True, "fd_weight": weight, "encoder_weights": "imagenet", "log_every": 1}
+        folder = train(flex(out=tmp_path / f"fd{weight}", **changes))
+        parts = zip(curve(folder, "loss"), curve(folder, "boundary"), curve(folder, "feature_distance"), strict=True)
+        for loss, boundary, distance in parts:
+            assert distance > 0 and loss == pytest.approx(boundary + weight * distance, rel=1e-5)
+        made[weight] = load_model(folder, "cpu").network.encoder.state_dict()  # type: ignore[union-attr]
+    assert any(not torch.equal(made[0.0][name], made[3.0][name]) for name in made[0.0])
+
+
+def test_the_frozen_encoder_stays_as_it_was_while_the_other_one_learns() -> None:
+    network = smp.create_model("FPN", "tu-test_efficientnet", encoder_weights=None)
+    frozen, images = FrozenEncoder(network), torch.rand(2, 3, 64, 64)
+    before = frozen.last_map(images)
+    network.train()
+    network(images).sum().backward()
+    torch.optim.SGD(network.parameters(), 0.1).step()
+    assert torch.equal(frozen.last_map(images), before) and not before.requires_grad
+    with torch.no_grad():
+        assert not torch.allclose(network.eval().encoder(images)[-1], before)
 
 
 @pytest.mark.parametrize(
