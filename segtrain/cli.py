@@ -85,7 +85,10 @@ for _name in methods():
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Option(metavar="FOLDER", help="folder that a training has written")],
-    data: Annotated[str, typer.Option(metavar="FOLDER", help="a finished dataset or a labelled folder")],
+    data: Annotated[
+        list[str],
+        typer.Option(metavar="FOLDER", help="a finished dataset or a labelled folder; repeat it to pool more"),
+    ],
     split: Annotated[
         str,
         typer.Option(
@@ -97,6 +100,20 @@ def evaluate(
     novel: Annotated[
         list[str] | None,
         typer.Option(metavar="CLASS", help="a novel class, where the model does not say so itself; repeat it for more"),
+    ] = None,
+    by_domain: Annotated[
+        bool,
+        typer.Option(
+            "--by-domain", help="score each domain too: mIoU, error at boundaries and inside; Avg2, Avg3, Avg5"
+        ),
+    ] = False,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="domain of each --data, in the same order; default: what domains.txt of a folder or the JSON of a "
+            "dataset's samples says",
+        ),
     ] = None,
     json_file: Annotated[
         Path | None,
@@ -110,6 +127,8 @@ def evaluate(
     few-shot model is also scored as base, novel, mean and harmonic mIoU, in the three conventions of the field.
 
     segtrain eval --model runs/novel --data held-out
+
+    segtrain eval --model model --data acdc --data bdd --domain ACDC --domain BDD100K --by-domain
     """
     with one_line_errors():
         from segtrain.evaluate import evaluate as run
@@ -118,7 +137,15 @@ def evaluate(
 
         if json_file:
             require_replaceable(json_file)
-        scores = run(model, data, split=split, device=device, novel=tuple(novel or ()))
+        scores = run(
+            model,
+            data,
+            split=split,
+            device=device,
+            novel=tuple(novel or ()),
+            by_domain=by_domain,
+            domains=tuple(domain or ()),
+        )
         typer.echo(scores.table())
         if json_file:
             write_whole(json_file, json.dumps(scores.to_json(), indent=2).encode())

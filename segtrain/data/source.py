@@ -52,6 +52,10 @@ class Source(Protocol):
         """Of the sample, for reports: its file or its key. Reads no picture."""
         ...
 
+    def domain(self, row: int) -> str:
+        """Of the sample, as its source declares it (`segtrain.data.domains`); "" if it does not. Raises DataError."""
+        ...
+
 
 def identity_of(kind: str, name: str, split: str, content: list[Any]) -> dict[str, Any]:
     """The identity of a source; `content` is plain JSON values that change when its samples do."""

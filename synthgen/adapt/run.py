@@ -49,7 +49,7 @@ def adapt(recipe: Recipe, out: Path) -> None:
 
     Raises a SynthgenError in one line before anything is loaded where settings, labels, base or folder do not fit.
     """
-    with pinned(recipe.models):
+    with pinned(model_folder.commits(recipe, out)):
         Adaptation(recipe, out).run()
 
 

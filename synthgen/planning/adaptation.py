@@ -67,7 +67,7 @@ class AdaptationPlan:
 
 def plan_adaptation(recipe: Recipe, out: Path, here: Machine) -> AdaptationPlan:
     """The plan. What is wrong with settings, labels, base, machine or folder is listed as missing, not raised."""
-    with pinned(recipe.models):
+    with pinned(model_folder.commits(recipe, out)):
         try:
             adaptation = Adaptation(recipe, out)
             if (out / model_folder.TRAINING).exists() or out.exists():
