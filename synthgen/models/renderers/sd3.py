@@ -176,6 +176,10 @@ class Sd3Renderer(Renderer):
         if self._conditions is not None:
             self._conditions.expect_labels(space)
 
+    def knows_object(self, class_name: str) -> bool:
+        """Whether the ControlNet has a colour, or a channel, for it."""
+        return self._conditions is not None and self._conditions.object_id(class_name) is not None
+
     @functools.cached_property
     def _pipeline(self) -> Any:
         """The denoiser, the VAE and the ControlNet in main memory; `_on_device` brings them to the device."""
@@ -299,9 +303,8 @@ class Sd3Renderer(Renderer):
     def _runs(self, images: int) -> list[int]:
         if self._cache is not None:
             return self._cache.runs()
-        return [
-            len(self._pipeline.scheduler.timesteps) * (2 if self._pipeline.do_classifier_free_guidance else 1)
-        ] * images
+        pipeline = self._pipeline
+        return [len(pipeline.scheduler.timesteps) * (2 if pipeline.do_classifier_free_guidance else 1)] * images
 
     def _on_device(self) -> None:
         from synthgen.models.acceleration import place
