@@ -177,7 +177,7 @@ class Sd3Renderer(Renderer):
             self._conditions.expect_labels(space)
 
     def knows_object(self, class_name: str) -> bool:
-        """Whether the ControlNet has a colour, or a channel, for it."""
+        """Whether the ControlNet can be shown one."""
         return self._conditions is not None and self._conditions.object_id(class_name) is not None
 
     @functools.cached_property
@@ -303,8 +303,8 @@ class Sd3Renderer(Renderer):
     def _runs(self, images: int) -> list[int]:
         if self._cache is not None:
             return self._cache.runs()
-        pipeline = self._pipeline
-        return [len(pipeline.scheduler.timesteps) * (2 if pipeline.do_classifier_free_guidance else 1)] * images
+        branches = 1 + self._pipeline.do_classifier_free_guidance
+        return [len(self._pipeline.scheduler.timesteps) * branches] * images
 
     def _on_device(self) -> None:
         from synthgen.models.acceleration import place

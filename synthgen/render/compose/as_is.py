@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from synthgen.backends import Cost
 from synthgen.errors import RecipeError
 from synthgen.labels import LabelSpace
 from synthgen.render.composition import Composer, Composition
@@ -20,6 +21,11 @@ class Options(BaseModel, extra="forbid"):
 def build(options: Options, execution: Any) -> AsIs:
     """Nothing to load."""
     return AsIs()
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """Next to nothing beside rendering."""
+    return Cost()
 
 
 class AsIs(Composer):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
+from synthgen.backends import Cost
 from synthgen.errors import LabelError, RecipeError
 from synthgen.labels import LabelSpace
 from synthgen.models import PastedObject
@@ -60,6 +61,11 @@ def build(options: Options, execution: Any) -> CutAndPaste:
             f"render.compose.sentence {options.sentence!r}: has the slots {{prompt}} and {{object}} only"
         ) from error
     return CutAndPaste(options)
+
+
+def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
+    """Next to nothing beside rendering."""
+    return Cost()
 
 
 class CutAndPaste(Composer):
