@@ -98,6 +98,29 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="CLASS", help="a novel class, where the model does not say so itself; repeat it for more"),
     ] = None,
+    anomaly: Annotated[
+        bool,
+        typer.Option(
+            "--anomaly", help="score how well the uncertainty finds unknown pixels (254): AUROC, AP, FPR, mIoU"
+        ),
+    ] = False,
+    rule: Annotated[
+        str,
+        typer.Option(
+            metavar="first|nearest",
+            help="threshold of FPR at 95 % recall: the first with at least that, or the one nearest to it",
+        ),
+    ] = "first",
+    maps: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="new folder for the uncertainty of each picture as a grey PNG"),
+    ] = None,
+    alarm_threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER", help="share of known pixels at this uncertainty or above: the threshold of another set"
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="write the scores here as well; replaces scores, nothing else"),
@@ -110,6 +133,8 @@ def evaluate(
     few-shot model is also scored as base, novel, mean and harmonic mIoU, in the three conventions of the field.
 
     segtrain eval --model runs/novel --data held-out
+
+    segtrain eval --model runs/multi-shift --data RoadAnomaly --anomaly --maps uncertainty
     """
     with one_line_errors():
         from segtrain.evaluate import evaluate as run
@@ -118,7 +143,14 @@ def evaluate(
 
         if json_file:
             require_replaceable(json_file)
-        scores = run(model, data, split=split, device=device, novel=tuple(novel or ()))
+        from segtrain.evaluate_anomaly import anomaly_options, evaluate_anomaly
+
+        options = anomaly_options(anomaly, rule, maps, alarm_threshold, without={"--novel": bool(novel)})
+        scores: Any
+        if options:
+            scores = evaluate_anomaly(model, data, split=split, device=device, options=options)
+        else:
+            scores = run(model, data, split=split, device=device, novel=tuple(novel or ()))
         typer.echo(scores.table())
         if json_file:
             write_whole(json_file, json.dumps(scores.to_json(), indent=2).encode())

@@ -54,7 +54,8 @@ class UncertaintyNetwork(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) normalised to phi, what the decoder gives, (B, D, h, w)."""
-        return smp.features(self, images)
+        decoded: torch.Tensor = self.decoder(self.encoder(images))
+        return decoded
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
         """phi (B, D, h, w) to logits (B, C, H, W)."""
