@@ -35,7 +35,7 @@ from segtrain.metrics.iou import mean_iou
 from synthgen.drawn import streets
 from synthgen.images import write_image
 
-RECIPE = "streets-day-mini"
+RECIPE = "streets-mini"
 FOLDER = SCRATCH / "adapt"
 LABELLED = 600
 FIRST_LABELLED = 3_000_000

@@ -50,9 +50,7 @@ def streets() -> Iterator[Row]:
     scenes.
     """
     data = judges.held_out("streets", 120)
-    images = _render(
-        "mini/streets", "mini/streets/controlnet", list(data.captions), data.images.shape[1:3], data.masks[:]
-    )
+    images = _render("mini/streets", "mini/streets-day", list(data.captions), data.images.shape[1:3], data.masks[:])
     _sheet(np.concatenate([data.images[:40], images[:40]]), 10, "streets_generated.png")
     names = streets_world.DOMAINS
     judge = judges.classifier("streets", "domain", names)

@@ -65,7 +65,7 @@ def world(name: str, count: int) -> World:
     scenes = [streets.draw(seed) for seed in range(count)]
     return World(
         name,
-        "mini/streets/controlnet",
+        "mini/streets-day",
         2.0,
         (64, 96),
         [scene.caption for scene in scenes],

@@ -85,7 +85,10 @@ for _name in methods():
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Option(metavar="FOLDER", help="folder that a training has written")],
-    data: Annotated[str, typer.Option(metavar="FOLDER", help="a finished dataset or a labelled folder")],
+    data: Annotated[
+        list[str],
+        typer.Option(metavar="FOLDER", help="a finished dataset or a labelled folder; repeat it to pool more"),
+    ],
     split: Annotated[
         str,
         typer.Option(
@@ -121,6 +124,20 @@ def evaluate(
             metavar="NUMBER", help="share of known pixels at this uncertainty or above: the threshold of another set"
         ),
     ] = None,
+    by_domain: Annotated[
+        bool,
+        typer.Option(
+            "--by-domain", help="score each domain too: mIoU, error at boundaries and inside; Avg2, Avg3, Avg5"
+        ),
+    ] = False,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="domain of each --data, in the same order; default: what domains.txt of a folder or the JSON of a "
+            "dataset's samples says",
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="write the scores here as well; replaces scores, nothing else"),
@@ -135,6 +152,8 @@ def evaluate(
     segtrain eval --model runs/novel --data held-out
 
     segtrain eval --model runs/multi-shift --data RoadAnomaly --anomaly --maps uncertainty
+
+    segtrain eval --model model --data acdc --data bdd --domain ACDC --domain BDD100K --by-domain
     """
     with one_line_errors():
         from segtrain.evaluate import evaluate as run
@@ -145,12 +164,21 @@ def evaluate(
             require_replaceable(json_file)
         from segtrain.evaluate_anomaly import anomaly_options, evaluate_anomaly
 
-        options = anomaly_options(anomaly, rule, maps, alarm_threshold, without={"--novel": bool(novel)})
+        other = {"--novel": bool(novel), "--by-domain": by_domain, "--domain": bool(domain)}
+        options = anomaly_options(anomaly, rule, maps, alarm_threshold, without=other)
         scores: Any
         if options:
             scores = evaluate_anomaly(model, data, split=split, device=device, options=options)
         else:
-            scores = run(model, data, split=split, device=device, novel=tuple(novel or ()))
+            scores = run(
+                model,
+                data,
+                split=split,
+                device=device,
+                novel=tuple(novel or ()),
+                by_domain=by_domain,
+                domains=tuple(domain or ()),
+            )
         typer.echo(scores.table())
         if json_file:
             write_whole(json_file, json.dumps(scores.to_json(), indent=2).encode())

@@ -1,18 +1,24 @@
-"""Scores of a model on labelled images: IoU of each class, mIoU, boundary F, few-shot scores."""
+"""Scores of a model on labelled images: IoU of each class, mIoU, boundary F, few-shot scores, scores by domain."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from segkit.documents import read_json
 from segkit.labels import LabelSpace
 from segkit.printable import excerpt, printable
+from segtrain.bands import band, widths_px
 from segtrain.data.formats import open_dataset
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError, RunError
 from segtrain.metrics import boundary, iou
+from segtrain.metrics.by_domain import DomainScore, DomainScores, averages
 from segtrain.metrics.few_shot import MEANING, FewShotScores, few_shot_lines, few_shot_scores
 from segtrain.segmenter import Segmenter, load_model
 
@@ -42,6 +48,7 @@ class Scores:
     num_images: int
     split: str
     few_shot: tuple[FewShotScores, ...] = ()
+    domains: tuple[DomainScore, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `few_shot` has the scores of each convention under its name, with what it means."""
@@ -50,6 +57,7 @@ class Scores:
             "format": FORMAT,
             **dataclasses.asdict(self),
             "few_shot": few_shot,
+            "averages": averages({d.name: d.miou for d in self.domains}),
             "convention": iou.CONVENTION,
             "boundary_convention": boundary.CONVENTION,
         }
@@ -70,22 +78,41 @@ class Scores:
             f"boundary F {_percent(self.boundary_f)}  ({boundary.CONVENTION})",
         ]
         lines += few_shot_lines(self.few_shot)
+        if self.domains:
+            width = max(6, *(len(printable(d.name, 40)) for d in self.domains))
+            lines.append(f"{'domain':<{width}}   mIoU  boundary error  interior error  images")
+            lines += [
+                f"{printable(d.name, 40):<{width}}  {_percent(d.miou):>5}  {_percent(d.boundary_error):>14}  "
+                f"{_percent(d.interior_error):>14}  {d.num_images:>6}"
+                for d in self.domains
+            ]
+            means = averages({d.name: d.miou for d in self.domains})
+            lines.append("mIoU over domains: " + ", ".join(f"{k} {_percent(v)}" for k, v in means.items()))
         return "\n".join([*lines, f"{self.num_images} images of split {printable(self.split)}"])
 
 
 def evaluate(
     model: str | Path,
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     *,
     split: str = "",
     device: str = "auto",
     novel: tuple[str, ...] = (),
+    by_domain: bool = False,
+    domains: Sequence[str] = (),
 ) -> Scores:
-    """Score a model folder on a finished dataset or a labelled folder. Raises SegtrainError.
+    """Score a model folder on finished datasets and labelled folders, taken together. Raises SegtrainError.
 
     `split` empty = `validation` if the dataset has one, else `train`. `novel` names the novel classes;
-    a model of `segtrain few-shot novel` knows its own.
+    a model of `segtrain few-shot novel` knows its own. With `by_domain` each domain is scored too; `domains` names that
+    of each of the data, where its samples do not say theirs.
     """
+    paths = [data] if isinstance(data, str | Path) else list(data)
+    if domains and (not by_domain or len(domains) != len(paths)):
+        raise ConfigError(
+            f"domain: {len(domains)} names for {len(paths)} sources: give one for each --data, in the same order, and "
+            "--by-domain"
+        )
     segmenter = load_model(model, device)
     if novel:
         space = segmenter.label_space
@@ -94,14 +121,37 @@ def evaluate(
             known = ", ".join(c.name for c in space.labels if c.id != space.background)
             raise ConfigError(f"novel: {excerpt(unknown[0])} is not a class of the model; classes: {known}")
         segmenter.novel = novel
-    source = open_validation(data, segmenter.label_space, split)
-    scores = score(segmenter, source)
+    sources = [open_validation(path, segmenter.label_space, split) for path in paths]
+    domain_of = None
+    if by_domain:
+        names = domains or [""] * len(sources)
+        declared = [_domains_of(source, name) for source, name in zip(sources, names, strict=True)]
+
+        def domain_of(number: int, row: int) -> str:
+            return declared[number][row]
+
+    scores = score(segmenter, *sources, domain_of=domain_of)
     if scores.miou is None:
+        where = ", ".join(str(source.path) for source in sources)
         raise DataError(
-            f"{source.path}: no pixel of its {scores.num_images} images is labelled (all are 254 or 255), so there is "
+            f"{where}: no pixel of its {scores.num_images} images is labelled (all are 254 or 255), so there is "
             "nothing to score"
         )
     return scores
+
+
+def _domains_of(source: Source, name: str) -> Sequence[str]:
+    """The domain of each sample: `name`, or what the source declares. Raises DataError if it declares none."""
+    num_images = sum(source.group_sizes)
+    if name:
+        return [name] * num_images
+    domains = [source.domain(row) for row in range(num_images)]
+    if "" in domains:
+        raise DataError(
+            f"{source.path}: {domains.count('')} of {num_images} samples declare no domain, the first is "
+            f"{excerpt(source.name(domains.index('')))}: add domains.txt (stem<TAB>domain), or name one with --domain"
+        )
+    return domains
 
 
 def require_replaceable(path: Path) -> None:
@@ -123,27 +173,30 @@ def open_validation(path: str | Path, label_space: LabelSpace, split: str = "") 
     return source
 
 
-def score(segmenter: Segmenter, source: Source) -> Scores:
-    """Score a network as it stands, in the few-shot conventions too if it has novel classes.
+def score(segmenter: Segmenter, *sources: Source, domain_of: Callable[[int, int], str] | None = None) -> Scores:
+    """Score a network as it stands on all sources together, in the few-shot conventions too if it has novel classes.
 
-    Memory does not grow with the dataset. Novel classes that occur neither in ground truth nor in prediction do not
-    count. Raises DataError.
+    `domain_of` the number of a source and a row there asks for the scores of each domain too. Memory does not grow with
+    the images. Novel classes that occur neither in ground truth nor in prediction do not count. Raises DataError.
     """
     space = segmenter.label_space
     ids = [c.id for c in space.labels]
     matrix = iou.ConfusionMatrix(ids)
     boundary_scores: list[float | None] = []
-    num_images = sum(source.group_sizes)
-    for start in range(0, num_images, _BATCH_SIZE):
-        samples = [source.read(row) for row in range(start, min(start + _BATCH_SIZE, num_images))]
+    by_domain = DomainScores(ids)
+    for number, rows in _chunks(sources):
+        samples = [sources[number].read(row) for row in rows]
         predictions = segmenter.predict([sample.image for sample in samples], _BATCH_SIZE)
-        for prediction, sample in zip(predictions, samples, strict=True):
+        for row, prediction, sample in zip(rows, predictions, samples, strict=True):
             space.to_channels(sample.mask, sample.where)  # raises at an id that the model has no class for
             matrix.add(prediction, sample.mask)
             tolerance = boundary.tolerance_px(sample.mask.shape)
             boundary_scores.append(boundary.boundary_f(prediction, sample.mask, ids, tolerance))
+            if domain_of is not None:
+                by_domain.add(domain_of(number, row), prediction, sample.mask, full_band(sample.mask))
+    num_images = len(boundary_scores)
     if not num_images:
-        raise DataError(f"{source.path}: no images to score")
+        raise DataError(f"{', '.join(str(source.path) for source in sources)}: no images to score")
     by_id, pixels = matrix.iou, matrix.pixels
     background = next((c.name for c in space.labels if c.id == space.background), None)
     scores = Scores(
@@ -153,13 +206,29 @@ def score(segmenter: Segmenter, source: Source) -> Scores:
         matrix.pixel_accuracy,
         boundary.mean_of_images(boundary_scores),
         num_images,
-        source.split,
+        ", ".join(dict.fromkeys(source.split for source in sources)),
+        domains=by_domain.scores(),
     )
     present = {c.name: c.iou for c in scores.classes if c.iou is not None}
     novel = [name for name in segmenter.novel if name in present]
     if not novel or set(present) <= {*novel, background}:
         return scores
     return dataclasses.replace(scores, few_shot=few_shot_scores(present, novel, background))
+
+
+def full_band(mask: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 mask to bool: the thickest boundary band, of a window that is a share of the picture's height."""
+    width = widths_px(mask.shape[0])[-1]
+    in_band: np.ndarray = band(torch.from_numpy(mask)[None], width)[0].numpy()
+    return in_band
+
+
+def _chunks(sources: Sequence[Source]) -> Iterator[tuple[int, range]]:
+    """Number of a source and some rows of it, over all of all sources."""
+    for number, source in enumerate(sources):
+        num_images = sum(source.group_sizes)
+        for start in range(0, num_images, _BATCH_SIZE):
+            yield number, range(start, min(start + _BATCH_SIZE, num_images))
 
 
 def _percent(value: float | None) -> str:

@@ -58,6 +58,7 @@ class Training:
     validation: Source | None = None
     claims: dict[str, Any] = dataclasses.field(default_factory=dict)  # what else the weights depend on
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)  # what else config.json keeps
+    training_only: tuple[str, ...] = ()  # submodules of the network that learn with it and are not saved in the model
 
 
 def reports(sources: Sequence[Source], planned: Sequence[int]) -> list[SourceReport]:
@@ -100,6 +101,8 @@ def run(training: Training, method: Method) -> Path:
             {"source": Path(source.name).name, "kind": source.kind, "drawn": count}
             for source, count in zip(training.sources, drawn, strict=True)
         ]
+        for name in training.training_only:
+            delattr(segmenter.network, name)
         save_model(segmenter, config.out, mix=mix, steps=config.steps, seed=config.seed, **training.facts)
         remove_checkpoint(config.out)
     return config.out
@@ -119,7 +122,8 @@ class _Run:
         first_step = self._resume()
         began = time.monotonic()
         with (
-            contextlib.closing(Board(self._config.out, first_step)) as board,
+            # A step's point has the number of steps done, so that of the last one before the checkpoint stays.
+            contextlib.closing(Board(self._config.out, first_step + 1)) as board,
             torch.random.fork_rng(devices=[]),
         ):
             for step, batch in enumerate(self._method.batches(first_step), start=first_step):

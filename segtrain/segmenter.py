@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -23,6 +24,15 @@ from segtrain.pretrained import ENCODER, WEIGHTS, load_lite0
 
 _TAKES_DECODER_CHANNELS = ("Unet", "UnetPlusPlus", "MAnet")
 _SMALL_DECODER = (128, 64, 64, 32, 32)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pass:
+    """What a network of smp has made of a batch, part by part, in the precision that it runs in."""
+
+    encoded: list[torch.Tensor]  # maps of the encoder, (B, D_i, h_i, w_i), fine to coarse
+    decoded: torch.Tensor  # (B, D, h, w), what the classifier sees
+    logits: torch.Tensor  # (B, C, H, W) float32
 
 
 class Segmenter:
@@ -53,6 +63,24 @@ class Segmenter:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             logits: torch.Tensor = self.network(pixels)
         return logits.float()
+
+    @property
+    def decoder_width(self) -> int:
+        """D of `Pass.decoded`. Raises ModelError if the network is not encoder, decoder and classifier in a row."""
+        arch = self.spec.arguments["_model_class"]
+        if self.spec.network != "smp" or arch == "DPT":  # whose decoder takes more than maps
+            raise ModelError(f"{self.spec.network} {arch}: its decoder takes more than maps: choose another --arch")
+        classifier = self.network.get_submodule("segmentation_head.0")
+        assert isinstance(classifier, torch.nn.Conv2d), "what the classifiers of smp begin with"
+        return classifier.in_channels
+
+    def parts(self, images: torch.Tensor) -> Pass:
+        """Like `logits`, with what lies before them, of a network that has a `decoder_width`."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            encoded = smp.encode(self.network, self.normalised(images))
+            decoded = smp.decode(self.network, encoded)
+            logits = smp.classify(self.network, decoded)
+        return Pass(encoded, decoded, logits.float())
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) of 0..255 on any device to what the network expects, on its own."""

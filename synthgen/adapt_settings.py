@@ -105,7 +105,6 @@ class Adapt(Section):
     controlnet: ControlNet = ControlNet.model_validate({})
     gradient_checkpointing: bool = Field(False, description="compute activations twice and keep them once")
     eight_bit_adam: bool = Field(False, description="AdamW of bitsandbytes: 2 bytes a weight in place of 8; CUDA only")
-    t5: bool = Field(True, description="captions through T5 as well, if the model has one: 2.7 MB a caption")
     save_dtype: Literal["float16", "bfloat16", "float32"] = Field("bfloat16", description="of the ControlNet on disk")
     samples_every: Annotated[int, Field(ge=0)] = Field(500, description="steps between two sample grids; 0 = none")
     samples_steps: int = Field(20, ge=1, le=1000, description="denoiser steps of a sample grid")

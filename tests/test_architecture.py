@@ -42,7 +42,7 @@ SEGKIT_FLOORS = (
 SEGTRAIN_FLOORS = (
     ("errors",),
     ("files", "config"),
-    ("run_folder", "board", "pretrained", "losses", "optimiser", "metrics", "data", "options"),
+    ("run_folder", "board", "pretrained", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
     ("evaluate", "method"),
     ("loop", "evaluate_anomaly"),

@@ -38,7 +38,18 @@ def architectures() -> list[str]:
 
 def features(network: Any, images: torch.Tensor) -> torch.Tensor:
     """(B, 3, H, W) normalised to what the decoder gives, (B, D, h, w)."""
-    decoded: torch.Tensor = network.decoder(network.encoder(images))
+    return decode(network, encode(network, images))
+
+
+def encode(network: Any, images: torch.Tensor) -> list[torch.Tensor]:
+    """(B, 3, H, W) normalised to the encoder's maps, fine to coarse."""
+    maps: list[torch.Tensor] = list(network.encoder(images))
+    return maps
+
+
+def decode(network: Any, encoded: list[torch.Tensor]) -> torch.Tensor:
+    """The maps of `encode` to what the decoder gives, (B, D, h, w)."""
+    decoded: torch.Tensor = network.decoder(encoded)
     return decoded
 
 

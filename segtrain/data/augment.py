@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from segkit.labels import IGNORE
 from segtrain.config import DataSettings
+from segtrain.data.photometric import PhotometricDistortion
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,6 +31,30 @@ class Crop:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """A class that a crop should show on more than a share of its pixels; the last attempt is taken if none does."""
+
+    channel: int
+    min_share: float
+    attempts: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Jitter:
+    """Factors of brightness, contrast and saturation."""
+
+    brightness: float
+    contrast: float
+    saturation: float
+
+    def apply(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(3, h, w) uint8 to the same."""
+        pixels = functional.adjust_brightness_image(pixels, self.brightness)
+        pixels = functional.adjust_contrast_image(pixels, self.contrast)
+        return functional.adjust_saturation_image(pixels, self.saturation)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Draw:
     """What is done to a sample: a window, resized, recoloured, flipped, put into the crop with margins around it."""
 
@@ -38,7 +63,7 @@ class Draw:
     height: int
     width: int
     size: tuple[int, int]
-    colours: tuple[float, ...]  # factors of brightness, contrast, saturation; empty = none
+    colours: Jitter | PhotometricDistortion | None
     flip: bool
     margins: tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -46,10 +71,7 @@ class Draw:
         """(H, W, 3) uint8 to (3, crop, crop) uint8."""
         pixels = self._window(image.transpose(2, 0, 1), InterpolationMode.BILINEAR)
         if self.colours:
-            brightness, contrast, saturation = self.colours
-            pixels = functional.adjust_brightness_image(pixels, brightness)
-            pixels = functional.adjust_contrast_image(pixels, contrast)
-            pixels = functional.adjust_saturation_image(pixels, saturation)
+            pixels = self.colours.apply(pixels)
         return self._placed(pixels, 0)
 
     def map(self, values: np.ndarray, outside: int) -> torch.Tensor:
@@ -82,9 +104,11 @@ def draw(shape: tuple[int, ...], rng: np.random.Generator, config: DataSettings)
     height, width = (min(length, side) for length in shape)
     top, left = int(rng.integers(shape[0] - height + 1)), int(rng.integers(shape[1] - width + 1))
     size = (max(1, min(crop, round(height * crop / side))), max(1, min(crop, round(width * crop / side))))
-    colours: tuple[float, ...] = ()
-    if config.jitter:
-        colours = tuple(rng.uniform(1 - config.jitter, 1 + config.jitter, size=3).tolist())
+    colours: Jitter | PhotometricDistortion | None = None
+    if config.photometric:
+        colours = PhotometricDistortion.draw(rng)
+    elif config.jitter:
+        colours = Jitter(*rng.uniform(1 - config.jitter, 1 + config.jitter, size=3).tolist())
     flip = bool(rng.random() < config.flip)
     margins = (0, 0, 0, 0)
     if size != (crop, crop):
@@ -100,15 +124,23 @@ def augment(
     config: DataSettings,
     confidence: np.ndarray | None = None,
     original: tuple[np.ndarray, np.ndarray] | None = None,
+    wanted: Wanted | None = None,
 ) -> Crop:
     """Image (H, W, 3), target and confidence (H, W), original (image, target), all uint8: one draw for all.
 
-    The numbers drawn do not depend on whether there is a confidence or an original.
+    The numbers drawn do not depend on whether there is a confidence or an original. If a class is wanted, draws are
+    repeated until the crop shows it.
     """
     drawn = draw(target.shape, rng, config)
+    crop = drawn.map(target, IGNORE)
+    for _ in range(wanted.attempts - 1 if wanted else 0):
+        if wanted is None or (crop == wanted.channel).float().mean() > wanted.min_share:
+            break
+        drawn = draw(target.shape, rng, config)
+        crop = drawn.map(target, IGNORE)
     return Crop(
         drawn.picture(image),
-        drawn.map(target, IGNORE),
+        crop,
         None if confidence is None else drawn.map(confidence, 0),
         None if original is None else (drawn.picture(original[0]), drawn.map(original[1], IGNORE)),
     )

@@ -7,7 +7,7 @@ have seen, and the number of workers changes the speed only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segtrain.config import DataSettings
-from segtrain.data.augment import augment
+from segtrain.data.augment import Wanted, augment
 from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import DataError, SegtrainError
@@ -42,11 +42,12 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Draft:
-    """A crop to be made: the sample, and the key of the random numbers that crop it."""
+    """A crop to be made: the sample, the key of the random numbers that crop it, and what the crop should show."""
 
     source: int
     row: int
     random_key: tuple[int, ...]
+    wanted: Wanted | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Reading:
                     sample = self.prepare(sample, draft)
                 original = (image, self.label_space.to_channels(mask, f"original of {sample.where}"))
             rng = np.random.default_rng(draft.random_key)
-            crops.append(augment(sample.image, target, rng, self.config, confidence, original))
+            crops.append(augment(sample.image, target, rng, self.config, confidence, original, draft.wanted))
         originals = [crop.original for crop in crops if crop.original is not None]
         confidences = [crop.confidence for crop in crops if crop.confidence is not None]
         return Batch(
@@ -126,12 +127,37 @@ class StepBatches(Dataset):
         raise NotImplementedError
 
 
+class _Drafted(Dataset):
+    """Item (drafts of a batch) is that batch, or the SegtrainError that making it met."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def __getitem__(self, drafts: Sequence[Draft]) -> Batch | SegtrainError:
+        try:
+            return self._reading.batch(drafts)
+        except SegtrainError as error:
+            return error
+
+
+def drafted_batches(reading: Reading, drafts: Iterator[Sequence[Draft]], num_workers: int) -> Iterator[Batch]:
+    """The batches of drafts that this process makes while workers read them; `2 * num_workers` are asked for ahead.
+
+    Raises SegtrainError.
+    """
+    return _loaded(_Drafted(reading), drafts, num_workers)
+
+
 def batches(data: StepBatches, first_step: int, num_workers: int) -> Iterator[Batch]:
     """The batches of the steps from `first_step` on. Raises SegtrainError."""
+    return _loaded(data, range(first_step, len(data)), num_workers)
+
+
+def _loaded(data: Dataset, sampler: Iterable[Any], num_workers: int) -> Iterator[Batch]:
     loader: DataLoader[Any] = DataLoader(
         data,
         batch_size=None,
-        sampler=range(first_step, len(data)),
+        sampler=sampler,
         num_workers=num_workers,
         # Without a generator of its own the loader would draw a number from torch's global one.
         generator=torch.Generator(),

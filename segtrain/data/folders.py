@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from segkit.folders import Pair, list_pairs
 from segkit.labels import LabelSpace, read_label_space
 from segkit.masks import MAX_FILE_BYTES, read_mask
 from segkit.pictures import read_pair
+from segtrain.data.domains import read_domains
 from segtrain.data.sample import Sample
 from segtrain.data.source import digest_of, identity_of
 from segtrain.errors import DataError
@@ -51,6 +53,13 @@ class PairSource:
 
     def name(self, row: int) -> str:
         return self._pairs[row].image.name
+
+    def domain(self, row: int) -> str:
+        return self._domains.get(self._pairs[row].stem, "")
+
+    @functools.cached_property
+    def _domains(self) -> dict[str, str]:
+        return read_domains(self.path)
 
 
 class FolderSource(PairSource):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from segkit.labels import LabelSpace, read_label_space
 from segtrain.config import TrainConfig
 from segtrain.data.batches import Batch, Draft, Reading, StepBatches
 from segtrain.data.formats import brings_label_space, open_dataset
+from segtrain.data.samplers import RareClassSampler
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
 
@@ -99,12 +101,14 @@ class Mixture(StepBatches):
         config: TrainConfig,
         confidence: bool = False,
         originals: bool = False,
+        rare: Mapping[int, RareClassSampler] = types.MappingProxyType({}),
     ) -> None:
-        """`confidence` and `originals` say whether the batches have them.
+        """`confidence` and `originals` say whether the batches have them; `rare` draws the samples of some sources, by
+        number, in place of an order that gives each sample once an epoch.
 
         Raises ConfigError if a source would give no sample at all.
         """
-        self._sources, self._config = sources, config
+        self._sources, self._config, self._rare = sources, config, rare
         self._reading = Reading(sources, label_space, config, confidence, originals)
         self._mix = mix(shares(sources, config), config.steps, config.batch_size)
         self._before = drawn_before(self._mix, len(sources))
@@ -123,15 +127,31 @@ class Mixture(StepBatches):
     def planned_counts(self) -> list[int]:
         return self._before[-1].tolist()
 
+    @property
+    def reading(self) -> Reading:
+        """What makes batches of drafts."""
+        return self._reading
+
     def batch(self, step: int) -> Batch:
+        return self._reading.batch(self.drafts(step))
+
+    def drafts(self, step: int) -> list[Draft]:
+        """What the batch of a step is made of: a function of (seed, step)."""
         drafts = []
         position = self._before[step].copy()
         for slot, number in enumerate(self._mix[step].tolist()):
             epoch, place = divmod(int(position[number]), sum(self._sources[number].group_sizes))
             position[number] += 1
-            row = int(self._order(number, epoch)[place])
-            drafts.append(Draft(number, row, (self._config.seed, _AUGMENTATION, step, slot)))
-        return self._reading.batch(drafts)
+            if number in self._rare:
+                row, wanted = self._rare[number].draw((self._config.seed, number, step, slot))
+            else:
+                row, wanted = int(self._order(number, epoch)[place]), None
+            drafts.append(Draft(number, row, self.crop_key(step, slot), wanted))
+        return drafts
+
+    def crop_key(self, step: int, slot: int) -> tuple[int, ...]:
+        """Of the random numbers that crop a sample of a batch."""
+        return (self._config.seed, _AUGMENTATION, step, slot)
 
     def _epoch_order(self, number: int, epoch: int) -> np.ndarray:
         return epoch_order(

@@ -13,6 +13,7 @@ import numpy as np
 
 from segkit.shards import ShardRows
 from segkit.stored import decode_jpeg, decode_png
+from segtrain.data.domains import domain_of_metadata
 from segtrain.data.sample import Sample
 from segtrain.data.source import digest_of, identity_of
 from segtrain.errors import DataError
@@ -80,6 +81,10 @@ class ShardSource:
 
     def name(self, row: int) -> str:
         return self._rows.key(row)
+
+    def domain(self, row: int) -> str:
+        data, where = self._rows.read(row, ["json"])
+        return domain_of_metadata(data["json"], f"JSON of {where}")
 
 
 def _originals(sample: Sample) -> list[tuple[str, np.ndarray]]:

@@ -53,6 +53,10 @@ class Source(Protocol):
         """Of the sample, for reports: its file or its key. Reads no picture."""
         ...
 
+    def domain(self, row: int) -> str:
+        """Of the sample, as its source declares it (`segtrain.data.domains`); "" if it does not. Raises DataError."""
+        ...
+
 
 class PairedSource(Source, Protocol):
     """A source whose samples may come with the picture and mask that they were made from."""

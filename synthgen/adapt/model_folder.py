@@ -28,7 +28,8 @@ from synthgen.files import write_bytes, write_text
 from synthgen.models.control import Control
 from synthgen.models.licences import APACHE, sd3_licences
 from synthgen.models.model_facts import FACTS, ModelFacts, write_model_facts
-from synthgen.models.weights import MINI_PREFIX
+from synthgen.models.weights import MINI_PREFIX, resolve
+from synthgen.recipe import Recipe
 
 WORK, TRAINING, SETTINGS = "work", "training", "settings.json"
 
@@ -36,6 +37,23 @@ WORK, TRAINING, SETTINGS = "work", "training", "settings.json"
 def is_finished(out: Path) -> bool:
     """Whether an adaptation has left its model here."""
     return (out / FACTS).is_file() and (out / TRAINING / SETTINGS).is_file()
+
+
+def commits(recipe: Recipe, out: Path) -> dict[str, str]:
+    """The recipe's pinned Hub models, and the commit of the base that an adaptation in `out` was begun with: it goes on
+    with that one, whatever the Hub has learnt since.
+    """
+    path = out / TRAINING / SETTINGS
+    options = recipe.render.renderer.model_dump()
+    model, revision = str(options.get("model", "")), str(options.get("revision", ""))
+    if not path.is_file() or not model or not isinstance(resolve(model), str):
+        return recipe.models
+    before = read_json(path, InputError)
+    base = before.get("base", {}) if isinstance(before, dict) else {}
+    if base.get("model") != model or not isinstance(base.get("revision"), str):
+        return recipe.models
+    repository = "/".join(str(resolve(model)).split("/")[:2])
+    return {**recipe.models, f"{repository}@{revision}" if revision else repository: base["revision"]}
 
 
 def check(out: Path, settings: dict[str, Any]) -> bool:
@@ -176,15 +194,7 @@ def _licence_words(model: str, licence: Licence | None) -> str:
     return f"It is made from {model} and comes under its licence, {licence.name}{link}. {pictures}"
 
 
-def finish(out: Path, base: Base, control: Control, swap: bool) -> None:
+def finish(out: Path, facts: ModelFacts) -> None:
     """Write synthgen.json, the mark of a finished model, then drop the work."""
-    length = read_length(base)
-    write_model_facts(ModelFacts(length, control, base.model, base.revision, swap), out)
+    write_model_facts(facts, out)
     shutil.rmtree(out / WORK, ignore_errors=True)
-
-
-def read_length(base: Base) -> int | None:
-    """T5 tokens that the base's folder names."""
-    from synthgen.models.model_facts import read_model_facts
-
-    return read_model_facts(base.place).max_sequence_length

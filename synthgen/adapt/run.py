@@ -33,9 +33,11 @@ from synthgen.adapt.networks import (
 from synthgen.adapt.objective import Objective
 from synthgen.adapt.samples import Watch, grid_of
 from synthgen.adapt_settings import Training
+from synthgen.backends import check_options
 from synthgen.errors import RecipeError
 from synthgen.models.control import Control
 from synthgen.models.devices import give_memory_back, torch_device, use_threads
+from synthgen.models.model_facts import ModelFacts, num_t5_tokens
 from synthgen.models.provenance import pinned
 from synthgen.recipe import Recipe
 from synthgen.sources.folder import names_hash
@@ -46,7 +48,7 @@ def adapt(recipe: Recipe, out: Path) -> None:
 
     Raises a SynthgenError in one line before anything is loaded where settings, labels, base or folder do not fit.
     """
-    with pinned(recipe.models):
+    with pinned(model_folder.commits(recipe, out)):
         Adaptation(recipe, out).run()
 
 
@@ -57,12 +59,13 @@ class Adaptation:
         """Read settings, configurations and names of files; nothing is written or loaded yet."""
         self.recipe, self.out = recipe, out
         self.settings = recipe.adapt
-        renderer = recipe.render.renderer.model_dump()
-        if renderer["name"] != "sd3":
-            raise RecipeError(f"render.renderer.name = {renderer['name']}: synthgen adapt trains the renderer sd3 only")
+        config = recipe.render.renderer.model_dump()
+        if config["name"] != "sd3":
+            raise RecipeError(f"render.renderer.name = {config['name']}: synthgen adapt trains the renderer sd3 only")
+        self.renderer = check_options("renderer", config)
         self.size_px = (recipe.render.height_px, recipe.render.width_px)
         self.pictures: LabelledPictures = labelled_pictures(recipe)
-        self.base: Base = read_base(str(renderer["model"]), str(renderer.get("revision", "")))
+        self.base: Base = read_base(self.renderer.model, self.renderer.revision)
         require_size(self.base, self.size_px)
         self.control = Control(self.settings.control, self.pictures.space)
         self.config = control_config(self.base, self.settings.controlnet, self.control.extra_channels)
@@ -81,9 +84,15 @@ class Adaptation:
             "seed": self.recipe.seed,
             "size_px": self.size_px,
             "base": {"model": self.base.model, "revision": self.base.revision},
+            "captions": {"t5": self.renderer.t5, "max_sequence_length": self.num_t5_tokens},
             "label_space": pictures.space.to_json(),
             "pictures": names_hash(pictures.pairs, pictures.folder),
         }
+
+    @property
+    def num_t5_tokens(self) -> int:
+        """Of a caption; the renderer's, so that prompts come in the form that was learnt."""
+        return num_t5_tokens(self.base.place, self.renderer.max_sequence_length)
 
     def run(self) -> None:
         """All of it, or what is left of it."""
@@ -110,7 +119,8 @@ class Adaptation:
         if lora.is_dir():
             model_folder.move_into_place(lora, self.out / "lora")
         model_folder.write_card(self.out, self.base, self.control, self.settings, self.size_px, facts)
-        model_folder.finish(self.out, self.base, self.control, swap=True)
+        facts_of_model = ModelFacts(self.num_t5_tokens, self.control, self.base.model, self.base.revision, swap=True)
+        model_folder.finish(self.out, facts_of_model)
 
     def _encode(self, state: Any) -> EncodedSet:
         """Every window and caption, once. VAE and text encoders are gone afterwards."""
@@ -147,8 +157,12 @@ class Adaptation:
     def _text_encoder(self) -> Any:
         from synthgen.models.text_encoders import sd3
 
-        renderer = self.recipe.render.renderer.model_dump()
-        options = sd3.Options(model=self.base.model, revision=str(renderer.get("revision", "")), t5=self.settings.t5)
+        options = sd3.Options(
+            model=self.base.model,
+            revision=self.renderer.revision,
+            t5=self.renderer.t5,
+            max_sequence_length=self.num_t5_tokens,
+        )
         return sd3.build(options, self.recipe.execution)
 
     def _train_lora(self, encoded: EncodedSet, target: Path, state: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ PANEL = "Make a dataset"
         "synthgen adapt --data my_labelled_set --out models/mine --dry-run",
         "synthgen adapt --data my_labelled_set --out models/mine",
         "synthgen adapt --data my_set --out mine --base models/my_sd3",
-        "synthgen adapt streets-day-mini --data runs/day --out models/day",
+        "synthgen adapt streets-mini --data runs/day --out models/day",
     ),
 )
 def adapt(
@@ -61,4 +62,5 @@ def adapt(
         from synthgen.adapt.run import adapt as run
 
         run(chosen, target)
-        typer.echo(f"{target}: use it with --set render.renderer.controlnet={target}")
+        if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks, for all
+            typer.echo(f"{target}: use it with --set render.renderer.controlnet={target}")

@@ -21,7 +21,9 @@ HUB_ERRORS = (OSError, RuntimeError, ValueError)
 
 _MINIS = Path(__file__).resolve().parent.parent / "minis" / "weights"
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-_TRAINED_BY = {"sam": "sam", "clip": "clip", "vae": "vae", "objects": "denoiser", "streets": "controlnet"}
+_TRAINING = {"sam": "sam", "clip": "clip", "vae": "vae", "objects": "denoiser", "streets": "prior"}
+_TRAINED_BY = {name: f"python -m synthgen.minis.train {model}" for name, model in _TRAINING.items()}
+_TRAINED_BY["streets-day"] = "synthgen adapt streets-mini"
 
 
 def resolve(model: str) -> Path | str:
@@ -34,11 +36,8 @@ def resolve(model: str) -> Path | str:
         folder = _MINIS / name
         if not folder.is_dir():
             there = ", ".join(f"mini/{path.name}" for path in sorted(_MINIS.glob("*")) if path.is_dir()) or "none"
-            what = _TRAINED_BY.get(name, "--help")
-            raise ModelError(
-                f"{model}: no such weights in {folder} (there: {there}); train them with `python -m "
-                f"synthgen.minis.train {what}`"
-            )
+            command = _TRAINED_BY.get(name.split("/")[0], "python -m synthgen.minis.train --help")
+            raise ModelError(f"{model}: no such weights in {folder} (there: {there}); train them with `{command}`")
         return folder
     if model.startswith(HUB_PREFIX):
         return model.removeprefix(HUB_PREFIX)

@@ -67,7 +67,7 @@ class AdaptationPlan:
 
 def plan_adaptation(recipe: Recipe, out: Path, here: Machine) -> AdaptationPlan:
     """The plan. What is wrong with settings, labels, base, machine or folder is listed as missing, not raised."""
-    with pinned(recipe.models):
+    with pinned(model_folder.commits(recipe, out)):
         try:
             adaptation = Adaptation(recipe, out)
             if (out / model_folder.TRAINING).exists() or out.exists():
@@ -163,8 +163,8 @@ def _memory_gb(adaptation: Adaptation, settings: Adapt, denoiser: float, net: fl
 def _tokens(adaptation: Adaptation, known: Denoiser | None) -> tuple[int, int]:
     """Of a window: of its picture, of its caption."""
     height, width = (side // adaptation.base.token_px for side in adaptation.size_px)
-    with_t5 = known is not None and known.t5 and adaptation.settings.t5
-    return height * width, TEXT_TOKENS + (256 if with_t5 else 0)
+    with_t5 = known is not None and known.t5 and adaptation.renderer.t5
+    return height * width, TEXT_TOKENS + (adaptation.num_t5_tokens if with_t5 else 0)
 
 
 def _operations(adaptation: Adaptation, denoiser: float, net: float, known: Denoiser | None) -> float:

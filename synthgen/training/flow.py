@@ -1,4 +1,4 @@
-"""SD3's training objective over any networks of its family: denoiser, two CLIP text encoders, perhaps a ControlNet."""
+"""SD3's training objective over any networks of its family: denoiser, two CLIP text encoders."""
 
 from __future__ import annotations
 
@@ -32,8 +32,6 @@ class Flow(torch.nn.Module):
     """SD3's objective: predict noise - data at x = (1 - sigma) data + sigma noise (Esser et al. 2024, rectified flow).
 
     sigma is logit-normal in 85 % and uniform in 15 % of the samples; the caption is dropped (empty prompt) in 10 %.
-    With a ControlNet, the first `controlled` share of a batch gets its residuals, so that the transformer alone stays a
-    text-to-image model.
     """
 
     empty: torch.Tensor
@@ -43,18 +41,14 @@ class Flow(torch.nn.Module):
         tokenizer: Any,
         text_encoders: tuple[torch.nn.Module, torch.nn.Module],
         transformer: torch.nn.Module,
-        controlnet: torch.nn.Module | None = None,
-        controlled: float = 0.0,
     ) -> None:
         """`tokenizer` serves both text encoders (CLIPTextModelWithProjection); `transformer` is an
-        SD3Transformer2DModel, `controlnet` an SD3ControlNetModel or None.
+        SD3Transformer2DModel.
         """
         super().__init__()
         self.tokenizer = tokenizer
         self.text_encoder, self.text_encoder_2 = text_encoders
         self.transformer = transformer
-        self.controlnet = controlnet
-        self.controlled = controlled
         self.register_buffer("empty", tokenize(self.tokenizer, [""])[0], persistent=False)
 
     def encode_text(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,10 +61,7 @@ class Flow(torch.nn.Module):
         return states, torch.cat([first.text_embeds, second.text_embeds], dim=-1)
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """`batch`: latents (N, C, h, w), tokens (N, T), and maps (N, C, h, w) if there is a ControlNet.
-
-        Gives `loss`; with a ControlNet `controlled` and `free` too, the losses of the two parts of the batch.
-        """
+        """`batch`: latents (N, C, h, w) and tokens (N, T). Gives `loss`."""
         device = self.empty.device
         data = batch["latents"].to(device).float()
         tokens = batch["tokens"].to(device).long()
@@ -78,29 +69,11 @@ class Flow(torch.nn.Module):
         tokens = torch.where(torch.rand(number, 1, device=device) < 0.1, self.empty[None], tokens)
         mixed, sigma, target = noised(data, uniform=0.15)
         states, pooled = self.encode_text(tokens)
-        residuals = None
-        cut = int(number * self.controlled)
-        if self.controlnet is not None:
-            parts = self.controlnet(
-                hidden_states=mixed[:cut],
-                controlnet_cond=batch["maps"][:cut].to(device).float(),
-                conditioning_scale=1.0,
-                encoder_hidden_states=states[:cut],
-                pooled_projections=torch.zeros_like(pooled[:cut]),  # the pipeline's force_zeros_for_pooled_projection
-                timestep=sigma[:cut] * 1000,
-                return_dict=False,
-            )[0]
-            residuals = [torch.cat([part, part.new_zeros(number - cut, *part.shape[1:])]) for part in parts]
         predicted = self.transformer(
             hidden_states=mixed,
             encoder_hidden_states=states,
             pooled_projections=pooled,
             timestep=sigma * 1000,
-            block_controlnet_hidden_states=residuals,
             return_dict=False,
         )[0]
-        error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
-        losses = {"loss": error.mean()}
-        if self.controlnet is not None:
-            losses |= {"controlled": error[:cut].mean().detach(), "free": error[cut:].mean().detach()}
-        return losses
+        return {"loss": (predicted.float() - target).square().mean()}

@@ -1,4 +1,4 @@
-"""Pictures, label maps and captions made ready for a latent diffusion model: encoded once, kept on the disk."""
+"""Pictures and captions made ready for a latent diffusion model: encoded once, kept on the disk."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ class Latents:
     """A training set as the denoiser sees it."""
 
     images: torch.Tensor  # (N, C, h, w) float16: (raw - shift) * scaling
-    # (N, C, h, w) float16 of the painted label maps, as the ControlNet sees them: raw * scaling
-    maps: torch.Tensor | None
     tokens: torch.Tensor  # (N, T) int16
 
 
@@ -44,23 +42,16 @@ def latents_of(
     captions: Sequence[str],
     tokenizer: Any,
     cache: Path,
-    *,
-    masks: Any = None,
-    palette: np.ndarray | None = None,
 ) -> Latents:
     """Encode a set once; kept in `cache` under a name that follows from the VAE's weights and the pictures.
 
-    images: rows (N, H, W, 3) uint8; masks: rows (N, H, W) uint8, painted with `palette` (256, 3) uint8, or None for a
-    model without label maps. Rows are an array, or what gives an array for a slice.
+    images: rows (N, H, W, 3) uint8: an array, or what gives an array for a slice.
     """
     scale, shift = vae.config.scaling_factor, vae.config.shift_factor
     blocks = range(0, len(captions), _TOKENIZED_AT_ONCE)
     ids = [tokenize(tokenizer, list(captions[start : start + _TOKENIZED_AT_ONCE])) for start in blocks]
     of_images = _stored(vae, images, cache / "latents-images", lambda rows: (encode(vae, rows) - shift) * scale)
-    of_maps = None
-    if masks is not None and palette is not None:
-        of_maps = _stored(vae, masks, cache / "latents-maps", lambda rows: encode(vae, palette[rows]) * scale)
-    return Latents(of_images, of_maps, torch.cat(ids).to(torch.int16))
+    return Latents(of_images, torch.cat(ids).to(torch.int16))
 
 
 def batches(latents: Latents) -> BatchOf:
@@ -68,10 +59,7 @@ def batches(latents: Latents) -> BatchOf:
 
     def batch_of(rng: np.random.Generator, size: int) -> dict[str, torch.Tensor]:
         rows = torch.from_numpy(rng.integers(len(latents.images), size=size))
-        batch = {"latents": latents.images[rows], "tokens": latents.tokens[rows]}
-        if latents.maps is not None:
-            batch["maps"] = latents.maps[rows]
-        return batch
+        return {"latents": latents.images[rows], "tokens": latents.tokens[rows]}
 
     return batch_of
 

@@ -26,12 +26,10 @@ def load_start(flow: Flow, folder: Path) -> None:
     flow.transformer.load_state_dict(SD3Transformer2DModel.from_pretrained(folder / "transformer").state_dict())
     for name in ("text_encoder", "text_encoder_2"):
         getattr(flow, name).load_state_dict(CLIPTextModelWithProjection.from_pretrained(folder / name).state_dict())
-    if flow.controlnet is not None:
-        flow.controlnet.load_state_dict(SD3ControlNetModel.from_pretrained(folder / "controlnet").state_dict())
 
 
 def save(flow: Flow, vae: AutoencoderKL, folder: Path) -> None:
-    """The pipeline folder, float16 on disk, files of at most 16 MB; a ControlNet goes into `controlnet/` beside it."""
+    """The pipeline folder, float16 on disk, files of at most 16 MB."""
     parts: dict[str, Any] = {
         "transformer": flow.transformer,
         "text_encoder": flow.text_encoder,
@@ -46,8 +44,6 @@ def save(flow: Flow, vae: AutoencoderKL, folder: Path) -> None:
     pipeline = StableDiffusion3Pipeline(**parts)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, max_shard_size="16MB")
-    if isinstance(flow.controlnet, SD3ControlNetModel):
-        flow.controlnet.half().save_pretrained(folder / "controlnet", max_shard_size="16MB")
     # the backends' default is 256 tokens for T5, of which this denoiser has seen none
     write_bytes(json.dumps({"max_sequence_length": 0}).encode() + b"\n", folder / "synthgen.json")
     for path in sorted(folder.glob("*/config.json")):

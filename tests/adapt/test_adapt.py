@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from doubles.adaptations import TINY
@@ -237,6 +238,20 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_stays(
     assert files(out) == files(model)
 
 
+def test_a_base_in_bfloat16_as_on_a_gpu_learns_nearly_the_same(
+    tiny: Callable[..., Recipe], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_frozen_dtype", lambda device: torch.bfloat16)
+    adapt(tiny(), tmp_path / "half")
+    losses = [
+        [float(row["loss"]) for row in read_losses(out / "training" / "controlnet.csv")]
+        for out in (model, tmp_path / "half")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+    assert losses[1] != losses[0]
+    assert all(value.dtype == torch.float32 for value in load(tmp_path / "half" / "controlnet").values())
+
+
 def test_without_a_look_the_controlnet_stands_on_the_base_itself(
     tiny: Callable[..., Recipe], model: Path, tmp_path: Path
 ) -> None:
@@ -324,3 +339,33 @@ def test_a_real_kill_minus_nine_gives_the_same_bytes(labelled: Path, base: Path,
     assert process.wait() == -signal.SIGKILL
     assert subprocess.run(command, env=environment(), stderr=subprocess.DEVNULL, check=False).returncode == 0
     assert files(out) == files(model)
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_a_kill_of_both_costs_nothing(
+    labelled: Path, base: Path, tmp_path: Path
+) -> None:
+    """Batches are drawn by rank, so two processes learn something else than one, and always the same."""
+
+    def command(out: Path) -> list[str]:
+        made = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "synthgen", "adapt"]
+        made += ["--data", str(labelled), "--base", str(base), "--out", str(out)]
+        return made + [word for setting in TINY for word in ("--set", setting)]
+
+    made = []
+    for name in ("undisturbed", "killed"):
+        out = tmp_path / name
+        if name == "killed":
+            process = subprocess.Popen(command(out), env=environment(), start_new_session=True)
+            checkpoint = out / "work" / "controlnet" / "checkpoint.pt"
+            deadline = time.monotonic() + 120
+            while not checkpoint.is_file() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.wait()
+            assert not model_folder.is_finished(out)
+        subprocess.run(command(out), env=environment(), check=True)
+        made.append(files(out))
+    assert made[0] == made[1]

@@ -17,15 +17,15 @@ from synthgen.training.flow import Flow
 from synthgen.training.pipelines import save
 
 
-def random_flow(length: int = 16, control_layers: int = 0, *, width: int = 48, layers: int = 2, heads: int = 2) -> Flow:
-    """The denoiser and its text encoders; half of a batch is controlled if there is a ControlNet."""
+def random_flow(length: int = 16, *, width: int = 48, layers: int = 2, heads: int = 2) -> Flow:
+    """The denoiser and its text encoders."""
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diffusion, "WIDTH", width)
         patch.setattr(diffusion, "LAYERS", layers)
         patch.setattr(diffusion, "HEADS", heads)
         patch.setattr(diffusion, "TEXT_WIDTH", 32)
-        return diffusion.mini_flow(length, control_layers, 0.5)
+        return diffusion.mini_flow(length)
 
 
 def random_vae(*widths: int) -> AutoencoderKL:
@@ -36,7 +36,9 @@ def random_vae(*widths: int) -> AutoencoderKL:
 
 def write_family(folder: Path, control_layers: int = 0) -> Path:
     """A narrow family in `folder`, with `controlnet/` if asked for."""
-    save(random_flow(control_layers=control_layers), random_vae(8, 16, 16), folder)
+    save(random_flow(), random_vae(8, 16, 16), folder)
+    if control_layers:
+        write_controlnet(folder / "controlnet", folder, num_layers=control_layers)
     return folder
 
 

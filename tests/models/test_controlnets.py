@@ -87,8 +87,8 @@ def test_every_published_net_is_an_entry_with_a_source() -> None:
         ("InstantX/SD3-Controlnet-Depth", Control("depth")),
         ("InstantX/SD3-Controlnet-Pose", Control("image")),
         ("InstantX/SD3-Controlnet-Tile", Control("image")),
-        ("mini/streets/controlnet", Control("palette", read_label_space("cityscapes"))),
-        ("mini/streets", Control("palette", read_label_space("cityscapes"))),
+        ("mini/streets-day", Control("palette", read_label_space("streets"))),
+        ("mini/streets-day/controlnet", Control("palette", read_label_space("streets"))),
     ],
 )
 def test_published_nets_are_fed_as_their_cards_say(name: str, control: Control) -> None:

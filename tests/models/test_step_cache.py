@@ -292,7 +292,7 @@ def test_a_controlnet_without_text_or_positions_of_its_own(family: Path, tmp_pat
     assert runs_of(lazy.render(jobs)) == [6, 6]
 
 
-@pytest.mark.parametrize(("world", "net"), [("objects", ""), ("streets", "mini/streets/controlnet")])
+@pytest.mark.parametrize(("world", "net"), [("objects", ""), ("streets", "mini/streets-day")])
 def test_the_trained_minis_keep_their_pictures(world: str, net: str) -> None:
     """At the recommended threshold a third of the work is saved and the picture is the same to the eye;
 

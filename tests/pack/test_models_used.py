@@ -45,8 +45,8 @@ def test_parts_of_a_backend_are_listed_each() -> None:
 
 
 def test_a_controlnet_is_a_model_too() -> None:
-    config = {"name": "sd3", "model": "mini/streets", "controlnet": "mini/streets/controlnet"}
-    assert [use.id for use in models_of("renderer", config)] == ["sd3:mini/streets", "sd3:mini/streets/controlnet"]
+    config = {"name": "sd3", "model": "mini/streets", "controlnet": "mini/streets-day"}
+    assert [use.id for use in models_of("renderer", config)] == ["sd3:mini/streets", "sd3:mini/streets-day"]
 
 
 def test_a_backend_without_weights_is_no_model() -> None:

@@ -104,9 +104,9 @@ def test_scores_replace_scores_and_nothing_else(golden: Path, tmp_path: Path) ->
 
 
 def test_every_method_folder_is_a_command() -> None:
-    assert methods() == ["few_shot", "multi_shift", "supervised"]
+    assert methods() == ["few_shot", "flex_seg", "multi_shift", "supervised"]
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert set(commands) == {"train", "eval", "few-shot", "multi-shift"}
+    assert set(commands) == {"train", "eval", "few-shot", "flex-seg", "multi-shift"}
     assert set(commands["few-shot"].commands) == {"base", "novel"}
 
 
@@ -146,5 +146,5 @@ def test_every_setting_is_an_option_with_its_own_help_and_default() -> None:
 def test_help_needs_no_torch() -> None:
     code = "import sys; from segtrain.cli import app; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-    for command in ("train", "eval"):
+    for command in ("train", "eval", "flex-seg"):
         assert run(command, "--help").exit_code == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from doubles.mini_family import random_flow, random_vae, write_trained_size
+from doubles.mini_family import random_flow, random_vae, write_family, write_trained_size
 from PIL import Image
 
 from synthgen.training.pipelines import load_pipeline, load_start, save
@@ -19,7 +19,7 @@ CAPTION = "a red car on the road at night"
 def test_the_saved_family_is_small_files_without_a_trace_of_the_machine(tmp_path: Path) -> None:
     random_vae(8, 16, 16).save_pretrained(tmp_path / "my-vae")
     coder = AutoencoderKL.from_pretrained(tmp_path / "my-vae")
-    save(random_flow(control_layers=1), coder, tmp_path / "family")
+    save(random_flow(), coder, tmp_path / "family")
     write_trained_size(tmp_path / "trained")
     for path in [*(tmp_path / "family").rglob("*"), *(tmp_path / "trained").rglob("*")]:
         if path.is_file():
@@ -29,7 +29,7 @@ def test_the_saved_family_is_small_files_without_a_trace_of_the_machine(tmp_path
 
 
 def test_the_saved_family_loads_in_float32_and_repeats_itself(tmp_path: Path) -> None:
-    save(random_flow(control_layers=1), random_vae(8, 16, 16), tmp_path)
+    write_family(tmp_path, control_layers=1)
     assert {tensor.dtype for tensor in load_pipeline(tmp_path).transformer.state_dict().values()} == {torch.float32}
 
     def image(control: bool) -> np.ndarray:
@@ -48,9 +48,9 @@ def test_the_saved_family_loads_in_float32_and_repeats_itself(tmp_path: Path) ->
 
 
 def test_the_weights_of_a_saved_family_are_a_start(tmp_path: Path) -> None:
-    saved = random_flow(control_layers=1)
+    saved = random_flow()
     save(saved, random_vae(8, 16, 16), tmp_path)
-    flow = random_flow(control_layers=1)
+    flow = random_flow()
     with torch.no_grad():
         for weight in flow.parameters():
             weight.add_(1.0)

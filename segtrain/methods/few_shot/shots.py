@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from segtrain.data.class_pixels import class_pixels
 from segtrain.data.source import Source
 from segtrain.errors import DataError
-from segtrain.methods.few_shot.view import class_pixels
 
 # Tags that keep the random streams of one seed apart.
 _NOVEL, _BASE = 3, 4

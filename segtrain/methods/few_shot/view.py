@@ -1,19 +1,17 @@
-"""What the base stage sees of a source, and which classes each image shows."""
+"""What the base stage sees of a source."""
 
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from segkit.labels import LabelSpace
+from segtrain.data.class_pixels import class_pixels
 from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError
-
-_READERS = 4
 
 
 def split_classes(space: LabelSpace, novel: tuple[str, ...], where: str) -> tuple[LabelSpace, LabelSpace]:
@@ -46,17 +44,6 @@ def split_classes(space: LabelSpace, novel: tuple[str, ...], where: str) -> tupl
         LabelSpace(space.name, ours, space.background),
         LabelSpace(space.name, (*ours, *(by_name[name] for name in dict.fromkeys(novel))), space.background),
     )
-
-
-def class_pixels(source: Source) -> np.ndarray:
-    """(samples, 256) int64: pixels of each id in each mask. Reads every mask once."""
-    num_samples = sum(source.group_sizes)
-    if not num_samples:
-        raise DataError(f"{source.path}: no images")
-    with ThreadPoolExecutor(_READERS) as pool:
-        return np.stack(
-            list(pool.map(lambda row: np.bincount(source.read_mask(row).ravel(), minlength=256), range(num_samples)))
-        )
 
 
 class BaseView:
@@ -94,6 +81,9 @@ class BaseView:
 
     def name(self, row: int) -> str:
         return self._source.name(int(self._rows[row]))
+
+    def domain(self, row: int) -> str:
+        return self._source.domain(int(self._rows[row]))
 
 
 def base_rows(source: Source, base_space: LabelSpace, keep_novel: bool) -> np.ndarray:

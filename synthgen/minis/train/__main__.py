@@ -1,4 +1,4 @@
-"""`python -m synthgen.minis.train vae|denoiser|prior|controlnet|sam|clip [options]`: trains one mini model;
+"""`python -m synthgen.minis.train vae|denoiser|prior|sam|clip [options]`: trains one mini model;
 
 run it again to resume.
 """
@@ -10,7 +10,7 @@ import sys
 
 from synthgen.errors import SynthgenError
 
-MODELS = ("vae", "denoiser", "prior", "controlnet", "sam", "clip")
+MODELS = ("vae", "denoiser", "prior", "sam", "clip")
 USAGE = (
     f"usage: python -m synthgen.minis.train {{{','.join(MODELS)}}} [options]   (--help after a model lists its options)"
 )

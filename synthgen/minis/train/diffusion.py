@@ -1,13 +1,12 @@
-"""The networks of the minis' denoiser and ControlNet: SD3 in miniature, with random weights."""
+"""The networks of the minis' denoiser: SD3 in miniature, with random weights."""
 
 from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import SD3ControlNetModel, SD3Transformer2DModel
+from diffusers import SD3Transformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from synthgen.training.flow import Flow
@@ -18,15 +17,10 @@ WIDTH, LAYERS, HEADS = 192, 6, 6
 TEXT_WIDTH = 128
 
 
-def mini_flow(length: int, control_layers: int = 0, controlled: float = 0.0) -> Flow:
-    """The objective over new mini networks: captions of `length` tokens, a ControlNet of so many layers (0 = none),
-    which the first `controlled` share of a batch gets.
-    """
-    # the order in which weights are drawn
+def mini_flow(length: int) -> Flow:
+    """The objective over new mini networks, for captions of `length` tokens."""
     encoders = (text_encoder(length), text_encoder(length))
-    denoiser = transformer()
-    net = controlnet(control_layers) if control_layers else None
-    return Flow(tokenizer(length), encoders, denoiser, net, controlled)
+    return Flow(tokenizer(length), encoders, transformer())
 
 
 def tokenizer(length: int) -> CLIPTokenizer:
@@ -72,36 +66,17 @@ def text_encoder(length: int) -> CLIPTextModelWithProjection:
 
 def transformer() -> SD3Transformer2DModel:
     """The mini MMDiT: 192 wide, 6 blocks, 2x2 latent patches, room for 24 x 24 patches."""
-    return SD3Transformer2DModel(**_transformer_config(LAYERS))
-
-
-def controlnet(num_layers: int) -> SD3ControlNetModel:
-    """A ControlNet of the same width. Its output projections start small rather than at zero:
-
-    it is trained together with the denoiser.
-    """
-    config = _transformer_config(num_layers) | {"extra_conditioning_channels": 0}
-    config.pop("qk_norm")
-    net = SD3ControlNetModel(**config, qk_norm="rms_norm")
-    with torch.no_grad():
-        net.pos_embed_input.proj.weight.normal_(std=0.02)
-        for block in net.controlnet_blocks:
-            block.weight.normal_(std=0.02)
-    return net
-
-
-def _transformer_config(num_layers: int) -> dict[str, Any]:
-    return {
-        "sample_size": 16,
-        "patch_size": 2,
-        "in_channels": 4,
-        "out_channels": 4,
-        "num_layers": num_layers,
-        "attention_head_dim": WIDTH // HEADS,
-        "num_attention_heads": HEADS,
-        "joint_attention_dim": 2 * TEXT_WIDTH,
-        "caption_projection_dim": WIDTH,
-        "pooled_projection_dim": 2 * TEXT_WIDTH,
-        "pos_embed_max_size": 24,
-        "qk_norm": "rms_norm",
-    }
+    return SD3Transformer2DModel(
+        sample_size=16,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=LAYERS,
+        attention_head_dim=WIDTH // HEADS,
+        num_attention_heads=HEADS,
+        joint_attention_dim=2 * TEXT_WIDTH,
+        caption_projection_dim=WIDTH,
+        pooled_projection_dim=2 * TEXT_WIDTH,
+        pos_embed_max_size=24,
+        qk_norm="rms_norm",
+    )

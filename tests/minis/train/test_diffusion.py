@@ -1,4 +1,4 @@
-"""The minis' denoiser and ControlNet: their words, and the commands that train them."""
+"""The minis' denoisers: their words, and the commands that train them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.mini_family import random_vae
+from doubles.mini_family import random_vae, write_family
 from open_clip.tokenizer import SimpleTokenizer
 
-from synthgen.minis.train import controlnet, diffusion
+from synthgen.minis.train import diffusion
 from synthgen.minis.train.__main__ import main
 from synthgen.training.flow import tokenize
 from synthgen.training.pipelines import load_pipeline
@@ -40,17 +40,18 @@ def test_the_short_vocabulary_gives_clips_own_ids() -> None:
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"WIDTH": 48, "LAYERS": 2, "HEADS": 2, "TEXT_WIDTH": 32}.items():
         monkeypatch.setattr(diffusion, name, value)
-    monkeypatch.setattr(controlnet, "CONTROL_LAYERS", 1)
 
 
 @pytest.mark.usefixtures("narrow")
-@pytest.mark.parametrize("model", ["denoiser", "controlnet"])
+@pytest.mark.parametrize("model", ["denoiser", "prior"])
 def test_the_command_trains_resumes_and_saves(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random_vae(8, 16, 16).save_pretrained(tmp_path / "vae")
+    start = (
+        ["--vae", str(tmp_path / "vae")] if model == "denoiser" else ["--start", str(write_family(tmp_path / "base"))]
+    )
     command = [
         model,
-        "--vae",
-        str(tmp_path / "vae"),
+        *start,
         "--out",
         str(tmp_path / "out"),
         "--cache",
@@ -66,7 +67,7 @@ def test_the_command_trains_resumes_and_saves(model: str, tmp_path: Path, capsys
     assert main([*command, "--steps", "3"]) == 0
     out = capsys.readouterr().out
     assert "resumed at step 2" in out and "'steps': 3, 'samples': 6" in out
-    load_pipeline(tmp_path / "out" / "model", control=model == "controlnet")
+    load_pipeline(tmp_path / "out" / "model")
     assert (
         main([*command, "--steps", "1", "--out", str(tmp_path / "on"), "--start", str(tmp_path / "out" / "model")]) == 0
     )
@@ -86,7 +87,7 @@ def fails(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_help_names_the_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    assert "{vae,denoiser,prior,controlnet,sam,clip}" in capsys.readouterr().out
+    assert "{vae,denoiser,prior,sam,clip}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_help_names_the_models(capsys: pytest.CaptureFixture[str]) -> None:
             ["denoiser", "--out", "o", "--cache", "c", "--vae", "no/vae"],
             "--vae no/vae: no trained model there (it has no config.json)",
         ),
-        (["controlnet", "--out", "o", "--cache", "c", "--vae", "no/vae"], "--vae no/vae: no trained model there"),
+        (["prior", "--out", "o", "--cache", "c", "--start", "no"], "--start no: no trained model there"),
     ],
 )
 def test_a_wrong_command_ends_with_the_usage_and_one_line(
