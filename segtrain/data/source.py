@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,6 +58,24 @@ class Source(Protocol):
         ...
 
 
+class PairedSource(Source, Protocol):
+    """A source whose samples may come with the picture and mask that they were made from."""
+
+    @property
+    def has_originals(self) -> bool:
+        """Whether all of them do."""
+        ...
+
+    def original_digest(self, row: int) -> str:
+        """A checksum of the stored original: rows that have the same are variants of one picture. Raises DataError."""
+        ...
+
+
+def digest_of(contents: Iterable[bytes]) -> str:
+    """A checksum of several files' bytes, each by its own."""
+    return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
+
+
 def identity_of(kind: str, name: str, split: str, content: list[Any]) -> dict[str, Any]:
     """The identity of a source; `content` is plain JSON values that change when its samples do."""
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -64,5 +83,5 @@ def identity_of(kind: str, name: str, split: str, content: list[Any]) -> dict[st
 
 
 def benchmark_label_space(name: str) -> LabelSpace:
-    """`voc` or `coco`: the classes of a public benchmark, which its files do not name."""
+    """`voc`, `coco`, `cityscapes` or `anomaly`: the classes of a public benchmark, which its files do not name."""
     return read_label_space(_LABEL_SPACES / f"{name}.yaml")

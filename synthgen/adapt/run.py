@@ -224,7 +224,7 @@ class Adaptation:
         )
         watch = Watch(name, self.out / TRAINING, self.settings.samples_every, self._grid(objective, encoded))
         try:
-            return train(objective, encoded.batches(self.settings.captions.empty), schedule, folder, watch=watch)
+            return train(objective, encoded.batches(settings.empty), schedule, folder, watch=watch)
         finally:
             watch.close()
 
