@@ -48,8 +48,8 @@ class PrototypeBank:
         sums = torch.zeros_like(self.prototypes).index_add_(0, cells, tokens.detach().to(self.prototypes.dtype))
         numbers = torch.bincount(cells, minlength=len(self.counts))
         means = sums / numbers.clamp(min=1)[:, None]
-        share = torch.where(self.counts > 0, self._momentum, 0.0)[:, None]
-        moved = functional.normalize(share * self.prototypes + (1 - share) * means, dim=1)
+        # The prototype of a cell that was never seen is 0, so the first mean is taken as it is.
+        moved = functional.normalize(self._momentum * self.prototypes + (1 - self._momentum) * means, dim=1)
         self.prototypes = torch.where(numbers[:, None] > 0, moved, self.prototypes)
         self.counts = self.counts + (numbers > 0)
 
