@@ -81,7 +81,7 @@ def _ours(adaptation: Any, encoded: Any, folder: Path) -> float:
         checkpoint_s=adaptation.settings.checkpoint_s,
     )
     objective = Objective(denoiser, net, settings, adaptation.base.shift)
-    train(objective, encoded.batches(adaptation.settings.captions.empty), schedule, folder, watch=tick)
+    train(objective, encoded.batches(settings.empty), schedule, folder, watch=tick)
     return (len(ticks) - 1 - LEFT_OUT) / (ticks[-1] - ticks[LEFT_OUT])
 
 

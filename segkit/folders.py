@@ -28,13 +28,13 @@ class Pair:
     mask: Path
 
 
-def list_pairs(folder: Path) -> list[Pair]:
-    """The pairs of a folder, by stem. Reads no pixel.
+def list_pairs(folder: Path, parts: tuple[str, str] = ("images", "labels")) -> list[Pair]:
+    """The pairs of a folder, by stem; `parts` are its subfolders of images and of masks. Reads no pixel.
 
     Raises InputError if the folder or one of its two parts is missing, holds no image, if two files have one stem, or
     if an image and a mask lack each other; it says what lies there instead.
     """
-    images, masks = folder / "images", folder / "labels"
+    images, masks = (folder / part for part in parts)
     what = "a labelled folder has images/ and labels/ with the same stems"
     image_of, mask_of = files_by_stem(images, IMAGE_SUFFIXES, what), files_by_stem(masks, MASK_SUFFIXES, what)
     if not image_of:

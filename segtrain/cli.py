@@ -101,6 +101,29 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="CLASS", help="a novel class, where the model does not say so itself; repeat it for more"),
     ] = None,
+    anomaly: Annotated[
+        bool,
+        typer.Option(
+            "--anomaly", help="score how well the uncertainty finds unknown pixels (254): AUROC, AP, FPR, mIoU"
+        ),
+    ] = False,
+    rule: Annotated[
+        str,
+        typer.Option(
+            metavar="first|nearest",
+            help="threshold of FPR at 95 % recall: the first with at least that, or the one nearest to it",
+        ),
+    ] = "first",
+    maps: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="new folder for the uncertainty of each picture as a grey PNG"),
+    ] = None,
+    alarm_threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER", help="share of known pixels at this uncertainty or above: the threshold of another set"
+        ),
+    ] = None,
     by_domain: Annotated[
         bool,
         typer.Option(
@@ -128,6 +151,8 @@ def evaluate(
 
     segtrain eval --model runs/novel --data held-out
 
+    segtrain eval --model runs/multi-shift --data RoadAnomaly --anomaly --maps uncertainty
+
     segtrain eval --model model --data acdc --data bdd --domain ACDC --domain BDD100K --by-domain
     """
     with one_line_errors():
@@ -137,15 +162,23 @@ def evaluate(
 
         if json_file:
             require_replaceable(json_file)
-        scores = run(
-            model,
-            data,
-            split=split,
-            device=device,
-            novel=tuple(novel or ()),
-            by_domain=by_domain,
-            domains=tuple(domain or ()),
-        )
+        from segtrain.evaluate_anomaly import anomaly_options, evaluate_anomaly
+
+        other = {"--novel": bool(novel), "--by-domain": by_domain, "--domain": bool(domain)}
+        options = anomaly_options(anomaly, rule, maps, alarm_threshold, without=other)
+        scores: Any
+        if options:
+            scores = evaluate_anomaly(model, data, split=split, device=device, options=options)
+        else:
+            scores = run(
+                model,
+                data,
+                split=split,
+                device=device,
+                novel=tuple(novel or ()),
+                by_domain=by_domain,
+                domains=tuple(domain or ()),
+            )
         typer.echo(scores.table())
         if json_file:
             write_whole(json_file, json.dumps(scores.to_json(), indent=2).encode())

@@ -20,3 +20,8 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def without_unknown(targets: torch.Tensor) -> torch.Tensor:
     """int64 targets in which out of distribution (254) has become unlabelled (255)."""
     return targets.long().masked_fill(targets == OUT_OF_DISTRIBUTION, IGNORE)
+
+
+def mean_or_zero(values: torch.Tensor) -> torch.Tensor:
+    """The mean of all values; of none 0, which a gradient can go through."""
+    return values.sum() / max(1, values.numel())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from segkit.labels import LabelSpace, label_space_of
 from segkit.networks import smp
 from segkit.networks.folder import MEAN, STD, STRIDE_PX, NetworkSpec, create_network, encode, read_folder
+from segkit.networks.uncertainty import with_uncertainty
 from segkit.printable import excerpt, in_one_line
 from segtrain.config import TrainConfig
 from segtrain.errors import ConfigError, DataError, ModelError
@@ -85,19 +86,45 @@ class Segmenter:
         """(B, 3, H, W) of 0..255 on any device to what the network expects, on its own."""
         return (images.to(self.device).float() - self._mean) / self._std
 
-    @torch.inference_mode()
     def predict(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[np.ndarray]:
         """Images (H, W, 3) uint8 RGB of any sizes to masks (H, W) uint8 of class ids, in the same order.
 
         Images of one size share a batch. Sides that are no multiple of 32 are padded by repeating the edge. Leaves the
         network as it was, in float32. Raises DataError at another shape or dtype.
         """
+        masks = self._maps(images, batch_size, lambda pixels: (self.network(pixels).argmax(dim=1),))
+        return [self.label_space.id_of_channel[channels] for (channels,) in masks]
+
+    def predict_with_uncertainty(
+        self, images: Sequence[np.ndarray], batch_size: int = 8
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Like `predict`, each mask with the uncertainty (H, W) float32 of its pixels, high = unknown.
+
+        That of the network's own head, or the energy if it has none. Raises ModelError if none goes on the network.
+        """
+        network = with_uncertainty(self.network)
+
+        def answers(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            features = network.features(pixels)
+            return network.logits(features).argmax(dim=1), network.uncertainty(features)
+
+        maps = self._maps(images, batch_size, answers)
+        return [(self.label_space.id_of_channel[channels], uncertainty) for channels, uncertainty in maps]
+
+    @torch.inference_mode()
+    def _maps(
+        self,
+        images: Sequence[np.ndarray],
+        batch_size: int,
+        answers: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
+    ) -> list[tuple[np.ndarray, ...]]:
+        """What `answers` gives of each image, cut to its size: maps (B, H, W) of normalised pixels (B, 3, H, W)."""
         by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, image in enumerate(images):
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
                 raise DataError(f"image {number}: shape {image.shape} {image.dtype}, must be (H, W, 3) uint8 RGB")
             by_size[image.shape].append(number)
-        masks: dict[int, np.ndarray] = {}
+        maps: dict[int, tuple[np.ndarray, ...]] = {}
         # Each module on its own: what a training has frozen infers while the rest of the network trains.
         modes = [(module, module.training) for module in self.network.modules()]
         self.network.eval()
@@ -107,12 +134,11 @@ class Segmenter:
                 chosen = numbers[start : start + batch_size]
                 pixels = torch.from_numpy(np.stack([images[n] for n in chosen])).permute(0, 3, 1, 2)
                 padded = torch.nn.functional.pad(pixels.float(), pad, mode="replicate")
-                logits = self.network(self.normalised(padded))
-                channels = logits.argmax(dim=1)[:, :height, :width].to(torch.uint8).cpu().numpy()
-                masks.update(zip(chosen, self.label_space.id_of_channel[channels], strict=True))
+                whole = [answer[:, :height, :width].cpu().numpy() for answer in answers(self.normalised(padded))]
+                maps.update(zip(chosen, zip(*whole, strict=True), strict=True))
         for module, training in modes:
             module.training = training
-        return [masks[number] for number in range(len(images))]
+        return [maps[number] for number in range(len(images))]
 
 
 def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.device) -> Segmenter:

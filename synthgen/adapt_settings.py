@@ -50,9 +50,6 @@ class Captions(Section):
     sentence: str = Field("{things}", description="{things} = the names [code: nothing but the names]")
     min_share: Fraction = Field(0.01, description="a class is named if it covers this share of the crop [code: 1 %]")
     unnamed: tuple[str, ...] = Field((), description="classes that go without saying")
-    empty: Fraction = Field(
-        0.3, description="share of steps without a caption: classifier-free guidance also carries the map [code]"
-    )
 
 
 class Training(Section):
@@ -66,6 +63,9 @@ class Training(Section):
     flat: Fraction = Field(1.0, description="share of the steps before the rate falls to zero; 1 = it never falls")
     weight_decay: float = Field(1e-2, ge=0, description="of AdamW [script]")
     clip: float = Field(1.0, gt=0, description="norm to which gradients are cut [script]")
+    empty: Fraction = Field(
+        0.3, description="share of windows without a caption: classifier-free guidance also carries the map [code]"
+    )
     ema: Fraction = Field(0.0, description="decay of averaged weights, which are then what is saved; 0 = none [script]")
     uniform: Fraction = Field(0.0, description="share of uniform noise levels; the rest is logit-normal(0, 1) [script]")
     weighting: Literal["sigma", "none"] = Field(
@@ -78,6 +78,7 @@ class Lora(Training):
 
     steps: int = Field(2_000, ge=0, description="[ours; DGInStyle trains the whole denoiser for 30k steps at 2e-6]")
     learning_rate: float = Field(1e-4, gt=0, lt=1, description="[script]")
+    empty: Fraction = Field(1.0, description="[code: DGInStyle's look is learnt without captions]")
     rank: int = Field(16, ge=1, le=1024, description="[ours; script 4]")
     alpha: int = Field(16, ge=1, le=1024, description="scale is alpha / rank [ours: 1]")
     targets: tuple[str, ...] = Field(LORA_TARGETS, min_length=1, description="layers, as peft names them [script]")

@@ -93,6 +93,7 @@ class PromptRecord:
     layout: str  # a label map to render from, an artefact of this stage; "" for none
     origin: str  # the user's file that the prompt stands for, below the folder that was given; "" for none
     control_image: str = ""  # a picture for the ControlNet beside the layout, an artefact of this stage; "" for none
+    original: str = ""  # the picture that the layout is of, an artefact of this stage; "" where it does not go along
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ SEGTRAIN_FLOORS = (
     ("run_folder", "board", "pretrained", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
     ("evaluate", "method"),
-    ("loop",),
+    ("loop", "evaluate_anomaly"),
     ("methods",),
     ("cli",),
     ("__main__",),

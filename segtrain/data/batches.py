@@ -7,7 +7,7 @@ have seen, and the number of workers changes the speed only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segtrain.config import DataSettings
 from segtrain.data.augment import Wanted, augment
+from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import DataError, SegtrainError
 
@@ -58,6 +59,7 @@ class Reading:
     config: DataSettings
     confidence: bool = False  # reading what no method looks at would cost time
     originals: bool = False
+    prepare: Callable[[Sample, Draft], Sample] | None = None  # may change a pair's image before it is cropped
 
     def batch(self, drafts: Sequence[Draft], numbers: np.ndarray | None = None) -> Batch:
         """`numbers` (B,) stand for the sources in the batch, if not those of the drafts.
@@ -82,6 +84,8 @@ class Reading:
                         f"{sample.where}: its original is {mask.shape[1]} x {mask.shape[0]} px, it is "
                         f"{target.shape[1]} x {target.shape[0]}: they must be the same"
                     )
+                if self.prepare:
+                    sample = self.prepare(sample, draft)
                 original = (image, self.label_space.to_channels(mask, f"original of {sample.where}"))
             rng = np.random.default_rng(draft.random_key)
             crops.append(augment(sample.image, target, rng, self.config, confidence, original, draft.wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from segkit.files import read_regular
 from segkit.folders import Pair, list_pairs
 from segkit.labels import LabelSpace, read_label_space
-from segkit.masks import read_mask
+from segkit.masks import MAX_FILE_BYTES, read_mask
 from segkit.pictures import read_pair
 from segtrain.data.domains import read_domains
 from segtrain.data.sample import Sample
-from segtrain.data.source import identity_of
+from segtrain.data.source import digest_of, identity_of
 from segtrain.errors import DataError
+
+ORIGINAL_PARTS = ("orig_images", "orig_labels")
+"""Subfolders of a folder of pairs."""
 
 
 class PairSource:
@@ -35,12 +40,10 @@ class PairSource:
 
     @property
     def identity(self) -> dict[str, Any]:
-        # Names and sizes: the bytes of a large folder would take minutes at each start.
-        files = [[pair.image.name, pair.image.stat().st_size, pair.mask.stat().st_size] for pair in self._pairs]
-        return identity_of(self._kind, self.label_space.name, self.split, files)
+        return identity_of(self._kind, self.label_space.name, self.split, _names_and_sizes(self._pairs))
 
     def read(self, row: int, *, confidence: bool = False, original: bool = False) -> Sample:
-        """A folder holds neither confidences nor originals: they are None."""
+        """A folder holds no confidences: they are None."""
         pair = self._pairs[row]
         image, mask = read_pair(pair.image, pair.mask, self.label_space)
         return Sample(image, mask, pair.stem, str(pair.image))
@@ -60,12 +63,15 @@ class PairSource:
 
 
 class FolderSource(PairSource):
-    """`images/` and `labels/` with the same stems (`segkit.folders`); `labels.yaml` names the classes."""
+    """`images/` and `labels/` with the same stems (`segkit.folders`); `labels.yaml` names the classes.
+
+    `orig_images/` and `orig_labels/` of the same stems hold what each image was made from, if it is a folder of pairs.
+    """
 
     def __init__(self, folder: Path, label_space: LabelSpace | None) -> None:
         """`label_space` serves if there is no `labels.yaml`.
 
-        Raises DataError if there is neither, or if the stems do not match.
+        Raises DataError if there is neither, or if the stems do not match, those of the originals too.
         """
         if (folder / "labels.yaml").is_file():
             label_space = read_label_space(folder / "labels.yaml")
@@ -75,3 +81,38 @@ class FolderSource(PairSource):
                 "add one with name and labels: [{id, name, colour}]"
             )
         super().__init__(folder, "all", label_space, list_pairs(folder), "folder")
+        self._originals: list[Pair] = []
+        if (folder / ORIGINAL_PARTS[0]).is_dir():
+            self._originals = list_pairs(folder, ORIGINAL_PARTS)
+            stems, theirs = ({pair.stem for pair in pairs} for pairs in (self._pairs, self._originals))
+            if stems != theirs:
+                raise DataError(
+                    f"{folder}: {min(stems ^ theirs)} is only in one of images/ and {ORIGINAL_PARTS[0]}/: a folder of "
+                    "pairs has the original of every image under the same stem"
+                )
+
+    @property
+    def has_originals(self) -> bool:
+        return bool(self._originals)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        own = super().identity
+        return {**own, "originals": _names_and_sizes(self._originals)} if self._originals else own
+
+    def original_digest(self, row: int) -> str:
+        """Of the two files' bytes."""
+        pair = self._originals[row]
+        return digest_of(read_regular(path, MAX_FILE_BYTES) for path in (pair.image, pair.mask))
+
+    def read(self, row: int, *, confidence: bool = False, original: bool = False) -> Sample:
+        sample = super().read(row)
+        if not original or not self._originals:
+            return sample
+        pair = self._originals[row]
+        return dataclasses.replace(sample, original=read_pair(pair.image, pair.mask, self.label_space))
+
+
+def _names_and_sizes(pairs: Sequence[Pair]) -> list[list[Any]]:
+    # The bytes of a large folder would take minutes at each start.
+    return [[pair.image.name, pair.image.stat().st_size, pair.mask.stat().st_size] for pair in pairs]

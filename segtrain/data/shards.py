@@ -15,7 +15,7 @@ from segkit.shards import ShardRows
 from segkit.stored import decode_jpeg, decode_png
 from segtrain.data.domains import domain_of_metadata
 from segtrain.data.sample import Sample
-from segtrain.data.source import identity_of
+from segtrain.data.source import digest_of, identity_of
 from segtrain.errors import DataError
 
 
@@ -37,6 +37,14 @@ class ShardSource:
     @property
     def identity(self) -> dict[str, Any]:
         return identity_of("shards", self.label_space.name, self.split, [shard.sha256 for shard in self._rows.shards])
+
+    @property
+    def has_originals(self) -> bool:
+        return self._rows.has_originals
+
+    def original_digest(self, row: int) -> str:
+        """Of the members' bytes, both of them."""
+        return digest_of(self._rows.read(row, ["orig.jpg", "orig.png"])[0].values())
 
     def read(self, row: int, *, confidence: bool = False, original: bool = False) -> Sample:
         fields = ["jpg", "png"]

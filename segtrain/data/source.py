@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,6 +56,24 @@ class Source(Protocol):
     def domain(self, row: int) -> str:
         """Of the sample, as its source declares it (`segtrain.data.domains`); "" if it does not. Raises DataError."""
         ...
+
+
+class PairedSource(Source, Protocol):
+    """A source whose samples may come with the picture and mask that they were made from."""
+
+    @property
+    def has_originals(self) -> bool:
+        """Whether all of them do."""
+        ...
+
+    def original_digest(self, row: int) -> str:
+        """A checksum of the stored original: rows that have the same are variants of one picture. Raises DataError."""
+        ...
+
+
+def digest_of(contents: Iterable[bytes]) -> str:
+    """A checksum of several files' bytes, each by its own."""
+    return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
 
 
 def identity_of(kind: str, name: str, split: str, content: list[Any]) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from PIL import Image
 from segkit.labels import LabelSpace
 from synthgen.adapt_settings import Captions, Crops
 from synthgen.records import digest_of, seed_of
-
-TRIES = 10  # windows that are tried for one that shows enough of the drawn class [code: DAFormer, DGInStyle]
+from synthgen.sources.rare_classes import middle_window, window_of_class
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,14 +47,10 @@ def crop(
     channels = space.channel_of_id[mask]
     present = np.bincount(channels.ravel(), minlength=256)[: len(space.labels)] > 0
     weights = probabilities * present
-    window = _whole(mask.shape, size_px)
+    window = middle_window(mask.shape, size_px)
     if weights.sum() > 0:
         chosen = int(rng.choice(len(weights), p=weights / weights.sum()))
-        pixels = np.flatnonzero(channels == chosen)
-        for _ in range(TRIES):
-            window = _window(rng, divmod(int(rng.choice(pixels)), mask.shape[1]), mask.shape, size_px, settings.window)
-            if (channels[window] == chosen).mean() >= settings.min_share:
-                break
+        window, _ = window_of_class(rng, channels == chosen, size_px, settings.window, settings.min_share)
     small = _resized(mask[window], size_px, Image.Resampling.NEAREST)
     large = _resized(image[window], size_px, Image.Resampling.LANCZOS)
     if settings.flip and number % 2:
@@ -76,34 +71,6 @@ def caption(shares: np.ndarray, space: LabelSpace, settings: Captions) -> str:
     if not words and settings.sentence.strip() != "{things}":
         things = "nothing else"
     return " ".join(settings.sentence.format(things=things).split())
-
-
-def _largest(shape: tuple[int, ...], size_px: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the largest window of the aspect of `size_px` inside a picture of `shape`."""
-    scale = min(shape[0] / size_px[0], shape[1] / size_px[1])
-    return max(1, round(size_px[0] * scale)), max(1, round(size_px[1] * scale))
-
-
-def _whole(shape: tuple[int, ...], size_px: tuple[int, int]) -> tuple[slice, slice]:
-    height, width = _largest(shape, size_px)
-    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
-    return slice(top, top + height), slice(left, left + width)
-
-
-def _window(
-    rng: np.random.Generator,
-    pixel: tuple[int, int],
-    shape: tuple[int, ...],
-    size_px: tuple[int, int],
-    shares: tuple[float, float],
-) -> tuple[slice, slice]:
-    """A window that holds the pixel (row, column), anywhere in it, and lies inside the picture."""
-    share = rng.uniform(*shares)
-    height, width = (max(1, round(side * share)) for side in _largest(shape, size_px))
-    corners = []
-    for at, side, whole in ((pixel[0], height, shape[0]), (pixel[1], width, shape[1])):
-        corners.append(int(np.clip(at - int(rng.integers(side)), 0, whole - side)))
-    return slice(corners[0], corners[0] + height), slice(corners[1], corners[1] + width)
 
 
 def _resized(array: np.ndarray, size_px: tuple[int, int], method: Image.Resampling) -> np.ndarray:

@@ -86,14 +86,3 @@ def pixel_counts(pictures: LabelledPictures) -> np.ndarray:
             "nothing; check the ids of the masks"
         )
     return counts.astype(np.int64)
-
-
-def class_probabilities(counts: np.ndarray, temperature: float) -> np.ndarray:
-    """Rare class sampling: P(c) = softmax((1 - f_c) / T) over the classes that occur, f_c the share of all pixels
-    (DAFormer, Hoyer et al., CVPR 2022, eq. 8-9). `counts` (pictures, classes); float64 (classes,), 0 for absent ones.
-    """
-    total = counts.sum(axis=0)
-    exponent = np.where(total > 0, (1 - total / total.sum()) / temperature, -np.inf)
-    weights = np.exp(exponent - exponent.max())
-    probabilities: np.ndarray = weights / weights.sum()
-    return probabilities

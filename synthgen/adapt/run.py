@@ -15,7 +15,7 @@ import numpy as np
 
 from synthgen.adapt import model_folder
 from synthgen.adapt.encoded import EncodedSet, Encoder, text_parts, write_array
-from synthgen.adapt.labelled import LabelledPictures, class_probabilities, labelled_pictures, pixel_counts
+from synthgen.adapt.labelled import LabelledPictures, labelled_pictures, pixel_counts
 from synthgen.adapt.model_folder import TRAINING, WORK
 from synthgen.adapt.networks import (
     Base,
@@ -41,6 +41,7 @@ from synthgen.models.model_facts import ModelFacts, num_t5_tokens
 from synthgen.models.provenance import pinned
 from synthgen.recipe import Recipe
 from synthgen.sources.folder import names_hash
+from synthgen.sources.rare_classes import class_probabilities
 
 
 def adapt(recipe: Recipe, out: Path) -> None:
@@ -223,7 +224,7 @@ class Adaptation:
         )
         watch = Watch(name, self.out / TRAINING, self.settings.samples_every, self._grid(objective, encoded))
         try:
-            return train(objective, encoded.batches(self.settings.captions.empty), schedule, folder, watch=watch)
+            return train(objective, encoded.batches(settings.empty), schedule, folder, watch=watch)
         finally:
             watch.close()
 

@@ -10,14 +10,26 @@ from synthgen.recipe import Recipe, chosen_backends
 
 def used_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """role -> `{name, **options}`, without those that are never built: the mask decoder where SABR is off, the text
-    encoder where the prompt source gives no text.
+    encoder where the prompt source gives no text, features where masks are label maps.
     """
     used = chosen_backends(recipe)
     if not recipe.refine.sabr.enabled:
         del used["mask_decoder"]
+    if masks_are_maps(recipe):
+        del used["feature_extractor"]
     if not statement("prompt_source", used["prompt_source"], "gives_text", True):
         del used["text_encoder"]
     return used
+
+
+def masks_are_maps(recipe: Recipe) -> bool:
+    """Whether the proposer's masks stay as they are and nothing is learnt from support images: no support set is named,
+    APF, APR and SABR are off, and the proposer's file says so with `needs_support(options)`, True by default.
+    """
+    refine, support = recipe.refine, recipe.support
+    if support.folder or support.drawn or refine.apf.enabled or refine.apr.enabled or refine.sabr.enabled:
+        return False
+    return not statement("proposer", refine.proposer.model_dump(), "needs_support", True)
 
 
 def generates(recipe: Recipe) -> bool:

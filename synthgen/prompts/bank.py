@@ -28,6 +28,7 @@ from synthgen.prompts.dedup import GreedyBank, greedy_dedup, normalised
 from synthgen.prompts.indexed import IndexedBank
 from synthgen.prompts.words import article, mentions
 from synthgen.records import digest_of, key_of
+from synthgen.sources.label_maps import LabelMap
 
 # embeddings of candidates that are kept to tell what another lambda_div would have let pass: 16 MB at 2048 wide
 REMEMBERED = 2000
@@ -43,8 +44,9 @@ class Candidate:
     class_id: int  # 255 if it is not about one class
     attributes: tuple[str, ...]  # "name=value", sorted
     photograph: Path | None = None
-    layout: Path | None = None  # a label map to render from
+    layout: LabelMap | None = None  # a label map to render from
     control_image: Path | None = None  # a picture beside that map, which the ControlNet is fed instead
+    has_original: bool = False  # the picture that the map is of goes along, as the original of a pair
     content: str = ""  # digest of these files: it stands for them in the key, a path never does
     origin: str = ""  # that file below the folder (or beside the list) that the user gave, with forward slashes
     copy: int = 0  # its number among the files of the same content and sentence

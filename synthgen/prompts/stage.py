@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from PIL import Image
+
 from segkit.labels import Label, LabelSpace
-from segkit.masks import read_mask
 from segkit.pictures import read_image
 from synthgen.backends import load, statement
 from synthgen.classes import wanted_classes
@@ -43,6 +45,7 @@ from synthgen.prompts.replies import Replies
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, Subject, key_of
+from synthgen.sources.label_maps import LabelMap
 
 NAME, VERB = "prompts", "prompts"
 READS, GIVES = None, PromptRecord
@@ -69,6 +72,13 @@ class KeepsReplies(Protocol):
 
 
 @runtime_checkable
+class TakesSize(Protocol):
+    """What a source may also have: what it gives follows from the size of the images (`takes_size` of its file)."""
+
+    def expect_size(self, height_px: int, width_px: int) -> None: ...
+
+
+@runtime_checkable
 class CountsReplies(Protocol):
     """What the iterator of such a source has."""
 
@@ -83,7 +93,10 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     if "text_encoder" in used_backends(recipe):
         embedder = chosen_options("text_encoder", recipe.prompts.embedder)
         embedder["revisions"] = revisions_of("text_encoder", recipe.prompts.embedder)
+    source = recipe.prompts.source.model_dump()
+    has_size = statement("prompt_source", source, "takes_size", False)
     return {
+        **({"size_px": [recipe.render.height_px, recipe.render.width_px]} if has_size else {}),
         "classes": list(recipe.labels.classes),
         "label_space": hashlib.sha256(repr(space).encode()).hexdigest(),
         "prompts": recipe.prompts.model_dump(mode="json") | {"source": _source_settings(recipe), "embedder": embedder},
@@ -96,6 +109,8 @@ def build(recipe: Recipe, run: Path) -> PromptStage:
     """Read the label space and the source. The text encoder is loaded when the first text is to be embedded."""
     space = read_label_space(recipe.labels.space)
     source: PromptSource = load("prompt_source", recipe.prompts.source.model_dump(), recipe.execution)
+    if isinstance(source, TakesSize):
+        source.expect_size(recipe.render.height_px, recipe.render.width_px)
     if isinstance(source, KeepsReplies):
         (run / NAME).mkdir(parents=True, exist_ok=True)
         source.replies.keep_in(run / NAME / f".{REPLIES}")
@@ -243,8 +258,14 @@ class PromptStage:
         if candidate.layout is not None:
             name = f"layout_{candidate.content}.png"  # one file for all sentences about one map
             if not (folder / name).exists():
-                write_image(read_mask(candidate.layout, self._space), folder / name)
+                write_image(candidate.layout.ids(self._space), folder / name)
             layout = f"{NAME}/{unit}/{name}"
+        original = ""
+        if candidate.layout is not None and candidate.has_original:
+            name = f"original_{candidate.content}.png"
+            if not (folder / name).exists():
+                write_image(self._original(candidate.layout), folder / name)
+            original = f"{NAME}/{unit}/{name}"
         control_image = ""
         if candidate.control_image is not None:
             name = f"control_{candidate.content}.png"
@@ -265,7 +286,13 @@ class PromptStage:
             layout=layout,
             origin=candidate.origin,
             control_image=control_image,
+            original=original,
         )
+
+    def _original(self, layout: LabelMap) -> np.ndarray:
+        """(H, W, 3) uint8: the picture of a map at the size of the images that are rendered."""
+        size = (self._recipe.render.width_px, self._recipe.render.height_px)
+        return np.asarray(Image.fromarray(layout.picture(self._space)).resize(size, Image.Resampling.LANCZOS))
 
     def _write_coverage(self, banks: list[ClassCoverage], made: list[PromptRecord | Rejected], folder: Path) -> None:
         embedder = next((row.embedder for row in made if isinstance(row, PromptRecord) and row.embedder), "")

@@ -58,7 +58,7 @@ def filter_regions(
     means = masked_average(features, regions.index - 1, len(regions))
     cosines = means @ prototypes.vectors.T
     same_class = regions.class_ids[:, None] == np.asarray(prototypes.ids)[None, :]
-    scores = np.where(same_class, cosines, -np.inf).max(axis=1)
+    scores = np.where(same_class, cosines, -np.inf).max(axis=1, initial=-np.inf)
     keep = (scores >= lambda_apf) & (regions.areas_px >= min_region_px) if enabled else np.ones(len(regions), bool)
     freed = np.concatenate([[False], ~keep])[regions.index]
     measured = keep & np.isfinite(scores)

@@ -1,6 +1,7 @@
 """`refine`: images to masks. Coarse proposal, APF, APR (Syn4Seg: APE), then SABR;
 
-every step's mask stays an artefact of its own.
+every step's mask stays an artefact of its own. Where the masks are label maps and stay as they are, nothing is learnt
+from support images and no features are computed (FLEX-Seg: the conditioning mask is the label, unrepaired).
 
 Of each row five 8-bit L PNGs are written: {key}_coarse.png (the proposer), {key}_filtered.png (after APF),
 {key}_relabelled.png (after APR), {key}_mask.png (after SABR) and {key}_confidence.png; of each unit one
@@ -26,6 +27,7 @@ from synthgen.labels import read_label_space
 from synthgen.models import FeatureExtractor, MaskDecoder, MaskPrompts, ProposalRequest, Proposer, Prototypes
 from synthgen.models.cosine_maps import of_classes
 from synthgen.models.provenance import chosen_options, revisions_of
+from synthgen.models.used import masks_are_maps, used_backends
 from synthgen.recipe import Recipe
 from synthgen.records import Labelling, MaskRecord, Rejected, RenderRecord
 from synthgen.refine.ape import (
@@ -51,6 +53,8 @@ READS, GIVES = RenderRecord, MaskRecord
 BY_ROW = True
 SINGLE_UNIT = False
 
+NO_PROTOTYPES = Prototypes((), np.zeros((0, 1), np.float32))
+NO_FEATURES = np.zeros((1, 1, 1), np.float32)
 _ROLES = {"features": "feature_extractor", "proposer": "proposer", "mask_decoder": "mask_decoder"}
 
 
@@ -73,7 +77,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     for field, role in _ROLES.items():
         refine[field] = chosen_options(role, getattr(recipe.refine, field))
         # A decoder that is switched off does not matter, and may be missing.
-        if field != "mask_decoder" or recipe.refine.sabr.enabled:
+        if role in used_backends(recipe):
             revisions |= revisions_of(role, getattr(recipe.refine, field))
     return {
         "labels": {
@@ -91,6 +95,9 @@ def settings(recipe: Recipe) -> dict[str, Any]:
 def build(recipe: Recipe, run: Path) -> RefineStage:
     """Load the models and learn the prototypes from the support set."""
     space = read_label_space(recipe.labels.space)
+    proposer: Proposer = load("proposer", recipe.refine.proposer.model_dump(), recipe.execution)
+    if masks_are_maps(recipe):
+        return RefineStage(recipe, run, space, NO_PROTOTYPES, None, proposer, None)
     shots = support_shots(recipe, space)
     extractor: FeatureExtractor = load("feature_extractor", recipe.refine.features.model_dump(), recipe.execution)
     # An image that serves two classes is one image j of the sum over the support set.
@@ -98,7 +105,6 @@ def build(recipe: Recipe, run: Path) -> RefineStage:
     labelled = ((extractor.features([shot.image])[0], shot.mask) for shot in images)
     wanted = wanted_ids(recipe, space)
     prototypes = support_prototypes(labelled, wanted, space.background, recipe.refine.background_prototypes)
-    proposer: Proposer = load("proposer", recipe.refine.proposer.model_dump(), recipe.execution)
     proposer.prepare(shots, prototypes, space.background)
     decoder: MaskDecoder | None = None
     if recipe.refine.sabr.enabled:
@@ -136,7 +142,7 @@ class _Work:
     coarse: np.ndarray  # (H, W) uint8, like the masks below
     filtered: Filtered
     relabelled: np.ndarray
-    looks: ClassCosines  # to the image's adapted prototypes
+    looks: ClassCosines | None  # to the image's adapted prototypes; None where no features are computed
     prompts: BoxPrompts
 
 
@@ -149,7 +155,7 @@ class RefineStage:
         run: Path,
         space: LabelSpace,
         prototypes: Prototypes,
-        extractor: FeatureExtractor,
+        extractor: FeatureExtractor | None,
         proposer: Proposer,
         decoder: MaskDecoder | None,
     ) -> None:
@@ -185,7 +191,8 @@ class RefineStage:
                 )
         if not readable:
             return
-        features = self._extractor.features([image for _, image in readable])
+        images = [image for _, image in readable]
+        features = self._extractor.features(images) if self._extractor else [NO_FEATURES] * len(images)
         requests = [
             ProposalRequest(
                 image,
@@ -228,12 +235,13 @@ class RefineStage:
             background=self._background,
             enabled=apf.enabled,
         )
-        adapted = adapted_prototypes(
-            filtered.mask, request.features, of_classes(self._prototypes, request.candidates), apr.beta
-        )
-        looks = class_cosines(request.features, adapted, (coarse.shape[0], coarse.shape[1]))
-        relabelled = filtered.mask
-        if apr.enabled:
+        relabelled, looks = filtered.mask, None
+        if self._extractor is not None:
+            adapted = adapted_prototypes(
+                filtered.mask, request.features, of_classes(self._prototypes, request.candidates), apr.beta
+            )
+            looks = class_cosines(request.features, adapted, (coarse.shape[0], coarse.shape[1]))
+        if apr.enabled and looks is not None:
             relabelled = relabel(filtered.mask, looks, min_cosine=apr.min_cosine, min_margin=apr.min_margin)
         prompts = box_prompts(
             relabelled, background=self._background, min_region_px=sabr.min_region_px, box_padding=sabr.box_padding
@@ -246,7 +254,9 @@ class RefineStage:
         """SABR, the confidence map, the files and the row."""
         sabr = self._settings.sabr
         mask, sam_ious = work.relabelled, np.zeros(0)
-        if of_sam is None:
+        if work.looks is None:  # a label map is sure of itself
+            confidence = np.where(mask == IGNORE, 0, 255).astype(np.uint8)
+        elif of_sam is None:
             confidence = confidence_map(mask, work.looks)
         else:
             sam_masks, sam_ious = of_sam

@@ -1,34 +1,18 @@
-"""Which pictures are learnt from, and rare class sampling's probabilities."""
+"""Which pictures are learnt from, and how often each class is seen in them."""
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from synthgen.adapt.labelled import class_probabilities, labelled_pictures, pixel_counts
+from synthgen.adapt.labelled import labelled_pictures, pixel_counts
 from synthgen.errors import InputError, RecipeError
 from synthgen.images import write_image
 from synthgen.recipe import Recipe
-
-
-@given(st.lists(st.integers(0, 10_000), min_size=2, max_size=8).filter(any), st.floats(0.005, 2.0))
-def test_probabilities_are_the_softmax_of_rarity_over_the_classes_that_occur(
-    counts: list[int], temperature: float
-) -> None:
-    total = sum(counts)
-    present = [n for n in counts if n]
-    highest = max((1 - n / total) / temperature for n in present)
-    scores = [math.exp((1 - n / total) / temperature - highest) if n else 0.0 for n in counts]
-    expected = [score / sum(scores) for score in scores]
-    split = np.array([[n // 2 for n in counts], [n - n // 2 for n in counts]])
-    assert class_probabilities(split, temperature) == pytest.approx(expected)
 
 
 def test_counts_are_those_of_the_masks(tiny: Callable[..., Recipe], labelled: Path) -> None:

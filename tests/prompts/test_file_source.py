@@ -12,6 +12,7 @@ from synthgen.labels import read_label_space
 from synthgen.prompts.bank import Candidate
 from synthgen.prompts.sources import file
 from synthgen.records import digest_of, ids_digest
+from synthgen.sources.label_maps import LabelMap
 
 SPACE = read_label_space("objects")
 
@@ -47,10 +48,18 @@ def test_json_lines_say_class_attributes_and_files(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
     assert candidates(path, "cat") == [
         Candidate("a pet by night", "cat", 8, ("place=room", "time=night")),
-        Candidate("a kitten", "cat", 8, (), None, tmp_path / "layout.png", ids_digest(ids), "layout.png"),
+        Candidate(
+            "a kitten",
+            "cat",
+            8,
+            (),
+            layout=LabelMap(tmp_path / "layout.png"),
+            content=ids_digest(ids),
+            origin="layout.png",
+        ),
     ]
     photograph, content = tmp_path / "photo.png", digest_of(b"not looked at here")
-    assert candidates(path) == [Candidate("", "", 255, (), photograph, None, content, "photo.png")]
+    assert candidates(path) == [Candidate("", "", 255, (), photograph, content=content, origin="photo.png")]
 
 
 @pytest.mark.parametrize(

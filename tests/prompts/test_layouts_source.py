@@ -12,6 +12,7 @@ from synthgen.images import write_image
 from synthgen.labels import read_label_space
 from synthgen.models import ProposalRequest
 from synthgen.prompts.bank import Candidate
+from synthgen.records import ids_digest
 from synthgen.settings import Execution
 
 SPACE = read_label_space("cityscapes")
@@ -44,7 +45,7 @@ def test_each_map_gives_one_sentence_a_domain_that_names_what_it_shows(tmp_path:
         f"a street with {trees} and car at night",
         f"a street with {trees} and car in fog",
     ]
-    assert [Path(c.layout).name for c in found] == ["0.png", "0.png", "1.png", "1.png"]
+    assert [c.layout.path.name for c in found] == ["0.png", "0.png", "1.png", "1.png"]
     assert found[2].prompt == "a street with nothing else at night"  # sky and road go without saying
     assert not list(source.candidates(SPACE, (SPACE.by_name("car"),), 0))
     assert len({c.key for c in found}) == 4
@@ -140,3 +141,77 @@ def test_a_map_without_its_picture_is_one_line(tmp_path: Path) -> None:
         (pictures / f"{number}.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"depth/0\.png"):
         list(load("prompt_source", with_pictures(folder, pictures), Execution()).candidates(SPACE, (), 0))
+
+
+def candidates_of(size: tuple[int, int] | None = None, seed: int = 0, **options: object) -> list[Candidate]:
+    source = load("prompt_source", {"name": "layouts", **options}, Execution())
+    if size:
+        source.expect_size(*size)
+    return list(source.candidates(SPACE, (), seed))
+
+
+def test_windows_are_keyed_by_their_ids_and_named_by_what_they_show(tmp_path: Path) -> None:
+    folder = labelled_folder(tmp_path / "set", [street(13, 8), street(10, 11)])
+    options: dict[str, object] = {"folder": str(folder), "windows": {"count": 12, "min_share": 0.01},
+                                  "domains": ["at night", "in fog"]}  # fmt: skip
+    found = candidates_of((10, 10), **options)
+    assert len(found) == 24 == statement("prompt_source", {"name": "layouts", **options}, "num_given", None)
+    for candidate in found:
+        assert candidate.layout is not None
+        ids = candidate.layout.ids(SPACE)
+        assert ids.shape == (10, 10) and candidate.content == ids_digest(ids)
+        assert ("car" in candidate.prompt) == ((ids == 13).mean() >= 0.01)
+    # the same maps under other names in another folder: the same keys in the same order
+    moved = labelled_folder(tmp_path / "moved", [street(10, 11), street(13, 8)])
+    assert [c.key for c in candidates_of((10, 10), **options | {"folder": str(moved)})] == [c.key for c in found]
+    assert statement("prompt_source", {"name": "layouts", **options}, "takes_size", False)
+    assert not statement("prompt_source", {"name": "layouts", "folder": str(folder)}, "takes_size", False)
+
+
+def test_words_and_domains_are_drawn_by_seed_and_map_alone(tmp_path: Path) -> None:
+    folder = labelled_folder(tmp_path / "set", [street(*range(n, n + 3)) for n in range(12)])
+    options: dict[str, object] = {
+        "folder": str(folder), "domains_per_map": 2, "words": {"style": ["a painting of", "a photo of"]},
+        "sentence": "{style} {things} {domain}", "plain_share": 0.5, "plain_sentence": "{style} {things}",
+    }  # fmt: skip
+    found = candidates_of(**options)
+    assert len(found) == 24 == statement("prompt_source", {"name": "layouts", **options}, "num_given", None)
+    assert found == candidates_of(**options) != candidates_of(seed=1, **options)
+    assert {c.prompt.split(" of ")[0] for c in found} == {"a painting", "a photo"}
+    plain = [c for c in found if not any(about.startswith("domain=") for about in c.attributes)]
+    assert 4 < len(plain) < 20
+    for candidate in found:
+        said = dict(about.split("=") for about in candidate.attributes)
+        assert candidate.prompt.startswith(said["style"]) and candidate.prompt.endswith(said.get("domain", ""))
+        assert (said.get("domain") is None) == (not any(word in candidate.prompt for word in ("night", "day", " in ")))
+    # another map beside them changes nothing of theirs
+    alone = labelled_folder(tmp_path / "alone", [street(0, 1, 2)])
+    assert candidates_of(**options | {"folder": str(alone)})[0].key == found[0].key
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"words": {"style": []}}, r"words\.style: has no word"),
+        ({"plain_sentence": "a {place}"}, r"plain_sentence .*\{things\}, \{domain\} only"),
+        ({"windows": {"count": 3}, "control_images": "x"}, "of whole maps"),
+    ],
+)
+def test_options_that_cannot_be_met_are_one_line(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    folder = labelled_folder(tmp_path / "set", [street(13)])
+    with pytest.raises(InputError, match=message) as caught:
+        load("prompt_source", {"name": "layouts", "folder": str(folder), **options}, Execution())
+    assert "\n" not in str(caught.value)
+
+
+def test_pairs_bring_the_picture_into_the_key(tmp_path: Path) -> None:
+    folder = labelled_folder(tmp_path / "set", [street(13)])
+    options: dict[str, object] = {"folder": str(folder), "pairs": True, "domains": ["by day"]}
+    (before,) = candidates_of(**options)
+    assert before.has_original and before.key != candidates_of(**options | {"pairs": False})[0].key
+    write_image(np.full((20, 30, 3), 9, np.uint8), folder / "images" / "0.png")
+    (after,) = candidates_of(**options)
+    assert after.key != before.key
+    write_image(np.zeros((20, 31, 3), np.uint8), folder / "images" / "0.png")
+    with pytest.raises(InputError, match=r"0\.png"):
+        candidates_of(**options)

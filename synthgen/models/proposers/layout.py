@@ -33,6 +33,11 @@ def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
     return Cost()
 
 
+def needs_support(options: Options) -> bool:
+    """Nothing is learnt from labelled images."""
+    return False
+
+
 class LayoutProposer:
     """Gives back the map, at the image's size."""
 

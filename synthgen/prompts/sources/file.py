@@ -26,6 +26,7 @@ from synthgen.errors import InputError, LabelError
 from synthgen.prompts.bank import Candidate, content_of
 from synthgen.prompts.words import first_mentioned
 from synthgen.records import ids_digest
+from synthgen.sources.label_maps import LabelMap
 
 _KEYS = ("prompt", "class_name", "attributes", "photograph", "layout")
 
@@ -116,7 +117,7 @@ class PromptFile:
         if line.layout:
             path = folder / line.layout
             content = ids_digest(read_mask(path, space))
-            return dataclasses.replace(plain, layout=path, content=content, origin=line.layout)
+            return dataclasses.replace(plain, layout=LabelMap(path), content=content, origin=line.layout)
         return plain
 
     def _class_of(self, line: Line, space: LabelSpace) -> Label | None:
