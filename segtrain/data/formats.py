@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segkit.labels import LabelSpace
+from segtrain.data.anomaly_sets import anomaly_source
 from segtrain.data.coco import coco_source, is_coco
 from segtrain.data.folders import FolderSource
 from segtrain.data.shards import ShardSource
@@ -14,8 +15,8 @@ from segtrain.errors import DataError
 
 
 def open_dataset(path: str | Path, split: str, label_space: LabelSpace | None) -> Source:
-    """A finished dataset (has `index.json`), PASCAL VOC (`JPEGImages/`), COCO (`train2014/` or `val2014/`), or a
-    labelled folder.
+    """A finished dataset (has `index.json`), PASCAL VOC (`JPEGImages/`), COCO (`train2014/` or `val2014/`), a
+    labelled folder, or an anomaly benchmark (`segtrain.data.anomaly_sets`).
 
     A labelled folder has `images/` and `labels/`; `label_space` is that of one that brings none. `split` is `train`, or
     empty for the one to validate on. Raises DataError on anything else, URLs included: reading one may run a shell
@@ -32,12 +33,15 @@ def open_dataset(path: str | Path, split: str, label_space: LabelSpace | None) -
         return coco_source(folder, split)
     if (folder / "images").is_dir() and (folder / "labels").is_dir():
         return FolderSource(folder, label_space)
+    benchmark = anomaly_source(folder)
+    if benchmark:
+        return benchmark
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     raise DataError(
         f"{folder}: neither a finished dataset (no index.json, which is written last) nor a labelled folder (no "
         "images/ and labels/), "
-        "nor PASCAL VOC (no JPEGImages/) nor COCO (no train2014/ or val2014/)"
+        "nor PASCAL VOC (no JPEGImages/) nor COCO (no train2014/ or val2014/) nor an anomaly benchmark"
     )
 
 

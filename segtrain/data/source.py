@@ -83,5 +83,5 @@ def identity_of(kind: str, name: str, split: str, content: list[Any]) -> dict[st
 
 
 def benchmark_label_space(name: str) -> LabelSpace:
-    """`voc` or `coco`: the classes of a public benchmark, which its files do not name."""
+    """`voc`, `coco`, `cityscapes` or `anomaly`: the classes of a public benchmark, which its files do not name."""
     return read_label_space(_LABEL_SPACES / f"{name}.yaml")
