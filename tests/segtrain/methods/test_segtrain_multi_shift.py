@@ -388,3 +388,14 @@ def test_the_batch_of_a_step_has_both_pictures(config_of: MakeConfig) -> None:
     batch = MixedBatches(PairBatches(open_pairs(config.data, SPACE), SPACE, config, 0.3), None, config)[0]
     assert isinstance(batch, Batch) and batch.originals is not None
     assert batch.images.shape == batch.originals.shape == (2, 3, 32, 32)
+
+
+def test_another_object_within_the_box_of_one_is_not_cut_with_it(
+    config_of: MakeConfig, tmp_path: Path, write_shards
+) -> None:
+    """A ring around a square: two objects, and the box of the ring holds both."""
+    image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    mask[4:28, 4:28], mask[6:26, 6:26], mask[10:20, 10:20] = 254, 0, 254
+    data = write_shards(tmp_path / "ring", [(image, mask)], originals=[(image, np.zeros_like(mask))])
+    bank = bank_of(config_of(data=[str(data)]))
+    assert [int(bank.cut(place)[1].sum()) for place in bank.places] == [24 * 24 - 20 * 20, 100]
