@@ -42,31 +42,37 @@ def full_width_px(widths: Sequence[int], stride: int) -> int:
     return widths[-1] * stride // 2 * 2 + 1
 
 
-def rings(labels: torch.Tensor, widths: Sequence[int]) -> torch.Tensor:
-    """(B, h, w) labels, 254 and 255 = none, to (B, h, w) int64: the ring of each pixel, NO_RING away from boundaries.
+def boundaries(labels: torch.Tensor, widths: Sequence[int]) -> list[torch.Tensor]:
+    """(B, h, w) labels, 254 and 255 = none, to the boundary pixels for each window, (B, h, w) bool.
 
     `widths` are odd and growing. Raises ValueError if they are not.
     """
     if any(width % 2 == 0 or width < 3 for width in widths) or list(widths) != sorted(set(widths)):
         raise ValueError(f"widths {tuple(widths)}: windows have odd sides of at least 3 px that grow")
-    # float32 holds every id, and all devices pool it. Both hold one plane a picture.
+    # float32 holds every id, and all devices pool it.
     highest = labels[:, None].float()
     lowest = -highest
-    ring = torch.full(labels.shape, NO_RING, dtype=torch.int64, device=labels.device)
-    reached = 1
-    for number, width in enumerate(widths):
+    made, reached = [], 1
+    for width in widths:
         # A window of the window before is a larger window.
         highest, lowest = (_pooled(plane, width - reached + 1) for plane in (highest, lowest))
         reached = width
         # An unlabelled pixel has the highest number of all, so it shows in the maximum.
-        mixed = ((highest != -lowest) & (highest < OUT_OF_DISTRIBUTION))[:, 0]
-        ring = torch.where(mixed & (ring == NO_RING), number, ring)
+        made.append(((highest != -lowest) & (highest < OUT_OF_DISTRIBUTION))[:, 0])
+    return made
+
+
+def rings(boundary: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What `boundaries` gave to (B, h, w) int64: the ring of each pixel, NO_RING away from boundaries."""
+    ring = torch.full_like(boundary[0], NO_RING, dtype=torch.int64)
+    for number in reversed(range(len(boundary))):
+        ring.masked_fill_(boundary[number], number)
     return ring
 
 
 def band(labels: torch.Tensor, width: int) -> torch.Tensor:
     """(B, h, w) labels to (B, h, w) bool: the boundary pixels for one window."""
-    return rings(labels, (width,)) != NO_RING
+    return boundaries(labels, (width,))[0]
 
 
 def at_stride(labels: torch.Tensor, stride: int) -> torch.Tensor:

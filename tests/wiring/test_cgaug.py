@@ -58,7 +58,7 @@ def test_each_attempt_is_accounted_for(run: Path) -> None:
     keys = [row.key for row in (*made, *refused)]
     assert len(set(keys)) == len(keys)
     given_up = set(parents) - {row.parent for row in made}
-    assert all(parents[key] in (1, 6) for key in given_up)
+    assert all(parents[key] in (1, 10) for key in given_up)
 
 
 def test_the_label_is_the_map_with_sams_object_as_254(run: Path) -> None:

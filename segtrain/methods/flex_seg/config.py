@@ -72,7 +72,9 @@ class PrototypeSettings(Settings):
     gap_stride: int = Field(
         0, ge=0, le=32, description="pixels a feature; 0 = as the decoder gives them [guess: 4, as DAFormer's decoder]"
     )
-    gap_tokens: int = Field(4096, ge=1, le=2**20, description="boundary features a picture, at most [guess]")
+    gap_tokens: int = Field(
+        4096, ge=1, le=2**20, description="boundary features a picture, at most [guess: 4096; at 64 px 512 do]"
+    )
     gap_warm_start: int = Field(
         200, ge=0, description="steps that fill the bank before its loss counts [ours: early features move too much]"
     )

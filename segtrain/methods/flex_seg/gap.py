@@ -10,8 +10,6 @@ so the boundary pixels of a class gather around its own prototypes, whatever the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 from torch.nn import functional
@@ -38,7 +36,7 @@ class PrototypeBank:
     """The prototypes, and how often each was updated. No gradient goes through it."""
 
     def __init__(self, num_classes: int, num_rings: int, width: int, momentum: float, device: torch.device) -> None:
-        self._num_rings, self._momentum = num_rings, momentum
+        self.num_rings, self._momentum = num_rings, momentum
         self.prototypes = torch.zeros(num_classes * num_rings, width, device=device)
         """(cells, width) of length 1; 0 where a cell was never seen."""
         self.counts = torch.zeros(num_classes * num_rings, dtype=torch.int64, device=device)
@@ -50,8 +48,8 @@ class PrototypeBank:
         sums = torch.zeros_like(self.prototypes).index_add_(0, cells, tokens.detach().to(self.prototypes.dtype))
         numbers = torch.bincount(cells, minlength=len(self.counts))
         means = sums / numbers.clamp(min=1)[:, None]
-        share = torch.where(self.counts > 0, self._momentum, 0.0)[:, None]
-        moved = functional.normalize(share * self.prototypes + (1 - share) * means, dim=1)
+        # The prototype of a cell that was never seen is 0, so the first mean is taken as it is.
+        moved = functional.normalize(self._momentum * self.prototypes + (1 - self._momentum) * means, dim=1)
         self.prototypes = torch.where(numbers[:, None] > 0, moved, self.prototypes)
         self.counts = self.counts + (numbers > 0)
 
@@ -78,14 +76,14 @@ class PrototypeBank:
 
     def empty_classes(self) -> list[int]:
         """Channels of the classes of which no boundary was ever seen."""
-        seen = self.counts.view(-1, self._num_rings).sum(dim=1)
+        seen = self.counts.view(-1, self.num_rings).sum(dim=1)
         return torch.nonzero(seen == 0).flatten().tolist()
 
     def state(self) -> dict[str, torch.Tensor]:
         """`prototypes` (classes, rings, width) and `counts` (classes, rings)."""
         return {
-            "prototypes": self.prototypes.view(-1, self._num_rings, self.prototypes.shape[1]),
-            "counts": self.counts.view(-1, self._num_rings),
+            "prototypes": self.prototypes.view(-1, self.num_rings, self.prototypes.shape[1]),
+            "counts": self.counts.view(-1, self.num_rings),
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
@@ -93,40 +91,43 @@ class PrototypeBank:
         self.counts = state["counts"].flatten().to(self.counts.device)
 
 
-def boundary_cells(targets: torch.Tensor, widths: Sequence[int]) -> torch.Tensor:
-    """(B, h, w) targets to (B, h, w) int64: the cell of each boundary pixel, -1 elsewhere."""
-    ring = bands.rings(targets, widths)
-    return torch.where(ring == bands.NO_RING, -1, targets.long() * len(widths) + ring)
+def boundary_cells(targets: torch.Tensor, ring: torch.Tensor, num_rings: int) -> torch.Tensor:
+    """(B, h, w) targets and rings (`bands.rings`) to (B, h, w) int64: the cell of each boundary pixel, -1 elsewhere."""
+    return torch.where(ring == bands.NO_RING, -1, targets.long() * num_rings + ring)
 
 
-def choose_tokens(cells: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of (B, h, w) cells, -1 = none, at most `most` pixels a picture: their places in the flattened batch, and cells.
+def choose_tokens(cells: torch.Tensor, most: int, num_cells: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of (B, h, w) cells, -1 = none, at most `most` pixels a picture: their places in the flattened batch, ascending,
+    and their cells.
 
     A picture that has more gives each of its cells the same number, as far as that cell reaches. Which pixels of a cell
     are taken is drawn from torch's global generator.
     """
     flat = cells.flatten()
     places = torch.nonzero(flat >= 0).flatten()
-    picture = torch.div(places, cells[0].numel(), rounding_mode="floor")
-    if len(places) <= most or int(torch.bincount(picture).max()) <= most:
-        return places, flat[places]
-    shuffled = torch.randperm(len(places), device=places.device)
-    places, picture = places[shuffled], picture[shuffled]
-    group = picture * (int(flat.max()) + 1) + flat[places]
-    turn = _rank_within(group)  # the first of each cell, then the second of each, ...
-    order = torch.argsort(picture * (len(places) + 1) + turn, stable=True)
-    chosen = order[_rank_within(picture[order]) < most]
-    chosen = chosen[torch.argsort(places[chosen])]  # in reading order, so that sums do not depend on the shuffle
-    return places[chosen], flat[places[chosen]]
+    of = flat[places]
+    group = torch.div(places, cells[0].numel(), rounding_mode="floor") * num_cells + of
+    sizes = torch.bincount(group, minlength=len(cells) * num_cells)
+    if int(sizes.view(len(cells), -1).sum(dim=1).max()) <= most:
+        return places, of
+    # One sort puts the pixels of each group side by side and in random order.
+    order = torch.argsort(group + torch.rand(len(group), dtype=torch.float64, device=group.device))
+    rank = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group[order]]
+    kept = torch.zeros(len(group), dtype=torch.bool, device=group.device)
+    kept[order] = rank < _quotas(sizes.view(len(cells), -1), most).flatten()[group[order]]
+    return places[kept], of[kept]
 
 
-def _rank_within(group: torch.Tensor) -> torch.Tensor:
-    """(N,) numbers to (N,): how many earlier items are of the same group."""
-    order = torch.argsort(group, stable=True)
-    ordered = group[order]
-    starts = torch.nonzero(torch.cat([ordered.new_ones(1, dtype=torch.bool), ordered[1:] != ordered[:-1]])).flatten()
-    place = torch.arange(len(group), device=group.device)
-    first = starts[torch.searchsorted(starts, place, right=True) - 1]
-    rank = torch.empty_like(group)
-    rank[order] = place - first
-    return rank
+def _quotas(sizes: torch.Tensor, most: int) -> torch.Tensor:
+    """(B, cells) pixels there to (B, cells) pixels to take: `most` in each row if it has so many, and as evenly as the
+    cells allow.
+    """
+    ordered, cell = sizes.sort(dim=1, stable=True)
+    places = torch.arange(sizes.shape[1], device=sizes.device)
+    before, left = ordered.cumsum(dim=1) - ordered, sizes.shape[1] - places
+    level = (most - before) // left  # what each cell from here on may give, if all smaller ones give everything
+    first = (ordered > level).long().argmax(dim=1, keepdim=True)  # from here on cells give less than they have
+    share, over = level.gather(1, first), (most - before - level * left).gather(1, first)
+    given = share + ((places >= first) & (places < first + over))
+    quota = torch.minimum(ordered, torch.where((ordered > level).any(dim=1, keepdim=True), given, ordered))
+    return torch.zeros_like(sizes).scatter_(1, cell, quota)

@@ -152,8 +152,7 @@ class FlexSeg(StandardMethod):
         targets = batch.targets.to(segmenter.device)
         made = segmenter.parts(batch.images)
         losses, labelled = pixel_losses(made.logits, targets)
-        stride, widths = self._grid(targets, made.decoded)
-        in_band = bands.band(targets, bands.full_width_px(widths, stride))
+        on_grid, ring, in_band = self._boundaries(targets, made.decoded)
         boundary = mean_over(emphasised(losses, made.logits, in_band, config), labelled)
         plain = losses.detach()
         values = {"boundary": boundary, "cross_entropy": mean_over(plain, labelled)}
@@ -164,7 +163,7 @@ class FlexSeg(StandardMethod):
         )
         total = boundary
         if self._bank is not None:
-            values["gap"] = self._gap(segmenter, made.decoded, targets, stride, widths, step)
+            values["gap"] = self._gap(segmenter, made.decoded, on_grid, ring, step)
             total = total + config.gap_weight * values["gap"]
         if self._frozen is not None:
             last = made.encoded[-1]
@@ -178,42 +177,39 @@ class FlexSeg(StandardMethod):
             values |= premise(made.logits, targets, in_band, labelled)
         return {"loss": total, **values}
 
-    def _grid(self, targets: torch.Tensor, decoded: torch.Tensor) -> tuple[int, tuple[int, ...]]:
-        """Pixels a cell of the features' grid, and the windows of the bands on it."""
+    def _boundaries(
+        self, targets: torch.Tensor, decoded: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The targets and their rings on the grid of the features (B, h, w), and B at full resolution (B, H, W)."""
         config = self._settings
         height = targets.shape[-2]
         stride = config.gap_stride or height // decoded.shape[-2]
-        return stride, bands.widths_px(height, config.band_fractions, stride, config.band_px)
+        widths = bands.widths_px(height, config.band_fractions, stride, config.band_px)
+        on_grid = bands.at_stride(targets, stride)
+        boundary = bands.boundaries(on_grid, widths)
+        in_band = boundary[-1] if stride == 1 else bands.band(targets, bands.full_width_px(widths, stride))
+        return on_grid, bands.rings(boundary), in_band
 
     def _gap(
-        self,
-        segmenter: Segmenter,
-        decoded: torch.Tensor,
-        targets: torch.Tensor,
-        stride: int,
-        widths: Sequence[int],
-        step: int,
+        self, segmenter: Segmenter, decoded: torch.Tensor, on_grid: torch.Tensor, ring: torch.Tensor, step: int
     ) -> torch.Tensor:
         """L_GAP of the batch; keeps its tokens for the bank. No gradient while the bank is filled."""
-        config = self._settings
-        assert self._bank is not None
-        cells = boundary_cells(bands.at_stride(targets, stride), widths)
+        config, bank = self._settings, self._bank
+        assert bank is not None
+        cells = boundary_cells(on_grid, ring, bank.num_rings)
         with torch.set_grad_enabled(step >= config.gap_warm_start):
-            if decoded.shape[-2:] != cells.shape[-2:]:
-                decoded = functional.interpolate(
-                    decoded.float(),
-                    size=cells.shape[-2:],
-                    mode="bilinear",
-                    antialias=decoded.shape[-1] > cells.shape[-1],
-                )
-            places, self._seen.cells = choose_tokens(cells, config.gap_tokens)
-            pixels = decoded.permute(0, 2, 3, 1).flatten(0, 2)[places]
+            size = cells.shape[-2:]
+            if decoded.shape[-2:] != size:
+                shrinks = decoded.shape[-1] > size[-1]
+                decoded = functional.interpolate(decoded.float(), size=size, mode="bilinear", antialias=shrinks)
+            places, self._seen.cells = choose_tokens(cells, config.gap_tokens, len(bank.counts))
+            pixels = decoded.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, places)
             tokens = segmenter.network.get_submodule("projector")(pixels)
             self._seen.tokens = tokens.detach()
             if step < config.gap_warm_start:
-                return targets.new_zeros((), dtype=torch.float32)
-            weights = self._bank.weights(config.gap_rarity, config.gap_weight_min, config.gap_weight_max)
-            return self._bank.loss(tokens, self._seen.cells, weights, config.gap_temperature)
+                return on_grid.new_zeros((), dtype=torch.float32)
+            weights = bank.weights(config.gap_rarity, config.gap_weight_min, config.gap_weight_max)
+            return bank.loss(tokens, self._seen.cells, weights, config.gap_temperature)
 
     def after_step(self, segmenter: Segmenter, batch: Batch, losses: dict[str, torch.Tensor], step: int) -> None:
         seen, done = self._seen, step + 1

@@ -100,7 +100,8 @@ def test_a_cell_is_class_and_ring() -> None:
     targets = torch.zeros(1, 12, 12, dtype=torch.uint8)
     targets[:, :, 6:] = 2
     targets[:, 0, 0] = 255
-    cells, ring = boundary_cells(targets, (3, 5, 7)), bands.rings(targets, (3, 5, 7))
+    ring = bands.rings(bands.boundaries(targets, (3, 5, 7)))
+    cells = boundary_cells(targets, ring, 3)
     for place in np.ndindex(1, 12, 12):
         expected = -1 if ring[place] < 0 else int(targets[place]) * 3 + int(ring[place])
         assert cells[place] == expected
@@ -114,7 +115,7 @@ def test_tokens_are_spread_over_the_cells_of_each_picture(most: int) -> None:
     cells = torch.from_numpy(rng.choice([-1, 0, 3, 5, 8], p=[0.3, 0.5, 0.15, 0.04, 0.01], size=(3, 20, 20)))
     cells[2] = -1
     cells[2, 0, :4] = 3
-    places, of = choose_tokens(cells, most)
+    places, of = choose_tokens(cells, most, 12)
     flat = cells.flatten()
     assert torch.equal(flat[places], of) and (of >= 0).all() and len(places.unique()) == len(places)
     for picture in range(3):
@@ -131,7 +132,7 @@ def test_which_tokens_are_taken_follows_torchs_generator() -> None:
     chosen = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        chosen.append(choose_tokens(cells, 50)[0])
+        chosen.append(choose_tokens(cells, 50, 12)[0])
     assert torch.equal(chosen[0], chosen[1]) and not torch.equal(chosen[0], chosen[2])
 
 
