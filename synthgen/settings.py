@@ -108,6 +108,7 @@ class SamAgreement(Section):
 
     enabled: bool = False
     min_iou: Fraction = Field(0.7, description="keep an image whose SAM mask has more IoU with the pasted one [code]")
+    replaces: bool = Field(True, description="SAM's mask becomes the label instead of the pasted one [code]")
 
 
 class KnownClass(Section):

@@ -14,6 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from segkit.index import Index
 from segkit.labels import IGNORE, LabelSpace
+from segkit.metadata import ORIGINAL_MEMBERS
 from synthgen.errors import RecipeError
 from synthgen.models.used import generates, used_backends
 from synthgen.pack.counts import ModelUse, RunCounts, Totals
@@ -108,6 +109,7 @@ def _facts(
         "license_name": license_name,
         "license_link": license_link,
         "num_samples": index.num_samples,
+        "is_pairs": set(ORIGINAL_MEMBERS) <= set(index.members),
         "splits": index.splits,
         "num_bytes": {
             split.name: sum(s.num_bytes for s in index.shards if s.split == split.name) for split in index.splits

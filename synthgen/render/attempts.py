@@ -124,7 +124,7 @@ def gates_of(recipe: Recipe) -> dict[str, Gate]:
     settings, gates = recipe.render.gates, dict[str, Gate]()
     if settings.sam_agreement.enabled:
         decoder = load("mask_decoder", recipe.refine.mask_decoder.model_dump(), recipe.execution)
-        gates["sam_agreement"] = SamAgreement(decoder, settings.sam_agreement.min_iou)
+        gates["sam_agreement"] = SamAgreement(decoder, settings.sam_agreement.min_iou, settings.sam_agreement.replaces)
     if settings.known_class.segmenter is not None:
         segmenter = load("proposer", settings.known_class.segmenter.model_dump(), recipe.execution)
         gates["known_class"] = KnownClass(segmenter, settings.known_class.max_probability)

@@ -44,6 +44,9 @@ def test_sam_is_asked_by_the_tight_box_and_its_mask_replaces_the_pasted_one_abov
     assert [verdict.score for verdict in verdicts] == [0.7, 0.8, 0.0, 0.0]
     assert [verdict.reason for verdict in verdicts] == ["sam_disagrees", "", "sam_disagrees", "sam_disagrees"]
     np.testing.assert_array_equal(verdicts[1].mask, above)
+    (kept,) = SamAgreement(Decoder([above]), 0.7, replaces=False).judge([IMAGE], [mask])
+    assert not kept.reason
+    np.testing.assert_array_equal(kept.mask, mask)
 
 
 def test_iou_and_box_against_counting() -> None:

@@ -80,6 +80,8 @@ def test_the_label_is_the_map_with_sams_object_as_254(run: Path) -> None:
 def test_pairs_travel_in_the_shards_and_the_dataset_is_whole(run: Path, given: tuple[str, ...]) -> None:
     data = Dataset(run / "dataset")
     samples = [sample for number in range(len(data.index.shards)) for sample in data.shard_samples(number)]
+    text = (run / "dataset" / "README.md").read_text(encoding="utf-8")
+    assert "Each sample has six members" in text and "| `orig.png` | its mask |" in text
     assert data.index.members[-2:] == ("orig.jpg", "orig.png") and samples
     assert not list(verify(run / "dataset"))
     day = Path(next(text for text in given if text.startswith("prompts.source.folder=")).partition("=")[2])

@@ -15,8 +15,9 @@ from synthgen.render.verdict import Verdict
 class SamAgreement:
     """Asks a mask decoder."""
 
-    def __init__(self, decoder: MaskDecoder, min_iou: float) -> None:
-        self._decoder, self._min_iou = decoder, min_iou
+    def __init__(self, decoder: MaskDecoder, min_iou: float, replaces: bool = True) -> None:
+        """`replaces`: SAM's mask becomes the label; otherwise the pasted one stays."""
+        self._decoder, self._min_iou, self._replaces = decoder, min_iou, replaces
 
     def judge(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[Verdict]:
         """Of each image (H, W, 3) uint8 with its pasted object (H, W) bool: refused as `sam_disagrees` unless
@@ -27,7 +28,7 @@ class SamAgreement:
         for (found, _), mask in zip(self._decoder.decode(images, prompts), masks, strict=True):
             agreement = iou(found[0], mask)
             if agreement > self._min_iou:
-                verdicts.append(Verdict(agreement, found[0]))
+                verdicts.append(Verdict(agreement, found[0] if self._replaces else mask))
             else:
                 detail = f"IoU {agreement:.3f} of SAM's mask and the pasted one, must be above {self._min_iou:g}"
                 verdicts.append(Verdict(agreement, mask, "sam_disagrees", detail))
