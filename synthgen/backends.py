@@ -24,6 +24,7 @@ from synthgen.errors import RecipeError, did_you_mean
 ROLES = {
     "prompt_source": "synthgen.prompts.sources",
     "text_encoder": "synthgen.models.text_encoders",
+    "composer": "synthgen.render.compose",
     "renderer": "synthgen.models.renderers",
     "feature_extractor": "synthgen.models.feature_extractors",
     "proposer": "synthgen.models.proposers",
@@ -34,6 +35,7 @@ ROLES = {
 _MEMBERS = {
     "prompt_source": ("candidates",),
     "text_encoder": ("id", "encode"),
+    "composer": ("prepare", "compose"),
     "renderer": ("id", "revision", "expect_labels", "prepare", "render"),
     "feature_extractor": ("id", "features"),
     "proposer": ("prepare", "propose"),

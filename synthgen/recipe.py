@@ -90,6 +90,7 @@ def chosen_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
     return {
         "prompt_source": recipe.prompts.source.model_dump(),
         "text_encoder": recipe.prompts.embedder.model_dump(),
+        "composer": recipe.render.compose.model_dump(),
         "renderer": recipe.render.renderer.model_dump(),
         "feature_extractor": recipe.refine.features.model_dump(),
         "proposer": recipe.refine.proposer.model_dump(),

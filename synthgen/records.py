@@ -4,9 +4,9 @@
                       each step may also give Rejected(stage, reason)
 
 A stage reads exactly one manifest, its predecessor's, so a record carries what its successor needs: no joins, no
-free-form metadata. What several rows share is a record of its own: `Subject`, `Picture`, `Labelling`, `Scores`. In
-parquet a row is flat: a nested record gives its own fields as columns, so a field name occurs once in a whole row. The
-arrow schema comes from the type hints alone. Paths are relative to the run folder, with forward slashes.
+free-form metadata. What several rows share is a record of its own: `Subject`, `Picture`, `Labelling`, `Scores`,
+`Pair`. In parquet a row is flat: a nested record gives its own fields as columns, so a field name occurs once in a
+whole row. The arrow schema comes from the type hints alone. Paths are relative to the run folder, with forward slashes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Picture:
     model_revision: str
     steps: int
     guidance: float
-    layout: str  # the label map that it was rendered from, an artefact of the prompts stage; "" for none
+    # the label map that it was rendered from, an artefact of the prompts stage; with a pasted object in it, as 254, one
+    # of the render stage; "" for none
+    layout: str
     # the user's file that it was made from (photograph, label map), below the folder that was given; "" for none
     origin: str
 
@@ -71,6 +73,19 @@ class Scores:
     # place of the wanted class among all classes by image-text similarity, 0 = best; -1 if there is no class
     class_rank: int
     pixel_std: float  # standard deviation of the grey image, 0..255: near 0 is a blank image
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """What an image was made from, and how it came through the gates (CG-Aug). Empty texts where there is no such
+    picture."""
+
+    original: str = ""  # the picture whose label map was rendered, of the image's size
+    original_mask: str = ""  # its label map, of any size
+    pasted: str = ""  # the object as it was pasted, 8-bit L PNG, 255 = object; in the final mask it is what SAM found
+    attempts: int = 1  # images that were rendered for it, those before were rejected
+    sam_agreement: float = -1.0  # IoU of SAM's mask and the pasted one; -1 if SAM was not asked
+    known_probability: float = -1.0  # of the likeliest known class on the object; -1 if no segmenter was asked
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,6 +121,7 @@ class RenderRecord:
     picture: Picture
     # how often the denoiser's blocks ran for it, over steps and guidance branches; a step cache makes it fewer
     denoiser_runs: int = 0
+    pair: Pair = Pair()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,6 +139,7 @@ class MaskRecord:
     num_regions: int  # regions that the proposer gave, background not counted
     num_kept_regions: int  # of them kept by APF
     num_sam_boxes: int
+    pair: Pair = Pair()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,6 +153,7 @@ class ScoredRecord:
     labelling: Labelling
     scores: Scores
     image_embedding: tuple[float, ...]  # of the scorer, L2-normalised
+    pair: Pair = Pair()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,6 +168,7 @@ class Sample:
     labelling: Labelling
     scores: Scores
     nearest_image_similarity: float  # cosine to the most similar image kept before it; -1 for the first
+    pair: Pair = Pair()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

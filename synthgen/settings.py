@@ -88,6 +88,48 @@ class Prompts(Section):
     )
 
 
+class ObjectBank(Section):
+    """Where pasted objects come from (CG-Aug): instances of a labelled source, or connected parts of its classes."""
+
+    folder: str = Field(description="labelled folder with images/, labels/ and labels.yaml, or of `source`")
+    source: str = Field("folder", description="what it holds: folder, or a public dataset of `synthgen sources`")
+    split: str = Field("", description="split of a public dataset; empty = its first")
+    space: str = Field(
+        "", description="label space of its masks; empty = that of the source, of a folder its labels.yaml"
+    )
+    classes: tuple[str, ...] = Field(
+        (), description="take these only; empty = all that the renderer knows and labels.classes does not name"
+    )
+    min_px: int = Field(16, ge=1, description="smaller instances are passed over [ours]")
+
+
+class SamAgreement(Section):
+    """CG-Aug's first gate: SAM (refine.mask_decoder) must find the pasted object in its box; its mask replaces it."""
+
+    enabled: bool = False
+    min_iou: Fraction = Field(0.7, description="keep an image whose SAM mask has more IoU with the pasted one [code]")
+
+
+class KnownClass(Section):
+    """CG-Aug's second gate: a segmenter must not be sure that the object is of a known class."""
+
+    segmenter: Backend | None = Field(
+        None,
+        description="a file of models/proposers that gives probabilities: {name: segmenter, model: ..., space: ...}; "
+        "null = the gate is off",
+    )
+    max_probability: Fraction = Field(
+        0.91, description="mean over the object of the likeliest known class, at most [code: an energy of -3.02]"
+    )
+
+
+class Gates(Section):
+    """What an image with a pasted object must pass, in this order."""
+
+    sam_agreement: SamAgreement = SamAgreement()
+    known_class: KnownClass = KnownClass()
+
+
 class Render(Section):
     """Prompts to images."""
 
@@ -96,6 +138,15 @@ class Render(Section):
     width_px: int = Field(1024, ge=16, le=4096)
     images_per_prompt: int = Field(1, ge=1, description="[guess: 1-4]")
     negative: str = Field("", description="negative prompt, the same for all")
+    compose: Backend = Field(Backend(name="as_is"), description="a file of render/compose")
+    object_bank: ObjectBank | None = Field(None, description="objects for the composer cut_and_paste")
+    gates: Gates = Gates()
+    attempts: int = Field(
+        10, ge=1, le=1000, description="tries for an image with a pasted object [guess; without limit in the code]"
+    )
+    renew: Literal["object", "noise"] = Field(
+        "object", description="what a further try draws anew: object, place and noise [code], or the noise alone"
+    )
 
 
 class Apf(Section):

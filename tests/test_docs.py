@@ -132,6 +132,7 @@ def test_every_row_of_the_map_of_what_is_built_names_a_place() -> None:
 ROLE_OF = {
     "prompts.source": "prompt_source",
     "prompts.embedder": "text_encoder",
+    "render.compose": "composer",
     "render.renderer": "renderer",
     "refine.features": "feature_extractor",
     "refine.proposer": "proposer",

@@ -315,7 +315,7 @@ def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) ->
     told_only |= {"pack.c2pa.certificate", "pack.c2pa.private_key", "pack.c2pa.algorithm"}
     # where only some values are allowed
     others = {"prompts.dedup": "indexed", "support.limit": 5, "pack.date_published": "2020-02-02"}
-    others |= {"pack.mark": "none", "pack.c2pa.algorithm": "es384"}
+    others |= {"render.renew": "noise", "pack.mark": "none", "pack.c2pa.algorithm": "es384"}
     path = str(tiny(labels__classes=["disc", "bar"]))
     before = read_recipe(path)
     every = {name: stages.settings(before, name) for name in stages.names()}
@@ -331,7 +331,17 @@ def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) ->
     assert unnoticed == []
 
 
-_NAMES = (".name", ".vocabulary", ".space", "support.folder", "support.source", "support.split", ".drawn")
+_NAMES = (
+    ".name",
+    ".object_bank",
+    ".segmenter",
+    ".vocabulary",
+    ".space",
+    "support.folder",
+    "support.source",
+    "support.split",
+    ".drawn",
+)
 
 
 def changed(value: Any) -> Any:

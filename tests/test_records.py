@@ -19,6 +19,7 @@ from synthgen.errors import RunError
 from synthgen.records import (
     Labelling,
     MaskRecord,
+    Pair,
     Picture,
     PromptRecord,
     Rejected,
@@ -39,7 +40,7 @@ from synthgen.records import (
 from synthgen.rows import StoredRows, write_rows
 
 KINDS = (PromptRecord, RenderRecord, MaskRecord, ScoredRecord, Sample, ShardRecord, Rejected)
-PARTS = (Subject, Picture, Labelling, Scores)
+PARTS = (Subject, Picture, Labelling, Scores, Pair)
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     int: st.integers(-(2**63), 2**63 - 1),

@@ -105,7 +105,9 @@ class ScoreStage:
             rank = -1 if index is None else class_rank(vector, self._class_vectors, index)
             scores = Scores(text_score, rank, pixel_std(image))
             embedding = tuple(map(float, vector))
-            yield ScoredRecord(row.key, row.parent, row.subject, row.picture, row.labelling, scores, embedding)
+            yield ScoredRecord(
+                row.key, row.parent, row.subject, row.picture, row.labelling, scores, embedding, row.pair
+            )
 
 
 def _unusable(row: MaskRecord, detail: str) -> Rejected:

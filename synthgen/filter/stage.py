@@ -87,6 +87,7 @@ class FilterStage:
                         row.labelling,
                         row.scores,
                         similarity,
+                        row.pair,
                     )
 
 

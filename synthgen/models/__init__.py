@@ -28,6 +28,14 @@ class TextEmbedding:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class PastedObject:
+    """An object in a label map whose class the maps' own label space need not have."""
+
+    class_name: str  # a class that the renderer knows
+    mask: np.ndarray  # (H, W) bool, of the image's size
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RenderJob:
     """One image to be made. `photograph` is an absolute path; None for what a prompt does not bring."""
 
@@ -42,6 +50,7 @@ class RenderJob:
     photograph: Path | None
     layout: np.ndarray | None  # (H, W) uint8 ids
     control_image: np.ndarray | None = None  # (H, W, 3) uint8, a picture that was brought beside the layout: its depth
+    pasted: PastedObject | None = None  # lies on top of the layout
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,6 +130,10 @@ class Renderer(Protocol):
     def expect_labels(self, space: LabelSpace) -> None:
         """Called once, before the first job, with the label space of the layouts that jobs may bring."""
         return None
+
+    def knows_object(self, class_name: str) -> bool:
+        """Whether jobs may bring a pasted object of this class."""
+        return False
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Called before the jobs of a unit with the prompts that will come without an embedding."""

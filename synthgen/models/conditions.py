@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from synthgen.errors import ModelError
-from synthgen.labels import LabelSpace
+from synthgen.errors import LabelError, ModelError
+from synthgen.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from synthgen.models import RenderJob
 from synthgen.models.control import Control, class_shares, control_pixels, edge_pictures, nearest, painted
 from synthgen.models.label_translation import translation_table
@@ -58,7 +58,22 @@ class Conditions:
     def _maps(self, jobs: Sequence[RenderJob]) -> np.ndarray:
         """(N, H, W) uint8 ids of the ControlNet's label space, or the maps' own for edges."""
         maps = np.stack([self._layout(job) for job in jobs])
-        return maps if self._ids is None else self._ids[maps]
+        translated = maps if self._ids is None else self._ids[maps]
+        for ids, job in zip(translated, jobs, strict=True):
+            if job.pasted is not None:  # after the translation: its class need not be in the maps' label space
+                ids[job.pasted.mask] = self.object_id(job.pasted.class_name)
+        return translated
+
+    def object_id(self, class_name: str) -> int | None:
+        """The id under which a pasted object of this class is painted, by name or synonym; None if there is none.
+        Edges show any object: what it is comes from the prompt.
+        """
+        if self.control.kind == "edges":
+            return OUT_OF_DISTRIBUTION
+        try:
+            return None if self.control.labels is None else self.control.labels.by_name(class_name).id
+        except LabelError:
+            return None
 
     def _layout(self, job: RenderJob) -> np.ndarray:
         if job.layout is None:

@@ -9,11 +9,11 @@ from synthgen.recipe import Recipe, chosen_backends
 
 
 def used_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """role -> `{name, **options}`, without those that are never built: the mask decoder where SABR is off, the text
-    encoder where the prompt source gives no text, features where masks are label maps.
+    """role -> `{name, **options}`, without those that are never built: the mask decoder where neither SABR nor a gate
+    asks it, the text encoder where the prompt source gives no text, features where masks are label maps.
     """
     used = chosen_backends(recipe)
-    if not recipe.refine.sabr.enabled:
+    if not (recipe.refine.sabr.enabled or recipe.render.gates.sam_agreement.enabled):
         del used["mask_decoder"]
     if masks_are_maps(recipe):
         del used["feature_extractor"]

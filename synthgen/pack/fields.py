@@ -7,7 +7,8 @@ from typing import Any
 
 from synthgen.records import Sample, columns_of, flat
 
-_ARTEFACTS = ("image", "mask", "confidence")  # paths of the run, of which the shard has the content
+# paths of the run, of which the shard has the content
+_ARTEFACTS = ("image", "mask", "confidence", "original", "original_mask", "pasted")
 SAMPLE_FIELDS: dict[str, Any] = {
     name: kind for name, kind in sorted(columns_of(Sample).items()) if name not in _ARTEFACTS
 }

@@ -54,7 +54,7 @@ def finish(
         source = run / shard.shard
         if storage.size_of(source) != shard.num_bytes:
             raise RunError(f"{source}: is missing or not of the recorded size; remove {source.parent} and run again")
-    index, totals = build_index(recipe.name, labels, run, ordered)
+    index, totals = build_index(recipe.name, labels, run, ordered, has_originals=_has_originals(samples))
     card = card_text(recipe, labels, index, totals, counts)
     sheet = contact_sheet(run, samples, labels)
 
@@ -104,6 +104,10 @@ def _write_tables(
         _write(data, dataset / table_file(file))
         written[table_file(file)] = (hashlib.sha256(data).hexdigest(), len(data))
     return written
+
+
+def _has_originals(samples: Sequence[Sample] | StoredRows) -> bool:
+    return any(path.as_py() for path in column(samples, "original"))
 
 
 def _padded(keys: pa.ChunkedArray) -> np.ndarray:

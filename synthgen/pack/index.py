@@ -17,6 +17,7 @@ from segkit.documents import read_json
 from segkit.errors import InputError
 from segkit.index import ClassEntry, ClassPixels, Index, SampleEntry, ShardEntry, SplitEntry
 from segkit.labels import LabelSpace
+from segkit.metadata import MEMBERS, ORIGINAL_MEMBERS
 from synthgen.errors import RunError
 from synthgen.pack.counts import Totals
 from synthgen.records import ShardRecord
@@ -48,8 +49,11 @@ def in_order(shards: Iterable[ShardRecord]) -> list[Shard]:
     return sorted(lean, key=lambda shard: (shard.split, len(shard.key), shard.key))
 
 
-def build_index(name: str, labels: LabelSpace, run: Path, shards: Sequence[Shard]) -> tuple[Index, Totals]:
-    """The index over `shards`, which are in order, without its samples; and sums over these. Raises RunError that names
+def build_index(
+    name: str, labels: LabelSpace, run: Path, shards: Sequence[Shard], *, has_originals: bool = False
+) -> tuple[Index, Totals]:
+    """The index over `shards`, which are in order, without its samples; and sums over these. `has_originals` says that
+    samples are pairs. Raises RunError that names
     the file if the rows beside a tar are missing or are not its own.
     """
     totals = Totals()
@@ -62,6 +66,7 @@ def build_index(name: str, labels: LabelSpace, run: Path, shards: Sequence[Shard
     splits = {shard.split: [other for other in shards if other.split == shard.split] for shard in shards}
     index = Index(
         name=name,
+        members=MEMBERS + ORIGINAL_MEMBERS if has_originals else MEMBERS,
         background=labels.background,
         classes=tuple(ClassEntry(id=label.id, name=label.name, colour=label.colour) for label in labels.labels),
         num_samples=sum(shard.num_samples for shard in shards),

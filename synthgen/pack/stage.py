@@ -23,6 +23,7 @@ from synthgen.errors import InputError
 from synthgen.files import write_bytes
 from synthgen.images import jpeg_bytes, png_bytes, read_image, read_mask
 from synthgen.labels import read_label_space
+from synthgen.models.control import nearest
 from synthgen.pack import mark
 from synthgen.pack.counts import MaskRate, RunCounts
 from synthgen.pack.fields import metadata_of
@@ -126,6 +127,9 @@ class Packer:
         if strange is not None or not rows:
             found = f"split {strange.split!r}" if strange else "no rows"
             raise ValueError(f"unit {unit!r} must be one that plan() gave, it has {found}")
+        alone = next((row for row in rows if bool(row.pair.original) != bool(rows[0].pair.original)), None)
+        if alone is not None:
+            raise InputError(f"sample {alone.key}: some samples have an original and some have none; pack them apart")
         entries: list[dict[str, Any]] = []
         written = write_shard(folder / f"{unit}.tar", self._encode(rows, entries))
         write_bytes(json.dumps(entries).encode(), folder / ROWS_FILE)
@@ -160,4 +164,18 @@ class Packer:
                 png_bytes(mask),
                 png_bytes(confidence),
                 metadata_of(row),
+                self._original(row) if row.pair.original else None,
             )
+
+    def _original(self, row: Sample) -> tuple[bytes, bytes]:
+        """orig.jpg and orig.png: the picture that a pair was made from and its label map, both of the image's size."""
+        size = (row.picture.height_px, row.picture.width_px)
+        image = read_image(self._run / row.pair.original)
+        if image.shape[:2] != size:
+            raise InputError(
+                f"{self._run / row.pair.original}: is {image.shape[0]} x {image.shape[1]} pixels, must be "
+                f"{size[0]} x {size[1]}; remove or replace the file"
+            )
+        mask = nearest(read_mask(self._run / row.pair.original_mask), size)
+        self._labels.check(mask, self._run / row.pair.original_mask)
+        return jpeg_bytes(image, self._jpeg_quality), png_bytes(mask)

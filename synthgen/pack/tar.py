@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from segkit.metadata import KEY_FORM, MEMBERS, is_key, metadata_bytes
+from segkit.metadata import KEY_FORM, MEMBERS, ORIGINAL_MEMBERS, is_key, metadata_bytes
 from segkit.ustar import BLOCK, RECORD, member_header, padding
 from synthgen.errors import InputError, StorageError
 from synthgen.files import temporary_beside
@@ -23,6 +23,7 @@ class PackedSample:
     png: bytes
     conf_png: bytes
     metadata: Mapping[str, Any]
+    original: tuple[bytes, bytes] | None = None  # orig.jpg and orig.png of a pair
 
     @property
     def key(self) -> str:
@@ -78,8 +79,9 @@ def write_shard(path: Path, samples: Iterable[PackedSample]) -> WrittenShard:
 
 
 def _tar_of(sample: PackedSample) -> bytes:
-    contents = (sample.jpg, sample.png, sample.conf_png, metadata_bytes(sample.metadata))
+    contents = (sample.jpg, sample.png, sample.conf_png, metadata_bytes(sample.metadata), *(sample.original or ()))
+    members = MEMBERS + ORIGINAL_MEMBERS if sample.original else MEMBERS
     return b"".join(
         member_header(f"{sample.key}.{field}", len(data)) + data + padding(len(data))
-        for field, data in zip(MEMBERS, contents, strict=True)
+        for field, data in zip(members, contents, strict=True)
     )

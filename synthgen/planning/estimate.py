@@ -25,7 +25,7 @@ PNG, JPEG, MASKS = 1.6, 0.45, 0.4  # bytes a pixel: photographs losslessly, at q
 SCORES, DECISION = 4096.0, 1024.0  # bytes of a row of `score` and of `filter`
 _ROLES = {
     "prompts": ("prompt_source", "text_encoder"),
-    "render": ("renderer",),
+    "render": ("composer", "renderer"),
     "refine": ("feature_extractor", "proposer", "mask_decoder"),
     "score": ("image_scorer",),
     "filter": (),

@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from segkit.labels import IGNORE
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from synthgen.models import Prototypes
 from synthgen.models.cosine_maps import best_per_class, cosine_maps, two_best
 from synthgen.refine.prototypes import masked_average, normalise, pixels_per_cell
@@ -52,7 +52,9 @@ def filter_regions(
     background is no region: it is kept as it is. A region whose class has no prototype is freed. Not `enabled`, every
     region is kept; s(r) is measured all the same.
     """
-    regions = connected_components(mask, exclude=() if background is None else (background,))
+    # an object of no known class (254) has no prototype to be compared with: it stays as it is
+    exclude = (OUT_OF_DISTRIBUTION,) if background is None else (OUT_OF_DISTRIBUTION, background)
+    regions = connected_components(mask, exclude=exclude)
     if not len(regions):
         return Filtered(mask.copy(), 0, 0, -1.0, regions.class_ids, np.zeros(0, np.float32), np.zeros(0, bool))
     means = masked_average(features, regions.index - 1, len(regions))

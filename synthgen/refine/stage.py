@@ -306,4 +306,5 @@ class RefineStage:
             num_regions=work.filtered.num_regions,
             num_kept_regions=work.filtered.num_kept,
             num_sam_boxes=len(sam_ious),
+            pair=work.row.pair,
         )

@@ -86,7 +86,11 @@ def gallery(found: RunRows, limit: int, picture_bytes: int = PICTURE_BYTES) -> G
         except InputError as error:
             unreadable.append(str(error).replace(f"{found.run}/", ""))
             continue
-        size = len(made["image"]) + sum(len(mask) for mask in made["masks"] if isinstance(mask, str))
+        size = (
+            len(made["image"])
+            + len(made["original"])
+            + sum(len(mask) for mask in made["masks"] if isinstance(mask, str))
+        )
         if used + size > picture_bytes:
             break
         used += size
@@ -137,6 +141,8 @@ def card(found: RunRows, row: Row) -> dict[str, Any]:
         "size": [row["height_px"], row["width_px"]],
         "scores": {score.key: value for score in SCORES if not math.isnan(value := value_of(score, row))},
         "image": photograph(read_image(found.run / row["image"])),
+        "original": photograph(read_image(found.run / row["original"])) if row.get("original") else "",
+        "attempts": row.get("attempts", 1),
         "masks": masks,
         "pixels": pixels,
     }

@@ -54,11 +54,19 @@
     mask.alt = "";
     mask.className = "mask";
     picture.append(image, mask);
+    const pictures = card.original ? make("span", "pair") : picture;
+    if (card.original) {
+      const before = make("span", picture.className), original = make("img");
+      original.src = card.original;
+      original.alt = "the original";
+      before.append(original);
+      pictures.append(before, picture);
+    }
     const caption = make("span", "caption");
     const head = make("b", "", card.class_id >= 0 ? className(card.class_id) : card.shows.slice(0, 3).map(className).join(", "));
     if (refused) head.dataset.outcome = words(card.outcome);
     caption.append(head, make("span", "", card.prompt || card.key));
-    element.append(picture, caption);
+    element.append(pictures, caption);
     element.title = card.prompt;
     element.addEventListener("click", () => openLarge(card));
     element.card = card;
@@ -157,12 +165,15 @@
     current = card;
     at("large-image").src = card.image;
     at("large-image").alt = card.prompt || card.key;
+    at("large-original-pic").hidden = !card.original;
+    at("large-original").src = card.original || "data:,";
     at("large-pic").classList.toggle("small", Math.max(...card.size) < 150);
     at("large-step").value = at("step").value;
     at("large-title").textContent = `${card.class_id >= 0 ? className(card.class_id) : "scene"}: ${words(card.outcome)}`;
     at("large-prompt").textContent = card.prompt;
     const rows = Object.entries(card.attributes).map(([name, value]) => fact(name, value));
     rows.push(fact("shows", card.shows.map(className).join(", ") || "nothing"), fact("key", card.key), fact("prompt key", card.prompt_key), fact("seed", card.seed));
+    if (card.attempts > 1) rows.push(fact("attempts", card.attempts));
     if (card.detail) rows.push(fact("refused because", card.detail));
     if (card.shard) rows.push(fact("shard", `${card.shard} (${card.split})`));
     at("large-facts").replaceChildren(...rows);

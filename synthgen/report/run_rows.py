@@ -63,6 +63,10 @@ COLUMNS = {
         "steps",
         "guidance",
         "layout",
+        "original",
+        "attempts",
+        "sam_agreement",
+        "known_probability",
     ),
     "refine": (
         "key",

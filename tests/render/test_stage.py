@@ -24,7 +24,6 @@ from synthgen.prompts.store import EmbeddingWriter
 from synthgen.recipe import Recipe, read_recipe
 from synthgen.records import PromptRecord, Rejected, RenderRecord, from_flat, seed_of
 from synthgen.render import stage
-from synthgen.render.stage import RenderStage
 
 SIZE = (24, 32)
 
@@ -111,7 +110,7 @@ def render(tmp_path: Path) -> Callable[..., tuple[list[Any], Recorder]]:
         recorder = Recorder()
         (tmp_path / "work").mkdir(exist_ok=True)
         return list(
-            RenderStage(recipe or recipe_of(), tmp_path, recorder).process(rows, tmp_path / "work", "u-7")
+            stage.stage_with(recorder, recipe or recipe_of(), tmp_path).process(rows, tmp_path / "work", "u-7")
         ), recorder
 
     return do

@@ -116,6 +116,11 @@ class SegmenterProposer:
         mask[probabilities.max(axis=0) < self._options.min_probability] = IGNORE
         return mask
 
+    def known_probabilities(self, image: np.ndarray) -> np.ndarray:
+        """(H, W) float32: the probability of the likeliest class of the recipe's label space at each pixel."""
+        known: np.ndarray = self._probabilities(image)[self._ids != IGNORE].max(axis=0)
+        return known
+
     def _probabilities(self, image: np.ndarray) -> np.ndarray:
         """(channels, H, W) float32.
 

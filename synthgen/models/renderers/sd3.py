@@ -176,6 +176,10 @@ class Sd3Renderer(Renderer):
         if self._conditions is not None:
             self._conditions.expect_labels(space)
 
+    def knows_object(self, class_name: str) -> bool:
+        """Whether the ControlNet can be shown one."""
+        return self._conditions is not None and self._conditions.object_id(class_name) is not None
+
     @functools.cached_property
     def _pipeline(self) -> Any:
         """The denoiser, the VAE and the ControlNet in main memory; `_on_device` brings them to the device."""
@@ -263,9 +267,7 @@ class Sd3Renderer(Renderer):
         """One call of the pipeline."""
         height, width = jobs[0].height_px, jobs[0].width_px
         embeddings = [job.embedding or self._prepared.get(job.prompt) or self._encode(job.prompt) for job in jobs]
-        negatives = [
-            job.negative_embedding or self._prepared.get(job.negative) or self._encode(job.negative) for job in jobs
-        ]
+        negatives = [j.negative_embedding or self._prepared.get(j.negative) or self._encode(j.negative) for j in jobs]
         extra: dict[str, Any] = {}
         if self._conditions is None and any(job.layout is not None for job in jobs):
             raise ModelError(
@@ -299,9 +301,8 @@ class Sd3Renderer(Renderer):
     def _runs(self, images: int) -> list[int]:
         if self._cache is not None:
             return self._cache.runs()
-        return [
-            len(self._pipeline.scheduler.timesteps) * (2 if self._pipeline.do_classifier_free_guidance else 1)
-        ] * images
+        steps = len(self._pipeline.scheduler.timesteps)
+        return [steps * (1 + self._pipeline.do_classifier_free_guidance)] * images
 
     def _on_device(self) -> None:
         from synthgen.models.acceleration import place

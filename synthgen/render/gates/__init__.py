@@ -1,0 +1,1 @@
+"""What an image must show before it is kept. A gate is a file."""
