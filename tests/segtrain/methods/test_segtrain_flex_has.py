@@ -73,9 +73,9 @@ def test_folding_against_the_moving_average_by_hand() -> None:
     # Image 0 had 3 on average, image 6 had 1; image 3 had no labelled pixel. Their mean is 2, where all begin.
     assert table.values.tolist() == [2.5, 2, 2, 2, 2, 2, 1.5]
     see(table, 3, [(0, 0), (0, 1)], [1.0, 5.0])
-    see(table, 4, [(1, 1), (1, 1)], [3.0, 3.0])
-    mean = 0.5 * 2 + 0.5 * (1 + 5 + 3) / 3
-    assert table.values.tolist() == [1.75, (mean + 5) / 2, mean, mean, (mean + 3) / 2, mean, 1.5]
+    see(table, 4, [(1, 1), (1, 1), (1, 0)], [3.0, 3.0, 7.0])
+    mean = 0.5 * 2 + 0.5 * (1 + 5 + 3 + 7) / 4
+    assert table.values.tolist() == [1.75, (mean + 5) / 2, mean, (mean + 7) / 2, (mean + 3) / 2, mean, 1.5]
 
 
 def test_a_chunk_is_drawn_from_the_table_of_the_chunk_before() -> None:

@@ -19,11 +19,13 @@ import segtrain.loop
 import segtrain.segmenter
 from segtrain.cli import app
 from segtrain.config import checked
+from segtrain.data.mixture import Mixture, open_sources
 from segtrain.errors import ConfigError, ModelError, RunError
+from segtrain.losses import cross_entropy
 from segtrain.methods.flex_seg.config import Config
 from segtrain.methods.flex_seg.feature_distance import FrozenEncoder, feature_distance, thing_cells
 from segtrain.methods.flex_seg.has import Hardness
-from segtrain.methods.flex_seg.method import premise, train
+from segtrain.methods.flex_seg.method import FlexSeg, premise, train
 from segtrain.methods.supervised.method import train as train_plainly
 from segtrain.optimiser import learning_rate
 from segtrain.segmenter import load_model
@@ -212,6 +214,20 @@ def test_classes_that_never_touch_and_void_images_are_told_and_are_no_nan(
     assert lines.count("no boundary of ground, thing in 2 steps: no prototype of it yet") == 1
     void = f"{tmp_path / 'alone'}: f0002.png has no labelled pixel (all 254 or 255): nothing is learnt from it"
     assert lines.count(void) == 1
+
+
+def test_hardness_is_the_plain_cross_entropy_of_each_image(flex) -> None:
+    """Not the weighted one: long boundaries are not hard."""
+    config = flex(boundary_strategy="enhance", boundary_enhance=9.0)
+    sources, space = open_sources(config)
+    method = FlexSeg(Mixture(sources, space, config), config, sources, space, [])
+    segmenter, batch = method.build(torch.device("cpu")), next(method.batches(0))
+    made = method.loss(segmenter, batch, 0)
+    logits = segmenter.logits(batch.images)
+    plain = [cross_entropy(one[None], target[None]).item() for one, target in zip(logits, batch.targets, strict=True)]
+    assert method._seen.image_losses is not None
+    assert method._seen.image_losses.tolist() == pytest.approx(plain, rel=1e-5)
+    assert made["boundary"].item() > 2 * made["cross_entropy"].item()
 
 
 def test_a_void_image_has_no_hardness(flex, tmp_path: Path, write_folder, pairs, monkeypatch) -> None:
