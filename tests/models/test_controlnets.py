@@ -95,7 +95,11 @@ def test_published_nets_are_fed_as_their_cards_say(name: str, control: Control) 
 
 @pytest.mark.parametrize("name", ["mini/streets-day", "mini/streets-day/controlnet"])
 def test_the_shipped_net_says_itself_what_it_is_fed(name: str) -> None:
-    assert control_of(find_controlnet(name), "auto", "") == Control("palette", read_label_space("streets"))
+    control = control_of(find_controlnet(name), "auto", "")
+    assert (control.kind, control.scale) == ("palette", "signed")
+    assert control.labels is not None
+    streets = [(label.id, label.name, label.colour) for label in read_label_space("streets").labels]
+    assert [(label.id, label.name, label.colour) for label in control.labels.labels] == streets
 
 
 def test_their_sizes_are_known_where_the_list_has_them(family: Path, tmp_path: Path) -> None:
