@@ -57,7 +57,7 @@ MEANING = {
     "minis/vae_psnr_db": "mini VAE: reconstruction of held-out scenes (n = scenes)",
     "minis/object_obedience": "mini denoiser: a classifier of the same world finds the asked one of 20 classes; 60 "
     "images read by eye gave about 0.79",
-    "minis/domain_obedience": "mini ControlNet: a classifier finds the asked one of 5 domains",
+    "minis/domain_obedience": "mini/streets-day, which has seen maps of day scenes alone: a classifier finds the asked one of 5 domains",
     "minis/controlnet_ratio": "mini ControlNet: a segmenter's mIoU on generated over that on drawn scenes (n = "
     "quarters "
     "of 120 scenes)",
