@@ -57,20 +57,21 @@ MEANING = {
     "minis/vae_psnr_db": "mini VAE: reconstruction of held-out scenes (n = scenes)",
     "minis/object_obedience": "mini denoiser: a classifier of the same world finds the asked one of 20 classes; 60 "
     "images read by eye gave about 0.79",
-    "minis/domain_obedience": "mini/streets-day, which has seen maps of day scenes alone: a classifier finds the asked one of 5 domains",
+    "minis/domain_obedience": "mini/streets-day, which has seen maps of day scenes alone: a classifier "
+    "finds the asked one of 5 domains",
     "minis/controlnet_ratio": "mini ControlNet: a segmenter's mIoU on generated over that on drawn scenes (n = "
     "quarters "
     "of 120 scenes)",
     "minis/sam_box_miou": "mini SAM: IoU from ground-truth boxes of drawn objects over 1 % of the image (n = objects)",
     "minis/clip_top1_of_64": "mini CLIP: the right caption is the best of 64",
-    "adapt/none_domain": "`synthgen adapt` on 600 drawn *day* scenes; then maps of other scenes are rendered in five "
+    "adapt/swap_domain": "`synthgen adapt` on 600 drawn *day* scenes; then maps of other scenes are rendered in five "
     "weathers by a prior that knows weather from captions and no map (n = thirds of 150 layouts; one training). "
-    "ControlNet without the look learnt: a classifier finds the asked weather",
-    "adapt/none_map": "... a segmenter's mIoU on generated over that on drawn scenes",
-    "adapt/finetuned_domain": "... look and ControlNet, rendered *with* the look: asked weather",
+    "Rendered without the look (style swap): a classifier finds the asked weather",
+    "adapt/swap_map": "... a segmenter's mIoU on generated over that on drawn scenes",
+    "adapt/finetuned_domain": "... the same ControlNet *with* the look: asked weather",
     "adapt/finetuned_map": "... map",
-    "adapt/swap_domain": "... the same ControlNet without the look (style swap): asked weather",
-    "adapt/swap_map": "... map",
+    "adapt/none_domain": "... a ControlNet trained without a look: asked weather",
+    "adapt/none_map": "... map",
     "adapt/leaky_domain": "... a ControlNet that has seen maps of *all* weathers, the upper bound: asked weather",
     "adapt/leaky_map": "... map",
     "adapt/labels_50_map": "... map, from 50 labelled scenes",
