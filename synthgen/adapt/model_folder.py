@@ -20,7 +20,6 @@ from huggingface_hub import ModelCard, ModelCardData
 from segkit.documents import read_json
 from segkit.printable import excerpt
 from synthgen.adapt.networks import Base
-from synthgen.adapt_settings import Adapt
 from synthgen.backends import Licence
 from synthgen.claims import first_difference
 from synthgen.errors import InputError, RunError, StorageError
@@ -91,7 +90,7 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
         write_text(json.dumps(settings, indent=1) + "\n", out / TRAINING / SETTINGS)
 
 
-def save_network(net: Any, out: Path, dtype: str, extra: dict[str, Any] | None = None) -> None:
+def save_network(net: Any, out: Path, dtype: str) -> None:
     """A ControlNet as `controlnet/`, whole or not at all, without a word of where it was trained."""
     import torch
 
@@ -99,7 +98,7 @@ def save_network(net: Any, out: Path, dtype: str, extra: dict[str, Any] | None =
     _written(lambda: net.to(getattr(torch, dtype)).save_pretrained(scratch, max_shard_size="10GB"), scratch)
     config = json.loads((scratch / "config.json").read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)
-    write_bytes((json.dumps(config | (extra or {}), indent=2, sort_keys=True) + "\n").encode(), scratch / "config.json")
+    write_bytes((json.dumps(config, indent=2, sort_keys=True) + "\n").encode(), scratch / "config.json")
     move_into_place(scratch, out / "controlnet")
 
 
@@ -130,9 +129,7 @@ def licence_of(model: str) -> Licence | None:
     return sd3_licences(model).get(model)
 
 
-def write_card(
-    out: Path, base: Base, control: Control, settings: Adapt, size_px: tuple[int, int], facts: dict[str, Any]
-) -> None:
+def write_card(out: Path, base: Base, control: Control, size_px: tuple[int, int], facts: dict[str, Any]) -> None:
     """README.md. `facts` are words for what was trained: name -> text."""
     licence = licence_of(base.model)
     known = licence or Licence("unknown", "", "unknown")

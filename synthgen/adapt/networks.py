@@ -16,9 +16,9 @@ from synthgen.adapt_settings import ControlNet, Lora
 from synthgen.errors import ModelError, RecipeError
 from synthgen.files import write_bytes
 from synthgen.models.provenance import pinned_revision, revision_of
+from synthgen.models.sd3_pipeline import LORA_FILE
 from synthgen.models.weights import loading, resolve
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 PIPELINE = "StableDiffusion3Pipeline"
 DENOISER = "SD3Transformer2DModel"
 _PARTS = ("pos_embed", "time_text_embed", "context_embedder", "transformer_blocks")  # what a ControlNet copies
@@ -39,6 +39,10 @@ class Base:
     @property
     def layers(self) -> int:
         return int(self.denoiser["num_layers"])
+
+    @property
+    def width(self) -> int:
+        return int(self.denoiser["num_attention_heads"]) * int(self.denoiser["attention_head_dim"])
 
     @property
     def token_px(self) -> int:

@@ -101,7 +101,7 @@ class Adaptation:
 
         state = PartialState(cpu=torch_device(self.recipe.execution).type == "cpu")
         use_threads(self.recipe.execution)
-        with _main_first(state):
+        with state.main_process_first():
             model_folder.claim(self.out, self.identity)
         if model_folder.is_finished(self.out):
             return
@@ -119,7 +119,7 @@ class Adaptation:
         model_folder.save_network(net, self.out, self.settings.save_dtype)
         if lora.is_dir():
             model_folder.move_into_place(lora, self.out / "lora")
-        model_folder.write_card(self.out, self.base, self.control, self.settings, self.size_px, facts)
+        model_folder.write_card(self.out, self.base, self.control, self.size_px, facts)
         facts_of_model = ModelFacts(self.num_t5_tokens, self.control, self.base.model, self.base.revision, swap=True)
         model_folder.finish(self.out, facts_of_model)
 
@@ -149,7 +149,7 @@ class Adaptation:
     def _probabilities(self, folder: Path, state: Any) -> np.ndarray:
         """P(c). The masks are read once for it."""
         path = folder / "counts.npy"
-        with _main_first(state):
+        with state.main_process_first():
             if not path.is_file():
                 write_array(pixel_counts(self.pictures), path)
         counts: np.ndarray = np.load(path, allow_pickle=False)
@@ -249,10 +249,6 @@ class _Config:
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values)
-
-
-def _main_first(state: Any) -> Any:
-    return state.main_process_first()
 
 
 def _share_out(what: str, parts: list[int], work: Callable[[int], None], state: Any) -> None:

@@ -70,8 +70,7 @@ def plan_adaptation(recipe: Recipe, out: Path, here: Machine) -> AdaptationPlan:
     with pinned(model_folder.commits(recipe, out)):
         try:
             adaptation = Adaptation(recipe, out)
-            if (out / model_folder.TRAINING).exists() or out.exists():
-                model_folder.check(out, adaptation.identity)
+            model_folder.check(out, adaptation.identity)
         except SynthgenError as error:
             return AdaptationPlan(
                 str(recipe.render.renderer.model_dump().get("model")), str(out), missing=(str(error),)
@@ -84,7 +83,7 @@ def _sized(adaptation: Adaptation, here: Machine) -> AdaptationPlan:
     windows = len(adaptation.pictures.pairs) * settings.crops.per_image
     denoiser, net, trained = _parameters(adaptation, settings)
     known = denoiser_of(base.model)
-    memory_gb = _memory_gb(adaptation, settings, denoiser, net, known)
+    memory_gb = _memory_gb(adaptation, settings, denoiser, net, trained, known)
     operations = _operations(adaptation, denoiser, net, known)
     result_gb = net * {"float32": 4, "float16": 2, "bfloat16": 2}[settings.save_dtype] / GB
     disk_gb = _disk_gb(adaptation, windows, trained, known) + result_gb
@@ -134,26 +133,25 @@ def _parameters(adaptation: Adaptation, settings: Adapt) -> tuple[float, float, 
     from accelerate import init_empty_weights
     from diffusers import SD3ControlNetModel, SD3Transformer2DModel
 
-    config = adaptation.config | {"num_layers": settings.controlnet.layers or adaptation.config["num_layers"]}
     with init_empty_weights(include_buffers=True):
         denoiser = SD3Transformer2DModel.from_config(dict(adaptation.base.denoiser))
-        net = SD3ControlNetModel(**config)
+        net = SD3ControlNetModel(**adaptation.config)
     whole = float(sum(weight.numel() for weight in net.parameters()))
     trained = whole
     if settings.controlnet.lora_rank:
         parts = (net.controlnet_blocks, net.pos_embed_input)
         trained = float(sum(weight.numel() for part in parts for weight in part.parameters()))
-        trained += 2.0 * settings.controlnet.lora_rank * net.inner_dim * 8 * config["num_layers"]
+        trained += 2.0 * settings.controlnet.lora_rank * net.inner_dim * 8 * adaptation.config["num_layers"]
     return float(sum(weight.numel() for weight in denoiser.parameters())), whole, trained
 
 
-def _memory_gb(adaptation: Adaptation, settings: Adapt, denoiser: float, net: float, known: Denoiser | None) -> float:
+def _memory_gb(
+    adaptation: Adaptation, settings: Adapt, denoiser: float, net: float, trained: float, known: Denoiser | None
+) -> float:
     """The larger of: encoding with the text encoders, and training the ControlNet."""
-    _, _, trained = _parameters(adaptation, settings)
     frozen = denoiser * (2 if denoiser > LARGE else 4)
     state = 4 * net + trained * (4 + (2 if settings.eight_bit_adam else 8) + (4 if settings.controlnet.ema else 0))
-    layers = adaptation.base.layers + (settings.controlnet.layers or adaptation.config["num_layers"])
-    width = int(adaptation.base.denoiser["num_attention_heads"]) * int(adaptation.base.denoiser["attention_head_dim"])
+    layers, width = adaptation.base.layers + adaptation.config["num_layers"], adaptation.base.width
     per_token = width * (KEPT_BYTES * layers + BLOCK_BYTES if settings.gradient_checkpointing else BLOCK_BYTES * layers)
     activations = settings.controlnet.batch_size * sum(_tokens(adaptation, known)) * per_token
     texts = 2 * known.texts if known is not None else 0.0
@@ -170,8 +168,7 @@ def _tokens(adaptation: Adaptation, known: Denoiser | None) -> tuple[int, int]:
 def _operations(adaptation: Adaptation, denoiser: float, net: float, known: Denoiser | None) -> float:
     """Of both trainings: forward of the denoiser and its gradient, three times the ControlNet's forward."""
     tokens, settings = sum(_tokens(adaptation, known)), adaptation.settings
-    width = int(adaptation.base.denoiser["num_attention_heads"]) * int(adaptation.base.denoiser["attention_head_dim"])
-    forward = denoiser * tokens + 4 * adaptation.base.layers * width * tokens**2
+    forward = denoiser * tokens + 4 * adaptation.base.layers * adaptation.base.width * tokens**2
     again = 1 if settings.gradient_checkpointing else 0
     of_net = forward * net / denoiser
     lora, control = settings.lora, settings.controlnet
@@ -193,21 +190,16 @@ def _smaller(adaptation: Adaptation, known: Denoiser | None) -> dict[str, float]
     """`--set` options that need less memory, and how much they need then."""
     found: dict[str, float] = {}
     for options in SMALLER:
-        changes: dict[str, Any] = {}
         settings = adaptation.settings
         for option in options:
             name, _, value = option.partition("=")
             section, _, key = name.rpartition(".")
             worth: Any = True if value == "true" else int(value)
-            if section:
-                part = getattr(settings, section).model_copy(update={key: worth})
-                settings = settings.model_copy(update={section: part})
-            else:
-                changes[key] = worth
-        settings = settings.model_copy(update=changes)
-        denoiser, net, _ = _parameters(adaptation, settings)
+            change = {section: getattr(settings, section).model_copy(update={key: worth})} if section else {key: worth}
+            settings = settings.model_copy(update=change)
+        sizes = _parameters(adaptation, settings)
         text = " ".join(f"--set adapt.{option}" for option in options)
-        found[text] = _memory_gb(adaptation, settings, denoiser, net, known)
+        found[text] = _memory_gb(adaptation, settings, *sizes, known)
     return found
 
 
