@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from segkit.labels import LabelSpace
+from segkit.printable import listed
 from synthgen.adapt_settings import Captions, Crops
 from synthgen.records import digest_of, seed_of
 from synthgen.sources.rare_classes import middle_window, window_of_class
@@ -67,7 +68,7 @@ def caption(shares: np.ndarray, space: LabelSpace, settings: Captions) -> str:
         for label, share in zip(space.labels, shares, strict=True)
         if share >= settings.min_share and label.id != space.background and label.name not in settings.unnamed
     ]
-    things = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+    things = listed(words)
     if not words and settings.sentence.strip() != "{things}":
         things = "nothing else"
     return " ".join(settings.sentence.format(things=things).split())

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, model_validator
 from segkit.folders import files_by_stem, normal_stem
 from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.pictures import IMAGE_SUFFIXES, read_image
+from segkit.printable import listed
 from synthgen.backends import Cost
 from synthgen.errors import InputError
 from synthgen.files import file_digest
@@ -237,7 +238,7 @@ class Layouts:
             for label in space.labels
             if shares[label.id] >= self._options.min_share and label.name not in self._options.unnamed
         ]
-        return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+        return listed(words)
 
     def _prompts(self, things: str, rng: np.random.Generator) -> Iterator[tuple[str, tuple[str, ...]]]:
         """(sentence, attributes) of each image of a map. What is fixed is not drawn."""
