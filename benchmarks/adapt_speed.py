@@ -1,6 +1,6 @@
 """How fast `synthgen adapt` trains beside a plain loop of diffusers: rows adapt/steps_s_* and adapt/encoded_s_*.
 
-The plain loop is what one would write by hand: everything encoded lies in memory, AdamW, bfloat16 autocast, no
+The plain loop is what one would write by hand: everything encoded lies in memory, AdamW, the same autocast, no
 checkpoint, no log, no rare class sampling. Same networks, same batch, one process, one thread; rounds of both in turn.
 """
 
@@ -89,6 +89,8 @@ def _plain(adaptation: Any, encoded: Any) -> float:
     """Steps a second of a loop without anything around it."""
     import torch
 
+    from synthgen.training.precision import mixed_precision
+
     settings = adaptation.settings.controlnet
     denoiser, net = _networks(adaptation)
     every = [encoded.row(number) for number in range(len(encoded))]
@@ -103,7 +105,7 @@ def _plain(adaptation: Any, encoded: Any) -> float:
         sigma = torch.sigmoid(torch.randn(settings.batch_size))
         noise = torch.randn_like(latents)
         mixed = torch.lerp(latents, noise, sigma[:, None, None, None])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision("cpu") == "bf16"):
             parts = net(mixed, control, 1.0, states, pooled, sigma * 1000, return_dict=False)[0]
             made = denoiser(mixed, states, pooled, sigma * 1000, parts, return_dict=False)[0]
         loss = (made.float() - (noise - latents)).square().mean()

@@ -12,6 +12,7 @@ import torch
 from benchmarks.row import SCRATCH
 from synthgen.drawn import streets
 from synthgen.minis.train.scenes import Scenes, scenes
+from synthgen.training.precision import mixed_precision
 
 CACHE = SCRATCH / "scenes"
 NUM_TRAIN = 8_000
@@ -74,7 +75,7 @@ def _fit(net: torch.nn.Module, data: Scenes, targets: torch.Tensor | None, path:
             pictures = torch.nn.functional.avg_pool2d(
                 torch.nn.functional.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1
             )
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision("cpu") == "bf16"):
             loss = torch.nn.functional.cross_entropy(net(pictures).float(), truth, ignore_index=255)
         optimiser.zero_grad()
         loss.backward()

@@ -24,6 +24,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast
 
 from synthgen.errors import InputError, ModelError, StorageError, in_one_line
+from synthgen.training.precision import mixed_precision
 
 LOG_S = 20.0  # between two lines of the log
 BatchOf = Callable[[np.random.Generator, int], Any]
@@ -123,9 +124,9 @@ class _Training:
     def __init__(self, objective: torch.nn.Module, schedule: Schedule, out: Path) -> None:
         # a ControlNet leaves the text side of its last block without a gradient: a fault to DDP unless it is told
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.accelerator = Accelerator(
-            cpu=not torch.cuda.is_available(), mixed_precision="bf16", kwargs_handlers=[unused]
-        )
+        cpu = not torch.cuda.is_available()
+        precision = mixed_precision("cpu" if cpu else "cuda")
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused])
         self.steps, self.samples, self.elapsed_s = 0, 0, 0.0
         self._objective = objective
         self._schedule = schedule
