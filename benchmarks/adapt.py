@@ -9,7 +9,12 @@ pictures over its mIoU on the drawn ones; over 18 classes).
     none        ControlNet beside the prior itself, no look learnt
     finetuned   look (LoRA) and ControlNet, rendered with the look
     swap        the same ControlNet on the prior without the look: what `synthgen adapt` is for
-    leaky       a ControlNet that has seen label maps of all weathers: no honest generator, the upper bound
+
+Three questions are asked of the ControlNet alone, without a look and with half the samples a step, and compared with
+one another only (a training takes half an hour on two slow cores): how many labelled scenes it takes (`labels_*`), the
+map as colours or as a channel a class (`palette` is `labels_600`), and `leaky`, a ControlNet that has seen label maps
+of all weathers: no honest generator, the upper bound of `labels_600`. `unnamed` is the pair (finetuned, swap) again for
+captions that do not name the day, DGInStyle's own case, with half the samples a step.
 
 Spread is over three parts of the held-out layouts, each with noise of its own; a training is one seed. The judges'
 scenes are seeds from 1,000,000, the prior's too; the labelled ones from 3,000,000, the held-out ones from 5,000. Steps
@@ -18,6 +23,7 @@ and rates of the recipe were chosen on layouts 0-199.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -44,34 +50,41 @@ LAYOUTS = 150
 PARTS = 3
 PROCESSES = 2
 INTRUDERS = 0.4  # share of the labelled scenes that hold an object that no street has
+ALONE = ("adapt.lora.steps=0", "adapt.controlnet.batch_size=8")  # the ControlNet alone, half the samples
 ADAPTATIONS: dict[str, tuple[str, int, tuple[str, ...]]] = {  # name -> domain, labelled scenes, other settings
     "day": ("day", LABELLED, ()),
     "none": ("day", LABELLED, ("adapt.lora.steps=0",)),
-    "leaky": ("", LABELLED, ("adapt.captions.sentence='a street with {things}'",)),
-    "labels_50": ("day", 50, ()),
-    "labels_200": ("day", 200, ()),
-    "onehot": ("day", LABELLED, ("adapt.control=onehot",)),
+    "labels_600": ("day", 600, ALONE),
+    "labels_200": ("day", 200, ALONE),
+    "labels_50": ("day", 50, ALONE),
+    "onehot": ("day", 600, (*ALONE, "adapt.control=onehot")),
+    "unnamed": (
+        "day",
+        600,
+        (
+            "adapt.captions.sentence='a street with {things}'",
+            "adapt.lora.batch_size=8",
+            "adapt.controlnet.batch_size=8",
+        ),
+    ),
+    "leaky": ("", 600, (*ALONE, "adapt.captions.sentence='a street with {things}'")),
 }
 
 
 def swap() -> Iterator[Row]:
-    """adapt/{none,finetuned,swap,leaky}_{domain,map}."""
+    """adapt/{none,finetuned,swap}_{domain,map}."""
     yield from _pair("none", "none")
     yield from _pair("finetuned", "day", look=True)
     yield from _pair("swap", "day")
+
+
+def alone() -> Iterator[Row]:
+    """adapt/labels_{50,200,600}_map, adapt/{palette,onehot}_map and adapt/leaky_{domain,map}."""
+    for name in ("labels_50", "labels_200", "labels_600", "onehot"):
+        yield _pair(name, name)[1]
+    of_palette = _pair("labels_600", "labels_600")[1]
+    yield dataclasses.replace(of_palette, name="adapt/palette_map")
     yield from _pair("leaky", "leaky")
-
-
-def labels() -> Iterator[Row]:
-    """adapt/labels_{50,200,600}_map: how many labelled scenes it takes; 600 is `swap`."""
-    for name, model in (("labels_50", "labels_50"), ("labels_200", "labels_200"), ("labels_600", "day")):
-        yield _pair(name, model)[1]
-
-
-def conditions() -> Iterator[Row]:
-    """adapt/{palette,onehot}_map: the two forms of the condition; palette is `swap`."""
-    for name, model in (("palette", "day"), ("onehot", "onehot")):
-        yield _pair(name, model)[1]
 
 
 def cost() -> Iterator[Row]:
@@ -82,6 +95,26 @@ def cost() -> Iterator[Row]:
     yield Row("adapt/minutes", facts["minutes"], "min")
     yield Row("adapt/peak_rss_gb", facts["peak_rss_gb"], "GB")
     yield from rows(labelled("day", 64), RECIPE)
+
+
+def unnamed() -> Iterator[Row]:
+    """adapt/unnamed_{finetuned,swap}_{domain,map}: captions that do not say "by day", so that the look is learnt for
+    every sentence. Half the samples a step.
+    """
+    yield from _pair("unnamed_finetuned", "unnamed", look=True)
+    yield from _pair("unnamed_swap", "unnamed")
+
+
+def memory() -> Iterator[Row]:
+    """adapt/peak_rss_{300,3000}_scenes_gb: that memory does not grow with the labelled set. Few steps; everything is
+    encoded and read.
+    """
+    for count in (300, 3_000):
+        out = FOLDER / "models" / f"memory-{count}"
+        shutil.rmtree(out, ignore_errors=True)
+        few = ("adapt.lora.steps=20", "adapt.controlnet.steps=20", "adapt.samples_every=0")
+        peak_gb = peak_of(_command(labelled("day", count), out, few))
+        yield Row(f"adapt/peak_rss_{count}_scenes_gb", peak_gb, "GB")
 
 
 def labelled(domain: str, count: int) -> Path:
@@ -105,11 +138,7 @@ def adapted(name: str) -> Path:
     out = FOLDER / "models" / name
     if (out / "synthgen.json").is_file():
         return out
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(PROCESSES), "-m", "synthgen"]
-    command += ["adapt", RECIPE, "--data", str(labelled(domain, count)), "--out", str(out)]
-    # as many samples a step as the recipe's one process takes
-    settings = ("adapt.lora.batch_size=16", "adapt.controlnet.batch_size=16", "adapt.samples_every=500", *sets)
-    command += [word for setting in settings for word in ("--set", setting)]
+    command = _command(labelled(domain, count), out, ("adapt.samples_every=500", *sets))
     facts_path = out.with_name(f"{name}.json")
     facts = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.is_file() else {}
     began = time.monotonic()
@@ -121,6 +150,14 @@ def adapted(name: str) -> Path:
     facts_path.write_text(json.dumps(facts), encoding="utf-8")
     print(f"  {name}: {facts['minutes']:.1f} min, {peak_gb:.2f} GB", flush=True)
     return out
+
+
+def _command(data: Path, out: Path, sets: tuple[str, ...]) -> list[str]:
+    """`synthgen adapt` on all cores, with as many samples a step as the recipe's one process takes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(PROCESSES), "-m", "synthgen"]
+    command += ["adapt", RECIPE, "--data", str(data), "--out", str(out)]
+    halves = ("adapt.lora.batch_size=16", "adapt.controlnet.batch_size=16")
+    return command + [word for setting in (*halves, *sets) for word in ("--set", setting)]
 
 
 @functools.cache

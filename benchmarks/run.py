@@ -111,11 +111,6 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
         f"engine/cache{s}_{what}" for s in ("", "_text") for what in ("psnr_db", "agreement", "runs")
     ),
     "benchmarks.render:gpu": render.gpu_names(),
-    "benchmarks.adapt:swap": tuple(
-        f"adapt/{who}_{what}" for who in ("none", "finetuned", "swap", "leaky") for what in ("domain", "map")
-    ),
-    "benchmarks.adapt:labels": tuple(f"adapt/labels_{count}_map" for count in (50, 200, 600)),
-    "benchmarks.adapt:conditions": ("adapt/palette_map", "adapt/onehot_map"),
     "benchmarks.adapt:cost": (
         "adapt/minutes",
         "adapt/peak_rss_gb",
@@ -123,6 +118,17 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
         "adapt/steps_s_plain",
         "adapt/steps_s_ratio",
     ),
+    "benchmarks.adapt:swap": tuple(
+        f"adapt/{who}_{what}" for who in ("none", "finetuned", "swap") for what in ("domain", "map")
+    ),
+    "benchmarks.adapt:alone": (
+        *(f"adapt/{who}_map" for who in ("labels_50", "labels_200", "labels_600", "palette", "onehot", "leaky")),
+        "adapt/leaky_domain",
+    ),
+    "benchmarks.adapt:unnamed": tuple(
+        f"adapt/unnamed_{who}_{what}" for who in ("finetuned", "swap") for what in ("domain", "map")
+    ),
+    "benchmarks.adapt:memory": tuple(f"adapt/peak_rss_{count}_scenes_gb" for count in (300, 3_000)),
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
 
