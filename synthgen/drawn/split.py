@@ -26,7 +26,8 @@ def write_split(
     intruders: float = 0.0,
     held_out: bool = False,
 ) -> None:
-    """`out/images/*.png`, `out/labels/*.png` (class ids), `out/captions.txt`, `out/labels.yaml`.
+    """`out/images/*.png`, `out/labels/*.png` (class ids), `out/captions.txt`, `out/labels.yaml`, and for streets
+    `out/domains.txt` (`stem<TAB>weather`, what `segtrain eval --by-domain` reads).
 
     Scene i has seed `first_seed + i`. `domain` is the weather of all streets, `intruders` the share of them with an
     object that no street has: of those for training, or of the `held_out` ones. Their label space is `streets`.
@@ -45,7 +46,7 @@ def write_split(
         (out / "labels").mkdir(exist_ok=True)
     except OSError as error:
         raise StorageError(f"{out}: cannot be made ({error.strerror})") from error
-    captions = []
+    captions, domains = [], []
     for seed in range(first_seed, first_seed + count):
         drawing = (
             objects.draw(seed, size_px, class_name=class_name)
@@ -61,9 +62,9 @@ def write_split(
         write_image(drawing.image, out / "images" / f"{stem}.png")
         write_image(drawing.mask, out / "labels" / f"{stem}.png")
         captions.append(f"{stem}\t{drawing.caption}\n")
+        domains += [f"{stem}\t{value}\n" for name, value in drawing.attributes if name == "domain"]
     space = read_label_space("streets" if intruders else LABEL_SPACES[world])
-    labels = [{"id": label.id, "name": label.name, "colour": list(label.colour)} for label in space.labels]
     (out / "captions.txt").write_text("".join(captions), encoding="utf-8")
-    (out / "labels.yaml").write_text(
-        yaml.safe_dump({"name": space.name, "background": space.background, "labels": labels}), encoding="utf-8"
-    )
+    if domains:
+        (out / "domains.txt").write_text("".join(domains), encoding="utf-8")
+    (out / "labels.yaml").write_text(yaml.safe_dump(space.to_json()), encoding="utf-8")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
 
+from segkit import labels
+from segtrain.data.domains import read_domains
 from synthgen.drawn import objects, street_intruders, streets
 from synthgen.drawn.split import write_split
 from synthgen.errors import RecipeError
@@ -90,6 +94,16 @@ def test_a_split_with_them_has_their_label_space(tmp_path) -> None:  # type: ign
     assert len(space["labels"]) == FIRST + len(streets.INTRUDERS)
     with pytest.raises(RecipeError, match="has no domains and no intruders"):
         write_split(tmp_path / "o", "objects", 1, 0, domain="night")
+
+
+def test_a_split_of_streets_declares_the_weather_of_each_scene_and_the_words_of_its_classes(tmp_path: Path) -> None:
+    write_split(tmp_path / "s", "streets", 6, 0)
+    assert read_domains(tmp_path / "s") == {
+        f"streets_{seed:08d}": dict(streets.draw(seed).attributes)["domain"] for seed in range(6)
+    }
+    assert labels.read_label_space(tmp_path / "s" / "labels.yaml") == read_label_space("cityscapes")
+    write_split(tmp_path / "o", "objects", 1, 0)
+    assert not (tmp_path / "o" / "domains.txt").exists()
 
 
 def test_the_shipped_label_space_names_them_with_colours_of_their_own() -> None:
