@@ -1,4 +1,4 @@
-# make dataset | test | lint | types | bench | claims-syn4seg | claims-adapt | help
+# make dataset | test | lint | types | bench | claims-syn4seg | claims-adapt | claims-flexseg | help
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 1000000000
 export MALLOC_MMAP_THRESHOLD_ ?= 1000000000
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: dataset test lint types bench claims-syn4seg claims-adapt help
+.PHONY: dataset test lint types bench claims-syn4seg claims-adapt claims-flexseg help
 
 dataset: $(VENV)/.installed  ## install into .venv and make the dataset of RECIPE (default: syn4seg-mini)
 	$(BIN)/synthgen run $(RECIPE)
@@ -31,6 +31,9 @@ claims-syn4seg: $(VENV)/.installed-dev  ## measure every table of docs/results/s
 
 claims-adapt: $(VENV)/.installed-dev  ## measure what is claimed for `synthgen adapt` again (3 hours): rows adapt/*
 	$(BIN)/python -m benchmarks.run adapt/
+
+claims-flexseg: $(VENV)/.installed-dev  ## measure every table of docs/results/flexseg.md again (4 hours); TABLES_ONLY=1 only writes the page
+	$(BIN)/python -m benchmarks.claims_flexseg $(if $(TABLES_ONLY),--tables-only)
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16

@@ -10,18 +10,16 @@ until it is measured again.
 from __future__ import annotations
 
 import argparse
-import re
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks import dedup, fewshot, prompt_images, prompts, run, sensitivity
 from benchmarks.dedup import FUNCTIONS, INDEXES, LAMBDA_DIV, METHODS, SIZES
-from benchmarks.table import Line, results, times
+from benchmarks.pages import MISSING, Table, grid, n, number, shown, text, where
+from benchmarks.table import results, times
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "syn4seg.md"
 FAMILIES = ("refine/sam_speedup", "dedup/", "prompts/", "masks/", "gfss/")
-MISSING = "not measured"
 STEPS = ("coarse", "apf", "apr", "sabr")
 PROPOSERS = ("prototype", "segmenter", "dense_clip", "attention")
 VARIANTS = {
@@ -32,7 +30,6 @@ VARIANTS = {
     "sabr": "+ SABR masks: the full stack",
     "true": "ceiling: drawings with their true masks",
 }
-Table = Mapping[str, Line]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -51,7 +48,7 @@ def page(table: Table, took: Mapping[str, str]) -> str:
     parts = [
         "# Syn4Seg: what was measured",
         "",
-        *_text(
+        *text(
             "Written by `make claims-syn4seg` from `benchmarks/results.csv`: do not edit. `python -m "
             "benchmarks.claims_syn4seg --tables-only` writes",
             "it again from the rows that are there. A figure is value ± spread; what is spread over and how many "
@@ -65,7 +62,7 @@ def page(table: Table, took: Mapping[str, str]) -> str:
         *_speed(table, took),
         "## The full-size recipe",
         "",
-        *_text(
+        *text(
             "`synthgen run syn4seg --dry-run` prints the plan of `pipelines/syn4seg.yaml` (SD3.5-Large, SAM "
             "ViT-H, CLIP ViT-L, 1024 px): units, an",
             "estimate of GPU hours, disk and memory, and what is missing. Nothing on this page was made with "
@@ -78,7 +75,7 @@ def page(table: Table, took: Mapping[str, str]) -> str:
 def _masks(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Masks: each proposer, step by step"
     yield ""
-    yield from _text(
+    yield from text(
         "An unlabelled pixel (255) counts as missed. The settings of APF, APR and SABR are the recipe's, the "
         "same for every proposer.",
     )
@@ -103,22 +100,22 @@ def _masks(table: Table, took: Mapping[str, str]) -> Iterator[str]:
             "the methods are.",
         ),
     ):
-        yield from _text(told)
+        yield from text(told)
         for what, unit in (("miou", "mIoU"), ("boundary_f", "boundary F")):
-            yield from _grid(
+            yield from grid(
                 [f"proposer, {unit}", "coarse", "+ APF", "+ APR", "+ SABR", "n"],
                 [
                     [
                         f"`{proposer}`",
-                        *(_shown(table, f"masks/{world}/{proposer}/{step}_{what}") for step in STEPS),
-                        _n(table, f"masks/{world}/{proposer}/sabr_{what}"),
+                        *(shown(table, f"masks/{world}/{proposer}/{step}_{what}") for step in STEPS),
+                        n(table, f"masks/{world}/{proposer}/sabr_{what}"),
                     ]
                     for proposer in PROPOSERS
                 ],
             )
         yield from _gain_lines(table, world)
         if world == "drawn":
-            error = _shown(table, "masks/drawn/prototype/confidence_ece")
+            error = shown(table, "masks/drawn/prototype/confidence_ece")
             yield from (f"- `prototype`: expected calibration error of the confidence map {error}", "")
         names = [
             f"masks/{world}/{proposer}/{step}_{what}"
@@ -126,13 +123,13 @@ def _masks(table: Table, took: Mapping[str, str]) -> Iterator[str]:
             for step in STEPS
             for what in ("miou", "boundary_f")
         ]
-        yield from _where(
+        yield from where(
             table,
             names,
             took,
             [f"benchmarks.masks:{world}{suffix}" for suffix in ("", *(f"_{p}" for p in PROPOSERS[1:]))],
         )
-    yield from _text(
+    yield from text(
         "The sweep over beta, lambda_apf and the width of the band: "
         "[syn4seg_sensitivity.md](syn4seg_sensitivity.md). What the steps do: APF frees",
         "a region that looks unlike its class's prototype, so of a proposer that is made of these prototypes, or "
@@ -150,7 +147,7 @@ def _gain_lines(table: Table, world: str) -> Iterator[str]:
     for proposer in PROPOSERS:
         by = []
         for what in ("miou", "boundary_f"):
-            before, after = (_number(table, f"masks/{world}/{proposer}/{step}_{what}") for step in ("coarse", "sabr"))
+            before, after = (number(table, f"masks/{world}/{proposer}/{step}_{what}") for step in ("coarse", "sabr"))
             by += [100 * (after - before)] if before is not None and after is not None else []
         if len(by) == 2:
             lines.append(
@@ -165,7 +162,7 @@ def _gain_lines(table: Table, world: str) -> Iterator[str]:
 def _prompts(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Prompts: class names, a template list, HDIG, at equal budget"
     yield ""
-    yield from _text(
+    yield from text(
         "Sentences: 19 Cityscapes classes, 10 prompts each; nearest neighbour by all-MiniLM-L6-v2 (lower is more "
         "diverse); near-duplicates by words",
         "(Jaccard of at least 0.7; CLOUDS' published list: 0.11); share of classes that at least half of their "
@@ -182,20 +179,18 @@ def _prompts(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     rows = []
     for bank in prompts.BANKS:
         seeds = ", ".join(
-            filter(
-                None, (_n(table, f"prompts/{bank}/{each[0]}") for each in (prompts.MEASURES, prompt_images.MEASURES))
-            )
+            filter(None, (n(table, f"prompts/{bank}/{each[0]}") for each in (prompts.MEASURES, prompt_images.MEASURES)))
         )
-        rows.append([f"`{bank}`", *(_shown(table, f"prompts/{bank}/{measure}") for measure in measures), seeds])
-    yield from _grid(heads, rows)
+        rows.append([f"`{bank}`", *(shown(table, f"prompts/{bank}/{measure}") for measure in measures), seeds])
+    yield from grid(heads, rows)
     names = [f"prompts/{bank}/{measure}" for bank in prompts.BANKS for measure in measures]
-    yield from _where(table, names, took, ["benchmarks.prompts:coverage", "benchmarks.prompt_images:images"])
+    yield from where(table, names, took, ["benchmarks.prompts:coverage", "benchmarks.prompt_images:images"])
 
 
 def _dedup(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Greedy dedup: seconds, and agreement with the exact greedy answer"
     yield ""
-    yield from _text(
+    yield from text(
         "Embedded sentences of the grammar `cityscapes` in one bank, all-MiniLM-L6-v2; 2048 wide by a projection "
         "that keeps cosines. Seconds are",
         "processor time of one thread, vectors in memory; beside them recall: the lower of the shares of kept "
@@ -208,7 +203,7 @@ def _dedup(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     rows = []
     reasons: dict[str, None] = {}
     for size in sizes:
-        kept, lambda_div = _number(table, f"dedup/{size}/kept"), LAMBDA_DIV[size.partition("_")[0]]
+        kept, lambda_div = number(table, f"dedup/{size}/kept"), LAMBDA_DIV[size.partition("_")[0]]
         cells = []
         for method in (*METHODS, *INDEXES):
             if method in INDEXES and size.startswith("10k"):
@@ -224,17 +219,17 @@ def _dedup(table: Table, took: Mapping[str, str]) -> Iterator[str]:
                 cells.append(f"{seconds.shown} s, {recall.value}")
         count, dim = SIZES[size.partition("_")[0]], size.partition("_")[2]
         rows.append([f"{count:,} x {dim}", f"{lambda_div}", f"{kept:.0%}" if kept is not None else MISSING, *cells])
-    yield from _grid(["prompts", "lambda_div", "kept", *(f"`{method}`" for method in (*METHODS, *INDEXES))], rows)
+    yield from grid(["prompts", "lambda_div", "kept", *(f"`{method}`" for method in (*METHODS, *INDEXES))], rows)
     for reason in reasons:
         yield from (f"- {reason}", "")
     names = [name for what in FUNCTIONS.values() for name in dedup.names(*what)]
-    yield from _where(table, names, took, [f"benchmarks.dedup:{function}" for function in FUNCTIONS])
+    yield from where(table, names, took, [f"benchmarks.dedup:{function}" for function in FUNCTIONS])
 
 
 def _gains(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Gains: generalised few-shot segmentation"
     yield ""
-    yield from _text(
+    yield from text(
         "The protocol of PASCAL-5i on the drawn objects world: folds 0-3 of 5 novel classes, 15 base classes, 1 "
         "or 5 labelled images a novel class.",
         "mIoU over base classes, over novel classes, their mean and their harmonic mean, background left out "
@@ -249,10 +244,10 @@ def _gains(table: Table, took: Mapping[str, str]) -> Iterator[str]:
             variant: [f"gfss/{shots}shot/{variant}/{measure}" for measure in fewshot.MEASURES]
             for variant in fewshot.VARIANTS
         }
-        yield from _grid(
+        yield from grid(
             [f"{shots}-shot", *fewshot.MEASURES, "n"],
             [
-                [VARIANTS[variant], *(_shown(table, name) for name in names[variant]), _n(table, names[variant][0])]
+                [VARIANTS[variant], *(shown(table, name) for name in names[variant]), n(table, names[variant][0])]
                 for variant in fewshot.VARIANTS
             ],
         )
@@ -271,15 +266,15 @@ def _gains(table: Table, took: Mapping[str, str]) -> Iterator[str]:
                 yield f"- full stack against none, {measure}: {gained}{_headroom(table, shots, measure)}"
                 yield ""
     # over all kills and resumptions; the last run's own time says nothing
-    spent = {"benchmarks.fewshot:objects": f"{_shown(table, 'gfss/minutes')} min"} if "gfss/minutes" in table else {}
-    yield from _where(
+    spent = {"benchmarks.fewshot:objects": f"{shown(table, 'gfss/minutes')} min"} if "gfss/minutes" in table else {}
+    yield from where(
         table, [name for name in fewshot.ROWS if not name.endswith("minutes")], spent, ["benchmarks.fewshot:objects"]
     )
 
 
 def _headroom(table: Table, shots: int, measure: str) -> str:
     """What true drawings with true masks gain in place of the generated set."""
-    none, true = (_number(table, f"gfss/{shots}shot/{variant}/{measure}") for variant in ("none", "true"))
+    none, true = (number(table, f"gfss/{shots}shot/{variant}/{measure}") for variant in ("none", "true"))
     return (
         "" if none is None or true is None else f"; as many true drawings with true masks: {100 * (true - none):+.1f}"
     )
@@ -288,56 +283,15 @@ def _headroom(table: Table, shots: int, measure: str) -> str:
 def _speed(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Speed of the mask decoder"
     yield ""
-    yield from _text(
+    yield from text(
         "An image is encoded once and all of its 8 boxes are decoded in one call: "
-        f"{_shown(table, 'refine/sam_speedup')} times as fast on one thread as `SamPredictor` of segment_anything "
+        f"{shown(table, 'refine/sam_speedup')} times as fast on one thread as `SamPredictor` of segment_anything "
         "(`set_image` once, then `predict` a box), with equal masks; "
-        f"{_shown(table, 'refine/sam_speedup_reencoding')} times as fast as a loop that calls `set_image` for every "
+        f"{shown(table, 'refine/sam_speedup_reencoding')} times as fast as a loop that calls `set_image` for every "
         "region. Median over images (n = images), mini SAM.",
     )
     names = ["refine/sam_speedup", "refine/sam_speedup_reencoding"]
-    yield from _where(table, names, took, ["benchmarks.refine:sam_speedup"])
-
-
-def _text(*lines: str) -> Iterator[str]:
-    """A paragraph, with an empty line after it."""
-    yield from textwrap.wrap(" ".join(lines), 150, break_long_words=False, break_on_hyphens=False)
-    yield ""
-
-
-def _shown(table: Table, name: str) -> str:
-    return table[name].shown if name in table else MISSING
-
-
-def _n(table: Table, name: str) -> str:
-    return table[name].n if name in table else ""
-
-
-def _number(table: Table, name: str) -> float | None:
-    return table[name].number if name in table else None
-
-
-def _grid(heads: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(heads) + " |"
-    yield "|---" * len(heads) + "|"
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
-    yield ""
-
-
-def _where(table: Table, names: Iterable[str], took: Mapping[str, str], benchmarks: Iterable[str]) -> Iterator[str]:
-    """On what machine and when the rows of a table were measured, and how long that took."""
-    found = [table[name] for name in names if name in table]
-    if not found:
-        return
-    devices = ", ".join(sorted({line.device for line in found}))
-    dates = sorted({line.date for line in found})
-    wall = ", ".join(f"{re.sub('^benchmarks.', '', name)} {took[name]}" for name in benchmarks if name in took)
-    yield (
-        f"Machine: {devices}. Date: {dates[0]}{f' to {dates[-1]}' if dates[-1] != dates[0] else ''}. Wall "
-        f"time: {wall or 'not noted'}."
-    )
-    yield ""
+    yield from where(table, names, took, ["benchmarks.refine:sam_speedup"])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import dedup, prompt_images, prompts, render
+from benchmarks import dedup, flexseg, prompt_images, prompts, render
 from benchmarks.row import Row
 
 RESULTS = Path(__file__).parent / "results.csv"
@@ -129,6 +129,15 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
         f"adapt/unnamed_{who}_{what}" for who in ("finetuned", "swap") for what in ("domain", "map")
     ),
     "benchmarks.adapt:memory": tuple(f"adapt/peak_rss_{count}_scenes_gb" for count in (300, 3_000)),
+    "benchmarks.flexseg:drawn": flexseg.DRAWN_ROWS,
+    "benchmarks.flexseg:warped": flexseg.WARPED_ROWS,
+    "benchmarks.flexseg:camvid": flexseg.CAMVID_ROWS,
+    "benchmarks.flexseg:cost": (
+        *(f"flexseg/steps_s_{which}" for which in ("plain", "all", "ratio")),
+        "flexseg/peak_rss_gb",
+        "flexseg/has_table_mb",
+        "flexseg/has_draw_ms",
+    ),
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
 

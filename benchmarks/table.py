@@ -168,7 +168,8 @@ def with_table(text: str) -> str:
 
 
 if __name__ == "__main__":
-    from benchmarks import claims_syn4seg
+    from benchmarks import claims_flexseg, claims_syn4seg
 
     README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
     claims_syn4seg.main(["--tables-only"])
+    claims_flexseg.main(["--tables-only"])

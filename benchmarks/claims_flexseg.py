@@ -1,0 +1,158 @@
+"""`make claims-flexseg`: measures what is claimed for FLEX-Seg and writes docs/results/flexseg.md.
+
+`python -m benchmarks.claims_flexseg --tables-only` only writes the page, from benchmarks/results.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from benchmarks import flexseg, run
+from benchmarks.flexseg import CAMVID_PARTS, CEILINGS, GAINED, MEASURES, PARTS, WARPED, WARPS_PX
+from benchmarks.pages import MISSING, Table, grid, shown, text, where
+from benchmarks.table import results, times
+
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "flexseg.md"
+WHO = {
+    "source": "day alone",
+    "jitter": "day alone, strong jitter",
+    "plain": "merged set, plain loss (DGInStyle)",
+    "ignore": "boundaries ignored",
+    "reduce": "boundaries x 0.5",
+    "clip": "boundary losses cut at 1 nat",
+    "enhance": "boundaries x 2.5",
+    "ube": "UBE",
+    "gap": "GAP",
+    "has": "HAS",
+    "gap_ube": "GAP + UBE",
+    "all": "GAP + UBE + HAS: FLEX-Seg",
+    "ceiling": "ceiling: drawn weather, exact masks, plain loss",
+    "ceiling_enhance": "... boundaries x 2.5",
+    "ceiling_ube": "... UBE",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure unless told otherwise; write the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.claims_flexseg", description=__doc__)
+    parser.add_argument("--tables-only", action="store_true", help="measure nothing, write the page from results.csv")
+    if not parser.parse_args(argv).tables_only:
+        run.main(["flexseg/"])
+    PAGE.write_text(page(results(), times()), encoding="utf-8")
+    print(PAGE)
+
+
+def page(table: Table, took: Mapping[str, str]) -> str:
+    """The whole page. `took`: benchmark -> its wall time in words."""
+    plan = flexseg.Plan()
+    parts = [
+        "# FLEX-Seg: what was measured",
+        "",
+        *text(
+            "Written by `make claims-flexseg` from `benchmarks/results.csv`: do not edit. `python -m "
+            "benchmarks.claims_flexseg --tables-only` writes it again from the rows that are there. Figures are mIoU "
+            f"in 0..1, mean ± spread (ddof 1) over {len(plan.seeds)} seeds of the trainings. Rows that nobody has "
+            f"measured yet say `{MISSING}`. What each row is, and what the generator has seen: "
+            "`benchmarks/flexseg.py`.",
+        ),
+        *_drawn(table, took),
+        *_warped(table, took),
+        *_camvid(table, took),
+        *_cost(table, took),
+    ]
+    return "\n".join(parts)
+
+
+def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
+    plan = flexseg.Plan()
+    yield "## Drawn streets: day with labels, other weather generated"
+    yield ""
+    yield from text(
+        f"{plan.scenes} labelled day scenes, {4 * plan.windows} generated pictures, {plan.test} held-out layouts in "
+        f"five weathers; {plan.steps} steps of {plan.batch} crops, Unet on an ImageNet EfficientNet-Lite0. `boundary` "
+        "and `interior`: share of wrong pixels in the boundary band and outside it, mean of the four adverse weathers. "
+        "`adverse`, `avg2`, `avg5`: means of mIoU, see there.",
+    )
+    yield from grid(
+        ["trained on, with", *MEASURES],
+        [[WHO[who], *(shown(table, f"flexseg/{who}_{what}") for what in MEASURES)] for who in WHO],
+    )
+    yield from text(
+        "What the parts add, seed by seed: mean ± spread of the difference to the plain loss on the same set. The "
+        "share is that of (row - day alone) in (ceiling - day alone).",
+    )
+    yield from grid(
+        ["part", "adverse", "avg5", "share of the room"],
+        [
+            [
+                WHO[who],
+                *(shown(table, f"flexseg/gain/{who}_{what}") for what in ("adverse", "avg5")),
+                shown(table, f"flexseg/share/{who}_adverse") if who in PARTS else "",
+            ]
+            for who in GAINED
+        ],
+    )
+    names = [f"flexseg/{who}_{what}" for who in ("source", "jitter", *PARTS, *CEILINGS) for what in MEASURES]
+    yield from where(table, names, took, ["benchmarks.flexseg:drawn"])
+
+
+def _warped(table: Table, took: Mapping[str, str]) -> Iterator[str]:
+    yield "## Known misalignment: drawn weather, pictures warped under their masks"
+    yield ""
+    for px in WARPS_PX:
+        yield from grid(
+            [f"{px:g} px", "adverse", "gain", "avg5", "boundary", "interior"],
+            [
+                [
+                    WHO[who],
+                    shown(table, f"flexseg/warp{px:g}/{who}_adverse"),
+                    shown(table, f"flexseg/warp{px:g}/gain_{who}_adverse") if who != "plain" else "",
+                    *(shown(table, f"flexseg/warp{px:g}/{who}_{what}") for what in ("avg5", "boundary", "interior")),
+                ]
+                for who in WARPED
+            ],
+        )
+    yield from where(table, flexseg.WARPED_ROWS, took, ["benchmarks.flexseg:warped"])
+
+
+def _camvid(table: Table, took: Mapping[str, str]) -> Iterator[str]:
+    yield "## Photographs: CamVid's day sequences to its dusk sequence"
+    yield ""
+    yield from text(
+        "305 photographs of 0006R0 and 0016E5 at 160 x 120, and the same darkened; tested on 62 of 0001TP. Never used "
+        "to choose a setting."
+    )
+    yield from grid(
+        ["trained on, with", "mIoU", "gain over plain", "boundary error", "interior error"],
+        [
+            [
+                WHO[who],
+                shown(table, f"flexseg/camvid_dusk/{who}_miou"),
+                shown(table, f"flexseg/camvid_dusk/gain_{who}_miou") if who in CAMVID_PARTS[1:] else "",
+                *(shown(table, f"flexseg/camvid_dusk/{who}_{what}") for what in ("boundary", "interior")),
+            ]
+            for who in ("source", "jitter", *CAMVID_PARTS)
+        ],
+    )
+    yield from where(table, flexseg.CAMVID_ROWS, took, ["benchmarks.flexseg:camvid"])
+
+
+def _cost(table: Table, took: Mapping[str, str]) -> Iterator[str]:
+    yield "## Cost"
+    yield ""
+    rows = {
+        "steps_s_plain": "steps a second of one core, plain",
+        "steps_s_all": "with GAP, UBE and HAS",
+        "steps_s_ratio": "the second over the first, round by round",
+        "peak_rss_gb": "peak memory of the training",
+        "has_table_mb": "HAS in a checkpoint, 1,000,000 images",
+        "has_draw_ms": "HAS, drawing a batch from it",
+    }
+    yield from grid(["what", "value"], [[told, shown(table, f"flexseg/{name}")] for name, told in rows.items()])
+    yield from where(table, [f"flexseg/{name}" for name in rows], took, ["benchmarks.flexseg:cost"])
+
+
+if __name__ == "__main__":
+    main()

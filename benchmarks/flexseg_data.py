@@ -1,0 +1,154 @@
+"""What benchmarks/flexseg.py learns from and is tested on: drawn streets, generated ones, warped ones, photographs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.masks import CAMVID
+from segkit.labels import IGNORE
+from segkit.masks import read_mask
+from segkit.pictures import read_image
+from synthgen.drawn import streets
+from synthgen.drawn.split import write_split
+from synthgen.images import write_image
+
+SOURCE_SEED = 3_100_000
+ADVERSE = ("night", "fog", "rain", "snow")
+
+
+class Plan(Protocol):
+    """What of a plan is asked for here."""
+
+    @property
+    def place(self) -> Path: ...
+    @property
+    def scenes(self) -> int: ...
+    @property
+    def windows(self) -> int: ...
+    @property
+    def test(self) -> int: ...
+    @property
+    def first_test_seed(self) -> int: ...
+
+
+def day(plan: Plan) -> Path:
+    """The labelled source."""
+    return _whole(
+        plan.place / "data" / "day", lambda out: write_split(out, "streets", plan.scenes, SOURCE_SEED, domain="day")
+    )
+
+
+def generated(plan: Plan) -> Path:
+    """The dataset of `synthgen run flexseg-mini` on the day scenes."""
+    runs = plan.place / "runs"
+    dataset = runs / "flexseg" / "dataset"
+    if not (dataset / "index.json").is_file():
+        sets = (
+            f"prompts.source.folder={day(plan)}",
+            f"prompts.source.windows.count={plan.windows}",
+            "prompts.source.domains=[at night, in fog, in rain, in snow]",
+        )
+        command = [sys.executable, "-m", "synthgen", "run", "flexseg-mini", "--runs", str(runs), "--run", "flexseg"]
+        subprocess.run([*command, *(word for setting in sets for word in ("--set", setting))], check=True)
+    return dataset
+
+
+def weather(plan: Plan, warp_px: float) -> Path:
+    """The first day scenes drawn in the four adverse weathers, warped under masks that stay."""
+
+    def make(out: Path) -> None:
+        write_split(out, "streets", 1, SOURCE_SEED, domain="day")  # labels.yaml and the folders
+        for file in (*out.glob("images/*"), *out.glob("labels/*"), *out.glob("*.txt")):
+            file.unlink()
+        for seed in range(SOURCE_SEED, SOURCE_SEED + plan.windows):
+            for domain in ADVERSE:
+                drawing = streets.draw(seed, domain=domain)
+                image = warped_image(drawing.image, warp_px, seed) if warp_px else drawing.image
+                write_image(image, out / "images" / f"{seed}_{domain}.png")
+                write_image(drawing.mask, out / "labels" / f"{seed}_{domain}.png")
+
+    return _whole(plan.place / "data" / f"weather-warp{warp_px:g}", make)
+
+
+def warped_image(image: np.ndarray, rms_px: float, seed: int) -> np.ndarray:
+    """(H, W, 3) uint8 moved by a smooth random field of that root mean square length, bilinear, edges repeated."""
+    from scipy.ndimage import gaussian_filter, map_coordinates
+
+    height, width = image.shape[:2]
+    noise = np.random.default_rng((seed, 77)).standard_normal((2, height, width))
+    field = gaussian_filter(noise, (0, height / 8, height / 8), mode="nearest")
+    field *= rms_px / np.sqrt((field**2).sum(axis=0).mean())
+    places = np.indices((height, width)) + field
+    moved = [map_coordinates(image[..., c].astype(np.float32), places, order=1, mode="nearest") for c in range(3)]
+    return np.clip(np.rint(np.stack(moved, axis=-1)), 0, 255).astype(np.uint8)
+
+
+def test(plan: Plan) -> Path:
+    """Held-out layouts, each in five weathers, with domains.txt."""
+
+    def make(out: Path) -> None:
+        write_split(out, "streets", 1, plan.first_test_seed, domain="day")
+        for file in (*out.glob("images/*"), *out.glob("labels/*"), *out.glob("*.txt")):
+            file.unlink()
+        lines = []
+        for seed in range(plan.first_test_seed, plan.first_test_seed + plan.test):
+            for domain in streets.DOMAINS:
+                drawing, stem = streets.draw(seed, domain=domain), f"{seed}_{domain}"
+                write_image(drawing.image, out / "images" / f"{stem}.png")
+                write_image(drawing.mask, out / "labels" / f"{stem}.png")
+                lines.append(f"{stem}\t{domain}\n")
+        (out / "domains.txt").write_text("".join(lines), encoding="utf-8")
+
+    return _whole(plan.place / "data" / f"test-{plan.first_test_seed}", make)
+
+
+def photographs(plan: Plan, *sequences: str) -> Path:
+    """Sequences of CamVid's published train split at 160 x 120."""
+    from PIL import Image
+
+    def make(out: Path) -> None:
+        for part in ("images", "labels"):
+            (out / part).mkdir(parents=True)
+        shutil.copy(Path(__file__).parents[1] / "prompts" / "camvid" / "labels.yaml", out)
+        for path in sorted((CAMVID / "train" / "images").iterdir()):
+            if not path.name.startswith(sequences):
+                continue
+            small = Image.fromarray(read_image(path)).resize((160, 120), Image.Resampling.LANCZOS)
+            write_image(np.asarray(small), out / "images" / f"{path.stem}.png")
+            mask = read_mask(CAMVID / "train" / "labels" / f"{path.stem}.png")
+            mask = np.where(mask == 11, IGNORE, mask).astype(np.uint8)
+            small = Image.fromarray(mask).resize((160, 120), Image.Resampling.NEAREST)
+            write_image(np.asarray(small), out / "labels" / f"{path.stem}.png")
+
+    return _whole(plan.place / "data" / f"camvid-{'-'.join(sequences)}", make)
+
+
+def darkened(plan: Plan, day: Path) -> Path:
+    """Photographs as at dusk: gamma 1.5 to 2.5, less red, less light."""
+
+    def make(out: Path) -> None:
+        shutil.copytree(day, out)
+        for number, path in enumerate(sorted((out / "images").iterdir())):
+            rng = np.random.default_rng(number)
+            light = (read_image(path) / 255.0) ** rng.uniform(1.5, 2.5) * rng.uniform(0.6, 0.9)
+            light *= (rng.uniform(0.8, 1.0), rng.uniform(0.85, 1.0), 1.0)
+            write_image(np.rint(light * 255).astype(np.uint8), path)
+
+    return _whole(plan.place / "data" / f"{day.name}-dark", make)
+
+
+def _whole(folder: Path, make: Any) -> Path:
+    """A scratch folder that is there whole or not at all."""
+    if not folder.exists():
+        temporary = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        make(temporary)
+        temporary.rename(folder)
+    return folder

@@ -1,0 +1,70 @@
+"""Trainings as a user starts them, each with its scores kept: what the tables of the trainer's methods are made of.
+
+A training is `segtrain METHOD ...` in a process of its own with one thread; as many run at once as the machine has
+cores. Its scores are kept in a file, so a killed benchmark goes on where it stopped; the model is removed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Training:
+    """`train` are the words behind `segtrain`, without --out; `evaluations` those behind `segtrain eval` by name,
+    without --model and --json.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    evaluations: Mapping[str, tuple[str, ...]]
+
+
+def scores(trainings: Iterable[Training], place: Path) -> dict[str, dict[str, Any]]:
+    """The scores of each training by name, then by evaluation, as `segtrain eval --json` writes them.
+
+    What is measured already is read from `place`. Raises CalledProcessError with the output of what failed on screen.
+    """
+    (place / "scores").mkdir(parents=True, exist_ok=True)
+    wanted = list(trainings)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        made = list(pool.map(lambda training: _measured(training, place), wanted))
+    return {training.name: found for training, found in zip(wanted, made, strict=True)}
+
+
+def _measured(training: Training, place: Path) -> dict[str, Any]:
+    path = place / "scores" / f"{training.name}.json"
+    if path.is_file():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    model = place / "models" / training.name
+    _segtrain([*training.train, "--out", str(model)])
+    found = {}
+    for name, words in training.evaluations.items():
+        into = model / f"{name}.json"
+        _segtrain(["eval", "--model", str(model), *words, "--json", str(into)])
+        found[name] = json.loads(into.read_text(encoding="utf-8"))
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(found), encoding="utf-8")
+    temporary.replace(path)
+    shutil.rmtree(model)
+    print(f"  {training.name}", flush=True)
+    return found
+
+
+def _segtrain(words: list[str]) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "segtrain", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        print(done.stdout[-2_000:], done.stderr[-2_000:], file=sys.stderr, flush=True)
+        done.check_returncode()
