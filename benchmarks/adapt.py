@@ -6,15 +6,17 @@ judges that know nothing of the minis say whether the asked weather is seen (`do
 classifier puts where the prompt did) and whether the map is followed (`map`: mIoU of a segmenter on the generated
 pictures over its mIoU on the drawn ones; over 18 classes).
 
-    none        ControlNet beside the prior itself, no look learnt
     finetuned   look (LoRA) and ControlNet, rendered with the look
     swap        the same ControlNet on the prior without the look: what `synthgen adapt` is for
 
-Three questions are asked of the ControlNet alone, without a look and with half the samples a step, and compared with
-one another only (a training takes half an hour on two slow cores): how many labelled scenes it takes (`labels_*`), the
-map as colours or as a channel a class (`palette` is `labels_600`), and `leaky`, a ControlNet that has seen label maps
-of all weathers: no honest generator, the upper bound of `labels_600`. `unnamed` is the pair (finetuned, swap) again for
-captions that do not name the day, DGInStyle's own case, with half the samples a step.
+The rest is trained shorter (a full adaptation takes over half an hour on two slow cores), 700 steps of half as many
+samples, and compared within itself only:
+
+    none        the ControlNet beside the prior itself, no look learnt; also `labels_600` and `palette`
+    labels_*    the same from fewer labelled scenes             onehot    the same, the map as a channel a class
+    leaky       the same from scenes of all weathers: no honest generator, the upper bound
+    unnamed_*   `finetuned` and `swap` again, with captions that do not say "by day", DGInStyle's own case: the look is
+                then learnt for every sentence
 
 Spread is over three parts of the held-out layouts, each with noise of its own; a training is one seed. The judges'
 scenes are seeds from 1,000,000, the prior's too; the labelled ones from 3,000,000, the held-out ones from 5,000. Steps
@@ -30,6 +32,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,42 +52,49 @@ FIRST_HELD_OUT = 5_000
 LAYOUTS = 150
 PARTS = 3
 PROCESSES = 2
+BATCH = 32  # samples a step of the recipe
 INTRUDERS = 0.4  # share of the labelled scenes that hold an object that no street has
-ALONE = ("adapt.lora.steps=0", "adapt.controlnet.batch_size=8")  # the ControlNet alone, half the samples
+SHORT = ("adapt.controlnet.steps=700", "adapt.controlnet.batch_size=16", "adapt.lora.batch_size=16")
+ALONE = (*SHORT, "adapt.lora.steps=0")  # the ControlNet alone
+NAMELESS = "adapt.captions.sentence='a street with {things}'"
 ADAPTATIONS: dict[str, tuple[str, int, tuple[str, ...]]] = {  # name -> domain, labelled scenes, other settings
     "day": ("day", LABELLED, ()),
-    "none": ("day", LABELLED, ("adapt.lora.steps=0",)),
-    "labels_600": ("day", 600, ALONE),
+    "none": ("day", LABELLED, ALONE),
     "labels_200": ("day", 200, ALONE),
     "labels_50": ("day", 50, ALONE),
-    "onehot": ("day", 600, (*ALONE, "adapt.control=onehot")),
-    "unnamed": (
-        "day",
-        600,
-        (
-            "adapt.captions.sentence='a street with {things}'",
-            "adapt.lora.batch_size=8",
-            "adapt.controlnet.batch_size=8",
-        ),
-    ),
-    "leaky": ("", 600, (*ALONE, "adapt.captions.sentence='a street with {things}'")),
+    "onehot": ("day", LABELLED, (*ALONE, "adapt.control=onehot")),
+    "leaky": ("", LABELLED, (*ALONE, NAMELESS)),
+    "unnamed": ("day", LABELLED, (*SHORT, NAMELESS)),
 }
 
 
 def swap() -> Iterator[Row]:
-    """adapt/{none,finetuned,swap}_{domain,map}."""
-    yield from _pair("none", "none")
+    """adapt/{finetuned,swap}_{domain,map}."""
     yield from _pair("finetuned", "day", look=True)
     yield from _pair("swap", "day")
 
 
-def alone() -> Iterator[Row]:
-    """adapt/labels_{50,200,600}_map, adapt/{palette,onehot}_map and adapt/leaky_{domain,map}."""
-    for name in ("labels_50", "labels_200", "labels_600", "onehot"):
-        yield _pair(name, name)[1]
-    of_palette = _pair("labels_600", "labels_600")[1]
-    yield dataclasses.replace(of_palette, name="adapt/palette_map")
-    yield from _pair("leaky", "leaky")
+def short() -> Iterator[Row]:
+    """adapt/{none,leaky,unnamed_finetuned,unnamed_swap}_{domain,map}, adapt/labels_{50,200,600}_map and
+    adapt/{palette,onehot}_map. Two trainings of one process at once.
+    """
+    names = [name for name in ADAPTATIONS if name != "day"]
+    with ThreadPoolExecutor(max_workers=PROCESSES) as pool:
+        pairs = dict(zip(names, pool.map(_shortly, names), strict=True))
+    for name in ("none", "leaky", "unnamed"):
+        yield from pairs[name]
+    of_none = pairs["none"][1]
+    yield from (dataclasses.replace(of_none, name=f"adapt/{name}_map") for name in ("labels_600", "palette"))
+    for name in ("labels_200", "labels_50", "onehot"):
+        yield pairs[name][1]
+
+
+def _shortly(name: str) -> tuple[Row, ...]:
+    """Trains and judges one of the short adaptations."""
+    adapted(name)
+    if name == "unnamed":
+        return (*_pair("unnamed_finetuned", name, look=True), *_pair("unnamed_swap", name))
+    return _pair(name, name)
 
 
 def cost() -> Iterator[Row]:
@@ -97,14 +107,6 @@ def cost() -> Iterator[Row]:
     yield from rows(labelled("day", 64), RECIPE)
 
 
-def unnamed() -> Iterator[Row]:
-    """adapt/unnamed_{finetuned,swap}_{domain,map}: captions that do not say "by day", so that the look is learnt for
-    every sentence. Half the samples a step.
-    """
-    yield from _pair("unnamed_finetuned", "unnamed", look=True)
-    yield from _pair("unnamed_swap", "unnamed")
-
-
 def memory() -> Iterator[Row]:
     """adapt/peak_rss_{300,3000}_scenes_gb: that memory does not grow with the labelled set. Few steps; everything is
     encoded and read.
@@ -113,7 +115,7 @@ def memory() -> Iterator[Row]:
         out = FOLDER / "models" / f"memory-{count}"
         shutil.rmtree(out, ignore_errors=True)
         few = ("adapt.lora.steps=20", "adapt.controlnet.steps=20", "adapt.samples_every=0")
-        peak_gb = peak_of(_command(labelled("day", count), out, few))
+        peak_gb = peak_of(_command(labelled("day", count), out, few, processes=1))
         yield Row(f"adapt/peak_rss_{count}_scenes_gb", peak_gb, "GB")
 
 
@@ -133,12 +135,13 @@ def labelled(domain: str, count: int) -> Path:
 
 
 def adapted(name: str) -> Path:
-    """The model of an adaptation, made where it lacks; a killed one goes on."""
+    """The model of an adaptation, made where it lacks; a killed one goes on. `day` takes all cores, the others one."""
     domain, count, sets = ADAPTATIONS[name]
     out = FOLDER / "models" / name
     if (out / "synthgen.json").is_file():
         return out
-    command = _command(labelled(domain, count), out, ("adapt.samples_every=500", *sets))
+    processes = PROCESSES if name == "day" else 1
+    command = _command(labelled(domain, count), out, ("adapt.samples_every=500", *sets), processes)
     facts_path = out.with_name(f"{name}.json")
     facts = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.is_file() else {}
     began = time.monotonic()
@@ -152,12 +155,12 @@ def adapted(name: str) -> Path:
     return out
 
 
-def _command(data: Path, out: Path, sets: tuple[str, ...]) -> list[str]:
-    """`synthgen adapt` on all cores, with as many samples a step as the recipe's one process takes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(PROCESSES), "-m", "synthgen"]
-    command += ["adapt", RECIPE, "--data", str(data), "--out", str(out)]
-    halves = ("adapt.lora.batch_size=16", "adapt.controlnet.batch_size=16")
-    return command + [word for setting in (*halves, *sets) for word in ("--set", setting)]
+def _command(data: Path, out: Path, sets: tuple[str, ...], processes: int) -> list[str]:
+    """`synthgen adapt` with as many samples a step as the recipe's one process takes, or as `sets` say."""
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
+    command = [sys.executable, *launch, "-m", "synthgen", "adapt", RECIPE, "--data", str(data), "--out", str(out)]
+    shares = tuple(f"adapt.{stage}.batch_size={BATCH // processes}" for stage in ("lora", "controlnet"))
+    return command + [word for setting in (*shares, *sets) for word in ("--set", setting)]
 
 
 @functools.cache

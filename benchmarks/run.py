@@ -119,14 +119,15 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
         "adapt/steps_s_ratio",
     ),
     "benchmarks.adapt:swap": tuple(
-        f"adapt/{who}_{what}" for who in ("none", "finetuned", "swap") for what in ("domain", "map")
+        f"adapt/{who}_{what}" for who in ("finetuned", "swap") for what in ("domain", "map")
     ),
-    "benchmarks.adapt:alone": (
-        *(f"adapt/{who}_map" for who in ("labels_50", "labels_200", "labels_600", "palette", "onehot", "leaky")),
-        "adapt/leaky_domain",
-    ),
-    "benchmarks.adapt:unnamed": tuple(
-        f"adapt/unnamed_{who}_{what}" for who in ("finetuned", "swap") for what in ("domain", "map")
+    "benchmarks.adapt:short": (
+        *(
+            f"adapt/{who}_{what}"
+            for who in ("none", "leaky", "unnamed_finetuned", "unnamed_swap")
+            for what in ("domain", "map")
+        ),
+        *(f"adapt/{who}_map" for who in ("labels_50", "labels_200", "labels_600", "palette", "onehot")),
     ),
     "benchmarks.adapt:memory": tuple(f"adapt/peak_rss_{count}_scenes_gb" for count in (300, 3_000)),
     "benchmarks.flexseg:drawn": flexseg.DRAWN_ROWS,
