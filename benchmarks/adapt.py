@@ -15,8 +15,8 @@ samples, and compared within itself only:
     none        the ControlNet beside the prior itself, no look learnt; also `labels_600` and `palette`
     labels_*    the same from fewer labelled scenes             onehot    the same, the map as a channel a class
     leaky       the same from scenes of all weathers: no honest generator, the upper bound
-    unnamed_*   `finetuned` and `swap` again, with captions that do not say "by day", DGInStyle's own case: the look is
-                then learnt for every sentence
+    foreign_*   `finetuned` and `swap` again, from 600 day scenes in a look that the prior never draws, as DGInStyle's
+                game is none of its prior's photographs: sepia, bright, with dark corners
 
 Spread is over three parts of the held-out layouts, each with noise of its own; a training is one seed. The judges'
 scenes are seeds from 1,000,000, the prior's too; the labelled ones from 3,000,000, the held-out ones from 5,000. Steps
@@ -40,6 +40,7 @@ import numpy as np
 from benchmarks import judges
 from benchmarks.peak import peak_of
 from benchmarks.row import SCRATCH, Row, spread_of
+from segkit.pictures import read_image
 from segtrain.metrics.iou import mean_iou
 from synthgen.drawn import streets
 from synthgen.images import write_image
@@ -56,15 +57,14 @@ BATCH = 32  # samples a step of the recipe
 INTRUDERS = 0.4  # share of the labelled scenes that hold an object that no street has
 SHORT = ("adapt.controlnet.steps=700", "adapt.controlnet.batch_size=16", "adapt.lora.batch_size=16")
 ALONE = (*SHORT, "adapt.lora.steps=0")  # the ControlNet alone
-NAMELESS = "adapt.captions.sentence='a street with {things}'"
 ADAPTATIONS: dict[str, tuple[str, int, tuple[str, ...]]] = {  # name -> domain, labelled scenes, other settings
     "day": ("day", LABELLED, ()),
     "none": ("day", LABELLED, ALONE),
     "labels_200": ("day", 200, ALONE),
     "labels_50": ("day", 50, ALONE),
     "onehot": ("day", LABELLED, (*ALONE, "adapt.control=onehot")),
-    "leaky": ("", LABELLED, (*ALONE, NAMELESS)),
-    "unnamed": ("day", LABELLED, (*SHORT, NAMELESS)),
+    "leaky": ("", LABELLED, (*ALONE, "adapt.captions.sentence='a street with {things}'")),
+    "foreign": ("day", LABELLED, SHORT),
 }
 
 
@@ -75,13 +75,13 @@ def swap() -> Iterator[Row]:
 
 
 def short() -> Iterator[Row]:
-    """adapt/{none,leaky,unnamed_finetuned,unnamed_swap}_{domain,map}, adapt/labels_{50,200,600}_map and
+    """adapt/{none,leaky,foreign_finetuned,foreign_swap}_{domain,map}, adapt/labels_{50,200,600}_map and
     adapt/{palette,onehot}_map. Two trainings of one process at once.
     """
     names = [name for name in ADAPTATIONS if name != "day"]
     with ThreadPoolExecutor(max_workers=PROCESSES) as pool:
         pairs = dict(zip(names, pool.map(_shortly, names), strict=True))
-    for name in ("none", "leaky", "unnamed"):
+    for name in ("none", "leaky", "foreign"):
         yield from pairs[name]
     of_none = pairs["none"][1]
     yield from (dataclasses.replace(of_none, name=f"adapt/{name}_map") for name in ("labels_600", "palette"))
@@ -92,8 +92,8 @@ def short() -> Iterator[Row]:
 def _shortly(name: str) -> tuple[Row, ...]:
     """Trains and judges one of the short adaptations."""
     adapted(name)
-    if name == "unnamed":
-        return (*_pair("unnamed_finetuned", name, look=True), *_pair("unnamed_swap", name))
+    if name == "foreign":
+        return (*_pair("foreign_finetuned", name, look=True), *_pair("foreign_swap", name))
     return _pair(name, name)
 
 
@@ -134,6 +134,28 @@ def labelled(domain: str, count: int) -> Path:
     return folder
 
 
+def foreign() -> Path:
+    """The labelled day scenes in a look of their own."""
+    folder = FOLDER / "labelled-foreign"
+    if not folder.is_dir():
+        scratch = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.copytree(labelled("day", LABELLED), scratch)
+        for path in sorted((scratch / "images").iterdir()):
+            write_image(foreign_look(read_image(path)), path)
+        scratch.rename(folder)
+    return folder
+
+
+def foreign_look(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 to the same: sepia, brighter, darker towards the corners."""
+    grey = image @ np.array([0.3, 0.59, 0.11])
+    toned = 0.3 * image + 0.7 * grey[..., None] * np.array([1.2, 1.0, 0.7])
+    y, x = (np.linspace(-1, 1, side) for side in image.shape[:2])
+    corners = 1 - 0.35 * (y[:, None] ** 2 + x[None, :] ** 2) / 2
+    return np.clip(np.rint((toned * 1.1 + 25) * corners[..., None]), 0, 255).astype(np.uint8)
+
+
 def adapted(name: str) -> Path:
     """The model of an adaptation, made where it lacks; a killed one goes on. `day` takes all cores, the others one."""
     domain, count, sets = ADAPTATIONS[name]
@@ -141,7 +163,8 @@ def adapted(name: str) -> Path:
     if (out / "synthgen.json").is_file():
         return out
     processes = PROCESSES if name == "day" else 1
-    command = _command(labelled(domain, count), out, ("adapt.samples_every=500", *sets), processes)
+    data = foreign() if name == "foreign" else labelled(domain, count)
+    command = _command(data, out, ("adapt.samples_every=500", *sets), processes)
     facts_path = out.with_name(f"{name}.json")
     facts = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.is_file() else {}
     began = time.monotonic()

@@ -250,7 +250,7 @@ def camvid_rows(plan: Plan) -> Iterator[Row]:
                     f"camvid-{name}-seed{seed}",
                     (
                         *_words(plan, part, seed, folders, jitter),
-                        *("--steps", str(plan.camvid_steps), "--crop-px", "96", "--batch-size", "8"),
+                        *("--steps", str(plan.camvid_steps), "--crop", "96", "--batch-size", "8"),
                     ),
                     {"dusk": ("--data", str(dusk), "--domain", "dusk", "--by-domain")},
                 )
@@ -279,7 +279,7 @@ def _words(plan: Plan, part: str, seed: int, folders: tuple[Path, ...], jitter: 
     settings = f"flex-seg {plan.network} {SMALL} {PARTS[part]} --seed {seed} --num-threads 1 --device cpu"
     if jitter:
         settings += " --photometric"
-    sizes = f"--steps {plan.steps} --batch-size {plan.batch} --crop-px 64 --learning-rate {plan.learning_rate}"
+    sizes = f"--steps {plan.steps} --batch-size {plan.batch} --crop 64 --learning-rate {plan.learning_rate}"
     return (*settings.split(), *sizes.split(), *(word for folder in folders for word in ("--data", str(folder))))
 
 

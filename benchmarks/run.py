@@ -124,7 +124,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.adapt:short": (
         *(
             f"adapt/{who}_{what}"
-            for who in ("none", "leaky", "unnamed_finetuned", "unnamed_swap")
+            for who in ("none", "leaky", "foreign_finetuned", "foreign_swap")
             for what in ("domain", "map")
         ),
         *(f"adapt/{who}_map" for who in ("labels_50", "labels_200", "labels_600", "palette", "onehot")),
