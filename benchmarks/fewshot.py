@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.trainings import whole
 from segkit.shards import Dataset
 from segtrain.config import checked
 from segtrain.evaluate import evaluate
@@ -94,7 +95,7 @@ def objects() -> Iterator[Row]:
 def rows(plan: Plan) -> Iterator[Row]:
     """Measure what is missing, then put it together."""
     for name, count, seed in (("train", plan.train, TRAIN_SEED), ("held-out", plan.held_out, HELD_OUT_SEED)):
-        _whole(plan.place / name, lambda folder, count=count, seed=seed: write_split(folder, "objects", count, seed))
+        whole(plan.place / name, lambda folder, count=count, seed=seed: write_split(folder, "objects", count, seed))
     found: dict[tuple[int, str, int, int], dict[str, float]] = {}
     seconds = 0.0
     for fold in plan.folds:
@@ -211,7 +212,7 @@ def _drawings(place: Path, fold: int, first_seed: int, per_class: int) -> Path:
                 write_image(scene.image, folder / "images" / f"{name}_{number}.png")
                 write_image(scene.mask, folder / "labels" / f"{name}_{number}.png")
 
-    return _whole(place, make)
+    return whole(place, make)
 
 
 def _added(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> list[str]:
@@ -248,7 +249,7 @@ def _synthetic(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> Pa
             (folder / "images" / f"{sample.key}.jpg").write_bytes(sample.encoded[0])
             shutil.copy(masks[sample.key], folder / "labels" / f"{sample.key}.png")
 
-    return _whole(plan.place / "masks" / f"{run.name}-{field}", make)
+    return whole(plan.place / "masks" / f"{run.name}-{field}", make)
 
 
 def _run(plan: Plan, fold: int, seed: int, shots: int, kind: str) -> Path:
@@ -306,15 +307,4 @@ def _take_renders(runs: Path, run: Path, shots: int) -> None:
             for stage in ("prompts", "render"):
                 shutil.copytree(sibling / stage, folder / stage, copy_function=os.link)
 
-        _whole(run, link)
-
-
-def _whole(folder: Path, make: Any) -> Path:
-    """A scratch folder that is there whole or not at all."""
-    if not folder.exists():
-        temporary = folder.with_name(folder.name + ".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        make(temporary)
-        temporary.rename(folder)
-    return folder
+        whole(run, link)

@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from benchmarks.masks import CAMVID
+from benchmarks.trainings import whole
 from segkit.labels import IGNORE
 from segkit.masks import read_mask
 from segkit.pictures import read_image
@@ -39,7 +40,7 @@ class Plan(Protocol):
 
 def day(plan: Plan) -> Path:
     """The labelled source."""
-    return _whole(
+    return whole(
         plan.place / "data" / "day", lambda out: write_split(out, "streets", plan.scenes, SOURCE_SEED, domain="day")
     )
 
@@ -73,7 +74,7 @@ def weather(plan: Plan, warp_px: float) -> Path:
                 write_image(image, out / "images" / f"{seed}_{domain}.png")
                 write_image(drawing.mask, out / "labels" / f"{seed}_{domain}.png")
 
-    return _whole(plan.place / "data" / f"weather-warp{warp_px:g}", make)
+    return whole(plan.place / "data" / f"weather-warp{warp_px:g}", make)
 
 
 def warped_image(image: np.ndarray, rms_px: float, seed: int) -> np.ndarray:
@@ -105,7 +106,7 @@ def test(plan: Plan) -> Path:
                 lines.append(f"{stem}\t{domain}\n")
         (out / "domains.txt").write_text("".join(lines), encoding="utf-8")
 
-    return _whole(plan.place / "data" / f"test-{plan.first_test_seed}", make)
+    return whole(plan.place / "data" / f"test-{plan.first_test_seed}", make)
 
 
 def photographs(plan: Plan, *sequences: str) -> Path:
@@ -126,7 +127,7 @@ def photographs(plan: Plan, *sequences: str) -> Path:
             small = Image.fromarray(mask).resize((160, 120), Image.Resampling.NEAREST)
             write_image(np.asarray(small), out / "labels" / f"{path.stem}.png")
 
-    return _whole(plan.place / "data" / f"camvid-{'-'.join(sequences)}", make)
+    return whole(plan.place / "data" / f"camvid-{'-'.join(sequences)}", make)
 
 
 def darkened(plan: Plan, day: Path) -> Path:
@@ -140,15 +141,4 @@ def darkened(plan: Plan, day: Path) -> Path:
             light *= (rng.uniform(0.8, 1.0), rng.uniform(0.85, 1.0), 1.0)
             write_image(np.rint(light * 255).astype(np.uint8), path)
 
-    return _whole(plan.place / "data" / f"{day.name}-dark", make)
-
-
-def _whole(folder: Path, make: Any) -> Path:
-    """A scratch folder that is there whole or not at all."""
-    if not folder.exists():
-        temporary = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        make(temporary)
-        temporary.rename(folder)
-    return folder
+    return whole(plan.place / "data" / f"{day.name}-dark", make)

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,17 @@ def scores(trainings: Iterable[Training], place: Path) -> dict[str, dict[str, An
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         made = list(pool.map(lambda training: _measured(training, place), wanted))
     return {training.name: found for training, found in zip(wanted, made, strict=True)}
+
+
+def whole(folder: Path, make: Callable[[Path], object]) -> Path:
+    """A scratch folder that is there whole or not at all: `make` writes it where it lacks."""
+    if not folder.exists():
+        temporary = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        make(temporary)
+        temporary.rename(folder)
+    return folder
 
 
 def _measured(training: Training, place: Path) -> dict[str, Any]:
