@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks import flexseg, run
-from benchmarks.flexseg import CAMVID_PARTS, CEILINGS, GAINED, MEASURES, PARTS, WARPED, WARPS_PX
+from benchmarks.flexseg import CAMVID_PARTS, CEILINGS, DRAWN, GAINED, MEASURES, WARPED
 from benchmarks.pages import MISSING, Table, grid, shown, text, where
 from benchmarks.table import results, times
 
@@ -77,7 +77,10 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     )
     yield from grid(
         ["trained on, with", *MEASURES],
-        [[WHO[who], *(shown(table, f"flexseg/{who}_{what}") for what in MEASURES)] for who in WHO],
+        [
+            [WHO[who], *(shown(table, f"flexseg/{who}_{what}") for what in MEASURES)]
+            for who in ("source", "jitter", *DRAWN, *CEILINGS)
+        ],
     )
     yield from text(
         "What the parts add, seed by seed: mean ± spread of the difference to the plain loss on the same set. The "
@@ -89,19 +92,19 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
             [
                 WHO[who],
                 *(shown(table, f"flexseg/gain/{who}_{what}") for what in ("adverse", "avg5")),
-                shown(table, f"flexseg/share/{who}_adverse") if who in PARTS else "",
+                shown(table, f"flexseg/share/{who}_adverse") if who in DRAWN else "",
             ]
             for who in GAINED
         ],
     )
-    names = [f"flexseg/{who}_{what}" for who in ("source", "jitter", *PARTS, *CEILINGS) for what in MEASURES]
+    names = [f"flexseg/{who}_{what}" for who in ("source", "jitter", *DRAWN, *CEILINGS) for what in MEASURES]
     yield from where(table, names, took, ["benchmarks.flexseg:drawn"])
 
 
 def _warped(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Known misalignment: drawn weather, pictures warped under their masks"
     yield ""
-    for px in WARPS_PX:
+    for px, parts in WARPED.items():
         yield from grid(
             [f"{px:g} px", "adverse", "gain", "avg5", "boundary", "interior"],
             [
@@ -111,7 +114,7 @@ def _warped(table: Table, took: Mapping[str, str]) -> Iterator[str]:
                     shown(table, f"flexseg/warp{px:g}/gain_{who}_adverse") if who != "plain" else "",
                     *(shown(table, f"flexseg/warp{px:g}/{who}_{what}") for what in ("avg5", "boundary", "interior")),
                 ]
-                for who in WARPED
+                for who in parts
             ],
         )
     yield from where(table, flexseg.WARPED_ROWS, took, ["benchmarks.flexseg:warped"])
