@@ -17,7 +17,7 @@ from synthgen.drawn import streets
 from synthgen.drawn.split import write_split
 
 TINY = flexseg.Plan(
-    seeds=(0, 1),
+    seeds=(0,),
     scenes=4,
     windows=2,
     test=2,
@@ -69,7 +69,7 @@ def test_rows_of_a_tiny_plan_are_those_that_are_listed(plan: flexseg.Plan) -> No
     gain = made["flexseg/gain/all_adverse"]
     plain, everything = made["flexseg/plain_adverse"], made["flexseg/all_adverse"]
     assert gain.value == pytest.approx(number(everything) - number(plain))
-    assert gain.n == 2
+    assert gain.n == 1
     again = {row.name: row for row in flexseg.drawn_rows(plan)}  # from what was kept
     assert again == made
 
