@@ -208,10 +208,12 @@ class PromptStage:
                 "prompts.min_class_similarity"
             )
         wanted = self._recipe.prompts.per_class
+        # photographs and label maps are of no one class: nothing was asked for of a class that they were not tried for
+        are_own = any(bank.accepted for bank in banks if not bank.class_name)
         short = [
             f"{bank.class_name} {bank.accepted} ({bank.stopped})"
             for bank in banks
-            if bank.class_name and bank.accepted < wanted
+            if bank.class_name and bank.accepted < wanted and (bank.tried or not are_own)
         ]
         if short:
             way_out = shortage_text(self._recipe.prompts.lambda_div, wanted, higher)

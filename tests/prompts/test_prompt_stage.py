@@ -143,7 +143,9 @@ def test_coverage_of_the_grammar_lists_what_is_missing(recipe_with: MakeRecipe, 
     assert set(cat.missing["place"]) == places - used
 
 
-def test_photographs_need_no_encoder(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+def test_photographs_need_no_encoder_and_are_short_of_nothing(
+    recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     photographs = tmp_path / "photographs"
     photographs.mkdir()
     for name in "cab":
@@ -153,6 +155,7 @@ def test_photographs_need_no_encoder(recipe_with: MakeRecipe, tmp_path: Path) ->
         source={"name": "images", "folder": str(photographs)}, embedder={"name": "no.such.encoder"}, per_class=1
     )
     made, refused = run(recipe, tmp_path / "unit")
+    assert not [record for record in caplog.records if "fewer than" in record.getMessage()]
     assert [row.photograph for row in made] == [f"{name}.png" for name in "abc"]
     assert {
         (
