@@ -194,7 +194,7 @@ def _pair(name: str, model: str, look: bool = False) -> tuple[Row, Row]:
     truth = np.stack([drawing.mask for drawing in drawings])
     assert np.array_equal(truth, data.masks[:])  # the weather moves no edge
     drawn = np.stack([drawing.image for drawing in drawings])
-    made = _rendered(adapted(model), [drawing.caption for drawing in drawings], truth, look)
+    made = _made(name, adapted(model), [drawing.caption for drawing in drawings], truth, look)
     write_image(_sheet(drawn[:20], made[:20]), FOLDER / f"{name}.png")
     names = streets.DOMAINS
     seen = judges.predict(judges.classifier("streets", "domain", names), made)
@@ -218,6 +218,17 @@ def _pair(name: str, model: str, look: bool = False) -> tuple[Row, Row]:
         ),
         Row(f"adapt/{name}_map", ratio(np.arange(LAYOUTS)), "fraction", spread_of([ratio(p) for p in parts]), PARTS),
     )
+
+
+def _made(name: str, model: Path, captions: list[str], maps: np.ndarray, look: bool) -> np.ndarray:
+    """What `_rendered` gives, kept beside the models: remove it with them to begin anew."""
+    path = FOLDER / "models" / f"{name}.npy"
+    if not path.is_file():
+        temporary = path.with_suffix(".part.npy")
+        np.save(temporary, _rendered(model, captions, maps, look))
+        temporary.replace(path)
+    pictures: np.ndarray = np.load(path, allow_pickle=False)
+    return pictures
 
 
 def _rendered(model: Path, captions: list[str], maps: np.ndarray, look: bool) -> np.ndarray:
