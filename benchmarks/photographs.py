@@ -21,13 +21,13 @@ from benchmarks.row import Row, spread_of
 from segkit.labels import IGNORE, LabelSpace
 from segkit.masks import read_mask
 from segkit.pictures import read_image
+from segkit.regions import connected_components
 from segtrain.metrics.boundary import boundary_f, mean_of_images, tolerance_px
 from segtrain.metrics.iou import mean_iou
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
 from synthgen.recipe import read_recipe
 from synthgen.refine import stage
-from synthgen.refine.regions import connected_components
 from synthgen.shipped import shipped_folder
 
 SUPPORT, FRAMES = 10, 24

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from benchmarks.row import Row, spread_of
+from segkit.regions import connected_components
 from synthgen.backends import load
 from synthgen.drawn import streets
 from synthgen.models import MaskPrompts
 from synthgen.models.mask_decoders.segment_anything import load_sam
-from synthgen.refine.regions import connected_components, padded_boxes
+from synthgen.refine.regions import padded_boxes
 from synthgen.settings import Execution
 
 MODEL = "mini/sam"

@@ -1,1 +1,4 @@
-"""Segmentation networks that travel as model folders. A file is a kind of network: `build` makes it."""
+"""Segmentation networks that travel as model folders. A file is a kind of network: `build` makes it.
+
+`sam` is no segmenter: it is asked for masks.
+"""

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from segkit.networks.sam import MaskPrompts
 from synthgen.labels import LabelSpace
 
 
@@ -91,28 +92,6 @@ class ProposalRequest:
     candidates: tuple[int, ...]
     prompt: str
     layout: np.ndarray | None = None  # (H, W) uint8 ids, the label map that the image was rendered from
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MaskPrompts:
-    """What a mask decoder is asked about in one image: N objects, each by a box, by points, or by both.
-
-    Raises ValueError if the parts are not about the same N objects, or if there is neither.
-    """
-
-    boxes: np.ndarray | None = None  # (N, 4) float32 XYXY pixels
-    points: np.ndarray | None = None  # (N, P, 2) float32 (x, y) pixels
-    point_labels: np.ndarray | None = None  # (N, P) int: 1 = on the object, 0 = beside it; None = all on it
-
-    def __post_init__(self) -> None:
-        counts = {len(part) for part in (self.boxes, self.points, self.point_labels) if part is not None}
-        if len(counts) != 1 or (self.boxes is None and self.points is None):
-            raise ValueError("mask prompts need boxes or points, one for each object")
-
-    def __len__(self) -> int:
-        given = self.boxes if self.boxes is not None else self.points
-        assert given is not None
-        return len(given)
 
 
 class TextEncoder(Protocol):

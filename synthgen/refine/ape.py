@@ -13,10 +13,10 @@ import dataclasses
 import numpy as np
 
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
+from segkit.regions import connected_components
 from synthgen.models import Prototypes
 from synthgen.models.cosine_maps import best_per_class, cosine_maps, two_best
 from synthgen.refine.prototypes import masked_average, normalise, pixels_per_cell
-from synthgen.refine.regions import connected_components
 
 CONFIDENCE_SCALE = 0.1
 """Cosine margin at which confidence is sigmoid(1) = 0.73."""

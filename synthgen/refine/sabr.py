@@ -23,14 +23,8 @@ import dataclasses
 import numpy as np
 
 from segkit.labels import IGNORE
-from synthgen.refine.regions import (
-    Components,
-    boundary_band,
-    box_window,
-    connected_components,
-    drop_small,
-    padded_boxes,
-)
+from segkit.regions import Components, connected_components, drop_small
+from synthgen.refine.regions import boundary_band, box_window, padded_boxes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import segkit.networks.sam
+from segkit.networks.sam import MINI, construct
 from synthgen.backends import load
 from synthgen.errors import ModelError
 from synthgen.models import MaskPrompts
 from synthgen.models.feature_extractors.segment_anything import grid_of
-from synthgen.models.mask_decoders import segment_anything as segment_anything_backend
-from synthgen.models.mask_decoders.segment_anything import MINI, construct, load_sam
+from synthgen.models.mask_decoders.segment_anything import load_sam
 from synthgen.models.provenance import pinned
 from synthgen.settings import Execution
 
@@ -112,7 +113,7 @@ def test_masks_do_not_depend_on_how_many_prompts_are_decoded_at_once(
         lambda _, args, named: sizes.append(len(named["sparse_prompt_embeddings"])), with_kwargs=True
     )
     [(whole, scores)] = decoder.decode(images()[:1], asked([boxes]))
-    monkeypatch.setattr(segment_anything_backend, "CHUNK", chunk)
+    monkeypatch.setattr(segkit.networks.sam, "CHUNK", chunk)
     sizes.clear()
     [(masks, ious)] = decoder.decode(images()[:1], asked([boxes]))
     assert max(sizes) <= chunk and sum(sizes) == 20

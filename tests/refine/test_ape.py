@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit.labels import IGNORE
+from segkit.regions import connected_components
 from synthgen.models import Prototypes
 from synthgen.models.cosine_maps import two_best
 from synthgen.refine.ape import (
@@ -17,7 +18,6 @@ from synthgen.refine.ape import (
     filter_regions,
     relabel,
 )
-from synthgen.refine.regions import connected_components
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:

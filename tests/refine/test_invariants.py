@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from segkit.labels import IGNORE
+from segkit.regions import connected_components
 from synthgen.models import Prototypes
 from synthgen.refine.ape import adapted_prototypes, class_cosines, confidence_map, filter_regions, relabel
-from synthgen.refine.regions import boundary_band, box_window, connected_components
+from synthgen.refine.regions import boundary_band, box_window
 from synthgen.refine.sabr import boundary_refine, box_prompts
 
 CLASSES = (1, 2, 5)

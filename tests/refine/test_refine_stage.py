@@ -11,15 +11,16 @@ from doubles.rows import row as row_of
 from safetensors.torch import save_file
 
 from segkit.labels import IGNORE
+from segkit.networks.sam import MINI, construct
+from segkit.regions import connected_components
 from synthgen.drawn import objects
 from synthgen.images import read_mask, write_image
 from synthgen.models import MaskDecoder, MaskPrompts
-from synthgen.models.mask_decoders.segment_anything import MINI, construct
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, RenderRecord, flat
 from synthgen.refine import stage
 from synthgen.refine.class_rates import read_rates
-from synthgen.refine.regions import box_window, connected_components
+from synthgen.refine.regions import box_window
 
 SIZE_PX = 64
 CLASSES = ("bus", "cat")

@@ -23,11 +23,11 @@ from segment_anything.modeling.mask_decoder import MaskDecoder
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from segkit.networks.sam import MINI, construct
 from synthgen.files import write_bytes
 from synthgen.minis.train.arguments import add_arguments, schedule_of
 from synthgen.minis.train.model_card import write_model_card
 from synthgen.minis.train.scenes import Scenes, augmented, scenes
-from synthgen.models.mask_decoders.segment_anything import MINI, construct
 from synthgen.training.loop import train
 
 PAIR_PROBABILITY = 0.3

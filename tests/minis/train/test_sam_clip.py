@@ -11,11 +11,12 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from segment_anything import SamPredictor
 
+from segkit.networks.sam import MINI, construct
 from synthgen.drawn.objects import CLASSES, SPOKEN
 from synthgen.minis.train import clip, sam
 from synthgen.minis.train.scenes import Scenes, scenes
 from synthgen.models.feature_extractors.open_clip import load_clip
-from synthgen.models.mask_decoders.segment_anything import MINI, construct, load_sam
+from synthgen.models.mask_decoders.segment_anything import load_sam
 from synthgen.settings import Execution
 
 
