@@ -39,6 +39,10 @@ FREE_SETTINGS = frozenset(
 BAND_FRACTIONS = (12 / 720, 20 / 720, 28 / 720)
 
 
+MASK_ARCH = "clip_masks"
+"""The --arch that is no architecture of smp: `segkit.networks.clip_masks`."""
+
+
 class Settings(BaseModel):
     """Unknown keys are refused, values cannot be changed later."""
 
@@ -157,19 +161,29 @@ class NetworkSettings(Settings):
 
     arch: str = Field(
         "Unet",
-        description="decoder architecture of segmentation_models_pytorch: Unet, FPN, DeepLabV3Plus, Segformer, ...",
+        description="decoder architecture of segmentation_models_pytorch: Unet, FPN, DeepLabV3Plus, Segformer, ...; or "
+        "clip_masks: Mask2Former's head on a frozen image tower of open_clip",
     )
-    encoder: str = Field("resnet18", description="encoder of segmentation_models_pytorch; timm models as tu-NAME")
+    encoder: str = Field(
+        "resnet18",
+        description="encoder of segmentation_models_pytorch; timm models as tu-NAME; for clip_masks a model of "
+        "open_clip, as RN50 or convnext_large_d_320",
+    )
     encoder_weights: str = Field(
         "none",
         description="imagenet (downloaded), package (for tu-tf_efficientnet_lite0, from a Python package), none "
-        "= random",
+        "= random; for clip_masks a tag of open_clip (openai, laion2b_s29b_b131k_ft_soup; downloaded) or a file",
     )
     decoder_channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (),
         description="comma list, coarse to fine, for Unet, UnetPlusPlus and MAnet; default 128,64,64,32,32 "
         "(small, for CPUs)",
     )
+    mask_queries: int = Field(100, ge=1, le=65536, description="queries of clip_masks [Mask2Former: 100]")
+    mask_width: int = Field(
+        256, ge=32, le=65536, multiple_of=32, description="channels of the head of clip_masks [Mask2Former: 256]"
+    )
+    mask_layers: int = Field(9, ge=1, le=1000, description="decoder layers of clip_masks [Mask2Former: 9]")
 
     @field_validator("decoder_channels", mode="before")
     @classmethod
@@ -179,6 +193,14 @@ class NetworkSettings(Settings):
 
 class TrainConfig(NetworkSettings, MixtureSettings, LoopConfig):
     """A training of one network on one mix of datasets: what most methods add their own settings to."""
+
+    def weight_settings(self) -> dict[str, Any]:
+        """Without what says nothing of the chosen network."""
+        settings = super().weight_settings()
+        if self.arch != MASK_ARCH:
+            for name in ("mask_queries", "mask_width", "mask_layers"):
+                del settings[name]
+        return settings
 
 
 def train_config(**values: Any) -> TrainConfig:

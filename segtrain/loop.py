@@ -131,6 +131,8 @@ class _Run:
                 done = step + 1
                 if done % self._config.log_every == 0 or done == self._config.steps:
                     self._log_step(board, done, losses, (done - first_step) / (time.monotonic() - began))
+                for name, pixels in self._method.pictures(step).items():
+                    board.picture(name, pixels, done)
                 self._validate(board, done)
                 if self._is_checkpoint(done):
                     self._write_checkpoint(done)

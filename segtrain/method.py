@@ -7,18 +7,20 @@ files are the components, under the paper's names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 from segtrain.config import LoopConfig
 from segtrain.data.batches import Batch, StepBatches, batches
+from segtrain.losses import cross_entropy
 from segtrain.optimiser import Group
 from segtrain.segmenter import Segmenter
 
-__all__ = ["Batch", "Group", "Method", "StandardMethod"]
+__all__ = ["Batch", "Group", "Method", "StandardMethod", "has_own_loss", "segmentation_loss"]
 
 
 class Method(Protocol):
@@ -51,6 +53,27 @@ class Method(Protocol):
         """Go on from what `state` gave. Called once, before `batches`, if there is a checkpoint."""
         ...
 
+    def pictures(self, step: int) -> Mapping[str, np.ndarray]:
+        """Pictures (H, W, 3) uint8 RGB by name of what was done at this step, asked for after it; mostly none."""
+        ...
+
+
+def segmentation_loss(segmenter: Segmenter, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy, or the network's own loss if it has one (`mask_loss`).
+
+    `images` (B, 3, H, W) uint8, `targets` (B, H, W) uint8 or int64 channels with 254 and 255, on the device.
+    """
+    if not has_own_loss(segmenter.network):
+        return cross_entropy(segmenter.logits(images), targets)
+    pixels = segmenter.normalised(images)
+    with torch.autocast(segmenter.device.type, torch.bfloat16, enabled=segmenter.bfloat16):
+        loss: torch.Tensor = segmenter.network.mask_loss(pixels, targets.long())  # type: ignore[operator]
+    return loss
+
+
+def has_own_loss(network: nn.Module) -> bool:
+    return hasattr(network, "mask_loss")
+
 
 class StandardMethod:
     """A method that draws its batches beforehand, trains everything at one rate and remembers nothing.
@@ -65,7 +88,9 @@ class StandardMethod:
         return batches(self._data, first_step, self._config.num_workers)
 
     def groups(self, network: nn.Module, step: int) -> Sequence[Group]:
-        return (Group(),)
+        """Everything that the network does not itself hold."""
+        frozen, clip = getattr(network, "frozen", ()), getattr(network, "gradient_clip", None)
+        return (*(Group((pattern,), frozen=True) for pattern in frozen), Group(clip=clip))
 
     def after_step(self, segmenter: Segmenter, batch: Batch, losses: dict[str, torch.Tensor], step: int) -> None:
         return None
@@ -75,3 +100,6 @@ class StandardMethod:
 
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
         return None
+
+    def pictures(self, step: int) -> Mapping[str, np.ndarray]:
+        return {}

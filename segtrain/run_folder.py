@@ -3,7 +3,8 @@
 out/settings.json        the settings that change the weights; the mark of a training: without it the folder is refused
 out/.lock                held while a training writes here; gone when it has ended
 out/checkpoint.pt        network, optimiser, step, state of the method; removed when the model is there
-out/tensorboard/         scalars
+out/tensorboard/         scalars, and pictures of methods that make some
+out/pictures/            the same pictures as PNG, NAME-STEP.png
 out/validation.json      scores of the finished model, if a validation set is given
 out/model.safetensors    the model
 out/config.json          written last: the training is finished

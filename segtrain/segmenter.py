@@ -17,7 +17,7 @@ from segkit.networks import smp
 from segkit.networks.folder import MEAN, STD, STRIDE_PX, NetworkSpec, create_network, encode, read_folder
 from segkit.networks.uncertainty import with_uncertainty
 from segkit.printable import excerpt, in_one_line
-from segtrain.config import TrainConfig
+from segtrain.config import MASK_ARCH, TrainConfig
 from segtrain.errors import ConfigError, DataError, ModelError
 from segtrain.files import write_whole
 from segtrain.pretrained import ENCODER, WEIGHTS, load_lite0
@@ -143,6 +143,8 @@ class Segmenter:
 
 def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.device) -> Segmenter:
     """With random or pretrained weights, a function of the config's seed. Raises ModelError or ConfigError."""
+    if config.arch == MASK_ARCH:
+        return _build_mask_segmenter(config, label_space, device)
     arch = next((name for name in smp.architectures() if name.lower() == config.arch.lower()), None)
     if arch is None:
         raise ModelError(
@@ -181,6 +183,31 @@ def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.
     if config.encoder_weights == WEIGHTS:
         load_lite0(network.get_submodule("encoder"))
     return Segmenter(network, spec, label_space, device)
+
+
+def _build_mask_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.device) -> Segmenter:
+    from segkit.networks import clip_masks  # open_clip and transformers take seconds to import
+
+    if config.decoder_channels:
+        raise ConfigError(f"decoder_channels: {MASK_ARCH} does not take them: leave it out, there is mask_width")
+    arguments = {
+        "_model_class": clip_masks.ARCHITECTURE,
+        "encoder_name": config.encoder,
+        "encoder_weights": None,
+        "in_channels": 3,
+        "classes": len(label_space.labels),
+    }
+    settings = {
+        "queries": config.mask_queries,
+        "width": config.mask_width,
+        "decoder_layers": config.mask_layers,
+        "points": min(clip_masks.SETTINGS["points"], config.crop_px**2),
+    }
+    spec = NetworkSpec(arguments, MASK_ARCH, settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = create_network(spec, None if config.encoder_weights == "none" else config.encoder_weights)
+    return Segmenter(network, spec, label_space, device, statistics=(clip_masks.MEAN, clip_masks.STD))
 
 
 def save_model(segmenter: Segmenter, folder: Path, **facts: Any) -> None:

@@ -33,7 +33,7 @@ SEGKIT_FLOORS = (
     ("files", "headers"),
     ("documents", "stored", "ustar"),
     ("labels", "metadata"),
-    ("masks", "index"),
+    ("masks", "index", "regions"),
     ("pictures", "shards"),
     ("folders", "networks"),
 )
@@ -45,7 +45,7 @@ SEGTRAIN_FLOORS = (
     ("run_folder", "board", "pretrained", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
     ("evaluate", "method"),
-    ("loop", "evaluate_anomaly"),
+    ("loop", "evaluate_anomaly", "self_training"),
     ("methods",),
     ("cli",),
     ("__main__",),

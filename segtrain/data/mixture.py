@@ -102,15 +102,17 @@ class Mixture(StepBatches):
         confidence: bool = False,
         originals: bool = False,
         rare: Mapping[int, RareClassSampler] = types.MappingProxyType({}),
+        mixed: np.ndarray | None = None,
     ) -> None:
         """`confidence` and `originals` say whether the batches have them; `rare` draws the samples of some sources, by
-        number, in place of an order that gives each sample once an epoch.
+        number, in place of an order that gives each sample once an epoch; `mixed` (steps, batch) uint8 stands for the
+        fixed mix and has the number of the source of each draw.
 
         Raises ConfigError if a source would give no sample at all.
         """
         self._sources, self._config, self._rare = sources, config, rare
         self._reading = Reading(sources, label_space, config, confidence, originals)
-        self._mix = mix(shares(sources, config), config.steps, config.batch_size)
+        self._mix = mix(shares(sources, config), config.steps, config.batch_size) if mixed is None else mixed
         self._before = drawn_before(self._mix, len(sources))
         self._order = functools.lru_cache(maxsize=4 * len(sources))(self._epoch_order)
         for source, count in zip(sources, self.planned_counts, strict=True):

@@ -145,3 +145,27 @@ def settings(tmp_path: Path, golden: Path) -> Callable[..., TrainConfig]:
         return train_config(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six unlabelled pictures of a bright square on a dark ground, of two sizes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(6):
+        image = np.full((40, 32 + 8 * (number % 2), 3), 10 * number, np.uint8)
+        image[8:24, 8:24] = 200
+        Image.fromarray(image).save(folder / f"photo{number}.png")
+    return folder
+
+
+@pytest.fixture
+def joint_values(settings, tmp_path: Path, write_folder, pairs, photos: Path) -> Callable[..., dict[str, Any]]:
+    """Settings: 8 steps of 4 crops, of which the first two are of the five labelled pictures alone."""
+    data = [str(write_folder(tmp_path / "labelled", pairs(5)))]
+
+    def make(**changes: Any) -> dict[str, Any]:
+        small = {"unlabelled": [str(photos)], "source_share": 0.25, "batch_size": 4}
+        return {**settings(data=data, steps=8).model_dump(exclude_unset=True), **small, **changes}
+
+    return make

@@ -13,8 +13,7 @@ from segtrain.data.batches import Batch
 from segtrain.data.mixture import Mixture, open_sources
 from segtrain.evaluate import open_validation
 from segtrain.loop import Training, reports, run
-from segtrain.losses import cross_entropy
-from segtrain.method import StandardMethod
+from segtrain.method import StandardMethod, segmentation_loss
 from segtrain.segmenter import Segmenter, build_segmenter
 
 _log = logging.getLogger(__name__)
@@ -36,12 +35,12 @@ def train(config: TrainConfig) -> Path:
 
 
 class Supervised(StandardMethod):
-    """Cross-entropy alone."""
+    """Cross-entropy alone, or the loss that a mask network brings."""
 
     def loss(self, segmenter: Segmenter, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         targets = batch.targets.to(segmenter.device)
         labelled = (targets < OUT_OF_DISTRIBUTION).float().mean()
-        return {"loss": cross_entropy(segmenter.logits(batch.images), targets), "labelled": labelled}
+        return {"loss": segmentation_loss(segmenter, batch.images, targets), "labelled": labelled}
 
     def after_step(self, segmenter: Segmenter, batch: Batch, losses: dict[str, torch.Tensor], step: int) -> None:
         if step == 0 and not losses["labelled"]:

@@ -66,7 +66,7 @@ def test_folders_from_before_networks_had_names_are_read(tmp_path: Path, name: s
 
 
 def test_a_kind_of_network_is_a_file() -> None:
-    assert networks() == ["pop", "smp", "uncertainty"]
+    assert networks() == ["clip_masks", "pop", "smp", "uncertainty"]
 
 
 def test_weights_of_a_strangers_config_never_reach_the_network(tmp_path: Path, monkeypatch) -> None:

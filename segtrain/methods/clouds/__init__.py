@@ -1,0 +1,1 @@
+"""CLOUDS: self-training on generated pictures or photographs, with pseudo-labels that SAM redraws."""
