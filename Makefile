@@ -1,4 +1,4 @@
-# make dataset | test | lint | types | bench | claims-syn4seg | claims-adapt | claims-flexseg | help
+# make dataset | test | lint | types | bench | claims-syn4seg | claims-adapt | claims-flexseg | claims-clouds | help
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 1000000000
 export MALLOC_MMAP_THRESHOLD_ ?= 1000000000
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: dataset test lint types bench claims-syn4seg claims-adapt claims-flexseg help
+.PHONY: dataset test lint types bench claims-syn4seg claims-adapt claims-flexseg claims-clouds help
 
 dataset: $(VENV)/.installed  ## install into .venv and make the dataset of RECIPE (default: syn4seg-mini)
 	$(BIN)/synthgen run $(RECIPE)
@@ -34,6 +34,9 @@ claims-adapt: $(VENV)/.installed-dev  ## measure what is claimed for `synthgen a
 
 claims-flexseg: $(VENV)/.installed-dev  ## measure every table of docs/results/flexseg.md again (4 hours); TABLES_ONLY=1 only writes the page
 	$(BIN)/python -m benchmarks.claims_flexseg $(if $(TABLES_ONLY),--tables-only)
+
+claims-clouds: $(VENV)/.installed-dev  ## measure what is claimed for `segtrain clouds` and `segtrain unimatch` again (4 hours): rows clouds/*
+	$(BIN)/python -m benchmarks.run clouds/
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import dedup, flexseg, prompt_images, prompts, render
+from benchmarks import clouds, dedup, flexseg, prompt_images, prompts, render
 from benchmarks.row import Row
 
 RESULTS = Path(__file__).parent / "results.csv"
@@ -139,6 +139,11 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
         "flexseg/has_table_mb",
         "flexseg/has_draw_ms",
     ),
+    "benchmarks.clouds:drawn": clouds.DRAWN_ROWS,
+    "benchmarks.clouds:prompts": clouds.PROMPT_ROWS,
+    "benchmarks.clouds:camvid": clouds.CAMVID_ROWS,
+    "benchmarks.clouds_pseudo:pseudo": clouds.PSEUDO_ROWS,
+    "benchmarks.clouds_pseudo:cost": clouds.COST_ROWS,
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
 

@@ -88,6 +88,19 @@ MEANING = {
     "adapt/steps_s_ours": "ControlNet training, steps a second of one core, 32 windows a step",
     "adapt/steps_s_plain": "... a plain diffusers loop with everything in memory",
     "adapt/steps_s_ratio": "... ours over plain, round by round",
+    "clouds/source_jitter_avg5": "600 drawn *day* scenes with labels, strong jitter, tested in five weathers: mIoU, "
+    "mean over weathers (n = seeds, here and below)",
+    "clouds/selftrain_avg5": "... and 1,000 generated pictures in all weathers *without* labels, self-training at "
+    "equal steps",
+    "clouds/sam_online_avg5": "... with the mini SAM in each step (CLOUDS)",
+    "clouds/unimatch_avg5": "... by weak-to-strong consistency in place of it",
+    "clouds/oracle_avg5": "... with the layouts behind the pictures as labels: the ceiling",
+    "clouds/camvid/few_miou": "20 labelled frames of one CamVid sequence at 160 x 120, tested on the val split",
+    "clouds/camvid/few_unimatch_miou": "... and 285 further frames without labels, weak-to-strong consistency",
+    "clouds/camvid/few_clouds_miou": "... self-training with ClassMix, CutMix, strong view, confidence weights, no SAM",
+    "clouds/camvid/few_clouds_sam_miou": "... and a SAM that has seen drawings alone: what it costs",
+    "clouds/camvid/all_labels_miou": "... with the labels of all frames: the ceiling",
+    "clouds/camvid/closed_few_clouds": "... share of the way to it that self-training goes",
     "engine/kills": "processes killed (SIGKILL) at random points of every stage, models by small stand-ins: one "
     "process, two workers, accelerate with two ranks, Ray",
     "engine/kills_identical": "... runs that end with the bytes of an undisturbed one (n = runs)",

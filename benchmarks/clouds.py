@@ -1,0 +1,255 @@
+"""What unlabelled pictures are worth: rows clouds/*; `make claims-clouds` (4 hours on 2 cores).
+
+Drawn world. Source: 600 drawn day scenes with masks. Unlabelled: 1,000 pictures of `synthgen run clouds-mini`, one for
+each of 1,000 drawn layouts in one of five weathers, masks thrown away; mini/streets has seen every weather with
+captions, mini/streets-day maps of other day scenes alone. Test: 200 held-out layouts, each drawn in all five weathers.
+Equal steps for all (1,300: 600 of warm-up, 700 of 16 crops, of which half are unlabelled); what learns from labels
+alone takes as many steps of 16 labelled crops.
+
+    source, source_jitter    day alone; with strong jitter        oracle    the layouts behind the pictures as labels
+    selftrain      the teacher's labels, no SAM                   threshold    ... those over .968 alone
+    sam_online     CLOUDS: mini/sam by 5 points, each step        sam_offline  once a picture, by the warm-up
+    sam_boxes, sam_agreement, sam_negative    CLOUDS with that    unimatch     weak-to-strong consistency
+
+The teacher keeps .67 of the warm-up, as in 40k steps of the paper: interval 10, decay .9943. mini/sam has learnt
+from single points and boxes. `clouds/gain/*` are differences to `source_jitter` seed by seed, which has the student's
+jitter; `clouds/prompts_{1,100}` learn from 300 pictures of one prompt, and of 100. What the paper cannot show is
+`clouds/pseudo/*` (benchmarks/clouds_pseudo.py).
+
+CamVid at 160 x 120. 20 labelled frames of sequence 0006R0; unlabelled: the other frames of 0006R0 and 0016E5 of the
+train split. Test: the published val split, and the dusk sequence 0001TP of which nothing is learnt. Equal steps (1,000
+of 16 crops), ImageNet Lite0. The learning rate of *every* row is chosen in the same way, of two: with seed 100, its own
+20 frames and without the last 80 frames of 0016E5, by mIoU on those.
+
+    few, all_labels    labels of the 20, labels of all            few_selftrain   CLOUDS without SAM
+    few_clouds     ... with ramped teacher, ClassMix, CutMix, strong view, confidence share
+    few_unimatch, few_unimatch_sinkhorn    few_class_mix, few_confidence, few_strong    few_selftrain with that alone
+    few_clouds_sam    few_clouds with the mini SAM, which is worse than a filled box on photographs: what it costs
+
+`closed` is (row - few) / (all_labels - few), seed by seed. Spread is over seeds (network, order, crops, frames).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import clouds_data as data
+from benchmarks import flexseg_data
+from benchmarks.flexseg import measures
+from benchmarks.masks import CAMVID
+from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.trainings import Training, scores
+from synthgen.drawn import streets
+
+SAM = Path(__file__).parents[1] / "synthgen" / "minis" / "weights" / "sam"
+NETWORK = "--encoder tu-tf_efficientnet_lite0 --encoder-weights package"
+TEACHER = "--teacher-every 10 --teacher-decay 0.9943 --no-teacher-ramp"
+ONLINE = f"clouds {TEACHER} --sam {SAM}"
+DRAWN = {  # what is behind `segtrain`; {day} and {unlabelled} are folders, {oracle} the labelled twin of the second
+    "source": "train --data {day}",
+    "source_jitter": "train --data {day} --photometric",
+    "selftrain": f"clouds {TEACHER} {{both}}",
+    "threshold": f"clouds {TEACHER} --confidence threshold --threshold 0.968 {{both}}",
+    "sam_online": f"{ONLINE} {{both}}",
+    "sam_offline": f"{ONLINE} --sam-when offline {{both}}",
+    "sam_boxes": f"{ONLINE} --sam-prompts boxes {{both}}",
+    "sam_agreement": f"{ONLINE} --min-agreement 0.5 --uncovered teacher {{both}}",
+    "sam_negative": f"{ONLINE} --uncovered negative {{both}}",
+    "unimatch": "unimatch --source-share {warmup} --cut-mix 0.5 {both}",
+    "oracle": "train --data {day} --data {oracle} --ratio 1 --ratio 1 --photometric",
+}
+PROMPTS = (1, 100)
+DOMAINS = ("avg5", "adverse", *streets.DOMAINS)
+GAINED = tuple(name for name in DRAWN if name not in ("source", "source_jitter"))
+
+STRONG = "--student-view strong"
+SELF = "clouds --source-share 0.3 --teacher-every 1 --teacher-decay 0.99 --teacher-ramp"
+KIT = f"{SELF} --class-mix 0.5 --cut-mix 0.5 {STRONG} --confidence share"
+CAMVID_WAYS = {
+    "few": "train --data {few} --photometric",
+    "few_selftrain": f"{SELF} {{both}}",
+    "few_class_mix": f"{SELF} --class-mix 1 {{both}}",
+    "few_confidence": f"{SELF} --confidence share {{both}}",
+    "few_strong": f"{SELF} {STRONG} {{both}}",
+    "few_unimatch": "unimatch --teacher-decay 0.99 {both}",
+    "few_unimatch_sinkhorn": "unimatch --teacher-decay 0.99 --sinkhorn {both}",
+    "few_clouds": f"{KIT} {{both}}",
+    "few_clouds_sam": f"{KIT} --sam {SAM} --sam-prompts boxes --min-agreement 0.5 --uncovered teacher {{both}}",
+    "all_labels": "train --data {few} --data {rest} --ratio 1 --ratio 1 --photometric",
+}
+RATES = (5e-4, 2e-3)
+TUNING_SEED = 100
+
+DRAWN_ROWS = (
+    *(f"clouds/{who}_{what}" for who in DRAWN for what in DOMAINS),
+    *(f"clouds/gain/{who}_{what}" for who in GAINED for what in ("avg5", "adverse")),
+)
+PROMPT_ROWS = tuple(f"clouds/prompts_{count}_{what}" for count in PROMPTS for what in ("avg5", "adverse"))
+CAMVID_ROWS = (
+    *(f"clouds/camvid/{who}_{what}" for who in CAMVID_WAYS for what in ("miou", "held_out", "rate")),
+    *(f"clouds/camvid/gain_{who}_{what}" for who in CAMVID_WAYS if who != "few" for what in ("miou", "held_out")),
+    *(f"clouds/camvid/closed_{who}" for who in CAMVID_WAYS if who not in ("few", "all_labels")),
+)
+WHO, WHEN, WHAT = ("teacher", "target"), ("start", "end"), ("miou", "coverage")
+PSEUDO_ROWS = (
+    *(f"clouds/pseudo/{who}_{what}_{when}" for who in WHO for what in WHAT for when in WHEN),
+    *(f"clouds/pseudo/gain_sam_miou_{when}" for when in WHEN),
+)
+PARTS = ("teacher", "components", "sam")
+COST_ROWS = (
+    *(f"clouds/cost/{step}_step_s" for step in ("source", "joint")),
+    "clouds/cost/joint_ratio",
+    *(f"clouds/cost/share_{part}" for part in PARTS),
+    *(f"clouds/cost/{step}_rss_gb" for step in ("source", "joint")),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of it. The defaults give the rows; smaller ones show that it runs."""
+
+    place: Path = SCRATCH / "clouds"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    scenes: int = 600
+    generated: int = 1_000
+    pictures_of_prompts: int = 300
+    test: int = 200
+    first_test_seed: int = 5_000
+    steps: int = 1_300
+    warmup: int = 600
+    batch: int = 16
+    learning_rate: float = 1e-3
+    network: str = NETWORK
+    labelled_frames: int = 20
+    camvid_steps: int = 1_000
+    camvid_crop: int = 96
+    rates: tuple[float, ...] = RATES
+    windows: int = 0  # of flexseg_data.Plan: none is drawn here
+
+
+def drawn() -> Iterator[Row]:
+    """clouds/{source,...,oracle}_*, clouds/gain/*."""
+    yield from drawn_rows(Plan())
+
+
+def prompts() -> Iterator[Row]:
+    """clouds/prompts_*."""
+    yield from prompt_rows(Plan())
+
+
+def camvid() -> Iterator[Row]:
+    """clouds/camvid/*."""
+    if not CAMVID.is_dir():
+        print(f"  not run: no CamVid in {CAMVID}; set SYNTHGEN_CAMVID to the folder that holds train/ and val/")
+        return
+    yield from camvid_rows(Plan())
+
+
+def drawn_rows(plan: Plan) -> Iterator[Row]:
+    """Measure what is missing, then put it together."""
+    run = data.generated_run(plan, plan.generated, plan.generated)
+    made = scores([_drawn(plan, name, run, seed) for seed in plan.seeds for name in DRAWN], plan.place)
+    found = {name: _by_measure(plan, made, name) for name in DRAWN}
+    for name, by_measure in found.items():
+        for measure in DOMAINS:
+            yield _row(f"clouds/{name}_{measure}", by_measure[measure])
+    for name in GAINED:
+        for measure in ("avg5", "adverse"):
+            yield _row(f"clouds/gain/{name}_{measure}", found[name][measure] - found["source_jitter"][measure])
+
+
+def prompt_rows(plan: Plan) -> Iterator[Row]:
+    """One prompt against a hundred, as many pictures of each, the teacher's labels without SAM."""
+    runs = {count: data.generated_run(plan, count, plan.pictures_of_prompts) for count in PROMPTS}
+    trainings = [
+        _drawn(plan, "selftrain", run, seed, f"prompts_{count}") for seed in plan.seeds for count, run in runs.items()
+    ]
+    made = scores(trainings, plan.place)
+    for count in PROMPTS:
+        found = _by_measure(plan, made, f"prompts_{count}")
+        for measure in ("avg5", "adverse"):
+            yield _row(f"clouds/prompts_{count}_{measure}", found[measure])
+
+
+def _drawn(plan: Plan, way: str, run: Path, seed: int, name: str = "") -> Training:
+    words = drawn_words(plan, way, run, seed)
+    test = ("--data", str(flexseg_data.test(plan)), "--by-domain")
+    return Training(f"{name or way}-seed{seed}", words, {"test": test})
+
+
+def drawn_words(plan: Plan, way: str, run: Path, seed: int) -> tuple[str, ...]:
+    """Behind `segtrain`, without --out."""
+    warmup = plan.warmup / plan.steps
+    places = {
+        "day": data.day(plan),
+        "warmup": warmup,
+        "both": f"--data {data.day(plan)} --unlabelled {run / 'dataset'}",
+    }
+    if "{oracle}" in DRAWN[way]:
+        places["oracle"] = data.with_layouts(plan, run)
+    words = f"{DRAWN[way].format(**places)} {plan.network} --seed {seed} --num-threads 1 --device cpu"
+    words += f" --steps {plan.steps} --batch-size {plan.batch} --crop 64 --learning-rate {plan.learning_rate}"
+    if DRAWN[way].startswith("clouds"):
+        words += f" --source-share {warmup}"
+    return tuple(words.split())
+
+
+def camvid_rows(plan: Plan) -> Iterator[Row]:
+    """Choose a rate for each way, then measure what is missing, then put it together."""
+    rates = _chosen_rates(plan)
+    trainings = [_camvid(plan, way, seed, rates[way]) for seed in plan.seeds for way in CAMVID_WAYS]
+    made = scores(trainings, plan.place)
+    found = {
+        way: {
+            what: np.array([made[f"camvid-{way}-seed{seed}-{rates[way]:g}"][what]["miou"] for seed in plan.seeds])
+            for what in ("miou", "held_out")
+        }
+        for way in CAMVID_WAYS
+    }
+    few, room = found["few"], found["all_labels"]["miou"] - found["few"]["miou"]
+    for way, by_test in found.items():
+        for what, values in by_test.items():
+            yield _row(f"clouds/camvid/{way}_{what}", values)
+            if way != "few":
+                yield _row(f"clouds/camvid/gain_{way}_{what}", values - few[what])
+        yield Row(f"clouds/camvid/{way}_rate", rates[way], "1")
+        if way not in ("few", "all_labels"):
+            yield _row(f"clouds/camvid/closed_{way}", (by_test["miou"] - few["miou"]) / room)
+
+
+def _chosen_rates(plan: Plan) -> dict[str, float]:
+    """For each way the learning rate that is best with the tuning seed, on frames that none of them learns from."""
+    tuning = [_camvid(plan, way, TUNING_SEED, rate, tuning=True) for way in CAMVID_WAYS for rate in plan.rates]
+    made = scores(tuning, plan.place)
+
+    def score(way: str, rate: float) -> float:
+        return float(made[f"camvid-tuning-{way}-{rate:g}"]["tuning"]["miou"])
+
+    return {way: max(plan.rates, key=lambda rate: score(way, rate)) for way in CAMVID_WAYS}
+
+
+def _camvid(plan: Plan, way: str, seed: int, rate: float, tuning: bool = False) -> Training:
+    few, rest = data.few(plan, seed), data.rest(plan, seed, data.TUNING_FRAMES if tuning else 0)
+    places = {"few": few, "rest": rest, "both": f"--data {few} --unlabelled {rest}"}
+    words = f"{CAMVID_WAYS[way].format(**places)} {plan.network} --seed {seed} --num-threads 1 --device cpu"
+    words += f" --steps {plan.camvid_steps} --batch-size {plan.batch} --crop {plan.camvid_crop} --learning-rate {rate}"
+    if tuning:
+        return Training(
+            f"camvid-tuning-{way}-{rate:g}", tuple(words.split()), {"tuning": ("--data", str(data.tuning(plan)))}
+        )
+    tests = {"miou": ("--data", str(data.validation(plan))), "held_out": ("--data", str(data.held_out(plan)))}
+    return Training(f"camvid-{way}-seed{seed}-{rate:g}", tuple(words.split()), tests)
+
+
+def _by_measure(plan: Plan, made: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:
+    of_seeds = [measures(made[f"{name}-seed{seed}"]["test"]["domains"]) for seed in plan.seeds]
+    return {measure: np.array([values[measure] for values in of_seeds]) for measure in DOMAINS}
+
+
+def _row(name: str, by_seed: np.ndarray) -> Row:
+    return Row(name, float(by_seed.mean()), "fraction", spread_of(by_seed), len(by_seed))

@@ -1,0 +1,148 @@
+"""What benchmarks/clouds.py learns from and is tested on: day scenes, generated pictures and the layouts behind them,
+and CamVid's sequences."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.masks import CAMVID
+from benchmarks.trainings import whole
+from segkit.labels import IGNORE
+from segkit.masks import read_mask
+from segkit.pictures import read_image
+from synthgen import stages
+from synthgen.drawn.split import write_split
+from synthgen.images import write_image
+
+SOURCE_SEED, LAYOUT_SEED = 3_300_000, 3_400_000
+LABELLED_SEQUENCE, MORE_SEQUENCE, HELD_OUT = "0006R0", "0016E5", "0001TP"
+TUNING_FRAMES = 80
+SIZE = (160, 120)  # of CamVid's frames here, width and height
+
+
+class Plan(Protocol):
+    """What of a plan is asked for here."""
+
+    @property
+    def place(self) -> Path: ...
+    @property
+    def scenes(self) -> int: ...
+    @property
+    def generated(self) -> int: ...
+    @property
+    def labelled_frames(self) -> int: ...
+
+
+def day(plan: Plan) -> Path:
+    """The labelled source."""
+    return whole(
+        plan.place / "data" / "day", lambda out: write_split(out, "streets", plan.scenes, SOURCE_SEED, domain="day")
+    )
+
+
+def maps(plan: Plan, count: int) -> Path:
+    """Layouts of other scenes than the source's."""
+    return whole(
+        plan.place / "data" / f"maps-{count}",
+        lambda out: write_split(out, "streets", count, LAYOUT_SEED, domain="day"),
+    )
+
+
+def generated_run(plan: Plan, prompts: int, pictures: int) -> Path:
+    """The run of `synthgen run clouds-mini` on so many prompts, which gives `pictures` pictures."""
+    name = f"prompts-{prompts}-{pictures}"
+    run = plan.place / "runs" / name
+    if not (run / "dataset" / "index.json").is_file():
+        sets = (
+            f"prompts.source.folder={maps(plan, prompts)}",
+            f"render.images_per_prompt={pictures // prompts}",
+        )
+        command = [sys.executable, "-m", "synthgen", "run", "clouds-mini", "--runs", str(run.parent), "--run", name]
+        subprocess.run([*command, *(word for setting in sets for word in ("--set", setting))], check=True)
+    return run
+
+
+def hidden_layouts(run: Path) -> dict[str, np.ndarray]:
+    """What the recipe has thrown away, by key of the sample: its layout (H, W) uint8 at the picture's size."""
+    found = {}
+    for row in stages.stages(run)["refine"].rows():
+        size = (row.picture.width_px, row.picture.height_px)
+        layout = Image.fromarray(read_mask(run / row.picture.layout)).resize(size, Image.Resampling.NEAREST)
+        found[row.key] = np.asarray(layout)
+    return found
+
+
+def with_layouts(plan: Plan, run: Path) -> Path:
+    """The generated pictures with their layouts as labels: what an oracle would say."""
+
+    def make(out: Path) -> None:
+        for part in ("images", "labels"):
+            (out / part).mkdir(parents=True)
+        shutil.copy(day(plan) / "labels.yaml", out)
+        for row in stages.stages(run)["refine"].rows():
+            write_image(read_image(run / row.picture.image), out / "images" / f"{row.key}.png")
+        for key, layout in hidden_layouts(run).items():
+            write_image(layout, out / "labels" / f"{key}.png")
+
+    return whole(plan.place / "data" / f"oracle-{run.name}", make)
+
+
+def few(plan: Plan, seed: int) -> Path:
+    """The labelled frames: so many of one sequence, evenly spaced, beginning elsewhere for each seed."""
+    frames = _frames("train", LABELLED_SEQUENCE)
+    stride = len(frames) // plan.labelled_frames
+    chosen = [frames[(seed % stride) + stride * n] for n in range(plan.labelled_frames)]
+    return _camvid(plan, f"few-{seed % stride}", chosen)
+
+
+def rest(plan: Plan, seed: int, without: int = 0) -> Path:
+    """All other frames of the train split but those of the sequence held out and the last `without` ones, with their
+    labels: who learns without them names the folder with --unlabelled."""
+    stems = {path.stem for path in (few(plan, seed) / "images").iterdir()}
+    more = _frames("train", MORE_SEQUENCE)
+    frames = [*_frames("train", LABELLED_SEQUENCE), *more[: len(more) - without]]
+    name = f"rest{without or ''}-{seed % (len(_frames('train', LABELLED_SEQUENCE)) // plan.labelled_frames)}"
+    return _camvid(plan, name, [frame for frame in frames if frame.stem not in stems])
+
+
+def tuning(plan: Plan) -> Path:
+    """The last frames of the second sequence, on which rates are chosen."""
+    return _camvid(plan, "tuning", _frames("train", MORE_SEQUENCE)[-TUNING_FRAMES:])
+
+
+def validation(plan: Plan) -> Path:
+    """CamVid's published validation split."""
+    return _camvid(plan, "val", _frames("val", ""))
+
+
+def held_out(plan: Plan) -> Path:
+    """The sequence at dusk, of which nothing is learnt."""
+    return _camvid(plan, "held-out", _frames("train", HELD_OUT))
+
+
+def _frames(split: str, sequence: str) -> list[Path]:
+    return sorted(path for path in (CAMVID / split / "images").iterdir() if path.name.startswith(sequence))
+
+
+def _camvid(plan: Plan, name: str, frames: Iterable[Path]) -> Path:
+    def make(out: Path) -> None:
+        for part in ("images", "labels"):
+            (out / part).mkdir(parents=True)
+        shutil.copy(Path(__file__).parents[1] / "prompts" / "camvid" / "labels.yaml", out)
+        for path in frames:
+            small = Image.fromarray(read_image(path)).resize(SIZE, Image.Resampling.LANCZOS)
+            write_image(np.asarray(small), out / "images" / f"{path.stem}.png")
+            mask = read_mask(path.parents[1] / "labels" / f"{path.stem}.png")
+            mask = np.where(mask == 11, IGNORE, mask).astype(np.uint8)  # CamVid's void
+            small = Image.fromarray(mask).resize(SIZE, Image.Resampling.NEAREST)
+            write_image(np.asarray(small), out / "labels" / f"{path.stem}.png")
+
+    return whole(plan.place / "data" / f"camvid-{plan.labelled_frames}-{name}", make)

@@ -1,0 +1,180 @@
+"""The benchmark of self-training at a size that shows that it runs, and its arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.main import get_command
+
+import segtrain.cli
+from benchmarks import clouds, clouds_data, clouds_pseudo, run
+from benchmarks.row import Row
+from segkit.labels import IGNORE
+from segtrain.data.folders import FolderSource
+from segtrain.methods.clouds.config import Config
+
+TINY = clouds.Plan(
+    seeds=(0, 1),
+    scenes=4,
+    generated=4,
+    pictures_of_prompts=100,
+    test=2,
+    steps=4,
+    warmup=2,
+    batch=4,
+    network="--encoder resnet18 --decoder-channels 8,8,8,8,8",
+    labelled_frames=2,
+    camvid_steps=3,
+    camvid_crop=64,
+)
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> clouds.Plan:
+    """A tiny plan; drawings stand for the generated pictures, and a folder for their shards."""
+
+    def drawn_run(plan: Any, prompts: int, pictures: int) -> Path:
+        folder = tmp_path / "runs" / f"prompts-{prompts}"
+        if not folder.is_dir():
+            clouds_data.write_split(folder / "dataset", "streets", 4, 90_000 + prompts)
+        return folder
+
+    def layouts(folder: Path) -> dict[str, np.ndarray]:
+        files = sorted((folder / "dataset" / "labels").iterdir())
+        return {f"{path.stem}.png": np.asarray(Image.open(path)) for path in files}
+
+    monkeypatch.setattr(clouds_data, "generated_run", drawn_run)
+    monkeypatch.setattr(clouds_data, "hidden_layouts", layouts)
+    monkeypatch.setattr(clouds_data, "with_layouts", lambda plan, folder: folder / "dataset")
+    return dataclasses.replace(TINY, place=tmp_path / "place")
+
+
+@pytest.fixture
+def frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CamVid of a few frames of noise."""
+    rng = np.random.default_rng(0)
+    sizes = {"train": (("0006R0", 6), ("0016E5", 5), ("0001TP", 2)), "val": (("0016E5", 2),)}
+    for split, sequences in sizes.items():
+        for part in ("images", "labels"):
+            (tmp_path / "camvid" / split / part).mkdir(parents=True)
+        for sequence, count in sequences:
+            for number in range(count):
+                stem = f"{sequence}_{split}{number:03d}"
+                image = rng.integers(0, 255, (120, 160, 3), dtype=np.uint8)
+                mask = rng.integers(0, 12, (120, 160), dtype=np.uint8)
+                Image.fromarray(image).save(tmp_path / "camvid" / split / "images" / f"{stem}.png")
+                Image.fromarray(mask).save(tmp_path / "camvid" / split / "labels" / f"{stem}.png")
+    monkeypatch.setattr(clouds_data, "CAMVID", tmp_path / "camvid")
+    monkeypatch.setattr(clouds_data, "TUNING_FRAMES", 2)
+
+
+def stems(folder: Path) -> set[str]:
+    return {path.stem for path in (folder / "images").iterdir()}
+
+
+def parsed(words: tuple[str, ...]) -> dict[str, Any]:
+    """Of a command line of segtrain, refused as it would be."""
+    group = get_command(segtrain.cli.app)
+    command = group.get_command(None, words[0])  # type: ignore[attr-defined,arg-type]
+    return dict(command.make_context(words[0], [*words[1:], "--out", "x"]).params)
+
+
+@pytest.mark.parametrize("way", clouds.DRAWN)
+def test_the_command_of_every_way_of_the_drawn_world_is_one(plan: clouds.Plan, way: str) -> None:
+    values = parsed(clouds.drawn_words(plan, way, clouds_data.generated_run(plan, 4, 4), 0))
+    assert values["steps"] == 4 and values["batch_size"] == 4, "equal steps of as many crops"
+    if "{both}" in clouds.DRAWN[way]:
+        assert values["source_share"] == 0.5 and len(values["unlabelled"]) == 1
+    if way.startswith("sam_"):
+        assert Path(values["sam"]).is_dir()
+
+
+@pytest.mark.parametrize("way", clouds.CAMVID_WAYS)
+def test_the_command_of_every_way_of_camvid_is_one(plan: clouds.Plan, frames: None, way: str) -> None:
+    training = clouds._camvid(plan, way, 0, 1e-3)
+    values = parsed(training.train)
+    assert values["steps"] == 3 and values["learning_rate"] == 1e-3
+    assert set(training.evaluations) == {"miou", "held_out"}
+
+
+def test_frames_that_are_tested_are_learnt_by_nobody(plan: clouds.Plan, frames: None) -> None:
+    few, rest = clouds_data.few(plan, 0), clouds_data.rest(plan, 0)
+    assert len(stems(few)) == 2 and len(stems(rest)) == 6 + 5 - 2 and not stems(few) & stems(rest)
+    assert all(stem.startswith("0006R0") for stem in stems(few))
+    learnt = stems(few) | stems(rest)
+    assert not learnt & (stems(clouds_data.validation(plan)) | stems(clouds_data.held_out(plan)))
+    tuned = stems(clouds_data.rest(plan, clouds.TUNING_SEED, 2)) | stems(clouds_data.few(plan, clouds.TUNING_SEED))
+    assert len(stems(clouds_data.tuning(plan))) == 2 and not tuned & stems(clouds_data.tuning(plan))
+    assert stems(clouds_data.few(plan, 1)) != stems(few)
+    mask = FolderSource(few, None).read_mask(0)
+    assert mask.shape == (120, 160) and (mask == IGNORE).any() and not (mask == 11).any()
+
+
+def test_confusion_and_its_scores_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    truth = torch.from_numpy(rng.choice([0, 1, 2, 255], size=(2, 9, 8)))
+    said = torch.from_numpy(rng.choice([0, 1, 254, 255], size=(2, 9, 8)))
+    counts = clouds_pseudo.confusion(truth, said, 3)
+    expected = np.zeros((3, 4), int)
+    for t, s in zip(truth.flatten().tolist(), said.flatten().tolist(), strict=True):
+        if t < 254:
+            expected[t, min(s, 3)] += 1
+    assert (counts == expected).all()
+    ious = []
+    for channel in range(3):
+        both = expected[channel, channel]
+        union = expected[channel, :3].sum() + expected[:, channel].sum() - both
+        ious.append(both / union)
+    found = clouds_pseudo.scores_of(counts)
+    assert found["miou"] == pytest.approx(np.mean(ious))
+    assert found["coverage"] == pytest.approx(expected[:, :3].sum() / expected.sum())
+
+
+def test_the_words_of_a_way_become_settings(plan: clouds.Plan, tmp_path: Path) -> None:
+    config = clouds_pseudo.config_of(plan, "sam_agreement", 1, tmp_path / "out")
+    assert isinstance(config, Config) and config.crop_px == 64 and config.seed == 1 and not config.teacher_ramp
+    assert (config.min_agreement, config.uncovered, config.first_joint_step) == (0.5, "teacher", 2)
+
+
+def test_every_row_is_listed_once() -> None:
+    names = [name for path, rows in run.BENCHMARKS.items() if path.startswith("benchmarks.clouds") for name in rows]
+    assert len(names) == len(set(names)) > 100
+
+
+@pytest.mark.slow
+def test_rows_of_a_tiny_plan_are_those_that_are_listed(
+    plan: clouds.Plan, frames: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some of the ways, with one seed and one rate; the commands of the others are parsed above."""
+    drawn, camvid = ("source_jitter", "selftrain", "oracle"), ("few", "few_clouds", "all_labels")
+    monkeypatch.setattr(clouds, "DRAWN", {way: clouds.DRAWN[way] for way in drawn})
+    monkeypatch.setattr(clouds, "GAINED", drawn[1:])
+    monkeypatch.setattr(clouds, "CAMVID_WAYS", {way: clouds.CAMVID_WAYS[way] for way in camvid})
+    small = dataclasses.replace(plan, seeds=(0,), rates=(1e-3,))
+    made = {row.name: row for row in (*clouds.drawn_rows(small), *clouds.camvid_rows(small))}
+    assert set(made) <= {*clouds.DRAWN_ROWS, *clouds.CAMVID_ROWS}
+    assert len(made) == 3 * len(clouds.DOMAINS) + 2 * 2 + 3 * 3 + 2 * 2 + 1
+    gain = number(made["clouds/selftrain_avg5"]) - number(made["clouds/source_jitter_avg5"])
+    assert made["clouds/gain/selftrain_avg5"].value == pytest.approx(gain)
+    again = {row.name: row for row in clouds.camvid_rows(small)}  # from what was kept
+    assert all(made[name] == row for name, row in again.items())
+    assert {row.name for row in clouds.prompt_rows(small)} == set(clouds.PROMPT_ROWS)
+
+
+@pytest.mark.slow
+def test_pseudo_labels_and_costs_are_measured_at_a_tiny_size(plan: clouds.Plan) -> None:
+    made = {row.name: row for row in clouds_pseudo.pseudo_rows(plan)}
+    assert set(made) == set(clouds.PSEUDO_ROWS)
+    assert made["clouds/pseudo/teacher_coverage_end"].value == 1.0
+    assert {row.name for row in clouds_pseudo.cost_rows(plan, rounds=2, steps=2)} == set(clouds.COST_ROWS)
+
+
+def number(row: Row) -> float:
+    assert isinstance(row.value, float)
+    return row.value
