@@ -1,4 +1,4 @@
-# make dataset | test | lint | types | bench | claims-syn4seg | claims-adapt | claims-flexseg | claims-clouds | help
+# make dataset | test | lint | types | bench | claims-syn4seg | claims-adapt | claims-flexseg | claims-clouds | claims-cgaug | help
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 1000000000
 export MALLOC_MMAP_THRESHOLD_ ?= 1000000000
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: dataset test lint types bench claims-syn4seg claims-adapt claims-flexseg claims-clouds help
+.PHONY: dataset test lint types bench claims-syn4seg claims-adapt claims-flexseg claims-clouds claims-cgaug help
 
 dataset: $(VENV)/.installed  ## install into .venv and make the dataset of RECIPE (default: syn4seg-mini)
 	$(BIN)/synthgen run $(RECIPE)
@@ -37,6 +37,9 @@ claims-flexseg: $(VENV)/.installed-dev  ## measure every table of docs/results/f
 
 claims-clouds: $(VENV)/.installed-dev  ## measure what is claimed for `segtrain clouds` and `segtrain unimatch` again (4 hours): rows clouds/*
 	$(BIN)/python -m benchmarks.run clouds/
+
+claims-cgaug: $(VENV)/.installed-dev  ## measure what is claimed for pairs and `segtrain multi-shift` again (4 hours): rows cgaug/*
+	$(BIN)/python -m benchmarks.run cgaug/
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16

@@ -239,8 +239,8 @@ def warped_rows(plan: Plan) -> Iterator[Row]:
 
 def camvid_rows(plan: Plan) -> Iterator[Row]:
     """Measure what is missing, then put it together. Target: 62 photographs at dusk."""
-    day, dusk = data.photographs(plan, "0006R0", "0016E5"), data.photographs(plan, "0001TP")
-    darkened = data.darkened(plan, day)
+    day, dusk = data.photographs(plan.place, "0006R0", "0016E5"), data.photographs(plan.place, "0001TP")
+    darkened = data.darkened(plan.place, day)
     trainings = []
     for seed in plan.seeds:
         for name, folders, part, jitter in (

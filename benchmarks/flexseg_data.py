@@ -109,28 +109,28 @@ def test(plan: Plan) -> Path:
     return whole(plan.place / "data" / f"test-{plan.first_test_seed}", make)
 
 
-def photographs(plan: Plan, *sequences: str) -> Path:
-    """Sequences of CamVid's published train split at 160 x 120."""
+def photographs(place: Path, *sequences: str, split: str = "train") -> Path:
+    """Sequences of a published split of CamVid, all without a name, at 160 x 120."""
     from PIL import Image
 
     def make(out: Path) -> None:
         for part in ("images", "labels"):
             (out / part).mkdir(parents=True)
         shutil.copy(Path(__file__).parents[1] / "prompts" / "camvid" / "labels.yaml", out)
-        for path in sorted((CAMVID / "train" / "images").iterdir()):
-            if not path.name.startswith(sequences):
+        for path in sorted((CAMVID / split / "images").iterdir()):
+            if sequences and not path.name.startswith(sequences):
                 continue
             small = Image.fromarray(read_image(path)).resize((160, 120), Image.Resampling.LANCZOS)
             write_image(np.asarray(small), out / "images" / f"{path.stem}.png")
-            mask = read_mask(CAMVID / "train" / "labels" / f"{path.stem}.png")
+            mask = read_mask(CAMVID / split / "labels" / f"{path.stem}.png")
             mask = np.where(mask == 11, IGNORE, mask).astype(np.uint8)
             small = Image.fromarray(mask).resize((160, 120), Image.Resampling.NEAREST)
             write_image(np.asarray(small), out / "labels" / f"{path.stem}.png")
 
-    return whole(plan.place / "data" / f"camvid-{'-'.join(sequences)}", make)
+    return whole(place / "data" / f"camvid-{'-'.join(sequences) or split}", make)
 
 
-def darkened(plan: Plan, day: Path) -> Path:
+def darkened(place: Path, day: Path) -> Path:
     """Photographs as at dusk: gamma 1.5 to 2.5, less red, less light."""
 
     def make(out: Path) -> None:
@@ -141,4 +141,4 @@ def darkened(plan: Plan, day: Path) -> Path:
             light *= (rng.uniform(0.8, 1.0), rng.uniform(0.85, 1.0), 1.0)
             write_image(np.rint(light * 255).astype(np.uint8), path)
 
-    return whole(plan.place / "data" / f"{day.name}-dark", make)
+    return whole(place / "data" / f"{day.name}-dark", make)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import clouds, dedup, flexseg, prompt_images, prompts, render
+from benchmarks import cgaug, cgaug_cost, cgaug_generation, clouds, dedup, flexseg, prompt_images, prompts, render
 from benchmarks.row import Row
 
 RESULTS = Path(__file__).parent / "results.csv"
@@ -144,6 +144,15 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.clouds:camvid": clouds.CAMVID_ROWS,
     "benchmarks.clouds_pseudo:pseudo": clouds.PSEUDO_ROWS,
     "benchmarks.clouds_pseudo:cost": clouds.COST_ROWS,
+    "benchmarks.cgaug:drawn": cgaug.DRAWN_ROWS,
+    "benchmarks.cgaug:selection": cgaug.SELECTION_ROWS,
+    "benchmarks.cgaug_generation:generation": cgaug_generation.GENERATION_ROWS,
+    "benchmarks.cgaug:generated": cgaug.GENERATED_ROWS,
+    "benchmarks.cgaug_generation:gate": cgaug_generation.GATE_ROWS,
+    "benchmarks.cgaug:camvid": cgaug.CAMVID_ROWS,
+    "benchmarks.cgaug_generation:cost": cgaug_generation.COST_ROWS,
+    "benchmarks.cgaug_cost:steps": cgaug_cost.STEP_ROWS,
+    "benchmarks.cgaug_cost:metrics": cgaug_cost.METRIC_ROWS,
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
 

@@ -1,7 +1,8 @@
 """Trainings as a user starts them, each with its scores kept: what the tables of the trainer's methods are made of.
 
 A training is `segtrain METHOD ...` in a process of its own with one thread; as many run at once as the machine has
-cores. Its scores are kept in a file, so a killed benchmark goes on where it stopped; the model is removed.
+cores. Its scores are kept in a file, so a killed benchmark goes on where it stopped; the model is removed, unless
+others begin with it.
 """
 
 from __future__ import annotations
@@ -17,16 +18,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+Words = tuple[str, ...]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Training:
     """`train` are the words behind `segtrain`, without --out; `evaluations` those behind `segtrain eval` by name,
-    without --model and --json.
+    without --model and --json, or a function that gives them from the scores before. `keep` = the model stays.
     """
 
     name: str
-    train: tuple[str, ...]
-    evaluations: Mapping[str, tuple[str, ...]]
+    train: Words
+    evaluations: Mapping[str, Words | Callable[[Mapping[str, Any]], Words]]
+    keep: bool = False
+
+
+def model_of(name: str, place: Path) -> Path:
+    """The folder of a training's model: whole once `scores` has given those of a training that keeps it."""
+    return place / "models" / name
 
 
 def scores(trainings: Iterable[Training], place: Path) -> dict[str, dict[str, Any]]:
@@ -54,19 +63,20 @@ def whole(folder: Path, make: Callable[[Path], object]) -> Path:
 
 def _measured(training: Training, place: Path) -> dict[str, Any]:
     path = place / "scores" / f"{training.name}.json"
-    if path.is_file():
+    model = model_of(training.name, place)
+    if path.is_file() and (not training.keep or (model / "config.json").is_file()):
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    model = place / "models" / training.name
     _segtrain([*training.train, "--out", str(model)])
-    found = {}
+    found: dict[str, Any] = {}
     for name, words in training.evaluations.items():
         into = model / f"{name}.json"
-        _segtrain(["eval", "--model", str(model), *words, "--json", str(into)])
+        _segtrain(["eval", "--model", str(model), *(words(found) if callable(words) else words), "--json", str(into)])
         found[name] = json.loads(into.read_text(encoding="utf-8"))
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(found), encoding="utf-8")
     temporary.replace(path)
-    shutil.rmtree(model)
+    if not training.keep:
+        shutil.rmtree(model)
     print(f"  {training.name}", flush=True)
     return found
 
