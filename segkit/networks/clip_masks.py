@@ -58,6 +58,8 @@ def build(arguments: dict[str, Any], settings: dict[str, Any], encoder_weights: 
         raise ModelError(
             f"encoder {excerpt(name)}: open_clip has no such model; it has RN50, convnext_large_d_320, ..."
         )
+    if "hf_model_name" in open_clip.get_model_config(name).get("text_cfg", {}):
+        raise ModelError(f"encoder {name}: its text tower lies on a hub, and loading a model takes nothing from one")
     try:
         visual = open_clip.create_model(name, pretrained=encoder_weights or None).visual
     except (RuntimeError, OSError, ValueError) as error:

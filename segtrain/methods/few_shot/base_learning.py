@@ -12,6 +12,7 @@ from segkit.networks.pop import PopNetwork
 from segtrain.data.batches import Batch, StepBatches
 from segtrain.data.formats import open_dataset
 from segtrain.data.mixture import Mixture, open_sources
+from segtrain.errors import ModelError
 from segtrain.loop import Training, reports, run
 from segtrain.losses import cross_entropy
 from segtrain.method import StandardMethod
@@ -71,8 +72,10 @@ class BaseLearning(StandardMethod):
 
 
 def build_base(config: BaseConfig, space: LabelSpace, device: torch.device) -> Segmenter:
-    """`space` is background and base classes. A function of the config's seed."""
+    """`space` is background and base classes. A function of the config's seed. Raises ModelError."""
     plain = build_segmenter(config, space, torch.device("cpu"))
+    if plain.spec.network != "smp":
+        raise ModelError(f"arch {config.arch}: POP's classifier goes on networks of smp alone: choose another --arch")
     num_base = len(space.labels) - 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

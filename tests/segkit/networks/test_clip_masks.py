@@ -149,6 +149,7 @@ def test_the_folder_holds_all_of_it(tmp_path: Path) -> None:
     ("arguments", "settings", "says"),
     [
         ({"encoder_name": "nothing"}, SETTINGS, "encoder 'nothing': open_clip has no such model"),
+        ({"encoder_name": "roberta-ViT-B-32"}, SETTINGS, "its text tower lies on a hub"),
         ({"encoder_name": "tiny-vit"}, SETTINGS, "its maps have not the strides 4, 8, 16, 32"),
         ({"_model_class": "Unet"}, SETTINGS, "is Mask2Former, not 'Unet'"),
         ({}, {**SETTINGS, "width": 48}, "width 48 is not a multiple of 32"),

@@ -16,6 +16,8 @@ from segtrain.config import checked
 from segtrain.errors import ConfigError, ModelError
 from segtrain.methods.clouds.config import Config
 from segtrain.methods.clouds.method import train
+from segtrain.methods.few_shot.base_learning import learn_base
+from segtrain.methods.few_shot.config import BaseConfig
 from segtrain.methods.flex_seg.config import Config as FlexConfig
 from segtrain.methods.flex_seg.method import train as train_flex
 from segtrain.methods.supervised.method import train as train_plainly
@@ -91,6 +93,9 @@ def test_what_does_not_go_with_it_is_one_line(settings, tmp_path: Path) -> None:
     flex = checked(FlexConfig, settings(**MASKS).model_dump(exclude_unset=True) | {"has": False})
     with pytest.raises(ModelError, match="clip_masks Mask2Former: its decoder takes more than maps"):
         train_flex(flex)
+    base = checked(BaseConfig, settings(**MASKS).model_dump(exclude_unset=True) | {"novel": ["disc"]})
+    with pytest.raises(ModelError, match="arch clip_masks: POP's classifier goes on networks of smp alone"):
+        learn_base(base)
 
 
 def test_its_settings_count_for_it_alone(settings) -> None:
