@@ -1,0 +1,1 @@
+"""Label maps as latents that a denoiser makes: their code, and the way from noise to them."""
