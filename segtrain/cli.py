@@ -138,6 +138,16 @@ def evaluate(
             "dataset's samples says",
         ),
     ] = None,
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            show_default=False,
+            help="score so many samples of each picture and how much they differ, of a model of `segtrain iccld`; with "
+            "--maps the entropy of their mean",
+        ),
+    ] = 0,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="write the scores here as well; replaces scores, nothing else"),
@@ -154,6 +164,8 @@ def evaluate(
     segtrain eval --model runs/multi-shift --data RoadAnomaly --anomaly --maps uncertainty
 
     segtrain eval --model model --data acdc --data bdd --domain ACDC --domain BDD100K --by-domain
+
+    segtrain eval --model runs/iccld --data held-out --samples 5 --maps uncertainty
     """
     with one_line_errors():
         from segtrain.evaluate import evaluate as run
@@ -165,9 +177,16 @@ def evaluate(
         from segtrain.evaluate_anomaly import anomaly_options, evaluate_anomaly
 
         other = {"--novel": bool(novel), "--by-domain": by_domain, "--domain": bool(domain)}
-        options = anomaly_options(anomaly, rule, maps, alarm_threshold, without=other)
+        options = anomaly_options(
+            anomaly and not samples, rule, None if samples else maps, alarm_threshold, without=other
+        )
         scores: Any
-        if options:
+        if samples:
+            from segtrain.evaluate_samples import evaluate_samples
+
+            other["--anomaly"] = anomaly
+            scores = evaluate_samples(model, data, samples, split=split, device=device, maps=maps, without=other)
+        elif options:
             scores = evaluate_anomaly(model, data, split=split, device=device, options=options)
         else:
             scores = run(

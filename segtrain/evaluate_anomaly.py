@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from segkit.labels import LabelSpace
 from segkit.printable import excerpt, printable
 from segtrain.data.formats import open_dataset
 from segtrain.data.sample import Sample
 from segtrain.data.source import Source
-from segtrain.errors import ConfigError, DataError, ModelError, RunError
+from segtrain.errors import ConfigError, DataError, ModelError
 from segtrain.evaluate import FORMAT
 from segtrain.metrics import anomaly, iou
 from segtrain.metrics.anomaly import AnomalyScores, Rule, ScoreHistogram
 from segtrain.segmenter import Segmenter, load_model
+from segtrain.uncertainty_maps import require_new, write_map
 
 _BATCH_SIZE = 4
-_TINY = 1e-30
 _MAP_RANGE = (0.001, 0.999)  # of all labelled pixels' uncertainties: black and white of the maps
 
 _ANOMALY = "anomaly"  # the label space of sets that only say what is unknown
@@ -48,7 +47,9 @@ def anomaly_options(
         raise ConfigError(f"rule {excerpt(rule)}: there are: {', '.join(anomaly.RULES)}")
     options = AnomalyOptions("first" if rule == "first" else "nearest", maps, alarm_threshold)
     if not wanted and options != AnomalyOptions():
-        raise ConfigError("--rule, --maps and --alarm-threshold belong to --anomaly: add it, or leave them out")
+        raise ConfigError(
+            "--rule and --alarm-threshold belong to --anomaly, --maps to it or to --samples: add that, or leave them out"
+        )
     other = [name for name, given in without.items() if given]
     if wanted and other:
         raise ConfigError(f"{other[0]} has no meaning with --anomaly: leave one of them out")
@@ -120,7 +121,7 @@ def evaluate_anomaly(
     segmenter = load_model(model, device)
     sources = [_open(path, segmenter.label_space, split) for path in paths]
     if maps:
-        _require_new(maps)
+        require_new(maps)
     histogram, matrix = ScoreHistogram(), iou.ConfusionMatrix([c.id for c in segmenter.label_space.labels])
     num_images = 0
     for source, row, sample, prediction, uncertainty in _answers(segmenter, sources):
@@ -139,7 +140,7 @@ def evaluate_anomaly(
     black, white = (histogram.quantile(share) for share in _MAP_RANGE)
     if maps:
         for source, row, _, _, uncertainty in _answers(segmenter, sources):
-            _write_map(maps / f"{Path(source.name(row)).stem}.png", uncertainty, black, white)
+            write_map(maps / f"{Path(source.name(row)).stem}.png", uncertainty, black, white)
     return AnomalyReport(
         scores,
         matrix.mean_iou(),
@@ -173,27 +174,6 @@ def _answers(
             answers = segmenter.predict_with_uncertainty([sample.image for sample in samples], _BATCH_SIZE)
             for row, sample, (prediction, uncertainty) in zip(rows, samples, answers, strict=True):
                 yield source, row, sample, prediction, uncertainty
-
-
-def _write_map(path: Path, uncertainty: np.ndarray, black: float, white: float) -> None:
-    """8-bit grey, one scale for all pictures. Raises RunError, also if two pictures have one name."""
-    share = (uncertainty - black) / max(white - black, _TINY)
-    try:
-        with path.open("xb") as file:
-            Image.fromarray(np.rint(share.clip(0, 1) * 255).astype(np.uint8)).save(file, "PNG")
-    except FileExistsError as error:
-        raise RunError(f"{path}: two pictures of --data have this name: score them one after another") from error
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _require_new(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise RunError(f"{folder}: is not empty: name a new folder for the maps")
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be used as a folder: {error.strerror}") from error
 
 
 def _percent(value: float | None) -> str:

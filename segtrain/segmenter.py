@@ -15,6 +15,7 @@ import torch
 from segkit.labels import LabelSpace, label_space_of
 from segkit.networks import smp
 from segkit.networks.folder import MEAN, STD, STRIDE_PX, NetworkSpec, create_network, encode, read_folder
+from segkit.networks.latent_diffusion import LatentDiffusionNetwork
 from segkit.networks.uncertainty import with_uncertainty
 from segkit.printable import excerpt, in_one_line
 from segtrain.config import MASK_ARCH, TrainConfig
@@ -110,6 +111,30 @@ class Segmenter:
 
         maps = self._maps(images, batch_size, answers)
         return [(self.label_space.id_of_channel[channels], uncertainty) for channels, uncertainty in maps]
+
+    def predict_samples(
+        self, images: Sequence[np.ndarray], number: int, batch_size: int = 8
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Like `predict`, of a network that samples its answers (`segtrain iccld`): the mask of the mean over `number`
+        samples, the entropy of that mean (H, W) float32 in nats, and the masks of the samples (number, H, W) uint8.
+
+        Raises ModelError for a network that has one answer only.
+        """
+        network = self.network
+        if not isinstance(network, LatentDiffusionNetwork):
+            raise ModelError(f"network {self.spec.network!r} has one answer only: samples are of `segtrain iccld`")
+
+        def answers(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            samples = network.samples(pixels, number)
+            mean = samples.mean(dim=0)
+            entropy = -(mean * mean.clamp(min=1e-12).log()).sum(dim=1)
+            return mean.argmax(dim=1), entropy, *samples.argmax(dim=2)
+
+        id_of = self.label_space.id_of_channel
+        return [
+            (id_of[channels], entropy, np.stack([id_of[one] for one in samples]))
+            for channels, entropy, *samples in self._maps(images, batch_size, answers)
+        ]
 
     @torch.inference_mode()
     def _maps(

@@ -41,11 +41,11 @@ SEGKIT_FLOORS = (
 # A folder of `methods` is a part of its own: methods stand side by side, and nothing below the command line knows one.
 SEGTRAIN_FLOORS = (
     ("errors",),
-    ("files", "config"),
+    ("files", "config", "uncertainty_maps"),
     ("run_folder", "board", "pretrained", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
     ("evaluate", "method"),
-    ("loop", "evaluate_anomaly", "self_training"),
+    ("loop", "evaluate_anomaly", "evaluate_samples", "self_training"),
     ("methods",),
     ("cli",),
     ("__main__",),

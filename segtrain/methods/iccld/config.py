@@ -1,0 +1,103 @@
+"""Settings of `segtrain iccld`.
+
+The paper's public material is its abstract: form and numbers are ours, after related systems. Tags in descriptions:
+[abstract] ICCLD's, [DDP], [LDMSeg], [AdaptSegNet], [DACS] read in that system's code, [ours] chosen here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from segtrain.config import Settings
+from segtrain.self_training.config import SelfTrainingConfig
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class DiffusionSettings(Settings):
+    """How labels are denoised."""
+
+    panel: ClassVar[str] = "Latent diffusion"
+
+    diffusion: bool = Field(
+        True, description="denoise label latents [abstract]; off = --arch with cross-entropy, the plain rival"
+    )
+    form: Literal["light", "unet"] = Field(
+        "light",
+        description="denoiser: four residual blocks at a quarter of the resolution [DDP], or the UNet of a latent "
+        "diffusion model at an eighth [LDMSeg]",
+    )
+    unet: Path | None = Field(
+        None, description="folder of a diffusers model with unet/ and vae/, whose weights form `unet` begins with"
+    )
+    bits: int = Field(0, ge=0, le=8, description="of a label's code; 0 = as few as the classes need [LDMSeg: 5 of 19]")
+    latent_scale: float = Field(0.1, gt=0, le=10, description="of the bits beside noise of 1 [DDP: 0.1; configs 0.01]")
+    width: int = Field(64, ge=8, le=1024, description="channels of the context and of the light denoiser [ours]")
+    sampling_steps: int = Field(3, ge=1, le=1000, description="DDIM steps of an answer [DDP: 3]")
+    samples: int = Field(1, ge=1, le=100, description="samples whose mean is an answer [ours]")
+    intercoder: bool = Field(
+        True, description="connect the image's encoder with the label's decoder [abstract], from zero on [ours]"
+    )
+    latent_weight: float = Field(1.0, ge=0, le=1e3, description="of the error of the predicted bits [ours]")
+    segmentation_weight: float = Field(1.0, ge=0, le=1e3, description="of the cross-entropy of what they decode to")
+    snr_clamp: float = Field(2.0, gt=0, le=1e3, description="errors count min(SNR, this) / this [LDMSeg: 2]")
+    low_t: Literal["weight", "bound", "none"] = Field(
+        "weight",
+        description="near t = 0 the label stands in the denoiser's input: the cross-entropy counts 1 - alpha^2 there, "
+        "nothing below --low-t-bound, or as everywhere [ours]",
+    )
+    low_t_bound: Share = Field(0.3, description="t below which `bound` counts nothing [ours]")
+
+
+class AdversarySettings(Settings):
+    """How the domains' features are made alike."""
+
+    panel: ClassVar[str] = "Adversary"
+
+    adversary: bool = Field(
+        True, description="align the denoiser's middle features of source, mixed and target pictures [abstract]"
+    )
+    adversary_weight: float = Field(0.001, ge=0, le=10, description="of the denoiser's part [AdaptSegNet: 0.001]")
+    adversary_start: Share = Field(0.3, description="share of the steps before it begins [ours]")
+    adversary_mixed: bool = Field(True, description="mixed pictures count as source [abstract: they are aligned too]")
+    discriminator_learning_rate: float = Field(1e-4, gt=0, le=1, description="of its Adam [AdaptSegNet: 1e-4]")
+    discriminator_width: int = Field(64, ge=1, le=1024, description="channels of its first layer [AdaptSegNet: 64]")
+    discriminator_layers: int = Field(
+        3, ge=1, le=6, description="its halvings; each doubles the channels [AdaptSegNet: 5, of larger maps]"
+    )
+
+
+class Config(AdversarySettings, DiffusionSettings, SelfTrainingConfig):
+    """Adapt a segmenter to pictures without labels: it denoises label latents under an image's features, its middle
+    features are aligned over the domains, and a teacher labels the target (ICCLD-style; DACS).
+
+    segtrain iccld --source my_labelled --target my_photos --out model
+    """
+
+    self_training: bool = Field(
+        True, description="learn from a teacher's labels of target pictures, mixed with source ones [DACS]"
+    )
+    class_mix: Share = Field(
+        1.0,
+        description="probability that half of the classes of a labelled crop are pasted into the student's [ClassMix, "
+        "DACS: 1]",
+    )
+    confidence: Literal["none", "threshold", "share"] = Field(
+        "share",
+        description="weight of a pseudo-label: 1, 1 only if the teacher's probability is at least --threshold "
+        "[UniMatch], or for all pixels of a crop the share of those that are [DACS]",
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Config:
+        if self.adversary and not self.diffusion:
+            raise ValueError("adversary: it aligns features of the denoiser, which --no-diffusion leaves out")
+        if self.form == "unet" and self.unet is None and self.base is None and self.diffusion:
+            raise ValueError("form unet: begins with a trained model: name its folder with --unet")
+        return self
+
+
+COMMANDS = {"iccld": Config}
