@@ -48,7 +48,7 @@ def anomaly_options(
     options = AnomalyOptions("first" if rule == "first" else "nearest", maps, alarm_threshold)
     if not wanted and options != AnomalyOptions():
         raise ConfigError(
-            "--rule and --alarm-threshold belong to --anomaly, --maps to it or to --samples: add that, or leave them out"
+            "--rule and --alarm-threshold belong to --anomaly, --maps to it or to --samples: add it, or leave them out"
         )
     other = [name for name, given in without.items() if given]
     if wanted and other:

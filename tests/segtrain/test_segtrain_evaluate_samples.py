@@ -91,7 +91,7 @@ def test_the_command_prints_and_writes_them(model: Path, data: Path, tmp_path: P
 def test_options_of_other_scores_are_refused(model: Path, data: Path) -> None:
     words = ["eval", "--model", str(model), "--data", str(data), "--samples", "2", "--by-domain"]
     done = CliRunner().invoke(app, words)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "--by-domain has no meaning with --samples" in done.output
 
 
@@ -99,7 +99,7 @@ def test_a_network_with_one_answer_is_named(tmp_path: Path, data: Path) -> None:
     spec = NetworkSpec(ARGUMENTS)
     save_model(Segmenter(create_network(spec), spec, SPACE, torch.device("cpu")), _made(tmp_path / "plain"))
     done = CliRunner().invoke(app, ["eval", "--model", str(tmp_path / "plain"), "--data", str(data), "--samples", "2"])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "has one answer only" in done.output
 
 

@@ -26,20 +26,25 @@ def features(offset: float, seed: int) -> torch.Tensor:
     return torch.randn(6, 4, 16, 16, generator=torch.Generator().manual_seed(seed)) + offset
 
 
+@torch.no_grad()
+def judged(one: Adversary, h: torch.Tensor, t: torch.Tensor) -> float:
+    return float(one.network(h, t).mean())
+
+
 def test_it_learns_to_say_source_0_and_target_1() -> None:
     one, t = adversary(), torch.full((6,), 0.5)
     for step in range(60):
         loss = one.learn([(features(-1, step), t)], (features(1, 1000 + step), t), 1.0)
     assert float(loss) < 0.1
-    assert float(one.network(features(-1, 5000), t).mean()) < 0.3
-    assert float(one.network(features(1, 5001), t).mean()) > 0.7
+    assert judged(one, features(-1, 5000), t) < 0.3
+    assert judged(one, features(1, 5001), t) > 0.7
 
 
 def test_its_loss_is_the_formula() -> None:
     one, t = adversary(), torch.rand(6)
     source, mixed, target = features(0, 1), features(1, 2), features(2, 3)
-    judged = [one.network(h, t) for h in (source, mixed, target)]
-    expected = ((judged[0] ** 2).mean() + (judged[1] ** 2).mean()) / 2 + ((judged[2] - 1) ** 2).mean()
+    a, b, c = (one.network(h, t).detach() for h in (source, mixed, target))
+    expected = ((a**2).mean() + (b**2).mean()) / 2 + ((c - 1) ** 2).mean()
     assert float(one.learn([(source, t), (mixed, t)], (target, t), 1.0)) == pytest.approx(float(expected) / 2, rel=1e-5)
 
 
@@ -48,12 +53,13 @@ def test_fooling_moves_target_features_towards_source_and_not_the_discriminator(
     for step in range(60):
         one.learn([(features(-1, step), t)], (features(1, 1000 + step), t), 1.0)
     target = features(1, 7).requires_grad_()
-    before = float(one.network(target, t).detach().mean())
+    before = judged(one, target.detach(), t)
+    one.network.zero_grad()
     one.fooling(target, t).backward()
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in one.network.parameters())
     assert target.grad is not None
     moved = target.detach() - 50 * target.grad
-    assert float(one.network(moved, t).mean()) < before
+    assert judged(one, moved, t) < before
 
 
 def test_learning_leaves_the_features_alone() -> None:

@@ -1,0 +1,257 @@
+"""`segtrain iccld` as a whole: switches, what may not be read, kills, bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+from typer.testing import CliRunner
+
+from segkit.diffusion.schedule import noised
+from segkit.networks.latent_diffusion import LatentDiffusionNetwork
+from segtrain.cli import app
+from segtrain.config import checked
+from segtrain.data.joint import JointBatch
+from segtrain.errors import ConfigError, DataError, ModelError, RunError
+from segtrain.methods.iccld.config import Config
+from segtrain.methods.iccld.method import Iccld, latent_loss, segmentation_loss, time_weights, train
+from segtrain.segmenter import load_model
+from segtrain.self_training.method import opened
+from segtrain.self_training.pseudo_labels import PseudoLabels
+
+CPU = torch.device("cpu")
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the trainer catches it."""
+
+
+@pytest.fixture
+def iccld(settings, tmp_path: Path, write_folder, pairs) -> Callable[..., Config]:
+    """5 labelled pictures, 4 photographs, 6 steps of 4, the adversary from the third step on."""
+    data = str(write_folder(tmp_path / "labelled", pairs(5)))
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(image).save(photographs / f"p{number}.png")
+    small = {"width": 8, "adversary_start": 0.34, "discriminator_width": 4, "discriminator_layers": 2}
+
+    def make(**changes: Any) -> Config:
+        values = settings(data=[data], steps=6, batch_size=4).model_dump(exclude_unset=True)
+        return checked(Config, {**values, "unlabelled": [str(photographs)], **small, **changes})
+
+    return make
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def begun(config: Config) -> tuple[Iccld, Any, JointBatch]:
+    """A method, its new student, and the batch of the first step."""
+    method = Iccld(opened(config), config)
+    segmenter = method.build(CPU)
+    batch = next(iter(method.batches(0)))
+    assert isinstance(batch, JointBatch)
+    return method, segmenter, batch
+
+
+def test_the_model_samples_and_loads(iccld, tmp_path: Path) -> None:
+    segmenter = load_model(train(iccld(out=tmp_path / "m", sampling_steps=2, samples=3)), "cpu")
+    assert isinstance(segmenter.network, LatentDiffusionNetwork)
+    assert (segmenter.network.shape.steps, segmenter.network.shape.samples) == (2, 3)
+    image = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    [mask] = segmenter.predict([image])
+    assert mask.shape == (40, 50) and set(np.unique(mask)) <= {0, 5}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"diffusion": False, "adversary": False},
+        {"intercoder": False},
+        {"adversary": False},
+        {"self_training": False},
+        {"low_t": "none"},
+        {"low_t": "bound"},
+        {"adversary_mixed": False},
+        {"latent_weight": 0.0},
+        {"class_mix": 0.0},
+    ],
+)
+def test_each_switch_changes_what_is_learnt(iccld, tmp_path: Path, changes: dict[str, Any]) -> None:
+    # the discriminator's rate is high, so that whom it is taught by shows within a few steps
+    fast = {"adversary_weight": 1.0, "discriminator_learning_rate": 0.5}
+    whole = train(iccld(out=tmp_path / "whole", **fast))
+    assert weights(train(iccld(out=tmp_path / "changed", **{**fast, **changes}))) != weights(whole)
+
+
+@pytest.mark.parametrize("done", [1, 3, 5])
+def test_a_killed_training_ends_with_the_same_weights(iccld, tmp_path: Path, monkeypatch, done: int) -> None:
+    whole = train(iccld(out=tmp_path / "whole"))
+    after = Iccld.after_step
+
+    def killed(self: Iccld, segmenter: Any, batch: Any, losses: Any, step: int) -> None:
+        after(self, segmenter, batch, losses, step)
+        if step == done:
+            raise Killed
+
+    config = iccld(out=tmp_path / "cut", checkpoint_every=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Iccld, "after_step", killed)
+        with pytest.raises(Killed):
+            train(config)
+    assert weights(train(config)) == weights(whole)
+
+
+def test_pseudo_labels_come_from_the_full_sampler_of_the_teacher(iccld, monkeypatch) -> None:
+    method, segmenter, batch = begun(iccld(sampling_steps=3, adversary=False))
+    calls: list[float] = []
+    denoise = LatentDiffusionNetwork.denoise
+
+    def spied(self: LatentDiffusionNetwork, z: Any, context: Any, t: torch.Tensor) -> Any:
+        if self is not segmenter.network:
+            calls.append(float(t[0]))
+        return denoise(self, z, context, t)
+
+    monkeypatch.setattr(LatentDiffusionNetwork, "denoise", spied)
+    method.loss(segmenter, batch, 0)
+    assert calls == pytest.approx([1, 2 / 3, 1 / 3])
+
+
+def test_the_domains_share_their_times(iccld) -> None:
+    method, segmenter, batch = begun(iccld(adversary_start=0.0))
+    method.loss(segmenter, batch, 0)
+    assert len(method._seen) == 3, "source, mixed, target"
+    times = [t for _, t in method._seen]
+    least = min(map(len, times))
+    assert all(torch.equal(t[:least], times[0][:least]) for t in times)
+    assert len(set(times[0].tolist())) == len(times[0])
+
+
+def test_the_adversary_learns_from_its_start_on_and_its_gradient_reaches_the_denoiser_alone(iccld) -> None:
+    config = iccld(adversary_start=0.5, latent_weight=0.0, segmentation_weight=0.0, adversary_weight=1.0)
+    method, segmenter, batch = begun(config)
+    assert "adversary" not in method.loss(segmenter, batch, 2)
+    losses = method.loss(segmenter, batch, 3)
+    losses["loss"].backward()
+    reached = {name for name, p in segmenter.network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any(name.startswith("denoiser.") for name in reached)
+    assert not any(name.startswith("label_decoder.") for name in reached)
+    before = {name: tensor.clone() for name, tensor in method.state().items() if name.startswith("adversary.")}
+    method.after_step(segmenter, batch, losses, 3)
+    after = method.state()
+    assert any(not torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("low_t", ["weight", "bound"])
+def test_near_no_noise_the_label_in_the_input_earns_nothing(iccld, low_t: str) -> None:
+    config = iccld(low_t=low_t)
+    t = torch.tensor([0.001, 0.2, 0.5, 1.0])
+    v = time_weights(t, config)
+    expected = np.sin(np.pi / 2 * t.numpy()) ** 2 if low_t == "weight" else (t.numpy() >= 0.3)
+    assert np.allclose(v.numpy(), expected, atol=1e-6)
+    assert v[0] < 1e-5 and v[-1] == pytest.approx(1)
+    assert time_weights(t, iccld(low_t="none")).tolist() == [1, 1, 1, 1]
+
+
+def test_losses_are_their_formulas(iccld) -> None:
+    config = iccld(latent_scale=0.2)
+    _, segmenter, _ = begun(config)
+    network = segmenter.network
+    rng = np.random.default_rng(0)
+    channels = torch.from_numpy(rng.choice([0, 1, 255], (3, 8, 8)))
+    labels = PseudoLabels(channels, torch.from_numpy(rng.random((3, 8, 8), dtype=np.float32)))
+    t = torch.tensor([0.2, 0.5, 0.8])
+    logits = torch.randn(3, 2, 8, 8)
+    expected, count = 0.0, 0
+    for b in range(3):
+        v = float(torch.sin(torch.pi / 2 * t[b]) ** 2)
+        for y in range(8):
+            for x in range(8):
+                if channels[b, y, x] != 255:
+                    ce = float(-functional.log_softmax(logits[b, :, y, x], 0)[channels[b, y, x]])
+                    expected += v * float(labels.weights[b, y, x]) * ce
+                    count += 1
+    assert float(segmentation_loss(logits, t, labels, config)) == pytest.approx(expected / count, rel=1e-4)
+    latents = network.latents_of(channels)
+    z0 = latents + torch.randn_like(latents)
+    expected, count = 0.0, 0
+    for b in range(3):
+        snr = float(1 / torch.tan(torch.pi / 2 * t[b]) ** 2)
+        for y in range(2):
+            for x in range(2):
+                if channels[b, 4 * y + 2, 4 * x + 2] != 255:
+                    error = float((((z0 - latents)[b, :, y, x] / 0.2) ** 2).mean())
+                    expected += min(snr, 2) / 2 * float(labels.weights[b, 4 * y + 2, 4 * x + 2]) * error
+                    count += 1
+    assert float(latent_loss(z0, latents, t, labels, network, config)) == pytest.approx(expected / count, rel=1e-4)
+
+
+def test_pixels_without_a_class_count_nowhere_and_are_coded(iccld) -> None:
+    config = iccld()
+    _, segmenter, _ = begun(config)
+    network = segmenter.network
+    void = torch.full((1, 32, 32), 255)
+    latents = network.latents_of(void)
+    assert latents.unique().tolist() == pytest.approx([-0.1])
+    labels, t = PseudoLabels(void, torch.ones(1, 32, 32)), torch.tensor([0.5])
+    logits = torch.randn(1, 2, 32, 32, requires_grad=True)
+    loss = segmentation_loss(logits, t, labels, config) + latent_loss(latents + 1, latents, t, labels, network, config)
+    assert float(loss.detach()) == 0
+    noisy = noised(latents, torch.zeros_like(latents), t)
+    assert not torch.equal(noisy, noised(network.latents_of(torch.zeros_like(void)), torch.zeros_like(latents), t))
+
+
+def test_source_alone_neither_asks_a_teacher_nor_looks_at_the_target(iccld, monkeypatch) -> None:
+    config = iccld(self_training=False, adversary=False)
+    method, segmenter, batch = begun(config)
+    monkeypatch.setattr(Iccld, "targets", lambda *_: pytest.fail("asked"))
+    assert batch.views is not None
+    other = dataclasses.replace(batch.views, teacher=255 - batch.views.teacher, student=255 - batch.views.student)
+    made = []
+    for views in (batch.views, other):
+        torch.manual_seed(0)
+        made.append(float(method.loss(segmenter, dataclasses.replace(batch, views=views), 5)["loss"].detach()))
+    assert made[0] == made[1]
+
+
+def test_source_and_target_are_names_of_the_command(iccld, tmp_path: Path) -> None:
+    config = iccld()
+    words = ["iccld", "--source", config.data[0], "--target", config.unlabelled[0], "--out", str(tmp_path / "m")]
+    words += ["--steps", "1", "--batch-size", "2", "--crop", "32", "--width", "8", "--discriminator-layers", "2"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "m" / "model.safetensors").is_file()
+
+
+def test_bad_input_is_one_line(iccld, tmp_path: Path, settings, write_folder, pairs) -> None:
+    with pytest.raises(ModelError, match="bits 1: tell 1 classes from one another and from none, there are 2: take 2"):
+        train(iccld(bits=1, out=tmp_path / "a"))
+    with pytest.raises(ConfigError, match="no-diffusion leaves out"):
+        iccld(diffusion=False)
+    with pytest.raises(ConfigError, match="begins with a trained model"):
+        iccld(form="unet")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ModelError, match="holds no unet/ and vae/"):
+        train(iccld(form="unet", unet=tmp_path / "nothing", out=tmp_path / "b"))
+    plain = train(iccld(diffusion=False, adversary=False, out=tmp_path / "plain"))
+    with pytest.raises(ConfigError, match="is no model of `segtrain iccld`"):
+        train(iccld(base=plain, out=tmp_path / "c"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="no picture in it"):
+        train(iccld(unlabelled=[str(empty)], out=tmp_path / "d"))
+    train(iccld(out=tmp_path / "m"))
+    with pytest.raises(RunError):
+        train(iccld(out=tmp_path / "m", latent_scale=0.5))
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
