@@ -1,4 +1,4 @@
-# make dataset | test | lint | types | bench | claims-syn4seg | claims-adapt | claims-flexseg | claims-clouds | claims-cgaug | help
+# make dataset | test | lint | types | bench | claims-syn4seg | claims-adapt | claims-flexseg | claims-clouds | claims-cgaug | claims-iccld | help
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 1000000000
 export MALLOC_MMAP_THRESHOLD_ ?= 1000000000
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: dataset test lint types bench claims-syn4seg claims-adapt claims-flexseg claims-clouds claims-cgaug help
+.PHONY: dataset test lint types bench claims-syn4seg claims-adapt claims-flexseg claims-clouds claims-cgaug claims-iccld help
 
 dataset: $(VENV)/.installed  ## install into .venv and make the dataset of RECIPE (default: syn4seg-mini)
 	$(BIN)/synthgen run $(RECIPE)
@@ -40,6 +40,9 @@ claims-clouds: $(VENV)/.installed-dev  ## measure what is claimed for `segtrain 
 
 claims-cgaug: $(VENV)/.installed-dev  ## measure what is claimed for pairs and `segtrain multi-shift` again (4 hours): rows cgaug/*
 	$(BIN)/python -m benchmarks.run cgaug/
+
+claims-iccld: $(VENV)/.installed-dev  ## measure what is claimed for `segtrain iccld` again (4 hours): rows iccld/*
+	$(BIN)/python -m benchmarks.run iccld/
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16

@@ -17,7 +17,18 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import cgaug, cgaug_cost, cgaug_generation, clouds, dedup, flexseg, prompt_images, prompts, render
+from benchmarks import (
+    cgaug,
+    cgaug_cost,
+    cgaug_generation,
+    clouds,
+    dedup,
+    flexseg,
+    iccld,
+    prompt_images,
+    prompts,
+    render,
+)
 from benchmarks.row import Row
 
 RESULTS = Path(__file__).parent / "results.csv"
@@ -153,6 +164,9 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.cgaug_generation:cost": cgaug_generation.COST_ROWS,
     "benchmarks.cgaug_cost:steps": cgaug_cost.STEP_ROWS,
     "benchmarks.cgaug_cost:metrics": cgaug_cost.METRIC_ROWS,
+    "benchmarks.iccld:drawn": tuple(name for name in iccld.ROWS if "camvid" not in name),
+    "benchmarks.iccld:camvid": tuple(name for name in iccld.ROWS if "camvid" in name),
+    "benchmarks.iccld:cost": iccld.COST_ROWS,
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 # Shorter names on the command line.
 SPELLINGS = {"crop_px": "crop", "validation": "validate"}
-_OTHER_NAMES = {"data": ("--folder",)}
+_OTHER_NAMES = {"data": ("--folder", "--source"), "unlabelled": ("--target",)}
 _FOLDERS = ("data", "out", "validation", "synthetic", "support", "base_model", "base", "objects", "unlabelled")
 _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
 

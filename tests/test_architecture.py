@@ -33,7 +33,7 @@ SEGKIT_FLOORS = (
     ("files", "headers"),
     ("documents", "stored", "ustar"),
     ("labels", "metadata"),
-    ("masks", "index", "regions", "diffusion"),
+    ("masks", "index", "regions"),
     ("pictures", "shards"),
     ("folders", "networks"),
 )

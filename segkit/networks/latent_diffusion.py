@@ -22,10 +22,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segkit.diffusion.bit_codes import BitCode
-from segkit.diffusion.schedule import ddim, noise_of
 from segkit.errors import ModelError
 from segkit.networks import smp
+from segkit.networks.diffusion.bit_codes import BitCode
+from segkit.networks.diffusion.schedule import ddim, noise_of
 from segkit.networks.folder import MEAN, STD
 from segkit.printable import excerpt
 
@@ -112,7 +112,7 @@ class LatentDiffusionNetwork(nn.Module):
         if shape.form == "light":
             self.denoiser: nn.Module = LightDenoiser(shape.bits, shape.width)
         else:
-            from segkit.diffusion.unet import UnetDenoiser
+            from segkit.networks.diffusion.unet import UnetDenoiser
 
             self.denoiser = UnetDenoiser(shape.bits, shape.width, shape.unet or {}, shape.vae or {})
         self.label_decoder = LabelDecoder(shape.bits, shape.width, num_classes, widths[1:3], shape.intercoder)

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from segkit.diffusion.bit_codes import bits_for
-from segkit.diffusion.schedule import alpha_sigma, loss_weights, noised
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
+from segkit.networks.diffusion.bit_codes import bits_for
+from segkit.networks.diffusion.schedule import alpha_sigma, loss_weights, noised
 from segkit.networks.folder import NetworkSpec
 from segkit.networks.latent_diffusion import Context, LatentDiffusionNetwork, shape_of
 from segkit.printable import in_one_line

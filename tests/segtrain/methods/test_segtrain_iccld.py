@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional
 from typer.testing import CliRunner
 
-from segkit.diffusion.schedule import noised
+from segkit.networks.diffusion.schedule import noised
 from segkit.networks.latent_diffusion import LatentDiffusionNetwork
 from segtrain.cli import app
 from segtrain.config import checked

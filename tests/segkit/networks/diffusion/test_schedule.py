@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segkit.diffusion.schedule import T_MIN, alpha_sigma, ddim, loss_weights, noise_of, noised
+from segkit.networks.diffusion.schedule import T_MIN, alpha_sigma, ddim, loss_weights, noise_of, noised
 
 
 @given(st.floats(0, 1))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segkit.diffusion.bit_codes import BitCode, bits_for
 from segkit.errors import ModelError
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
+from segkit.networks.diffusion.bit_codes import BitCode, bits_for
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 3, 11, 18, 19, 31, 150, 253])

@@ -1,0 +1,44 @@
+"""The benchmark of ICCLD at a size that shows that it runs, and its rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from benchmarks import iccld, run
+from synthgen.drawn import streets
+from synthgen.images import write_image
+
+TINY = iccld.Plan(
+    seeds=(0, 1), scenes=3, test=2, steps=2, labelled=2, network="--encoder resnet18 --width 8 --discriminator-layers 2"
+)
+
+
+def test_each_gain_is_one_switch() -> None:
+    for with_it, without in iccld.GAINS.values():
+        assert {with_it, without} <= set(iccld.VARIANTS)
+    words = {
+        name: set(iccld.VARIANTS[name].split()) for name in ("diffusion_source", "intercoder", "adversarial", "full")
+    }
+    assert words["diffusion_source"] - words["intercoder"] == {"--no-intercoder"}
+    assert words["intercoder"] - words["adversarial"] == {"--no-adversary"}
+    assert words["adversarial"] - words["full"] == {"--no-self-training"}
+
+
+def test_targets_and_tests_are_of_the_weather_that_is_named(tmp_path: Path) -> None:
+    plan = dataclasses.replace(TINY, place=tmp_path)
+    folder = iccld._scenes(plan, "t", 7, 5, iccld.ADVERSE)
+    assert not (folder / "domains.txt").exists()
+    for number, domain in enumerate((*iccld.ADVERSE, "night")):
+        write_image(streets.draw(7 + number, domain=domain).image, tmp_path / "one.png")
+        assert (folder / "images" / f"streets_{7 + number:08d}.png").read_bytes() == (tmp_path / "one.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_rows_of_a_tiny_plan_are_those_that_are_listed(tmp_path: Path) -> None:
+    made = {row.name: row for row in iccld.drawn_rows(dataclasses.replace(TINY, place=tmp_path))}
+    assert set(made) == set(run.BENCHMARKS["benchmarks.iccld:drawn"])
+    gain = made["iccld/night/gain_full_over_rival"]
+    assert gain.n == 2
