@@ -116,8 +116,6 @@ class LatentDiffusionNetwork(nn.Module):
 
             self.denoiser = UnetDenoiser(shape.bits, shape.width, shape.unet or {}, shape.vae or {})
         self.label_decoder = LabelDecoder(shape.bits, shape.width, num_classes, widths[1:3], shape.intercoder)
-        self.register_buffer("_mean", torch.tensor(MEAN).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("_std", torch.tensor(STD).view(1, 3, 1, 1) * 255, persistent=False)
 
     @property
     def mid_width(self) -> int:
@@ -172,8 +170,8 @@ class LatentDiffusionNetwork(nn.Module):
 
     def _pixels(self, images: torch.Tensor) -> torch.Tensor:
         """The uint8 pixels that normalised images were made of, exactly."""
-        values: torch.Tensor = images.float() * self._std + self._mean
-        return values.round().clamp(0, 255).to(torch.uint8)
+        mean, std = (images.new_tensor(values, dtype=torch.float32).view(1, 3, 1, 1) * 255 for values in (MEAN, STD))
+        return (images.float() * std + mean).round().clamp(0, 255).to(torch.uint8)
 
 
 class LightDenoiser(nn.Module):

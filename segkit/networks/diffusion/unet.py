@@ -72,7 +72,7 @@ class UnetDenoiser(nn.Module):
         output.
         """
         assert latents is not None, "of this form's context"
-        size = tuple(min(_TOKENS_A_SIDE, side) for side in context.shape[-2:])
+        size = (min(_TOKENS_A_SIDE, context.shape[-2]), min(_TOKENS_A_SIDE, context.shape[-1]))
         tokens = self.told(functional.adaptive_avg_pool2d(context, size).flatten(2).transpose(1, 2))
         middle: list[torch.Tensor] = []
         handle = self.unet.mid_block.register_forward_hook(lambda _, __, output: middle.append(output))

@@ -110,8 +110,8 @@ class Iccld(SelfTraining):
                 target = Part(views.teacher, plain)
         losses, seen = self._denoised(segmenter, network, parts, target)
         weights = [len(parts[0].images), *(config.unlabelled_weight * len(part.images) for part in parts[1:])]
-        total = sum(weight * loss for weight, loss in zip(weights, losses["loss"], strict=True))
-        total = total / sum(len(part.images) for part in parts)
+        weighted = [weight * loss for weight, loss in zip(weights, losses["loss"], strict=True)]
+        total = torch.stack(weighted).sum() / sum(len(part.images) for part in parts)
         values |= {"latent": losses["latent"][0].detach(), "segmentation": losses["segmentation"][0].detach()}
         self._seen = seen
         if target is not None:
