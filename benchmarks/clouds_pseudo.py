@@ -89,7 +89,7 @@ class Watched(Clouds):
 
     def _seen(self, views: Views, teacher: torch.Tensor, labels: PseudoLabels, step: int, more: Any) -> PseudoLabels:
         made = super()._seen(views, teacher, labels, step, more)
-        tenth = self.joint_steps / 10
+        tenth = max(1, self.joint_steps // 10)
         when = "start" if self.done < tenth else "end" if self.done >= self.joint_steps - tenth else ""
         self.done += 1
         if when:
@@ -117,12 +117,13 @@ def confusion(truth: torch.Tensor, said: torch.Tensor, classes: int) -> np.ndarr
 
 
 def scores_of(counts: np.ndarray) -> dict[str, float]:
-    """mIoU over the pixels that have a label, of the classes that occur there, and the share of those pixels."""
+    """mIoU over the pixels that have a label, of the classes that occur there (0 if none does), and
+    the share of those pixels."""
     labelled = counts[:, :-1]
     union = labelled.sum(axis=0) + labelled.sum(axis=1) - np.diag(labelled)
     present = union > 0
     return {
-        "miou": float((np.diag(labelled)[present] / union[present]).mean()),
+        "miou": float((np.diag(labelled)[present] / union[present]).mean()) if present.any() else 0.0,
         "coverage": float(labelled.sum() / counts.sum()),
     }
 
