@@ -75,13 +75,13 @@ def swap() -> Iterator[Row]:
 
 
 def short() -> Iterator[Row]:
-    """adapt/{none,leaky,foreign_finetuned,foreign_swap}_{domain,map}, adapt/labels_{50,200,600}_map and
-    adapt/{palette,onehot}_map. Two trainings of one process at once.
+    """adapt/{none,leaky}_{domain,map}, adapt/labels_{50,200,600}_map and adapt/{palette,onehot}_map. Two trainings of
+    one process at once.
     """
-    names = [name for name in ADAPTATIONS if name != "day"]
+    names = [name for name in ADAPTATIONS if name not in ("day", "foreign")]
     with ThreadPoolExecutor(max_workers=PROCESSES) as pool:
-        pairs = dict(zip(names, pool.map(_shortly, names), strict=True))
-    for name in ("none", "leaky", "foreign"):
+        pairs = dict(zip(names, pool.map(lambda name: _pair(name, name), names), strict=True))
+    for name in ("none", "leaky"):
         yield from pairs[name]
     of_none = pairs["none"][1]
     yield from (dataclasses.replace(of_none, name=f"adapt/{name}_map") for name in ("labels_600", "palette"))
@@ -89,12 +89,10 @@ def short() -> Iterator[Row]:
         yield pairs[name][1]
 
 
-def _shortly(name: str) -> tuple[Row, ...]:
-    """Trains and judges one of the short adaptations."""
-    adapted(name)
-    if name == "foreign":
-        return (*_pair("foreign_finetuned", name, look=True), *_pair("foreign_swap", name))
-    return _pair(name, name)
+def foreign() -> Iterator[Row]:
+    """adapt/foreign_{finetuned,swap}_{domain,map}."""
+    yield from _pair("foreign_finetuned", "foreign", look=True)
+    yield from _pair("foreign_swap", "foreign")
 
 
 def cost() -> Iterator[Row]:
@@ -134,7 +132,7 @@ def labelled(domain: str, count: int) -> Path:
     return folder
 
 
-def foreign() -> Path:
+def foreign_scenes() -> Path:
     """The labelled day scenes in a look of their own."""
     folder = FOLDER / "labelled-foreign"
     if not folder.is_dir():
@@ -163,7 +161,7 @@ def adapted(name: str) -> Path:
     if (out / "synthgen.json").is_file():
         return out
     processes = PROCESSES if name == "day" else 1
-    data = foreign() if name == "foreign" else labelled(domain, count)
+    data = foreign_scenes() if name == "foreign" else labelled(domain, count)
     command = _command(data, out, ("adapt.samples_every=500", *sets), processes)
     facts_path = out.with_name(f"{name}.json")
     facts = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.is_file() else {}

@@ -133,12 +133,11 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
         f"adapt/{who}_{what}" for who in ("finetuned", "swap") for what in ("domain", "map")
     ),
     "benchmarks.adapt:short": (
-        *(
-            f"adapt/{who}_{what}"
-            for who in ("none", "leaky", "foreign_finetuned", "foreign_swap")
-            for what in ("domain", "map")
-        ),
+        *(f"adapt/{who}_{what}" for who in ("none", "leaky") for what in ("domain", "map")),
         *(f"adapt/{who}_map" for who in ("labels_50", "labels_200", "labels_600", "palette", "onehot")),
+    ),
+    "benchmarks.adapt:foreign": tuple(
+        f"adapt/foreign_{who}_{what}" for who in ("finetuned", "swap") for what in ("domain", "map")
     ),
     "benchmarks.adapt:memory": tuple(f"adapt/peak_rss_{count}_scenes_gb" for count in (300, 3_000)),
     "benchmarks.flexseg:drawn": flexseg.DRAWN_ROWS,
