@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +47,48 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     for name in (tmp_path, tmp_path / "absent"):
         with pytest.raises(InputError, match=r"prompts\.source\.folder"):
             images.build(images.Options(folder=str(name)), None)
+
+
+def test_what_is_not_taken_is_counted_and_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "phone.HEIC").write_bytes(b"")
+    (folder / "broken link.jpg").symlink_to(folder / "absent.jpg")
+    (folder / "folder.png").mkdir()
+    write_image(np.zeros((8, 8, 3), np.uint8), folder / "sub" / "d.png")
+    source = images.build(images.Options(folder=str(folder)), None)
+    assert [c.origin for c in source.candidates(SPACE, (), 0)] == ["a.JPG", "b.png"]
+    told = [line.split(": ", 1)[1] for line in caplog.messages]
+    assert told == [
+        "1 not taken, the first .hidden.png, hidden (the name or a folder's begins with a dot): rename it",
+        "2 not taken, the first sub/c.png, in subfolders: prompts.source.recursive=true takes them",
+        "1 not taken, the first broken link.jpg, links to files that are not there",
+        "1 not taken, the first folder.png, no regular files",
+        "1 not taken, the first phone.HEIC, of other formats: save them as JPEG or PNG "
+        "(.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff are read)",
+    ]
+
+
+def test_a_hidden_folder_is_left_out_and_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / ".thumbs").mkdir()
+    write_image(np.zeros((8, 8, 3), np.uint8), folder / ".thumbs" / "small.png")
+    source = images.build(images.Options(folder=str(folder), recursive=True), None)
+    assert [c.origin for c in source.candidates(SPACE, (), 0)] == ["a.JPG", "b.png", "sub/c.png"]
+    (line,) = caplog.messages
+    assert "2 not taken, the first .hidden.png, hidden" in line
+
+
+def test_a_folder_whose_images_lie_deeper_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sub dir").mkdir()
+    write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "sub dir" / "c.png")
+    with pytest.raises(InputError, match=r"the first sub dir/c\.png, in subfolders: prompts\.source\.recursive=true"):
+        images.build(images.Options(folder=str(tmp_path)), None)
+
+
+def test_a_name_that_is_not_utf8_is_one_line_with_the_file(folder: Path) -> None:
+    name = folder / os.fsdecode(b"caf\xe9.jpg")
+    try:
+        (folder / "b.png").rename(name)
+    except OSError:
+        pytest.skip("this file system takes names of UTF-8 alone")
+    with pytest.raises(InputError, match=r"caf\\udce9\.jpg: the file's name is not UTF-8") as caught:
+        images.fingerprint(images.Options(folder=str(folder)))
+    assert str(caught.value).isprintable()

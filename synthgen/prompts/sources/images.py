@@ -6,6 +6,7 @@ They get no text and are about no single class.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,28 @@ from pydantic import BaseModel, Field
 
 from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.pictures import IMAGE_SUFFIXES
+from segkit.printable import printable
 from synthgen.backends import Cost
 from synthgen.errors import InputError
 from synthgen.prompts.bank import Candidate, content_of
+
+_OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
+_log = logging.getLogger(__name__)
 
 
 class Options(BaseModel, extra="forbid"):
     """Which photographs."""
 
     folder: str = Field(description="folder of images")
-    recursive: bool = Field(False, description="take those of subfolders too")
+    recursive: bool = Field(False, description="take those of subfolders too; hidden ones are never taken")
 
 
 def build(options: Options, execution: Any) -> Photographs:
-    """List the folder. Raises InputError if it is missing or holds no image."""
-    return Photographs(root(options), _photographs(options))
+    """List the folder, and log what in it is not taken. Raises InputError if it is missing or holds no image."""
+    found = _photographs(options)
+    for line in left_out(options):
+        _log.warning("%s", line)
+    return Photographs(root(options), found)
 
 
 def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
@@ -74,17 +82,59 @@ class Photographs:
                 yield Candidate("", "", IGNORE, (), photograph=path, content=content_of(path), origin=origin)
 
 
+def left_out(options: Options) -> list[str]:
+    """What people may take for photographs of the folder and what is not taken, a line for each kind, with its count,
+    the first one's name and the way out."""
+    folder = root(options)
+    kinds: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder).parts
+        suffix = path.suffix.lower()
+        if suffix not in (*IMAGE_SUFFIXES, *_OTHER_PICTURES):
+            continue
+        if any(part.startswith(".") for part in inside):
+            kind = "hidden (the name or a folder's begins with a dot): rename it"
+        elif len(inside) > 1 and not options.recursive:
+            kind = "in subfolders: prompts.source.recursive=true takes them"
+        elif path.is_symlink() and not path.exists():
+            kind = "links to files that are not there"
+        elif not path.is_file():
+            kind = "no regular files"
+        elif suffix in _OTHER_PICTURES:
+            kind = f"of other formats: save them as JPEG or PNG ({', '.join(IMAGE_SUFFIXES)} are read)"
+        else:
+            continue
+        kinds.setdefault(kind, []).append(path)
+    return [
+        f"prompts.source.folder {printable(options.folder)}: {len(paths)} not taken, the first "
+        f"{printable(paths[0].relative_to(folder))}, {kind}"
+        for kind, paths in sorted(kinds.items())
+    ]
+
+
 def _photographs(options: Options) -> list[Path]:
     folder = root(options)
     if not folder.is_dir():
         raise InputError(f"prompts.source.folder {options.folder!r}: no such folder")
     paths = folder.rglob("*") if options.recursive else folder.iterdir()
-    # Names that start with a dot are leftovers of file managers, not photographs.
+    # What starts with a dot, files and folders, are leftovers of file managers, not photographs.
     found = [
         path
         for path in paths
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     ]
     if not found:
-        raise InputError(f"prompts.source.folder {options.folder!r}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        others = "".join(f"; {line.split(': ', 1)[1]}" for line in left_out(options))
+        raise InputError(
+            f"prompts.source.folder {options.folder!r}: holds no image ({', '.join(IMAGE_SUFFIXES)}){others}"
+        )
+    for path in found:
+        try:
+            str(path.relative_to(folder)).encode()
+        except UnicodeEncodeError as error:  # names go into JSON and tables, which are UTF-8
+            raise InputError(
+                f"{printable(path)}: the file's name is not UTF-8 (an old archive or disk); rename it"
+            ) from error
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
