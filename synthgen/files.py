@@ -14,6 +14,7 @@ from pathlib import Path
 from synthgen.errors import StorageError
 
 _WAY_OUT = "free the space or mend the permissions, then run the same command again"
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # the machine's own (Linux: PROC_PID_INIT_INO)
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)\.(?P<pid>\d+)\.tmp")
 
 
@@ -31,8 +32,17 @@ def scratch_beside(path: Path) -> Path:
 
 
 def host_name() -> str:
-    """This machine's full name, its dots as dashes: the parts of a hidden file's name are told apart by dots."""
-    return socket.gethostname().replace(".", "-") or "localhost"
+    """This machine's full name, its dots as dashes: the parts of a hidden file's name are told apart by dots.
+
+    In a container the number of its process ids' namespace follows: containers may share a name (`--network host`), and
+    each has a process 1.
+    """
+    name = socket.gethostname().replace(".", "-") or "localhost"
+    try:
+        space = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:  # no Linux
+        return name
+    return name if space == _FIRST_PID_NAMESPACE else f"{name}-{space}"
 
 
 def file_digest(path: Path) -> str:

@@ -168,3 +168,22 @@ def test_nothing_is_committed_to_a_folder_that_another_recipe_has_taken(
     with pytest.raises(RunError, match="another launch has taken this run folder for another recipe"):
         list(pipeline.run_stage(read_recipe(str(tiny())), run, "prompts"))
     assert [path.name for path in (run / "prompts").iterdir()] == [runner.CLAIM]
+
+
+def test_two_containers_of_one_host_name_have_scratch_of_their_own() -> None:
+    """Each has a process 1: neither may take the other's scratch for its own, or for a dead one's."""
+    code = "import os, sys; from synthgen.files import host_name; print(host_name(), os.getpid(), flush=True); "
+    container = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*container, "true"], capture_output=True).returncode:
+        pytest.skip("no namespace of process ids can be made here: `unshare --pid --fork --mount-proc` is refused")
+    command = [*container, sys.executable, "-c", f"{code} sys.stdin.read()"]
+    running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        told = [process.stdout.readline().split() for process in running if process.stdout]
+    finally:
+        for process in running:
+            process.communicate()
+    (first, first_pid), (second, second_pid) = told
+    assert (first_pid, second_pid) == ("1", "1")
+    assert len({first, second, host_name()}) == 3
+    assert "." not in first + second
