@@ -21,8 +21,9 @@ from synthgen.classes import wanted_ids
 from synthgen.errors import InputError
 from synthgen.models import SupportShot
 from synthgen.recipe import Recipe
-from synthgen.settings import DrawnSupport
+from synthgen.settings import DrawnSupport, Support
 from synthgen.sources.catalogue import FOLDER
+from synthgen.sources.coco import check_shown
 from synthgen.sources.folder import LabelledFile, list_labelled, read_label, read_labelled
 from synthgen.sources.listing import list_source
 
@@ -53,13 +54,14 @@ def check_support(recipe: Recipe, space: LabelSpace, digest: str) -> None:
     is not shown, or ids that the label space has not. `digest` stands for the folder's content: the same one is read
     once.
 
-    Public datasets are not looked through: they are large, and `synthgen sources` says what is in them. Raises as
-    `support_shots` does.
+    Of COCO's formats the annotations and the pictures' sizes are looked at, no mask is drawn. Other public datasets are
+    not looked through: they are large, and `synthgen sources` says what is in them. Raises as `support_shots` does.
     """
-    if recipe.support.folder and recipe.support.source == FOLDER:
-        _check_folder(
-            recipe.support.folder, digest, recipe.support.limit, recipe.seed, wanted_ids(recipe, space), space
-        )
+    chosen, wanted = recipe.support, wanted_ids(recipe, space)
+    if chosen.folder and chosen.source == FOLDER:
+        _check_folder(chosen.folder, digest, chosen.limit, recipe.seed, wanted, space)
+    elif chosen.folder:
+        _check_source(chosen, digest, recipe.seed, wanted, space)
 
 
 @functools.lru_cache(maxsize=8)
@@ -72,6 +74,12 @@ def _check_folder(folder: str, digest: str, limit: int, seed: int, wanted: tuple
     for k in wanted:
         if k in left:
             raise _not_shown(Path(folder), space, k, present)
+
+
+@functools.lru_cache(maxsize=8)
+def _check_source(support: Support, digest: str, seed: int, wanted: tuple[int, ...], space: LabelSpace) -> None:
+    pairs = list_source(support.source, Path(support.folder).expanduser(), support.split)
+    check_shown(_limited(pairs, support.limit, seed), space, wanted)
 
 
 def _pairs_of(recipe: Recipe) -> tuple[Path, list[LabelledFile]]:

@@ -20,7 +20,7 @@ from synthgen.errors import InputError, RecipeError
 from synthgen.labels import read_label_space
 from synthgen.settings import ObjectBank as Settings
 from synthgen.sources.catalogue import FOLDER, read_source
-from synthgen.sources.coco import InstanceDecoder
+from synthgen.sources.coco_instances import InstanceDecoder
 from synthgen.sources.coco_shapes import drawn
 from synthgen.sources.folder import LabelledFile, read_label
 from synthgen.sources.listing import list_source

@@ -12,41 +12,34 @@ import functools
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from segkit.documents import read_json
-from segkit.errors import InputError
+from segkit.errors import InputError, did_you_mean
 from segkit.headers import require_size
 from segkit.labels import IGNORE, LabelSpace
 from segkit.masks import read_colours
+from segkit.pictures import require_same_size
 from segkit.printable import excerpt
-from synthgen.sources.coco_shapes import Polygons, drawn, shape_of
+from synthgen.sources.coco_fields import (
+    Picture,
+    category_field,
+    list_field,
+    relative_file,
+    text_field,
+    where_of,
+    whole_field,
+)
+from synthgen.sources.coco_instances import InstanceDecoder, instance_decoders
 from synthgen.sources.encodings import ids_of, translate
 from synthgen.sources.folder import LabelledFile
 
 MAX_JSON_BYTES = 2**32  # instances_train2017.json has 0.45 GB
-_CROWD = -1
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Instance:
-    """One instance. `category` is its id in the file, -1 for a crowd; `shape` as coco_shapes.shape_of gives it."""
-
-    category: int
-    shape: Polygons | np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Picture:
-    """One entry of `images`."""
-
-    file: str  # below the folder of images
-    size: tuple[int, int]  # (H, W)
 
 
 def list_files(
@@ -56,27 +49,66 @@ def list_files(
     folders included. Its label is the panoptic PNG, or the JSON that holds its instances.
 
     `labels` is the template of the JSON; empty list if it is not there. Raises InputError, with image and annotation,
-    for what is malformed, for two images of one file and for missing pictures.
+    for what is malformed, for two images of one file and for missing pictures. What is read as unlabelled (crowds,
+    boxes without a shape) or left out is logged with its count.
     """
     path = root / labels.format(split=split)
     if not path.exists():
         return []
     raw = _annotations(path)
-    names = {_whole(item, "id", path): _text(item, "name", path) for item in _list(raw, "categories", path)}
+    names = _names(raw, path)
     pictures = dict(_pictures(raw, path))
     grouped = _by_image(raw, pictures, path)
     if len(grouped) < len(pictures):
         _log.warning("%s: %d images without annotations are left out", path, len(pictures) - len(grouped))
     folder = root / images.format(split=split)
-    read = _panoptic if encoding == "coco_panoptic" else _instances
-    decoders = read(grouped, pictures, names, aliases, path)
-    listed = []
+    decoders: Decoders = (
+        _panoptic(grouped, pictures, names, aliases, path)
+        if encoding == "coco_panoptic"
+        else {**instance_decoders(grouped, pictures, names, aliases, path)}
+    )
+    listed: list[LabelledFile] = []
+    image_of: dict[Path, str] = {}
     for number in sorted(grouped, key=lambda number: pictures[number].file):
         label, decode = decoders[number]
         image = _existing(folder / pictures[number].file, path)
+        if image in image_of:  # two spellings of one name: composed and decomposed accents
+            raise InputError(
+                f"{path}: images {excerpt(image_of[image])} and {excerpt(pictures[number].file)} are one file, {image}"
+            )
+        image_of[image] = pictures[number].file
         stem = PurePosixPath(pictures[number].file).with_suffix("").as_posix()
-        listed.append(LabelledFile(stem, image, _existing(label, path), decode))
+        listed.append(LabelledFile(stem, image, _existing(label, path), decode, path))
     return listed
+
+
+def check_shown(pairs: Sequence[LabelledFile], space: LabelSpace, wanted: Sequence[int]) -> None:
+    """Refuse, before any pixel is read, pairs of `list_files` in which no annotation is of a wanted class, and those
+    whose pictures have another size than the file says.
+
+    Logs the category names that `space` lacks. Raises InputError and LabelError in one line.
+    """
+    decoders = [pair.decode for pair in pairs if isinstance(pair.decode, PanopticDecoder | InstanceDecoder)]
+    if not decoders:
+        return
+    path = pairs[0].annotations or pairs[0].label
+    names, aliases = decoders[0].names, decoders[0].aliases
+    ids = ids_of(names, space, path, aliases)
+    shown = {ids[category] for decoder in decoders for category in decoder.categories if category in ids}
+    for class_id in wanted:
+        if class_id not in shown and class_id != space.background:
+            label = space.by_id(class_id)
+            near = next(
+                (hint for word in (label.name, *label.synonyms) if (hint := did_you_mean(word, names.values()))), ""
+            )
+            raise InputError(
+                f"{path}: no annotation that is read is of class {label.name!r} (id {class_id}); the file's categories "
+                f"are {excerpt(', '.join(sorted(names.values())), 160)}: make one a synonym of the class, or leave the "
+                f"class out of labels.classes{near}"
+            )
+    for pair in pairs:
+        if isinstance(pair.decode, InstanceDecoder):
+            require_same_size(pair.decode.size, f"{path}: image {excerpt(pair.stem)}", pair.image)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +118,11 @@ class PanopticDecoder:
     names: dict[int, str]
     aliases: dict[str, str]
     segments: dict[int, int]  # segment id -> category id
+
+    @property
+    def categories(self) -> frozenset[int]:
+        """Ids of the categories that the image shows."""
+        return frozenset(self.segments.values())
 
     def __call__(self, path: Path, space: LabelSpace) -> np.ndarray:
         """(H, W) uint8 ids of `space`; void and classes that it lacks are 255.
@@ -102,63 +139,9 @@ class PanopticDecoder:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class InstanceDecoder:
-    """Draws the instances of one image, the largest first; pixels of none are background, crowds are 255."""
-
-    names: dict[int, str]
-    aliases: dict[str, str]
-    size: tuple[int, int]  # (H, W)
-    instances: tuple[Instance, ...]
-
-    def __call__(self, path: Path, space: LabelSpace) -> np.ndarray:
-        """(H, W) uint8 ids of `space`; classes that it lacks are 255 and not background.
-
-        Raises LabelError if it has none of COCO's.
-        """
-        ids = ids_of(self.names, space, path, self.aliases)
-        mask = np.full(self.size, IGNORE if space.background is None else space.background, np.uint8)
-        # the stored `area` is stale or 0 in what some tools write, so it is counted
-        areas = [int(np.count_nonzero(drawn(instance.shape, self.size))) for instance in self.instances]
-        # crowds go first: a counted instance inside one keeps its label
-        order = sorted(range(len(areas)), key=lambda n: (self.instances[n].category != _CROWD, -areas[n]))
-        for instance in (self.instances[n] for n in order):
-            value = IGNORE if instance.category == _CROWD else ids[instance.category]
-            mask[drawn(instance.shape, self.size)] = value
-        return mask
-
-
 Decoders = dict[int, tuple[Path, PanopticDecoder | InstanceDecoder]]
 """image id -> label file and what reads it."""
 Grouped = dict[int, list[dict[str, Any]]]
-
-
-def _instances(
-    grouped: Grouped, pictures: dict[int, Picture], names: dict[int, str], aliases: dict[str, str], path: Path
-) -> Decoders:
-    decoders: Decoders = {}
-    num_flat, num_crowds, num_all, example = 0, 0, 0, ""
-    for number, items in grouped.items():
-        instances = []
-        for item in items:
-            where = _where(item, pictures[number], path)
-            category = _CROWD if item.get("iscrowd") else _category(item, names, where)
-            try:
-                shape, flat = shape_of(item.get("segmentation"), pictures[number].size)
-            except InputError as error:
-                raise InputError(f"{where}: {error}; mend or remove the annotation") from error
-            num_flat, example = num_flat + flat, example or (where if flat else "")
-            num_crowds, num_all = num_crowds + (category == _CROWD), num_all + 1
-            instances.append(Instance(category, shape))
-        decoders[number] = (path, InstanceDecoder(names, aliases, pictures[number].size, tuple(instances)))
-    if num_flat:
-        _log.warning("%d polygons of fewer than three points are passed over, the first in %s", num_flat, example)
-    if num_all and num_crowds == num_all:
-        raise InputError(
-            f"{path}: all {num_all} annotations are crowds (iscrowd 1), which are ignored: CVAT writes brush masks so; "
-            "set iscrowd to 0 in the file, or export polygons"
-        )
-    return decoders
 
 
 def _panoptic(
@@ -166,23 +149,36 @@ def _panoptic(
 ) -> Decoders:
     decoders: Decoders = {}
     for number, items in grouped.items():
-        where = _where(items[0], pictures[number], path)
+        where = where_of(items[0], pictures[number], path)
         if len(items) > 1:
             raise InputError(f"{where}: the image has {len(items)} panoptic annotations, must have one")
-        parts = _list(items[0], "segments_info", where)
-        segments = {_whole(part, "id", where): _category(part, names, where) for part in parts}
-        label = path.with_suffix("") / _relative(_text(items[0], "file_name", where), where)
+        parts = list_field(items[0], "segments_info", where)
+        segments = {whole_field(part, "id", where): category_field(part, names, where) for part in parts}
+        label = path.with_suffix("") / relative_file(text_field(items[0], "file_name", where), where)
         decoders[number] = (label, PanopticDecoder(names, aliases, segments))
     return decoders
+
+
+def _names(raw: Any, path: Path) -> dict[int, str]:
+    """Category id -> name."""
+    names: dict[int, str] = {}
+    for item in list_field(raw, "categories", path):
+        number, name = whole_field(item, "id", path), text_field(item, "name", path)
+        if names.setdefault(number, name) != name:
+            raise InputError(
+                f"{path}: category {number} is {excerpt(names[number])} and {excerpt(name)}: ids must be unique, or "
+                "annotations of the one would be read as the other"
+            )
+    return names
 
 
 def _pictures(raw: Any, path: Path) -> Iterator[tuple[int, Picture]]:
     numbers: Counter[int] = Counter()
     image_of: dict[str, int] = {}
-    for item in _list(raw, "images", path):
-        number, where = _whole(item, "id", path), f"{path}: image {excerpt(item.get('id'))}"
-        file = _relative(_text(item, "file_name", where), where)
-        size = _whole(item, "height", where), _whole(item, "width", where)
+    for item in list_field(raw, "images", path):
+        number, where = whole_field(item, "id", path), f"{path}: image {excerpt(item.get('id'))}"
+        file = relative_file(text_field(item, "file_name", where), where)
+        size = whole_field(item, "height", where), whole_field(item, "width", where)
         require_size(size, where)
         numbers[number] += 1
         if numbers[number] > 1:
@@ -198,58 +194,12 @@ def _pictures(raw: Any, path: Path) -> Iterator[tuple[int, Picture]]:
 
 def _by_image(raw: Any, pictures: dict[int, Picture], path: Path) -> Grouped:
     grouped: Grouped = {}
-    for item in _list(raw, "annotations", path):
-        number = _whole(item, "image_id", path)
+    for item in list_field(raw, "annotations", path):
+        number = whole_field(item, "image_id", path)
         if number not in pictures:
             raise InputError(f"{path}: annotation {excerpt(item.get('id'))}: image {number} is not in `images`")
         grouped.setdefault(number, []).append(item)
     return grouped
-
-
-def _category(item: dict[str, Any], names: dict[int, str], where: str) -> int:
-    category = _whole(item, "category_id", where)
-    if category not in names:
-        known = ", ".join(f"{number} {name}" for number, name in sorted(names.items())[:8])
-        raise InputError(f"{where}: category {category} is not in `categories`, which has {excerpt(known, 160)}")
-    return category
-
-
-def _where(item: dict[str, Any], picture: Picture, path: Path) -> str:
-    return f"{path}: image {excerpt(picture.file)}: annotation {excerpt(item.get('id'))}"
-
-
-def _list(raw: Any, key: str, where: object) -> list[dict[str, Any]]:
-    items = raw.get(key) if isinstance(raw, dict) else None
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise InputError(f"{where}: not a COCO annotation file: `{key}` must be a list of objects")
-    return items
-
-
-def _whole(item: dict[str, Any], key: str, where: object) -> int:
-    """A whole number; tables of other tools make texts and floats of ids."""
-    value = item.get(key)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
-        return int(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InputError(f"{where}: `{key}` must be a whole number, not {excerpt(value)}")
-    return value
-
-
-def _text(item: dict[str, Any], key: str, where: object) -> str:
-    value = item.get(key)
-    if not isinstance(value, str) or not value:
-        raise InputError(f"{where}: `{key}` must be a text, not {excerpt(value)}")
-    return value
-
-
-def _relative(name: str, where: object) -> str:
-    """A file name that stays below its folder."""
-    place = PurePosixPath(name.replace("\\", "/"))
-    if place.is_absolute() or ".." in place.parts or "\0" in name or not place.name:
-        raise InputError(f"{where}: file {excerpt(name)} leads out of the dataset; write it relative to the images")
-    return place.as_posix()
 
 
 def _existing(path: Path, asked_by: Path) -> Path:

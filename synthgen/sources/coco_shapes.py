@@ -31,6 +31,26 @@ def shape_of(segmentation: Any, size: tuple[int, int]) -> tuple[Polygons | np.nd
     return whole, len(polygons) - len(whole)
 
 
+def has_shape(segmentation: Any) -> bool:
+    """Whether an annotation's `segmentation` says anything: detection sets leave it out, or write [] or [[]]."""
+    return segmentation is not None and segmentation not in ([], {}, [[]])
+
+
+def box_of(bbox: Any) -> Polygons:
+    """The rectangle of an annotation's `bbox` [x, y, width, height] in pixels.
+
+    Raises InputError, without a place, for what is no box.
+    """
+    try:
+        numbers = np.asarray(bbox, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.empty(0)
+    if numbers.shape != (4,) or not np.isfinite(numbers).all() or (numbers[2:] < 0).any():
+        raise InputError(f"has no segmentation, and bbox {excerpt(bbox)} is no [x, y, width, height] either")
+    x, y, width, height = np.clip(numbers, -1e9, 1e9)
+    return (np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]]),)
+
+
 def region(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool of a `segmentation`. Raises InputError as `shape_of` does, and for a polygon without area."""
     shape, num_flat = shape_of(segmentation, size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,9 @@ import numpy as np
 
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
 from segkit.masks import read_colours, read_mask
-from synthgen.errors import InputError, LabelError
+from segkit.printable import printable
+from segkit.spelling import word_parts
+from synthgen.errors import InputError, LabelError, did_you_mean
 from synthgen.sources.catalogue import ClassTable
 from synthgen.sources.png16 import read_png16
 
@@ -72,15 +73,16 @@ def ids_of(
     names: Mapping[int, str], space: LabelSpace, where: object, aliases: Mapping[str, str] | None = None
 ) -> dict[int, int]:
     """stored value -> id of the class with that name, its alias or synonym; 255 where the space has none. A name that
-    is there in other capitals only is that class.
+    differs in capitals, Unicode form, underscores or hyphens alone is that class.
 
-    Raises LabelError if it has none at all; the names that it lacks are logged, once a file.
+    Raises LabelError if it has none at all; the names that it lacks are logged once a file, with the nearest known one.
     """
     known = {word: label.id for label in reversed(space.labels) for word in label.synonyms}
     known |= {label.name: label.id for label in space.labels}
     known.setdefault(ANOMALY, OUT_OF_DISTRIBUTION)
     if space.background is not None:
         known.setdefault(BACKGROUND, space.background)
+    words = tuple(known)
     known = {_folded(word): class_id for word, class_id in reversed(known.items())} | known
     other = aliases or {}
     ids = {
@@ -90,23 +92,27 @@ def ids_of(
     lacking = sorted({name for value, name in names.items() if ids[value] == IGNORE})
     if len(lacking) == len(set(names.values())):
         raise LabelError(
-            f"{where}: label space {space.name!r} has none of this dataset's classes ({', '.join(lacking[:8])} ...)"
+            f"{where}: label space {space.name!r} has none of this dataset's classes ({_shown(lacking, words)})"
         )
     if lacking:
-        _log_lacking(str(where), space.name, tuple(lacking))
+        _log_lacking(str(where), space.name, _shown(lacking, words))
     return ids
 
 
 @functools.lru_cache(maxsize=64)
-def _log_lacking(where: str, space: str, names: tuple[str, ...]) -> None:
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    _log.warning(
-        "%s: not in label space %r and read as unlabelled (255): %s%s", where, space, ", ".join(names[:8]), more
-    )
+def _log_lacking(where: str, space: str, names: str) -> None:
+    _log.warning("%s: not in label space %r and read as unlabelled (255): %s", where, space, names)
+
+
+def _shown(names: list[str], known: tuple[str, ...]) -> str:
+    """The first eight names, each with the known one that it may be meant for."""
+    hints = [did_you_mean(name, known).removeprefix("; ") for name in names[:8]]
+    shown = [name + (f" ({hint})" if hint else "") for name, hint in zip(names, hints, strict=False)]
+    return printable(", ".join(shown)) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _folded(word: str) -> str:
-    return unicodedata.normalize("NFC", word).casefold()
+    return " ".join(word_parts(word))
 
 
 def packed(image: np.ndarray) -> np.ndarray:

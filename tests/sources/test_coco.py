@@ -15,11 +15,14 @@ from segkit.labels import Label, LabelSpace
 from synthgen.errors import InputError, LabelError
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
+from synthgen.recipe import Recipe
+from synthgen.refine.stage import settings
 from synthgen.refine.support import folder_shots
+from synthgen.sources.coco import _annotations, check_shown
 from synthgen.sources.coco_shapes import region, run_lengths
 from synthgen.sources.convert import convert
 from synthgen.sources.folder import read_labelled
-from synthgen.sources.listing import list_source
+from synthgen.sources.listing import list_source, source_hash
 
 HEIGHT, WIDTH = 20, 30
 CATEGORIES = [
@@ -105,8 +108,6 @@ def test_panoptic(tmp_path: Path) -> None:
     other = tmp_path / "again"
     (tmp_path / "annotations").rename(other)
     other.rename(tmp_path / "annotations")
-    from synthgen.sources.coco import _annotations
-
     _annotations.cache_clear()
     (pair,) = list_source("coco_panoptic", tmp_path, "val")
     with pytest.raises(LabelError, match="stored values 5, 300 are not of this dataset"):
@@ -188,9 +189,15 @@ def shape(**changes: Any) -> dict[str, Any]:
         ({"segmentation": [[1, 1, None, 1, 4, 4]]}, "must be a list of finite numbers"),
         ({"segmentation": [[[1, 1], [4, 1], [4, 4]]]}, "must be a list of finite numbers"),
         ({"segmentation": [[1, [1], 4, 1, 4, 4]]}, "has values that are no numbers"),
-        ({"segmentation": None}, "is no list of polygons and no run lengths"),
+        ({"segmentation": None}, "has no segmentation, and bbox None is no"),
+        ({"segmentation": []}, "has no segmentation, and bbox None is no"),
+        ({"segmentation": [[]], "bbox": [1, 1, -2, 2]}, r"bbox \[1, 1, -2, 2\] is no \[x, y, width, height\]"),
+        ({"segmentation": [], "bbox": [1, 1, float("nan"), 2]}, "has no segmentation, and bbox"),
+        ({"segmentation": [], "bbox": {"x": 1}}, "has no segmentation, and bbox"),
+        ({"segmentation": 3}, "is no list of polygons and no run lengths"),
+        ({"iscrowd": "no"}, "`iscrowd` must be a whole number, not 'no'"),
         ({"segmentation": "a"}, "is no list of polygons and no run lengths"),
-        ({"segmentation": {}}, "run lengths {} must be"),
+        ({"segmentation": {}}, "has no segmentation"),
         ({"segmentation": {"counts": [80]}}, "must be"),
         ({"segmentation": {"size": [8, 10]}}, "must be"),
         ({"segmentation": {"size": [10, 8], "counts": [80]}}, r"of size \[10, 8\] do not fit an image of 8 x 10 px"),
@@ -300,3 +307,110 @@ def test_a_file_whose_accents_were_taken_apart_is_found(tmp_path: Path) -> None:
     (tmp_path / "val2017" / whole).rename(tmp_path / "val2017" / apart)
     (pair,) = list_source("coco_instances", tmp_path, "val")
     assert pair.image.name == apart
+
+
+PETS = LabelSpace("pets", (Label(0, "background"), Label(1, "cat"), Label(2, "dog")), 0)
+
+
+def test_a_box_without_a_shape_is_unlabelled_and_not_background(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = shape(id=8, category_id=2, segmentation=[], bbox=[3.0, 2, 6, 5])
+    write_set(tmp_path, [box, shape()])
+    (pair,) = list_source("coco_instances", tmp_path, "val")
+    mask = read_labelled(pair, PETS)[1]
+    expected = np.zeros((8, 10), np.uint8)
+    expected[2:7, 3:9] = 255
+    expected[1:4, 1:4] = 1  # what has a shape keeps its label inside the box
+    assert (mask == expected).all()
+    assert "1 annotations are boxes without a segmentation" in caplog.text and "annotation 8" in caplog.text
+    del box["segmentation"]
+    write_set(tmp_path, [box])
+    _annotations.cache_clear()
+    with pytest.raises(InputError, match=r"all 1 annotations are boxes without a segmentation: .* export polygons"):
+        list_source("coco_instances", tmp_path, "val")
+
+
+def test_crowds_are_told_by_category_and_a_flag_may_be_a_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    brush = {"size": [8, 10], "counts": [0, 16, 64]}  # the first two columns, as CVAT's brush writes them
+    write_set(tmp_path, [shape(iscrowd="0"), shape(category_id=2, segmentation=brush, iscrowd=True)])
+    (pair,) = list_source("coco_instances", tmp_path, "val")
+    mask = read_labelled(pair, PETS)[1]
+    assert (mask[:, :2] == 255).sum() == 13 and (mask == 1).sum() == 9
+    assert "1 of 2 annotations are crowds (iscrowd 1) and read as unlabelled (255): 'dog' 1;" in caplog.text
+
+
+def test_each_malformed_annotation_has_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    odd = [[1, 1, 4, 1, 4]]
+    write_set(tmp_path, [shape(id=1, segmentation=odd), shape(id=2), shape(id=3, category_id=9), shape(id=4, bbox=0)])
+    with pytest.raises(InputError, match=r"annotation 1: polygon of 5 .*\(and 1 more annotations of this file\)"):
+        list_source("coco_instances", tmp_path, "val")
+    assert [record.getMessage().count("annotation 3: category 9") for record in caplog.records] == [1]
+
+
+def test_two_categories_of_one_id_and_two_spellings_of_one_file_are_refused(tmp_path: Path) -> None:
+    whole, apart = (unicodedata.normalize(form, "caf\u00e9.png") for form in ("NFC", "NFD"))
+    images = [{"id": n, "file_name": name, "height": 8, "width": 10} for n, name in ((1, whole), (2, apart))]
+    write_set(tmp_path, [shape(), shape(image_id=2)], images)
+    (tmp_path / "val2017" / apart).unlink()
+    with pytest.raises(InputError, match="are one file"):
+        list_source("coco_instances", tmp_path, "val")
+    path = tmp_path / "annotations/instances_val2017.json"
+    path.write_text(path.read_text().replace('{"id": 2, "name": "dog"}', '{"id": 1, "name": "dog"}'))
+    _annotations.cache_clear()
+    with pytest.raises(InputError, match="category 1 is 'Cat' and 'dog'"):
+        list_source("coco_instances", tmp_path, "val")
+
+
+@pytest.mark.parametrize("name", ["CAT", "c\u200dat"])
+def test_a_category_in_another_spelling_is_the_class(tmp_path: Path, name: str) -> None:
+    write_set(tmp_path, [shape()])
+    (pair,) = list_source("coco_instances", tmp_path, "val")
+    space = LabelSpace("pets", (Label(0, "background"), Label(5, name)), 0)
+    assert (read_labelled(pair, space)[1] == 5).sum() == 9
+
+
+def test_underscores_and_hyphens_of_a_category_do_not_matter_and_a_misspelt_one_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_set(tmp_path, [shape(), shape(category_id=2, segmentation=rectangle(5, 5, 9, 8))])
+    path = tmp_path / "annotations/instances_val2017.json"
+    path.write_text(path.read_text().replace("Cat", "Traffic_Light").replace('"dog"', '"excavater"'))
+    space = LabelSpace("site", (Label(0, "background"), Label(1, "traffic-light"), Label(2, "excavator")), 0)
+    pairs = list_source("coco_instances", tmp_path, "val")
+    mask = read_labelled(pairs[0], space)[1]
+    assert [(mask == value).sum() for value in (1, 2, 255)] == [9, 0, 12]
+    assert "excavater (did you mean 'excavator'?)" in caplog.text
+    with pytest.raises(InputError, match=r"is of class 'excavator' \(id 2\).*did you mean 'excavater'\?"):
+        check_shown(pairs, space, [1, 2])
+    check_shown(pairs, space, [0, 1])
+
+
+def test_a_bad_file_is_refused_with_the_settings_before_anything_is_rendered(tmp_path: Path) -> None:
+    (tmp_path / "pets.yaml").write_text(json.dumps(PETS.to_json()))
+    recipe = Recipe.model_validate(
+        {
+            "name": "t",
+            "labels": {"space": str(tmp_path / "pets.yaml")},
+            "support": {"folder": str(tmp_path), "source": "coco_instances", "split": "val"},
+        }
+    )
+    write_set(tmp_path, [shape(), shape(id=8, category_id=2, segmentation=[[1, 2, 3]])])
+    with pytest.raises(InputError, match="annotation 8: polygon of 3 numbers"):
+        settings(recipe)
+    write_set(tmp_path, [shape()])
+    _annotations.cache_clear()
+    with pytest.raises(InputError, match="no annotation that is read is of class 'dog'"):
+        settings(recipe)
+    write_set(tmp_path, [shape(), shape(category_id=2)], [{"id": 1, "file_name": "a.png", "height": 9, "width": 10}])
+    _annotations.cache_clear()
+    with pytest.raises(InputError, match=r"image 'a': is 9 x 10 px \(H x W\), its image 8 x 10"):
+        settings(recipe)
+
+
+def test_a_flag_that_changes_no_size_changes_the_hash(tmp_path: Path) -> None:
+    write_set(tmp_path, [shape(), shape(category_id=2, iscrowd=1)])
+    before = source_hash("coco_instances", tmp_path, "val")
+    _annotations.cache_clear()
+    write_set(tmp_path, [shape(), shape(category_id=2, iscrowd=0)])
+    assert source_hash("coco_instances", tmp_path, "val") != before
