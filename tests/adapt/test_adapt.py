@@ -25,6 +25,7 @@ from synthgen.adapt import run as module
 from synthgen.adapt.losses import Losses, curve, read_losses
 from synthgen.adapt.run import adapt
 from synthgen.errors import RunError, StorageError
+from synthgen.labels import read_label_space
 from synthgen.recipe import Recipe
 from synthgen.training.loop import Step
 
@@ -69,7 +70,9 @@ def test_it_leaves_what_is_documented_and_no_work(model: Path) -> None:
     facts = json.loads((model / "synthgen.json").read_text(encoding="utf-8"))
     assert (facts["control"], facts["swap"], facts["max_sequence_length"]) == ("palette", True, 0)
     assert facts["base"]["revision"].startswith("local-")
-    assert facts["label_space"]["labels"][13] == {"id": 13, "name": "car", "colour": [0, 0, 142]}
+    car = facts["label_space"]["labels"][13]
+    assert (car["id"], car["name"], car["colour"]) == (13, "car", [0, 0, 142])
+    assert facts["label_space"] == read_label_space("cityscapes").to_json()
 
 
 def test_stock_diffusers_loads_and_renders_it(model: Path, base: Path) -> None:
