@@ -124,6 +124,19 @@ def evaluate(
             metavar="NUMBER", help="share of known pixels at this uncertainty or above: the threshold of another set"
         ),
     ] = None,
+    components: Annotated[
+        bool,
+        typer.Option("--components", help="with --anomaly: sIoU, PPV and F1 of whole objects as well (SMIYC)"),
+    ] = False,
+    min_segment: Annotated[
+        int,
+        typer.Option(
+            metavar="PIXELS", min=0, help="smaller segments are dropped; SMIYC: 500 (anomaly track), 50 (obstacles)"
+        ),
+    ] = 0,
+    min_object: Annotated[
+        int, typer.Option(metavar="PIXELS", min=0, help="smaller objects are void; SMIYC: 100 (anomaly track), 10")
+    ] = 0,
     by_domain: Annotated[
         bool,
         typer.Option(
@@ -178,7 +191,14 @@ def evaluate(
 
         other = {"--novel": bool(novel), "--by-domain": by_domain, "--domain": bool(domain)}
         options = anomaly_options(
-            anomaly and not samples, rule, None if samples else maps, alarm_threshold, without=other
+            anomaly and not samples,
+            rule,
+            None if samples else maps,
+            alarm_threshold,
+            without=other,
+            wants_components=components,
+            min_segment_px=min_segment,
+            min_object_px=min_object,
         )
         scores: Any
         if samples:

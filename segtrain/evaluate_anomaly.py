@@ -1,5 +1,5 @@
 """Scores of a model where pictures show what it does not know: pooled AUROC, AP, FPR at 95 % recall, mIoU without the
-unknown pixels, and maps of the uncertainty."""
+unknown pixels, scores of whole objects, and maps of the uncertainty."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError, ModelError
 from segtrain.evaluate import FORMAT
-from segtrain.metrics import anomaly, iou
+from segtrain.metrics import anomaly, components, iou
 from segtrain.metrics.anomaly import AnomalyScores, Rule, ScoreHistogram
+from segtrain.metrics.components import Components, ComponentScores
 from segtrain.segmenter import Segmenter, load_model
 from segtrain.uncertainty_maps import require_new, write_map
 
@@ -31,25 +32,43 @@ _ANOMALY = "anomaly"  # the label space of sets that only say what is unknown
 @dataclasses.dataclass(frozen=True, slots=True)
 class AnomalyOptions:
     """`maps` is a new or empty folder for one grey PNG a picture, white = uncertain, on one scale for all of them;
-    `alarm_threshold` an uncertainty at or above which known pixels are counted."""
+    `alarm_threshold` an uncertainty at or above which known pixels are counted; `components` asks for the scores of
+    whole objects, without segments and objects below the two sizes."""
 
     rule: Rule = "first"
     maps: Path | None = None
     alarm_threshold: float | None = None
+    components: bool = False
+    min_segment_px: int = 0
+    min_object_px: int = 0
 
 
 def anomaly_options(
-    wanted: bool, rule: str, maps: Path | None, alarm_threshold: float | None, without: Mapping[str, bool]
+    wanted: bool,
+    rule: str,
+    maps: Path | None,
+    alarm_threshold: float | None,
+    without: Mapping[str, bool],
+    *,
+    wants_components: bool = False,
+    min_segment_px: int = 0,
+    min_object_px: int = 0,
 ) -> AnomalyOptions | None:
     """The options of `eval --anomaly`, None without it. Raises ConfigError for an unknown rule, for options of the one
     kind of scores with the other, and for those of `without` that are given."""
     if rule not in anomaly.RULES:
         raise ConfigError(f"rule {excerpt(rule)}: there are: {', '.join(anomaly.RULES)}")
-    options = AnomalyOptions("first" if rule == "first" else "nearest", maps, alarm_threshold)
+    options = AnomalyOptions(
+        "first" if rule == "first" else "nearest", maps, alarm_threshold, wants_components, min_segment_px,
+        min_object_px,
+    )  # fmt: skip
     if not wanted and options != AnomalyOptions():
         raise ConfigError(
-            "--rule and --alarm-threshold belong to --anomaly, --maps to it or to --samples: add it, or leave them out"
+            "--rule, --alarm-threshold and --components belong to --anomaly, --maps to it or to --samples: add it, or "
+            "leave them out"
         )
+    if (min_segment_px or min_object_px) and not wants_components:
+        raise ConfigError("--min-segment and --min-object are sizes of --components: add it, or leave them out")
     other = [name for name, given in without.items() if given]
     if wanted and other:
         raise ConfigError(f"{other[0]} has no meaning with --anomaly: leave one of them out")
@@ -69,6 +88,7 @@ class AnomalyReport:
     alarm_threshold: float | None = None
     alarms: float | None = None
     maps: tuple[float, float] | None = None  # the uncertainties that are black and white
+    components: ComponentScores | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -76,6 +96,7 @@ class AnomalyReport:
             "format": FORMAT,
             "anomaly": dataclasses.asdict(self),
             "convention": anomaly.CONVENTION,
+            "components_convention": components.CONVENTION,
             "miou_convention": iou.CONVENTION,
         }
 
@@ -94,6 +115,14 @@ class AnomalyReport:
             lines.append(
                 f"alarms           {_percent(self.alarms):>6}  (known pixels at {self.alarm_threshold:.6g} or above)"
             )
+        if self.components is not None:
+            found = self.components
+            lines += [
+                f"sIoU             {_percent(found.siou):>6}  (components, {components.CONVENTION})",
+                f"PPV              {_percent(found.ppv):>6}  ({found.segments} segments of {found.min_segment_px} px "
+                f"or more, {found.objects} objects of {found.min_object_px} px or more)",
+                f"F1 of components {_percent(found.f1):>6}  (threshold {found.threshold:.6g})",
+            ]
         lines.append(
             f"{scores.unknown_pixels} unknown and {scores.known_pixels} known pixels in {self.num_images} images of "
             f"split {printable(self.split)}"
@@ -113,7 +142,7 @@ def evaluate_anomaly(
 
     A set without unknown pixels (bad weather alone) has no AUROC, AP and FPR; with the `threshold` of another set as
     `alarm_threshold` it has a share of false alarms. A set in label space `anomaly`, which says of a pixel only whether
-    it is known, has no mIoU. Maps need a second pass. Raises SegtrainError.
+    it is known, has no mIoU. Maps and scores of whole objects need a second pass. Raises SegtrainError.
     """
     options = options or AnomalyOptions()
     maps = options.maps
@@ -138,9 +167,15 @@ def evaluate_anomaly(
             f"{where}: every pixel of its {num_images} images is 255 (unlabelled): there is nothing to score"
         )
     black, white = (histogram.quantile(share) for share in _MAP_RANGE)
-    if maps:
-        for source, row, _, _, uncertainty in _answers(segmenter, sources):
-            write_map(maps / f"{Path(source.name(row)).stem}.png", uncertainty, black, white)
+    counted = None
+    if options.components and scores.unknown_pixels:
+        counted = Components(histogram.best_f1_threshold(), options.min_segment_px, options.min_object_px)
+    if maps or counted:
+        for source, row, sample, _, uncertainty in _answers(segmenter, sources):
+            if maps:
+                write_map(maps / f"{Path(source.name(row)).stem}.png", uncertainty, black, white)
+            if counted:
+                counted.add(uncertainty, sample.mask)
     return AnomalyReport(
         scores,
         matrix.mean_iou(),
@@ -150,6 +185,7 @@ def evaluate_anomaly(
         options.alarm_threshold,
         None if options.alarm_threshold is None else histogram.alarm_share(options.alarm_threshold),
         (black, white) if maps else None,
+        counted.scores() if counted else None,
     )
 
 

@@ -89,6 +89,14 @@ class ScoreHistogram:
             known_pixels=num_known,
         )
 
+    def best_f1_threshold(self) -> float:
+        """The threshold at which the F1 of pixels is greatest. Raises ValueError if no pixel is unknown."""
+        num_unknown = int(self.unknown.sum())
+        if not num_unknown:
+            raise ValueError("no pixel is unknown")
+        bins, hits, alarms = self._curve()
+        return _lowest_of(int(bins[np.argmax(2 * hits / (hits + alarms + num_unknown))]))
+
     def alarm_share(self, threshold: float) -> float | None:
         """Share of the known pixels whose uncertainty is in the bin of `threshold` or above; None if there is none.
 

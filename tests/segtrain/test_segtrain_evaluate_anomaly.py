@@ -19,6 +19,7 @@ from segtrain.errors import DataError
 from segtrain.evaluate_anomaly import AnomalyOptions, evaluate_anomaly
 from segtrain.methods.supervised.method import train
 from segtrain.metrics.anomaly import ScoreHistogram
+from segtrain.metrics.components import Components
 from segtrain.metrics.iou import ConfusionMatrix
 from segtrain.segmenter import load_model
 
@@ -80,6 +81,27 @@ def test_every_table_names_its_rule(model: Path, scenes: Path, tmp_path: Path) -
         assert all(0 <= stored["anomaly"]["unknown"][name] <= 1 for name in ("auroc", "ap", "fpr95"))
 
 
+def test_whole_objects_are_scored_at_the_threshold_of_greatest_f1(model: Path, scenes: Path, tmp_path: Path) -> None:
+    scores = tmp_path / "scores.json"
+    command = ["eval", "--model", model, "--data", scenes, "--anomaly", "--device", "cpu"]
+    result = run(*command, "--components", "--min-segment", 3, "--min-object", 20, "--json", scores)
+    assert result.exit_code == 0 and "sIoU " in result.stdout and "8-connected" in result.stdout
+    found = json.loads(scores.read_text())["anomaly"]["components"]
+    segmenter, histogram = load_model(model, "cpu"), ScoreHistogram()
+    source = open_dataset(scenes, "", segmenter.label_space)
+    samples = [source.read(row) for row in range(6)]
+    maps = [segmenter.predict_with_uncertainty([sample.image])[0][1] for sample in samples]
+    for uncertainty, sample in zip(maps, samples, strict=True):
+        histogram.add(uncertainty, sample.mask)
+    counted = Components(found["threshold"], 3, 20)
+    for uncertainty, sample in zip(maps, samples, strict=True):
+        counted.add(uncertainty, sample.mask)
+    assert found["threshold"] == pytest.approx(histogram.best_f1_threshold(), rel=1e-3) and found["objects"] == 6
+    assert found["siou"] == pytest.approx(counted.scores().siou, abs=5e-3)
+    result = run(*command, "--min-segment", 3)
+    assert result.exit_code == 2 and "--min-segment and --min-object are sizes of --components" in result.stderr
+
+
 def test_maps_are_one_scale_for_all_pictures(model: Path, scenes: Path, tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     report = evaluate_anomaly(model, scenes, device="cpu", options=AnomalyOptions(maps=maps))
@@ -117,7 +139,7 @@ def test_mistakes_are_one_line(model: Path, scenes: Path, tmp_path: Path, write_
     foreign = write_folder(tmp_path / "foreign", pairs(1), classes=other)
     for arguments, says in (
         ([*command, "--anomaly", "--rule", "best"], "rule 'best': there are: first, nearest"),
-        ([*command, "--rule", "nearest"], "--rule, --maps and --alarm-threshold belong to --anomaly"),
+        ([*command, "--rule", "nearest"], "--rule, --maps, --alarm-threshold and --components belong to --anomaly"),
         ([*command, "--maps", tmp_path / "m"], "belong to --anomaly"),
         ([*command, "--anomaly", "--novel", "thing"], "--novel has no meaning with --anomaly"),
         ([*command[:4], void, *command[5:], "--anomaly"], "every pixel of its 2 images is 255 (unlabelled)"),
