@@ -28,7 +28,27 @@ def build(
     return UncertaintyNetwork(smp.build(arguments, {}, encoder_weights))
 
 
-class UncertaintyNetwork(nn.Module):
+class UncertainNetwork(nn.Module):
+    """A network that says classes and uncertainty in one pass: `phi = features(images)`, then `logits(phi)` of
+    (B, C, H, W) and `uncertainty(phi)` of (B, H, W), high = unknown. Its `uncertainty_head` serves the latter alone.
+    """
+
+    uncertainty_head: nn.Module
+
+    def features(self, images: torch.Tensor) -> Any:
+        """(B, 3, H, W) normalised to what both answers are made of."""
+        raise NotImplementedError
+
+    def logits(self, features: Any) -> torch.Tensor:
+        """Whose argmax over classes is the answer."""
+        raise NotImplementedError
+
+    def uncertainty(self, features: Any) -> torch.Tensor:
+        """float32."""
+        raise NotImplementedError
+
+
+class UncertaintyNetwork(UncertainNetwork):
     """Encoder and decoder of an smp network under a classifier and an uncertainty head.
 
     For both answers of one pass: `phi = features(images)`, then `logits(phi)` and `uncertainty(phi)`.
@@ -69,9 +89,9 @@ class UncertaintyNetwork(nn.Module):
         return spread[:, 0]
 
 
-def with_uncertainty(network: nn.Module) -> UncertaintyNetwork:
+def with_uncertainty(network: nn.Module) -> UncertainNetwork:
     """The network itself if it has the head; a plain network of smp with a new head, so that u is its energy.
 
     The parts of a plain network are shared, not copied. Raises ModelError for a network of another kind.
     """
-    return network if isinstance(network, UncertaintyNetwork) else UncertaintyNetwork(network)
+    return network if isinstance(network, UncertainNetwork) else UncertaintyNetwork(network)

@@ -32,13 +32,14 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ObjectPlace:
-    """An object: where its source has it. `box` is its rows and columns, `seed` one of its pixels in the box."""
+    """An object: where its source has it. `box` is its rows and columns, `seed` one of its `pixels` in the box."""
 
     source: int
     row: int
     class_id: int
     box: tuple[slice, slice]
     seed: tuple[int, int]
+    pixels: int
 
     @property
     def longer_side(self) -> int:
@@ -46,7 +47,8 @@ class ObjectPlace:
 
 
 class ObjectBank:
-    """The objects of several sources that fit into the crop at one scale at least. Holds their places, no pixel."""
+    """The objects of several sources that fit at one scale at least: no larger than the crop, and not so small that
+    they are a speck. Holds their places, no pixel."""
 
     def __init__(self, sources: Sequence[Source], known: LabelSpace, config: Config) -> None:
         """`known` are the classes of the model. Reads every mask once.
@@ -72,20 +74,30 @@ class ObjectBank:
                 "give other --objects, or --anomaly-mix 0"
             )
         self.places = [place for place in places if self.fitting_scales(place)]
+        scales = f"{config.object_scale_min:g} to {config.object_scale_max:g}"
         if not self.places:
             raise DataError(
-                f"{where}: all {len(places)} objects are larger than the crop of {config.crop_px} px, even at scale "
-                f"{self._scales[0] if self._scales else config.object_scale_min}: lower --object-scale-min or raise "
-                "--crop"
+                f"{where}: each of its {len(places)} objects is larger than the crop of {config.crop_px} px or smaller "
+                f"than {config.min_object_px} px at every scale from {scales}: widen --object-scale-min and "
+                "--object-scale-max, raise --crop or lower --min-object-px"
             )
         if len(self.places) < len(places):
             _log.warning(
-                "%s: %d of %d objects are larger than the crop", where, len(places) - len(self.places), len(places)
+                "%s: %d of %d objects are larger than the crop, or too small, at every scale from %s",
+                *(where, len(places) - len(self.places), len(places), scales),
             )
 
     def fitting_scales(self, place: ObjectPlace) -> list[float]:
-        """Those of 0.1, 0.2, ... between the two settings at which the object is no larger than the crop."""
-        return [scale for scale in self._scales if round(place.longer_side * scale) <= self._config.crop_px]
+        """Those of 0.1, 0.2, ... between the two settings at which the object is no larger than the crop and has
+        `min_object_px` pixels. The paper's objects are cut from pictures of 480 px and more, where a tenth is a thing;
+        a tenth of an object in a picture of 64 px is not.
+        """
+        return [
+            scale
+            for scale in self._scales
+            if round(place.longer_side * scale) <= self._config.crop_px
+            and place.pixels * scale**2 >= self._config.min_object_px
+        ]
 
     def cut(self, place: ObjectPlace) -> tuple[np.ndarray, np.ndarray]:
         """Its pixels (h, w, 3) uint8 and its mask (h, w) bool. Raises DataError."""
@@ -171,7 +183,9 @@ def _objects_of(source: Source, number: int, ids: Sequence[int], config: Config)
                 inside = components[box] == label
                 if inside.sum() >= config.min_object_px:
                     seed = np.unravel_index(int(inside.argmax()), inside.shape)
-                    places.append(ObjectPlace(number, row, class_id, box, (int(seed[0]), int(seed[1]))))
+                    places.append(
+                        ObjectPlace(number, row, class_id, box, (int(seed[0]), int(seed[1])), int(inside.sum()))
+                    )
     return places
 
 

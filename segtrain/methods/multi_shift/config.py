@@ -1,11 +1,12 @@
 """Settings of `segtrain multi-shift`.
 
-Tags in descriptions: [paper], [code] read in MultiShiftSeg's paper or released code (pixel model), [guess] a guess
-about it, [ours] chosen here.
+Tags in descriptions: [paper], [code] read in MultiShiftSeg's paper or released code (pixel model if the mask model is
+not named), [guess] a guess about it, [ours] chosen here.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,20 @@ from pydantic import Field, field_validator, model_validator
 from segtrain.config import LoopConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage2:
+    """What stage 2 has by default, of the pixel model and of the mask model [code]."""
+
+    learning_rate: float
+    weight_decay: float
+    original_weight: float
+    clip: float | None  # largest norm of the gradient
+
+
+PIXEL_MODEL = Stage2(1e-6, 1e-4, 50.0, None)
+MASK_MODEL = Stage2(1e-5, 0.05, 20.0, 0.01)
 
 
 class Config(LoopConfig):
@@ -29,7 +44,10 @@ class Config(LoopConfig):
         description="a finished dataset of pairs (orig.jpg, orig.png), or a folder of pairs (orig_images/, "
         "orig_labels/ beside images/, labels/); repeat it for more variants of the same originals",
     )
-    base: Path = Field(description="folder of the model to begin with, as `segtrain train` writes it")
+    base: Path = Field(
+        description="folder of the model to begin with, as `segtrain train` writes it; or of a Mask2Former, as "
+        "save_pretrained of transformers writes it"
+    )
     objects: tuple[str, ...] = Field(
         (),
         description="dataset or labelled folder whose objects AnomalyMix pastes into the originals; default: the "
@@ -40,9 +58,13 @@ class Config(LoopConfig):
         description="classes of --objects that are objects; default: those that the base model does not know [code: "
         "pictures without street classes; ours: by name]",
     )
-    min_object_px: int = Field(32, ge=1, description="pixels of an object at the least [guess]")
+    min_object_px: int = Field(
+        32, ge=1, description="pixels of an object at the least, in its source and as it is pasted [guess]"
+    )
     anomaly_mix: Fraction = Field(1.0, description="share of the originals with a pasted object, 0 = none [code: 1]")
-    object_scale_min: float = Field(0.1, ge=0.1, le=2, description="size of a pasted object, at the least [code]")
+    object_scale_min: float = Field(
+        0.1, ge=0.1, le=2, description="size of a pasted object, at the least; none is below --min-object-px [code]"
+    )
     object_scale_max: float = Field(1.0, ge=0.1, le=2, description="at the most, in steps of 0.1 [code]")
     most_original: Fraction = Field(
         0.3, description="share p of its original in an augmented picture: min(U(0, 1), this); 0 = none [code: 0.3]"
@@ -66,27 +88,45 @@ class Config(LoopConfig):
     )
     keep: Fraction = Field(
         0.8,
-        description="share of the augmented pixels, those of smallest loss, that are learnt from [paper: 0.8]; 1 = all",
+        description="share of the augmented pixels, those of smallest loss, that are learnt from [paper: 0.8]; of the "
+        "mask model's points [code: 0.76]; 1 = all",
     )
-    original_weight: float = Field(
-        50.0, ge=0, allow_inf_nan=False, description="weight of the originals' cross-entropy in stage 2 [code: 50]"
+    original_weight: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="weight of the originals' cross-entropy in stage 2, of the mask model's mask and dice losses; "
+        "default: 50, mask model 20 [code]",
     )
     augmented_weight: float = Field(
-        10.0, ge=0, allow_inf_nan=False, description="weight of the augmented pictures' cross-entropy [code: 10]"
+        10.0, ge=0, allow_inf_nan=False, description="that of the augmented pictures [code: 10, mask model too]"
+    )
+    class_weight: float = Field(
+        5.0, ge=0, allow_inf_nan=False, description="mask model: weight of its class losses in stage 2 [code: 5]"
+    )
+    mask_points: int = Field(
+        12_544, ge=16, description="mask model: points of each mask that are learnt from [code: 12544]"
     )
     stage1_share: Fraction = Field(
         0.18, description="share of the steps that learn the uncertainty head alone [code: 9 of 50 epochs]"
     )
-    stage2_learning_rate: float = Field(
-        1e-6, gt=0, allow_inf_nan=False, description="peak learning rate of stage 2 [code: 1e-6]"
+    stage2_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="peak learning rate of stage 2; default: 1e-6, mask model 1e-5 [code]",
     )
-    stage2_weight_decay: float = Field(
-        1e-4, ge=0, allow_inf_nan=False, description="weight decay of stage 2; stage 1 has none [code: 1e-4, with Adam]"
+    stage2_weight_decay: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="weight decay of stage 2; stage 1 has none; default: 1e-4, mask model 0.05 [code, with Adam]",
     )
     freeze: tuple[str, ...] = Field(
         (),
         description="parts of the decoder that stay in stage 2 beside encoder and classifier, as name patterns; "
-        "default: its last projection [code, for DeepLabV3+: decoder.block2.*; ours for others]",
+        "default: its last projection [code, for DeepLabV3+: decoder.block2.*; ours for others]; of the mask model "
+        "nothing but the backbone stays [paper]",
     )
     learning_rate: float = Field(
         1e-4, gt=0, allow_inf_nan=False, description="peak learning rate of AdamW in stage 1 [code: 1e-4, Adam]"
@@ -112,6 +152,16 @@ class Config(LoopConfig):
     @property
     def stage1_steps(self) -> int:
         return round(self.stage1_share * self.steps)
+
+    def stage2(self, is_mask_model: bool) -> Stage2:
+        """What was set, and for the rest the defaults of that model."""
+        default = MASK_MODEL if is_mask_model else PIXEL_MODEL
+        set_here = {
+            "learning_rate": self.stage2_learning_rate,
+            "weight_decay": self.stage2_weight_decay,
+            "original_weight": self.original_weight,
+        }
+        return dataclasses.replace(default, **{name: value for name, value in set_here.items() if value is not None})
 
     @property
     def fixed_margins(self) -> tuple[float, ...] | None:

@@ -14,24 +14,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
-from segkit.networks.uncertainty import UncertaintyNetwork
+from segkit.labels import IGNORE, LabelSpace
+from segkit.networks.uncertainty import UncertainNetwork
 from segtrain.data.batches import Batch, StepBatches
 from segtrain.data.formats import open_dataset
 from segtrain.data.pairs import PairBatches, open_pairs
 from segtrain.data.source import Source
 from segtrain.evaluate import open_validation
 from segtrain.loop import Training, reports, run
-from segtrain.losses import cross_entropy, without_unknown
 from segtrain.method import StandardMethod
 from segtrain.methods.multi_shift.anomaly_mix import MixedBatches, ObjectBank
 from segtrain.methods.multi_shift.config import Config
 from segtrain.methods.multi_shift.relative_contrast import Half, Margins, pooled_contrast, relative_contrast
-from segtrain.methods.multi_shift.small_loss import small_loss
+from segtrain.methods.multi_shift.segmentation import Segmentation, segmentation_of
 from segtrain.methods.multi_shift.uncertainty import (
     both_images,
+    features_and_uncertainty,
     halves_of,
-    logits_and_uncertainty,
     margins_of,
     measured_levels,
     read_base,
@@ -86,31 +85,33 @@ class MultiShift(StandardMethod):
         self._settings, self._steps, self._arch, self._facts = config, data, arch, facts
         self._margins: Margins | None = None
         self._last_stage = 0
+        self._segmentation: Segmentation | None = None
         if config.fixed_margins:
             self._set_margins(Margins(*config.fixed_margins))
 
     def groups(self, network: nn.Module, step: int) -> Sequence[Group]:
-        assert isinstance(network, UncertaintyNetwork)
+        assert isinstance(network, UncertainNetwork)
         return stage_groups(network, self._arch, self._settings, self._stage(step))
 
     def loss(self, segmenter: Segmenter, batch: Batch, step: int) -> dict[str, torch.Tensor]:
-        config, stage = self._settings, self._stage(step)
+        network, config, stage = segmenter.network, self._settings, self._stage(step)
+        assert isinstance(network, UncertainNetwork)
         if self._margins is None:
             first = (self._steps.batch(number) for number in range(min(config.margin_batches, config.steps)))
             self._set_margins(margins_of(measured_levels(segmenter, first)))
         if stage != self._last_stage:
             self._report_stage(segmenter.network, stage)
-        logits, uncertainty = logits_and_uncertainty(segmenter, both_images(batch))
+        features, uncertainty = features_and_uncertainty(segmenter, both_images(batch))
         original, augmented = halves_of(batch, uncertainty)
         terms = self._contrast(original, augmented)
         losses = {"loss": sum(terms.values(), uncertainty.new_zeros(())), **terms}
         if stage == 2:
-            losses |= self._segmentation(logits, original.targets, augmented.targets)
-            losses["loss"] = (
-                losses["loss"]
-                + config.original_weight * losses["ce_original"]
-                + config.augmented_weight * losses["ce_augmented"]
-            )
+            if self._segmentation is None:
+                self._segmentation = segmentation_of(network, config)
+            with torch.autocast(segmenter.device.type, torch.bfloat16, enabled=segmenter.bfloat16):
+                losses |= self._segmentation.terms(features, original.targets, augmented.targets)
+            for name, weight in self._segmentation.weights.items():
+                losses["loss"] = losses["loss"] + weight * losses[name]
         unknown = torch.cat([original.unknown, augmented.unknown]).float().mean()
         return {**losses, "unknown": unknown, "labelled": (batch.targets != IGNORE).float().mean()}
 
@@ -136,18 +137,6 @@ class MultiShift(StandardMethod):
             return terms
         halves = (original, augmented) if self._settings.contrast == "pooled" else (original,)
         return pooled_contrast(halves, self._margins.unknown_over_original)
-
-    def _segmentation(
-        self, logits: torch.Tensor, original_targets: torch.Tensor, augmented_targets: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Cross-entropy over the labelled pixels of the originals, and over those of smallest loss of the others."""
-        number = len(original_targets)
-        targets = without_unknown(augmented_targets)
-        pixels = nn.functional.cross_entropy(logits[number:], targets, ignore_index=IGNORE, reduction="none")
-        return {
-            "ce_original": cross_entropy(logits[:number], original_targets),
-            "ce_augmented": small_loss(pixels, targets < OUT_OF_DISTRIBUTION, self._settings.keep),
-        }
 
     def _stage(self, step: int) -> int:
         return 1 if step < self._settings.stage1_steps else 2

@@ -3,7 +3,7 @@
 Stage 1 learns the uncertainty head alone. Stage 2 learns the decoder and the head; encoder, classifier and the
 decoder's last projection stay, so that classifier and head go on reading features of one meaning. In the paper's
 DeepLabV3+ the ASPP, the projection of the fine features and the head learn. What is frozen keeps its batch norm
-statistics too.
+statistics too. Of the mask model all but the backbone learns.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from segkit.labels import LabelSpace, label_space_of
+from segkit.networks import mask2former
 from segkit.networks.folder import NetworkSpec, read_config
-from segkit.networks.uncertainty import UncertaintyNetwork, with_uncertainty
+from segkit.networks.uncertainty import UncertainNetwork, with_uncertainty
 from segtrain.data.batches import Batch
 from segtrain.errors import ConfigError, DataError, ModelError
 from segtrain.methods.multi_shift.config import Config
@@ -26,7 +28,8 @@ from segtrain.methods.multi_shift.relative_contrast import Half, Margins
 from segtrain.optimiser import Group
 from segtrain.segmenter import Segmenter, load_model
 
-_BASES = ("smp", "uncertainty")
+_MASK_MODEL = "Mask2Former"  # as an architecture
+_BASES = ("smp", "uncertainty", "mask2former")
 _PROJECTIONS = {  # by architecture of smp: the last convolutions of the decoder
     "DeepLabV3Plus": ("decoder.block2.*",),
     "DeepLabV3": ("decoder.1.*", "decoder.2.*"),
@@ -45,6 +48,8 @@ def read_base(folder: Path) -> tuple[LabelSpace, str]:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ModelError(f"base {folder}: no {name}, so no model: train one with `segtrain train`")
+    if mask2former.is_transformers_folder(folder):
+        return mask2former.read_transformers_config(folder)[1], _MASK_MODEL
     spec, facts = read_config(folder)
     if spec.network not in _BASES:
         raise ModelError(f"base {folder}: is a network {spec.network!r}: take a model of `segtrain train`")
@@ -57,38 +62,54 @@ def read_base(folder: Path) -> tuple[LabelSpace, str]:
 
 def with_learnable_head(folder: Path, device: torch.device) -> Segmenter:
     """The base model under an uncertainty head, a copy of its classifier, or that which it has. Raises ModelError."""
+    if mask2former.is_transformers_folder(folder):
+        settings, space = mask2former.read_transformers_config(folder)
+        arguments = {
+            "_model_class": _MASK_MODEL,
+            "encoder_name": settings["backbone_config"]["model_type"],
+            "encoder_weights": None,
+            "in_channels": 3,
+            "classes": len(space.labels),
+        }
+        spec = NetworkSpec(arguments, "mask2former", settings)
+        return Segmenter(mask2former.load_transformers(folder, settings), spec, space, device)
     base = load_model(folder, "cpu")
-    spec = NetworkSpec(base.spec.arguments, "uncertainty")
+    spec = base.spec if base.spec.network == "mask2former" else NetworkSpec(base.spec.arguments, "uncertainty")
     network = with_uncertainty(base.network)
     return Segmenter(network, spec, base.label_space, device, statistics=base.statistics)
 
 
-def stage_groups(network: UncertaintyNetwork, arch: str, config: Config, stage: int) -> tuple[Group, ...]:
+def stage_groups(network: UncertainNetwork, arch: str, config: Config, stage: int) -> tuple[Group, ...]:
     """What learns in stage 1 or 2, and how fast. Raises ConfigError at `config.freeze` of a part that is not there."""
     if stage == 1:
         return Group(("uncertainty_head.*",), weight_decay=0.0), Group(frozen=True)
-    frozen = ["encoder.*", "classifier.*", *(config.freeze or last_projection(network, arch))]
+    is_mask_model = isinstance(network, mask2former.MaskNetwork)
+    if is_mask_model:
+        frozen = ["network.model.pixel_level_module.encoder.*", "network.criterion.*", *config.freeze]
+    else:
+        frozen = ["encoder.*", "classifier.*", *(config.freeze or last_projection(network, arch))]
     if not config.learn_head:
         frozen.append("uncertainty_head.*")
-    rate = config.stage2_learning_rate / config.learning_rate
-    return Group(tuple(frozen), frozen=True), Group(rate=rate, weight_decay=config.stage2_weight_decay)
+    own = config.stage2(is_mask_model)
+    rate = own.learning_rate / config.learning_rate
+    return Group(tuple(frozen), frozen=True), Group(rate=rate, weight_decay=own.weight_decay, clip=own.clip)
 
 
-def last_projection(network: UncertaintyNetwork, arch: str) -> tuple[str, ...]:
+def last_projection(network: UncertainNetwork, arch: str) -> tuple[str, ...]:
     """Patterns of the decoder's last convolutions; none where features are a sum of branches (FPN, Segformer)."""
     if arch in _BY_BLOCKS:
-        return (f"decoder.blocks.{len(network.decoder.blocks) - 1}.*",)
+        return (f"decoder.blocks.{len(network.get_submodule('decoder.blocks')) - 1}.*",)  # type: ignore[arg-type]
     return _PROJECTIONS.get(arch, ())
 
 
-def logits_and_uncertainty(segmenter: Segmenter, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, 3, H, W) uint8 to logits (B, C, H, W) and uncertainty (B, H, W), both float32, in one pass."""
+def features_and_uncertainty(segmenter: Segmenter, images: torch.Tensor) -> tuple[Any, torch.Tensor]:
+    """(B, 3, H, W) uint8 to the network's features and the uncertainty (B, H, W) float32, in one pass."""
     network = segmenter.network
-    assert isinstance(network, UncertaintyNetwork)
+    assert isinstance(network, UncertainNetwork)
     with torch.autocast(segmenter.device.type, torch.bfloat16, enabled=segmenter.bfloat16):
         features = network.features(segmenter.normalised(images))
-        logits, uncertainty = network.logits(features), network.uncertainty(features)
-    return logits.float(), uncertainty.float()
+        uncertainty = network.uncertainty(features)
+    return features, uncertainty.float()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,7 +133,7 @@ def measured_levels(segmenter: Segmenter, batches: Iterable[Batch]) -> Levels:
     sums = torch.zeros(3, 3, dtype=torch.float64)  # kinds x (pixels, sum, sum of squares)
     with torch.inference_mode():
         for batch in batches:
-            day, weather = halves_of(batch, logits_and_uncertainty(segmenter, both_images(batch))[1])
+            day, weather = halves_of(batch, features_and_uncertainty(segmenter, both_images(batch))[1])
             unknown = [half.uncertainty[half.unknown] for half in (day, weather)]
             kinds = (day.uncertainty[day.known], weather.uncertainty[weather.known], torch.cat(unknown))
             for number, values in enumerate(kinds):

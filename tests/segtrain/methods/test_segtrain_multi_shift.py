@@ -344,7 +344,10 @@ def test_objects_larger_than_the_crop(config_of: MakeConfig, tmp_path: Path, wri
         mask[2:6] = 254
         huge.append((image, mask))
     data = str(write_shards(tmp_path / "huge", huge, originals=originals))
-    says = r"all 4 objects are larger than the crop of 32 px, even at scale 0\.6: lower --object-scale-min"
+    says = (
+        r"each of its 4 objects is larger than the crop of 32 px or smaller than 32 px at every scale from 0\.6 to 1: "
+        "widen --object-scale-min"
+    )
     with pytest.raises(DataError, match=says):
         train(config_of(data=[data], object_scale_min=0.6))
     config = config_of(data=[data])
@@ -352,7 +355,17 @@ def test_objects_larger_than_the_crop(config_of: MakeConfig, tmp_path: Path, wri
     assert {scale for place in bank.places for scale in bank.fitting_scales(place)} == {0.5}
     mixed = write_shards(tmp_path / "mixed", huge[:1] + augmented[1:], originals=originals)
     assert len(bank_of(config_of(data=[str(mixed)], object_scale_min=0.6)).places) == 3
-    assert "1 of 4 objects are larger than the crop" in caplog.text
+    assert "1 of 4 objects are larger than the crop, or too small, at every scale from 0.6 to 1" in caplog.text
+
+
+def test_no_object_is_pasted_as_a_speck(config_of: MakeConfig) -> None:
+    """The bar has 8 x 32 px; at a scale s it has 256 s^2, and 32 are the least."""
+    bank = bank_of(config_of(object_scale_min=0.1))
+    assert {tuple(bank.fitting_scales(place)) for place in bank.places} == {(0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)}
+    smallest = bank_of(config_of(object_scale_min=0.1, min_object_px=256))
+    assert {tuple(smallest.fitting_scales(place)) for place in smallest.places} == {(1.0,)}
+    with pytest.raises(DataError, match=r"smaller than 256 px at every scale from 0\.1 to 0\.9"):
+        bank_of(config_of(object_scale_min=0.1, object_scale_max=0.9, min_object_px=256))
 
 
 def test_no_object_to_paste_is_one_line(config_of: MakeConfig, tmp_path: Path, write_shards) -> None:
