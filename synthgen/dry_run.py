@@ -17,7 +17,7 @@ from pathlib import Path
 from synthgen import lock, pipeline, stages
 from synthgen.errors import SynthgenError
 from synthgen.models.provenance import unasked
-from synthgen.planning.estimate import Estimate, StagePlan, estimate
+from synthgen.planning.estimate import PASSES, AttemptPlan, Estimate, StagePlan, estimate
 from synthgen.planning.machine import Machine
 from synthgen.planning.readiness import check_recipe, download_gb, free_gb
 from synthgen.planning.speeds import CORE, GPUS, PROCESS_GB, REACHED
@@ -46,6 +46,8 @@ class Plan:
     unknown: tuple[str, ...]  # backends that do not say what they take
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    attempts: AttemptPlan | None = None  # for an image that gates judge; hours are of the expected ones
+    longest: float | None = None  # times the hours, if every image took all its attempts; None = as long, or unknown
 
 
 def dry_run(recipe: Recipe, run: Path, here: Machine) -> Plan:
@@ -76,6 +78,8 @@ def dry_run(recipe: Recipe, run: Path, here: Machine) -> Plan:
         unknown=sizes.unknown,
         missing=tuple(missing),
         notes=check.notes,
+        attempts=sizes.attempts,
+        longest=sizes.worst_operations / operations if sizes.worst_operations and operations else None,
     )
 
 
@@ -122,6 +126,12 @@ def plan_text(plan: Plan) -> str:
             f"{_gb(stage.disk_gb):>10} {memory:>12}"
         )
     lines += ["", f"time      {_time(plan)}"]
+    if plan.attempts is not None:
+        longest = "" if plan.longest is None else f"; the whole run then takes {plan.longest:.2g} times as long"
+        lines.append(
+            f"attempts  {plan.attempts.expected:.2g} an image if the gates let {PASSES:.0%} of them pass (a guess), "
+            f"{plan.attempts.worst} at the most{longest}"
+        )
     more = f", and what {', '.join(plan.unknown)} needs" if plan.unknown else ""
     lines.append(
         f"disk      {_gb(plan.disk_gb)} in the run folder, {_gb(plan.download_gb)} to download{more}; "

@@ -21,7 +21,7 @@ from synthgen.backends import weights
 from synthgen.errors import InputError, ModelError, RecipeError, RunError
 from synthgen.files import write_first, write_text
 from synthgen.models.provenance import pinned, revision_of
-from synthgen.models.used import used_backends
+from synthgen.models.used import used_parts
 from synthgen.models.weights import resolve
 from synthgen.recipe import Recipe, recipe_of
 
@@ -100,7 +100,7 @@ def pin(recipe: Recipe, locked: Recipe | None = None) -> Recipe:
     Raises ModelError if an id cannot be resolved.
     """
     with pinned({**recipe.models, **(locked.models if locked else {})}) as pins:
-        for role, config in used_backends(recipe).items():
+        for _, role, config in used_parts(recipe):
             for model, revision in weights(role, config):
                 if model_is_on_hub(model):
                     revision_of(model, revision)

@@ -77,7 +77,7 @@ def recipe_of(raw: dict[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise RecipeError(f"{where}: {_first_problem(error)}") from error
-    for role, config in chosen_backends(recipe).items():
+    for role, config in (*chosen_backends(recipe).items(), *gate_backends(recipe).values()):
         try:
             check_options(role, config)
         except RecipeError as error:
@@ -97,6 +97,12 @@ def chosen_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
         "mask_decoder": recipe.refine.mask_decoder.model_dump(),
         "image_scorer": recipe.filter.scorer.model_dump(),
     }
+
+
+def gate_backends(recipe: Recipe) -> dict[str, tuple[str, dict[str, Any]]]:
+    """gate -> (role, `{name, **options}`) of what gates ask beside those. SAM's gate asks refine.mask_decoder."""
+    segmenter = recipe.render.gates.known_class.segmenter
+    return {} if segmenter is None else {"known_class": ("proposer", segmenter.model_dump())}
 
 
 def recipe_path(name_or_path: str) -> Path:

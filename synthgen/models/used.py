@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from synthgen.backends import statement
-from synthgen.recipe import Recipe, chosen_backends
+from synthgen.recipe import Recipe, chosen_backends, gate_backends
 
 
 def used_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -20,6 +20,12 @@ def used_backends(recipe: Recipe) -> dict[str, dict[str, Any]]:
     if not statement("prompt_source", used["prompt_source"], "gives_text", True):
         del used["text_encoder"]
     return used
+
+
+def used_parts(recipe: Recipe) -> list[tuple[str, str, dict[str, Any]]]:
+    """(what it is in the recipe, role, `{name, **options}`) of every backend that takes part, those of gates too."""
+    gates = [(f"gate {gate}", role, config) for gate, (role, config) in gate_backends(recipe).items()]
+    return [*((role, role, config) for role, config in used_backends(recipe).items()), *gates]
 
 
 def masks_are_maps(recipe: Recipe) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 class ModelUse:
     """One set of weights that took part. Empty texts where nothing is known; the card then says so."""
 
-    role: str  # as in synthgen.backends.ROLES
+    role: str  # as in synthgen.backends.ROLES, or "gate NAME"
     id: str
     revision: str = ""
     license: str = ""

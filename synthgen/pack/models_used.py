@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from synthgen.backends import Licence, statement, weights
 from synthgen.models.licences import APACHE
 from synthgen.models.provenance import revision_of
-from synthgen.models.used import used_backends
+from synthgen.models.used import used_parts
 from synthgen.models.weights import MINI_PREFIX
 from synthgen.pack.counts import ModelUse
 from synthgen.recipe import Recipe
@@ -17,7 +18,11 @@ from synthgen.recipe import Recipe
 
 def models_used(recipe: Recipe) -> tuple[ModelUse, ...]:
     """The weights of every backend that takes part, in the order of the stages; what is never built is not listed."""
-    return tuple(use for role, config in used_backends(recipe).items() for use in models_of(role, config))
+    return tuple(
+        dataclasses.replace(use, role=part)
+        for part, role, config in used_parts(recipe)
+        for use in models_of(role, config)
+    )
 
 
 def models_of(role: str, config: Mapping[str, Any]) -> list[ModelUse]:

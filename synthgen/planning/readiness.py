@@ -10,11 +10,11 @@ from synthgen.backends import find, statement, weights
 from synthgen.errors import SynthgenError
 from synthgen.models.provenance import unasked
 from synthgen.models.sizes import GB
-from synthgen.models.used import generates, used_backends
+from synthgen.models.used import generates, used_backends, used_parts
 from synthgen.models.weights import resolve
 from synthgen.planning.estimate import Estimate, estimate
 from synthgen.planning.machine import Machine
-from synthgen.recipe import Recipe, chosen_backends
+from synthgen.recipe import Recipe, chosen_backends, gate_backends
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ def free_gb(here: Machine) -> float:
 
 def _check_backends(recipe: Recipe, here: Machine, missing: dict[str, None], notes: dict[str, None]) -> None:
     try:
-        used = used_backends(recipe)
+        parts = [(role, config) for _, role, config in used_parts(recipe)]
     except SynthgenError:  # one that cannot be found, and is listed below
-        used = chosen_backends(recipe)
-    for role, config in used.items():
+        parts = [*chosen_backends(recipe).items(), *gate_backends(recipe).values()]
+    for role, config in parts:
         try:
             find(role, str(config["name"]))
             models = [model for model, _ in weights(role, config)]
