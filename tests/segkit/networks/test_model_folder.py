@@ -66,7 +66,7 @@ def test_folders_from_before_networks_had_names_are_read(tmp_path: Path, name: s
 
 
 def test_a_kind_of_network_is_a_file() -> None:
-    assert networks() == ["clip_masks", "latent_diffusion", "pop", "smp", "uncertainty"]
+    assert networks() == ["clip_masks", "latent_diffusion", "mask2former", "pop", "smp", "uncertainty"]
 
 
 def test_weights_of_a_strangers_config_never_reach_the_network(tmp_path: Path, monkeypatch) -> None:
@@ -106,7 +106,7 @@ def change_own(**values: Any) -> Callable[[dict[str, Any]], None]:
         (change(encoder_name="tu-nothing"), "'tu-nothing': cannot be built"),
         (change(_segtrain=[]), "is no config that segtrain wrote"),
         (change_own(version=2), "version 2 of the model format; version 1 is read"),
-        (change_own(network="os"), "network 'os': not known; there are: clip_masks, latent_diffusion, pop, smp"),
+        (change_own(network="os"), "network 'os': not known; there are: clip_masks, latent_diffusion, mask2former, pop, smp"),
         (change_own(network="../x"), "network '../x': not known"),
         (change_own(network="folder"), "network 'folder': not known"),
         (change_own(network="sam"), "network 'sam': not known"),
