@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from segkit.documents import read_json
@@ -152,13 +151,21 @@ def read_transformers_config(folder: Path) -> tuple[dict[str, Any], LabelSpace]:
 
 def load_transformers(folder: Path, settings: dict[str, Any]) -> MaskNetwork:
     """The network with the folder's weights; its uncertainty head is a copy of its class head. Raises ModelError."""
+    from transformers import Mask2FormerForUniversalSegmentation
+
     network = MaskNetwork(settings)
     path = folder / "model.safetensors"
     try:
-        missing, strange = network.network.load_state_dict(load_file(path), strict=False)
+        # the library's own reader: it knows the names that older versions gave to the weights
+        loaded, report = Mask2FormerForUniversalSegmentation.from_pretrained(
+            folder, config=network.network.config, dtype=torch.float32, local_files_only=True, use_safetensors=True,
+            output_loading_info=True,
+        )  # fmt: skip
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: cannot be loaded: {in_one_line(error)}") from error
-    wrong = [name for name in (*missing, *strange) if not name.startswith(_BUFFERS)]
+    network.network.load_state_dict(loaded.state_dict())
+    names = (*report["missing_keys"], *report["unexpected_keys"])
+    wrong = sorted(name for name in names if not name.startswith(_BUFFERS))
     if wrong:
         raise ModelError(f"{path}: not the weights of its config.json: {excerpt(wrong[0])} is missing or too much")
     network.uncertainty_head.load_state_dict(network.network.class_predictor.state_dict())
