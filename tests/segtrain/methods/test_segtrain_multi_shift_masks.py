@@ -23,7 +23,7 @@ from segtrain.methods.multi_shift.method import train
 from segtrain.methods.multi_shift.uncertainty import read_base, with_learnable_head
 from segtrain.segmenter import load_model
 
-CLASSES = [{"id": 0, "name": "ground"}, {"id": 1, "name": "thing"}]
+CLASSES = [{"id": 0, "name": "ground", "colour": [9, 9, 9]}, {"id": 1, "name": "thing", "colour": [200, 0, 0]}]
 
 
 def tiny_config(**changes: Any) -> Mask2FormerConfig:
