@@ -106,7 +106,7 @@ def change_own(**values: Any) -> Callable[[dict[str, Any]], None]:
         (change(encoder_name="tu-nothing"), "'tu-nothing': cannot be built"),
         (change(_segtrain=[]), "is no config that segtrain wrote"),
         (change_own(version=2), "version 2 of the model format; version 1 is read"),
-        (change_own(network="os"), "network 'os': not known; there are: clip_masks, latent_diffusion, mask2former, pop, smp"),
+        (change_own(network="os"), "network 'os': not known; there are: clip_masks, latent_diffusion"),
         (change_own(network="../x"), "network '../x': not known"),
         (change_own(network="folder"), "network 'folder': not known"),
         (change_own(network="sam"), "network 'sam': not known"),
