@@ -14,7 +14,7 @@ samples, and compared within itself only:
 
     none        the ControlNet beside the prior itself, no look learnt; also `labels_600` and `palette`
     labels_*    the same from fewer labelled scenes             onehot    the same, the map as a channel a class
-    leaky       the same from scenes of all weathers: no honest generator, the upper bound
+    leaky       the same from scenes of all weathers, whose captions do not name it: no honest generator
     foreign_*   `finetuned` and `swap` again, from 600 day scenes in a look that the prior never draws, as DGInStyle's
                 game is none of its prior's photographs: sepia, bright, with dark corners
 

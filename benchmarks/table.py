@@ -79,7 +79,7 @@ MEANING = {
     "adapt/labels_200_map": "... map from 200",
     "adapt/labels_50_map": "... map from 50",
     "adapt/onehot_map": "... map from 600, the condition as a channel a class",
-    "adapt/leaky_domain": "... from 600 scenes of *all* weathers, the upper bound: asked weather",
+    "adapt/leaky_domain": "... from 600 scenes of *all* weathers, captions that do not name it: asked weather",
     "adapt/leaky_map": "... map",
     "adapt/minutes": "the adaptation of `swap`: time on 2 processes of one thread",
     "adapt/peak_rss_gb": "... memory of all its processes together, at the most",

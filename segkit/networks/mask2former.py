@@ -2,9 +2,9 @@
 
 The network gives N queries, each with class scores and a mask. A pixel's score of class c is S_c = sum_q
 softmax(class_q)_c sigmoid(mask_q), 0 or more. Beside the class head stands a second one, a copy at first; with its
-scores S^o the uncertainty is u = 1 - max_c S^o_c: where no query of a known class claims the pixel, it is unknown. Both are
-computed at the masks' quarter of the picture's size and then upsampled. Mask2Anomaly's global mask attention, which
-the paper's mask model has, is not part of it.
+scores S^o the uncertainty is u = 1 - max_c S^o_c: where no query of a known class claims the pixel, it is unknown.
+Both are computed at the masks' quarter of the picture's size and then upsampled. Mask2Anomaly's global mask
+attention, which the paper's mask model has, is not part of it.
 """
 
 from __future__ import annotations
