@@ -29,7 +29,7 @@ HEAVY = (
 
 # segkit is the ground under both houses; `networks` stands beside the readers.
 SEGKIT_FLOORS = (
-    ("errors", "printable"),
+    ("errors", "printable", "spelling"),
     ("files", "headers"),
     ("documents", "stored", "ustar"),
     ("labels", "metadata"),
