@@ -104,7 +104,7 @@ def test_scores_replace_scores_and_nothing_else(golden: Path, tmp_path: Path) ->
 
 
 def test_every_method_folder_is_a_command() -> None:
-    assert methods() == ["few_shot", "flex_seg", "multi_shift", "supervised"]
+    assert methods() == ["clouds", "few_shot", "flex_seg", "iccld", "multi_shift", "supervised", "unimatch"]
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     assert set(commands) == {"train", "eval", "few-shot", "flex-seg", "multi-shift"}
     assert set(commands["few-shot"].commands) == {"base", "novel"}

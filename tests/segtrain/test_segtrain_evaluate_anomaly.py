@@ -139,7 +139,7 @@ def test_mistakes_are_one_line(model: Path, scenes: Path, tmp_path: Path, write_
     foreign = write_folder(tmp_path / "foreign", pairs(1), classes=other)
     for arguments, says in (
         ([*command, "--anomaly", "--rule", "best"], "rule 'best': there are: first, nearest"),
-        ([*command, "--rule", "nearest"], "--rule, --maps, --alarm-threshold and --components belong to --anomaly"),
+        ([*command, "--rule", "nearest"], "--rule, --alarm-threshold and --components belong to --anomaly"),
         ([*command, "--maps", tmp_path / "m"], "belong to --anomaly"),
         ([*command, "--anomaly", "--novel", "thing"], "--novel has no meaning with --anomaly"),
         ([*command[:4], void, *command[5:], "--anomaly"], "every pixel of its 2 images is 255 (unlabelled)"),
