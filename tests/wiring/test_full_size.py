@@ -20,8 +20,11 @@ from synthgen.backends import load
 from synthgen.models import MaskPrompts, RenderJob, TextEmbedding
 from synthgen.recipe import chosen_backends, read_recipe
 from synthgen.settings import Execution
+from synthgen.training.precision import mixed_precision
 
 EXACT = Execution(device="cpu", dtype="float32")
+# a processor without bfloat16 emulates it, a hundred times slower: minutes a test
+pytestmark = [] if mixed_precision("cpu") == "bf16" else [pytest.mark.slow]
 HALF = Execution(device="cpu", dtype="bfloat16")  # what a GPU takes by default, and half the memory
 PROMPTS = ("a red car on sand", "a horse on grass")
 CLIP_TOKENS, T5_TOKENS = 77, 16
