@@ -44,8 +44,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import cgaug_data as data
+from benchmarks.camvid import at_hand
 from benchmarks.cgaug_generation import generated_pairs
-from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.row import SCRATCH, Row, row_of_seeds
 from benchmarks.trainings import Training, model_of, scores
 from synthgen.drawn.street_intruders import TRAINING
 
@@ -133,7 +134,7 @@ def generated() -> Iterator[Row]:
 
 def camvid() -> Iterator[Row]:
     """cgaug/camvid/*."""
-    if data.has_camvid():
+    if at_hand():
         yield from camvid_rows(Plan())
 
 
@@ -151,13 +152,13 @@ def drawn_rows(plan: Plan) -> Iterator[Row]:
     found["energy"] = found.pop("base")
     for name in ("energy", "jitter", *VARIANTS, "ceiling"):
         for what in MEASURES:
-            yield row_of(f"cgaug/{name}/{what}", found[name][what])
+            yield row_of_seeds(f"cgaug/{name}/{what}", found[name][what])
     yield from gains("cgaug/gain", found, RIVALS)
     for what in ("ap_t3", "miou_t2"):
         energy, full, ceiling = (found[name][what] for name in ("energy", "full", "ceiling"))
-        yield row_of(f"cgaug/share/full/{what}", (full - energy) / (ceiling - energy))
+        yield row_of_seeds(f"cgaug/share/full/{what}", (full - energy) / (ceiling - energy))
     ratio = found["full"]["alarm_t2"] / np.maximum(found["head"]["alarm_t2"], 1e-9)
-    yield row_of("cgaug/alarm_ratio/full_to_head", ratio, "ratio")
+    yield row_of_seeds("cgaug/alarm_ratio/full_to_head", ratio, "ratio")
 
 
 def selection_rows(plan: Plan) -> Iterator[Row]:
@@ -174,9 +175,9 @@ def selection_rows(plan: Plan) -> Iterator[Row]:
         chosen, every = (found[names[rate, who]] for who in SELECTION)
         for who, values in (("selection", chosen), ("all", every)):
             for what in ("ap_t3", "miou_t2", "miou_t3"):
-                yield row_of(f"cgaug/faults_{round(100 * rate)}/{who}_{what}", values[what])
+                yield row_of_seeds(f"cgaug/faults_{round(100 * rate)}/{who}_{what}", values[what])
         for what in ("ap_t3", "miou_t2", "miou_t3"):
-            yield row_of(f"cgaug/faults_{round(100 * rate)}/gain_{what}", chosen[what] - every[what])
+            yield row_of_seeds(f"cgaug/faults_{round(100 * rate)}/gain_{what}", chosen[what] - every[what])
 
 
 def _sweep_name(plan: Plan, rate: float, who: str) -> str:
@@ -198,7 +199,7 @@ def generated_rows(plan: Plan) -> Iterator[Row]:
     own = {name: made[f"generated-{name}"] for name in GENERATED}
     for name in GENERATED:
         for what in MEASURES:
-            yield row_of(f"cgaug/generated/{name}/{what}", own[name][what])
+            yield row_of_seeds(f"cgaug/generated/{name}/{what}", own[name][what])
     rivals = {"energy": found["base"], **own}
     yield from gains("cgaug/generated/gain", rivals, ("energy", "pairs_old_loss", "no_selection"))
 
@@ -236,7 +237,7 @@ def camvid_rows(plan: Plan) -> Iterator[Row]:
     named = {"energy": found["camvid-base"], **{name: found[f"camvid-{name}"] for name in CAMVID}}
     for name, values in named.items():
         for what in MEASURES:
-            yield row_of(f"cgaug/camvid/{name}/{what}", values[what])
+            yield row_of_seeds(f"cgaug/camvid/{name}/{what}", values[what])
     yield from gains("cgaug/camvid/gain", named, ("energy", "head", "pairs_old_loss"))
 
 
@@ -323,8 +324,4 @@ def gains(prefix: str, found: Mapping[str, Mapping[str, np.ndarray]], rivals: Se
     """The full method's measures less those of each rival, seed by seed."""
     for rival in rivals:
         for what in GAINED:
-            yield row_of(f"{prefix}/over_{rival}/{what}", found["full"][what] - found[rival][what])
-
-
-def row_of(name: str, by_seed: np.ndarray, unit: str = "fraction") -> Row:
-    return Row(name, float(by_seed.mean()), unit, spread_of(by_seed), len(by_seed))
+            yield row_of_seeds(f"{prefix}/over_{rival}/{what}", found["full"][what] - found[rival][what])

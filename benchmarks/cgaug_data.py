@@ -9,19 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks.flexseg_data import ADVERSE, darkened, photographs, warped_image
-from benchmarks.masks import CAMVID
+from benchmarks.camvid import frames, photographs
+from benchmarks.flexseg_data import ADVERSE, darkened, warped_image
+from benchmarks.labelled import write_labelled
 from benchmarks.trainings import whole
 from segkit.labels import OUT_OF_DISTRIBUTION
 from segkit.masks import read_mask
 from segkit.pictures import read_image
 from synthgen.drawn import objects, street_intruders, streets
-from synthgen.images import write_image
-from synthgen.labels import read_label_space
 from synthgen.render.compose.cut_and_paste import anchor_centres, pasted, scaled
 from synthgen.render.object_bank import cut_out
 
@@ -53,7 +51,7 @@ def day(place: Path, scenes: int) -> Path:
         for seed in range(SOURCE_SEED, SOURCE_SEED + scenes):
             yield str(seed), street(seed, "day")
 
-    return whole(place / "data" / f"day-{scenes}", lambda out: _write(out, pictures()))
+    return whole(place / "data" / f"day-{scenes}", lambda out: write_labelled(out, pictures()))
 
 
 def all_weathers(place: Path, scenes: int) -> Path:
@@ -64,7 +62,7 @@ def all_weathers(place: Path, scenes: int) -> Path:
             yield f"{seed}_day", street(seed, "day")
             yield f"{seed}_weather", street(seed, weather_of(seed))
 
-    return whole(place / "data" / f"all-{scenes}", lambda out: _write(out, pictures()))
+    return whole(place / "data" / f"all-{scenes}", lambda out: write_labelled(out, pictures()))
 
 
 def pairs(place: Path, count: int, kind: str = "coherent", faults: float = 0.0, held_out: bool = False) -> Path:
@@ -80,9 +78,9 @@ def pairs(place: Path, count: int, kind: str = "coherent", faults: float = 0.0, 
             for seed in range(SOURCE_SEED, SOURCE_SEED + count):
                 yield str(seed), augmented(seed, kind, faults, held_out)
 
-        _write(out, made())
+        write_labelled(out, made())
         originals = ((str(seed), street(seed, "day")) for seed in range(SOURCE_SEED, SOURCE_SEED + count))
-        _write(out, originals, "orig_images", "orig_labels")
+        write_labelled(out, originals, "orig_images", "orig_labels")
 
     name = f"pairs-{kind}-{faults:g}{'-held_out' if held_out else ''}-{count}"
     return whole(place / "data" / name, make)
@@ -98,7 +96,7 @@ def objects_of(place: Path, count: int) -> Path:
                 drawing = objects.draw(OBJECT_SEED + number, class_name=name)
                 yield str(number), Picture(drawing.image, drawing.mask)
 
-        _write(out, made(), space="objects")
+        write_labelled(out, made(), space="objects")
 
     return whole(place / "data" / f"objects-{count}", make)
 
@@ -117,7 +115,7 @@ def test_set(place: Path, which: str, count: int, first_seed: int) -> Path:
                 left -= 1
             seed += 1
 
-    return whole(place / "data" / f"{which}-{first_seed}-{count}", lambda out: _write(out, made()))
+    return whole(place / "data" / f"{which}-{first_seed}-{count}", lambda out: write_labelled(out, made()))
 
 
 def augmented(seed: int, kind: str, faults: float, held_out: bool = False) -> Picture:
@@ -190,14 +188,16 @@ def camvid(place: Path, which: str) -> Path:
     pasted and then darkened as at dusk, `t1` those of the val split with an object of the test kinds, `t2` a sequence
     at dusk, `t3` that with an object.
     """
-    source = photographs(place, "0006R0", "0016E5")
+    source = photographs(place / "data" / "camvid-day", frames("train", "0006R0", "0016E5"))
     if which == "day":
         return source
-    dusk = photographs(place, "0001TP")
+    dusk = photographs(place / "data" / "camvid-dusk", frames("train", "0001TP"))
     if which == "t2":
         return dusk
     if which == "t1":
-        return _with_objects(place, "camvid-t1", photographs(place, split="val"), street_intruders.HELD_OUT)
+        return _with_objects(
+            place, "camvid-t1", photographs(place / "data" / "camvid-val", frames("val")), street_intruders.HELD_OUT
+        )
     if which == "t3":
         return _with_objects(place, "camvid-t3", dusk, street_intruders.HELD_OUT)
     lit = _with_objects(place, "camvid-lit", source, street_intruders.TRAINING)
@@ -224,7 +224,7 @@ def _with_objects(place: Path, name: str, folder: Path, kinds: tuple[str, ...]) 
             if found is not None:
                 yield path.stem, found
 
-    return whole(place / "data" / name, lambda out: _write(out, made(), space="camvid"))
+    return whole(place / "data" / name, lambda out: write_labelled(out, made(), space="camvid"))
 
 
 def _with_object(photograph: Picture, kinds: tuple[str, ...], number: int) -> Picture | None:
@@ -247,25 +247,3 @@ def _with_object(photograph: Picture, kinds: tuple[str, ...], number: int) -> Pi
     image[mask] = small[shape]
     label[mask] = OUT_OF_DISTRIBUTION
     return Picture(image, label)
-
-
-def has_camvid() -> bool:
-    """Says so if not."""
-    if not CAMVID.is_dir():
-        print(f"  not run: no CamVid in {CAMVID}; set SYNTHGEN_CAMVID to the folder that holds train/ and val/")
-    return CAMVID.is_dir()
-
-
-def _write(
-    out: Path,
-    pictures: Iterator[tuple[str, Picture]],
-    images: str = "images",
-    labels: str = "labels",
-    space: str = "cityscapes",
-) -> None:
-    (out / images).mkdir(parents=True)
-    (out / labels).mkdir()
-    (out / "labels.yaml").write_text(yaml.safe_dump(read_label_space(space).to_json()), encoding="utf-8")
-    for stem, picture in pictures:
-        write_image(picture.image, out / images / f"{stem}.png")
-        write_image(picture.mask, out / labels / f"{stem}.png")

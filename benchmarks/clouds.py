@@ -40,9 +40,9 @@ import numpy as np
 
 from benchmarks import clouds_data as data
 from benchmarks import flexseg_data
+from benchmarks.camvid import at_hand
 from benchmarks.flexseg import measures
-from benchmarks.masks import CAMVID
-from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.row import SCRATCH, Row, row_of_seeds
 from benchmarks.trainings import Training, scores
 from synthgen.drawn import streets
 
@@ -129,7 +129,6 @@ class Plan:
     camvid_steps: int = 1_000
     camvid_crop: int = 96
     rates: tuple[float, ...] = RATES
-    windows: int = 0  # of flexseg_data.Plan: none is drawn here
 
 
 def drawn() -> Iterator[Row]:
@@ -144,10 +143,8 @@ def prompts() -> Iterator[Row]:
 
 def camvid() -> Iterator[Row]:
     """clouds/camvid/*."""
-    if not CAMVID.is_dir():
-        print(f"  not run: no CamVid in {CAMVID}; set SYNTHGEN_CAMVID to the folder that holds train/ and val/")
-        return
-    yield from camvid_rows(Plan())
+    if at_hand():
+        yield from camvid_rows(Plan())
 
 
 def drawn_rows(plan: Plan) -> Iterator[Row]:
@@ -157,10 +154,10 @@ def drawn_rows(plan: Plan) -> Iterator[Row]:
     found = {name: _by_measure(plan, made, name) for name in DRAWN}
     for name, by_measure in found.items():
         for measure in DOMAINS:
-            yield _row(f"clouds/{name}_{measure}", by_measure[measure])
+            yield row_of_seeds(f"clouds/{name}_{measure}", by_measure[measure])
     for name in GAINED:
         for measure in ("avg5", "adverse"):
-            yield _row(f"clouds/gain/{name}_{measure}", found[name][measure] - found["source_jitter"][measure])
+            yield row_of_seeds(f"clouds/gain/{name}_{measure}", found[name][measure] - found["source_jitter"][measure])
 
 
 def prompt_rows(plan: Plan) -> Iterator[Row]:
@@ -173,12 +170,12 @@ def prompt_rows(plan: Plan) -> Iterator[Row]:
     for count in PROMPTS:
         found = _by_measure(plan, made, f"prompts_{count}")
         for measure in ("avg5", "adverse"):
-            yield _row(f"clouds/prompts_{count}_{measure}", found[measure])
+            yield row_of_seeds(f"clouds/prompts_{count}_{measure}", found[measure])
 
 
 def _drawn(plan: Plan, way: str, run: Path, seed: int, name: str = "") -> Training:
     words = drawn_words(plan, way, run, seed)
-    test = ("--data", str(flexseg_data.test(plan)), "--by-domain")
+    test = ("--data", str(flexseg_data.test(plan.place, plan.first_test_seed, plan.test)), "--by-domain")
     return Training(f"{name or way}-seed{seed}", words, {"test": test})
 
 
@@ -214,12 +211,12 @@ def camvid_rows(plan: Plan) -> Iterator[Row]:
     few, room = found["few"], found["all_labels"]["miou"] - found["few"]["miou"]
     for way, by_test in found.items():
         for what, values in by_test.items():
-            yield _row(f"clouds/camvid/{way}_{what}", values)
+            yield row_of_seeds(f"clouds/camvid/{way}_{what}", values)
             if way != "few":
-                yield _row(f"clouds/camvid/gain_{way}_{what}", values - few[what])
+                yield row_of_seeds(f"clouds/camvid/gain_{way}_{what}", values - few[what])
         yield Row(f"clouds/camvid/{way}_rate", rates[way], "1")
         if way not in ("few", "all_labels"):
-            yield _row(f"clouds/camvid/closed_{way}", (by_test["miou"] - few["miou"]) / room)
+            yield row_of_seeds(f"clouds/camvid/closed_{way}", (by_test["miou"] - few["miou"]) / room)
 
 
 def _chosen_rates(plan: Plan) -> dict[str, float]:
@@ -249,7 +246,3 @@ def _camvid(plan: Plan, way: str, seed: int, rate: float, tuning: bool = False) 
 def _by_measure(plan: Plan, made: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:
     of_seeds = [measures(made[f"{name}-seed{seed}"]["test"]["domains"]) for seed in plan.seeds]
     return {measure: np.array([values[measure] for values in of_seeds]) for measure in DOMAINS}
-
-
-def _row(name: str, by_seed: np.ndarray) -> Row:
-    return Row(name, float(by_seed.mean()), "fraction", spread_of(by_seed), len(by_seed))

@@ -13,9 +13,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from benchmarks.masks import CAMVID
+from benchmarks.camvid import frames, photographs
 from benchmarks.trainings import whole
-from segkit.labels import IGNORE
 from segkit.masks import read_mask
 from segkit.pictures import read_image
 from synthgen import stages
@@ -25,7 +24,6 @@ from synthgen.images import write_image
 SOURCE_SEED, LAYOUT_SEED = 3_300_000, 3_400_000
 LABELLED_SEQUENCE, MORE_SEQUENCE, HELD_OUT = "0006R0", "0016E5", "0001TP"
 TUNING_FRAMES = 80
-SIZE = (160, 120)  # of CamVid's frames here, width and height
 
 
 class Plan(Protocol):
@@ -97,9 +95,9 @@ def with_layouts(plan: Plan, run: Path) -> Path:
 
 def few(plan: Plan, seed: int) -> Path:
     """The labelled frames: so many of one sequence, evenly spaced, beginning elsewhere for each seed."""
-    frames = _frames("train", LABELLED_SEQUENCE)
-    stride = len(frames) // plan.labelled_frames
-    chosen = [frames[(seed % stride) + stride * n] for n in range(plan.labelled_frames)]
+    every = frames("train", LABELLED_SEQUENCE)
+    stride = len(every) // plan.labelled_frames
+    chosen = [every[(seed % stride) + stride * n] for n in range(plan.labelled_frames)]
     return _camvid(plan, f"few-{seed % stride}", chosen)
 
 
@@ -107,42 +105,25 @@ def rest(plan: Plan, seed: int, without: int = 0) -> Path:
     """All other frames of the train split but those of the sequence held out and the last `without` ones, with their
     labels: who learns without them names the folder with --unlabelled."""
     stems = {path.stem for path in (few(plan, seed) / "images").iterdir()}
-    more = _frames("train", MORE_SEQUENCE)
-    frames = [*_frames("train", LABELLED_SEQUENCE), *more[: len(more) - without]]
-    name = f"rest{without or ''}-{seed % (len(_frames('train', LABELLED_SEQUENCE)) // plan.labelled_frames)}"
-    return _camvid(plan, name, [frame for frame in frames if frame.stem not in stems])
+    first, more = frames("train", LABELLED_SEQUENCE), frames("train", MORE_SEQUENCE)
+    chosen = [frame for frame in (*first, *more[: len(more) - without]) if frame.stem not in stems]
+    return _camvid(plan, f"rest{without or ''}-{seed % (len(first) // plan.labelled_frames)}", chosen)
 
 
 def tuning(plan: Plan) -> Path:
     """The last frames of the second sequence, on which rates are chosen."""
-    return _camvid(plan, "tuning", _frames("train", MORE_SEQUENCE)[-TUNING_FRAMES:])
+    return _camvid(plan, "tuning", frames("train", MORE_SEQUENCE)[-TUNING_FRAMES:])
 
 
 def validation(plan: Plan) -> Path:
     """CamVid's published validation split."""
-    return _camvid(plan, "val", _frames("val", ""))
+    return _camvid(plan, "val", frames("val"))
 
 
 def held_out(plan: Plan) -> Path:
     """The sequence at dusk, of which nothing is learnt."""
-    return _camvid(plan, "held-out", _frames("train", HELD_OUT))
+    return _camvid(plan, "held-out", frames("train", HELD_OUT))
 
 
-def _frames(split: str, sequence: str) -> list[Path]:
-    return sorted(path for path in (CAMVID / split / "images").iterdir() if path.name.startswith(sequence))
-
-
-def _camvid(plan: Plan, name: str, frames: Iterable[Path]) -> Path:
-    def make(out: Path) -> None:
-        for part in ("images", "labels"):
-            (out / part).mkdir(parents=True)
-        shutil.copy(Path(__file__).parents[1] / "prompts" / "camvid" / "labels.yaml", out)
-        for path in frames:
-            small = Image.fromarray(read_image(path)).resize(SIZE, Image.Resampling.LANCZOS)
-            write_image(np.asarray(small), out / "images" / f"{path.stem}.png")
-            mask = read_mask(path.parents[1] / "labels" / f"{path.stem}.png")
-            mask = np.where(mask == 11, IGNORE, mask).astype(np.uint8)  # CamVid's void
-            small = Image.fromarray(mask).resize(SIZE, Image.Resampling.NEAREST)
-            write_image(np.asarray(small), out / "labels" / f"{path.stem}.png")
-
-    return whole(plan.place / "data" / f"camvid-{plan.labelled_frames}-{name}", make)
+def _camvid(plan: Plan, name: str, chosen: Iterable[Path]) -> Path:
+    return photographs(plan.place / "data" / f"camvid-{plan.labelled_frames}-{name}", chosen)

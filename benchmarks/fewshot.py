@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.row import SCRATCH, Row, row_of_seeds
 from benchmarks.trainings import whole
 from segkit.shards import Dataset
 from segtrain.config import checked
@@ -108,11 +108,13 @@ def rows(plan: Plan) -> Iterator[Row]:
     for shots in plan.shots:
         for variant in VARIANTS:
             for measure in MEASURES:
-                yield _row(f"gfss/{shots}shot/{variant}/{measure}", _by_seed(plan, found, shots, variant, measure))
+                yield row_of_seeds(
+                    f"gfss/{shots}shot/{variant}/{measure}", _by_seed(plan, found, shots, variant, measure)
+                )
         # spread of the gains of single seeds: a seed's shots are easy or hard for both
         for measure in ("novel", "harmonic"):
             gain = _by_seed(plan, found, shots, "sabr", measure) - _by_seed(plan, found, shots, "none", measure)
-            yield _row(f"gfss/{shots}shot/gain/{measure}", gain)
+            yield row_of_seeds(f"gfss/{shots}shot/gain/{measure}", gain)
     yield Row("gfss/minutes", seconds / 60, "min")
 
 
@@ -123,10 +125,6 @@ def _by_seed(
     return np.array(
         [np.mean([found[shots, variant, fold, seed][measure] for fold in plan.folds]) for seed in plan.seeds]
     )
-
-
-def _row(name: str, by_seed: np.ndarray) -> Row:
-    return Row(name, float(by_seed.mean()), "fraction", spread_of(by_seed), len(by_seed))
 
 
 def _base(plan: Plan, fold: int) -> float:

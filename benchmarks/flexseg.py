@@ -37,10 +37,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import flexseg_data as data
+from benchmarks.camvid import at_hand, frames, photographs
 from benchmarks.flexseg_data import ADVERSE
-from benchmarks.masks import CAMVID
 from benchmarks.peak import peak_of
-from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.row import SCRATCH, Row, row_of_seeds, spread_of
 from benchmarks.trainings import Training, scores
 from synthgen.drawn import streets
 
@@ -125,10 +125,8 @@ def warped() -> Iterator[Row]:
 
 def camvid() -> Iterator[Row]:
     """flexseg/camvid_dusk/*."""
-    if not CAMVID.is_dir():
-        print(f"  not run: no CamVid in {CAMVID}; set SYNTHGEN_CAMVID to the folder that holds train/ and val/")
-        return
-    yield from camvid_rows(Plan())
+    if at_hand():
+        yield from camvid_rows(Plan())
 
 
 def cost() -> Iterator[Row]:
@@ -204,18 +202,20 @@ def drawn_rows(plan: Plan) -> Iterator[Row]:
     found = _by_variant(plan, scores(trainings, plan.place))
     for variant, by_measure in found.items():
         for measure, values in by_measure.items():
-            yield _row(f"flexseg/{variant}_{measure}", values)
+            yield row_of_seeds(f"flexseg/{variant}_{measure}", values)
     for domain in ("day", *ADVERSE, "adverse"):
         for row, variant in (("source", "source"), ("ceiling", "ceiling")):
-            yield _row(f"flexseg/room/{row}_{domain}", found[variant][domain])
+            yield row_of_seeds(f"flexseg/room/{row}_{domain}", found[variant][domain])
     room = found["ceiling"]["adverse"] - found["source"]["adverse"]
-    yield _row("flexseg/room/gap_adverse", room)
+    yield row_of_seeds("flexseg/room/gap_adverse", room)
     for variant in GAINED:
         rival = "ceiling" if variant in CEILINGS else "plain"
         for measure in ("adverse", "avg5"):
-            yield _row(f"flexseg/gain/{variant}_{measure}", found[variant][measure] - found[rival][measure])
+            yield row_of_seeds(f"flexseg/gain/{variant}_{measure}", found[variant][measure] - found[rival][measure])
     for variant in ("jitter", *DRAWN):
-        yield _row(f"flexseg/share/{variant}_adverse", (found[variant]["adverse"] - found["source"]["adverse"]) / room)
+        yield row_of_seeds(
+            f"flexseg/share/{variant}_adverse", (found[variant]["adverse"] - found["source"]["adverse"]) / room
+        )
 
 
 def warped_rows(plan: Plan) -> Iterator[Row]:
@@ -232,14 +232,15 @@ def warped_rows(plan: Plan) -> Iterator[Row]:
         for name in parts:
             values = found[f"warp{px:g}-{name}"]
             for measure in ("adverse", "avg5", "boundary", "interior"):
-                yield _row(f"flexseg/warp{px:g}/{name}_{measure}", values[measure])
+                yield row_of_seeds(f"flexseg/warp{px:g}/{name}_{measure}", values[measure])
             if name != "plain":
-                yield _row(f"flexseg/warp{px:g}/gain_{name}_adverse", values["adverse"] - plain["adverse"])
+                yield row_of_seeds(f"flexseg/warp{px:g}/gain_{name}_adverse", values["adverse"] - plain["adverse"])
 
 
 def camvid_rows(plan: Plan) -> Iterator[Row]:
     """Measure what is missing, then put it together. Target: 62 photographs at dusk."""
-    day, dusk = data.photographs(plan.place, "0006R0", "0016E5"), data.photographs(plan.place, "0001TP")
+    day = photographs(plan.place / "data" / "camvid-day", frames("train", "0006R0", "0016E5"))
+    dusk = photographs(plan.place / "data" / "camvid-dusk", frames("train", "0001TP"))
     darkened = data.darkened(plan.place, day)
     trainings = []
     for seed in plan.seeds:
@@ -265,15 +266,15 @@ def camvid_rows(plan: Plan) -> Iterator[Row]:
         found[name] = {
             key: np.array([scored[key] for scored in of_seeds]) for key in ("miou", "boundary_error", "interior_error")
         }
-        yield _row(f"flexseg/camvid_dusk/{name}_miou", found[name]["miou"])
-        yield _row(f"flexseg/camvid_dusk/{name}_boundary", found[name]["boundary_error"])
-        yield _row(f"flexseg/camvid_dusk/{name}_interior", found[name]["interior_error"])
+        yield row_of_seeds(f"flexseg/camvid_dusk/{name}_miou", found[name]["miou"])
+        yield row_of_seeds(f"flexseg/camvid_dusk/{name}_boundary", found[name]["boundary_error"])
+        yield row_of_seeds(f"flexseg/camvid_dusk/{name}_interior", found[name]["interior_error"])
     for name in CAMVID_PARTS[1:]:
-        yield _row(f"flexseg/camvid_dusk/gain_{name}_miou", found[name]["miou"] - found["plain"]["miou"])
+        yield row_of_seeds(f"flexseg/camvid_dusk/gain_{name}_miou", found[name]["miou"] - found["plain"]["miou"])
 
 
 def _training(plan: Plan, variant: str, part: str, seed: int, *folders: Path, jitter: bool = True) -> Training:
-    test = ("--data", str(data.test(plan)), "--by-domain")
+    test = ("--data", str(data.test(plan.place, plan.first_test_seed, plan.test)), "--by-domain")
     return Training(f"{variant}-seed{seed}", _words(plan, part, seed, folders, jitter), {"test": test})
 
 
@@ -307,7 +308,3 @@ def measures(domains: list[dict[str, Any]]) -> dict[str, float]:
         "boundary": float(np.mean([by_name[name]["boundary_error"] for name in ADVERSE])),
         "interior": float(np.mean([by_name[name]["interior_error"] for name in ADVERSE])),
     }
-
-
-def _row(name: str, by_seed: np.ndarray) -> Row:
-    return Row(name, float(by_seed.mean()), "fraction", spread_of(by_seed), len(by_seed))

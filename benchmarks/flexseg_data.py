@@ -1,25 +1,27 @@
-"""What benchmarks/flexseg.py learns from and is tested on: drawn streets, generated ones, warped ones, photographs."""
+"""What benchmarks/flexseg.py learns from and is tested on: drawn streets, generated ones, warped ones."""
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from benchmarks.masks import CAMVID
+from benchmarks.labelled import write_labelled
 from benchmarks.trainings import whole
-from segkit.labels import IGNORE
-from segkit.masks import read_mask
 from segkit.pictures import read_image
 from synthgen.drawn import streets
+from synthgen.drawn.drawing import Drawing
 from synthgen.drawn.split import write_split
 from synthgen.images import write_image
 
 SOURCE_SEED = 3_100_000
+DOMAINS = streets.DOMAINS
 ADVERSE = ("night", "fog", "rain", "snow")
 
 
@@ -32,10 +34,6 @@ class Plan(Protocol):
     def scenes(self) -> int: ...
     @property
     def windows(self) -> int: ...
-    @property
-    def test(self) -> int: ...
-    @property
-    def first_test_seed(self) -> int: ...
 
 
 def day(plan: Plan) -> Path:
@@ -63,18 +61,14 @@ def generated(plan: Plan) -> Path:
 def weather(plan: Plan, warp_px: float) -> Path:
     """The first day scenes drawn in the four adverse weathers, warped under masks that stay."""
 
-    def make(out: Path) -> None:
-        write_split(out, "streets", 1, SOURCE_SEED, domain="day")  # labels.yaml and the folders
-        for file in (*out.glob("images/*"), *out.glob("labels/*"), *out.glob("*.txt")):
-            file.unlink()
+    def pictures() -> Iterator[tuple[str, Drawing]]:
         for seed in range(SOURCE_SEED, SOURCE_SEED + plan.windows):
             for domain in ADVERSE:
                 drawing = streets.draw(seed, domain=domain)
                 image = warped_image(drawing.image, warp_px, seed) if warp_px else drawing.image
-                write_image(image, out / "images" / f"{seed}_{domain}.png")
-                write_image(drawing.mask, out / "labels" / f"{seed}_{domain}.png")
+                yield f"{seed}_{domain}", dataclasses.replace(drawing, image=image)
 
-    return whole(plan.place / "data" / f"weather-warp{warp_px:g}", make)
+    return whole(plan.place / "data" / f"weather-warp{warp_px:g}", lambda out: write_labelled(out, pictures()))
 
 
 def warped_image(image: np.ndarray, rms_px: float, seed: int) -> np.ndarray:
@@ -90,44 +84,18 @@ def warped_image(image: np.ndarray, rms_px: float, seed: int) -> np.ndarray:
     return np.clip(np.rint(np.stack(moved, axis=-1)), 0, 255).astype(np.uint8)
 
 
-def test(plan: Plan) -> Path:
+def test(place: Path, first_seed: int, layouts: int) -> Path:
     """Held-out layouts, each in five weathers, with domains.txt."""
+    named = {
+        f"{seed}_{domain}": (seed, domain) for seed in range(first_seed, first_seed + layouts) for domain in DOMAINS
+    }
 
     def make(out: Path) -> None:
-        write_split(out, "streets", 1, plan.first_test_seed, domain="day")
-        for file in (*out.glob("images/*"), *out.glob("labels/*"), *out.glob("*.txt")):
-            file.unlink()
-        lines = []
-        for seed in range(plan.first_test_seed, plan.first_test_seed + plan.test):
-            for domain in streets.DOMAINS:
-                drawing, stem = streets.draw(seed, domain=domain), f"{seed}_{domain}"
-                write_image(drawing.image, out / "images" / f"{stem}.png")
-                write_image(drawing.mask, out / "labels" / f"{stem}.png")
-                lines.append(f"{stem}\t{domain}\n")
+        write_labelled(out, ((stem, streets.draw(seed, domain=domain)) for stem, (seed, domain) in named.items()))
+        lines = (f"{stem}\t{domain}\n" for stem, (_, domain) in named.items())
         (out / "domains.txt").write_text("".join(lines), encoding="utf-8")
 
-    return whole(plan.place / "data" / f"test-{plan.first_test_seed}", make)
-
-
-def photographs(place: Path, *sequences: str, split: str = "train") -> Path:
-    """Sequences of a published split of CamVid, all without a name, at 160 x 120."""
-    from PIL import Image
-
-    def make(out: Path) -> None:
-        for part in ("images", "labels"):
-            (out / part).mkdir(parents=True)
-        shutil.copy(Path(__file__).parents[1] / "prompts" / "camvid" / "labels.yaml", out)
-        for path in sorted((CAMVID / split / "images").iterdir()):
-            if sequences and not path.name.startswith(sequences):
-                continue
-            small = Image.fromarray(read_image(path)).resize((160, 120), Image.Resampling.LANCZOS)
-            write_image(np.asarray(small), out / "images" / f"{path.stem}.png")
-            mask = read_mask(CAMVID / split / "labels" / f"{path.stem}.png")
-            mask = np.where(mask == 11, IGNORE, mask).astype(np.uint8)
-            small = Image.fromarray(mask).resize((160, 120), Image.Resampling.NEAREST)
-            write_image(np.asarray(small), out / "labels" / f"{path.stem}.png")
-
-    return whole(place / "data" / f"camvid-{'-'.join(sequences) or split}", make)
+    return whole(place / "data" / f"test-{first_seed}", make)
 
 
 def darkened(place: Path, day: Path) -> Path:

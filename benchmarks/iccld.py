@@ -26,16 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import flexseg_data
-from benchmarks.masks import CAMVID
-from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.camvid import at_hand, frames, photographs
+from benchmarks.flexseg_data import ADVERSE
+from benchmarks.labelled import write_labelled
+from benchmarks.row import SCRATCH, Row, row_of_seeds, spread_of
 from benchmarks.trainings import Training, scores, whole
 from synthgen.drawn import streets
-from synthgen.drawn.split import write_split
-from synthgen.images import write_image
 
 SOURCE_SEED, TARGET_SEED, TEST_SEED = 3_200_000, 3_300_000, 5_000
-ADVERSE = ("night", "fog", "rain", "snow")
 TARGETS = {"night": ("night",), "weather": ADVERSE}
 NETWORK = "--encoder tu-tf_efficientnet_lite0 --encoder-weights package"
 PLAIN = "iccld --no-diffusion --no-adversary"
@@ -79,8 +77,6 @@ class Plan:
     learning_rate: float = 1e-3
     network: str = NETWORK
     camvid_steps: int = 600
-    # of benchmarks/flexseg_data.py
-    windows: int = 0
 
 
 def drawn() -> Iterator[Row]:
@@ -90,10 +86,8 @@ def drawn() -> Iterator[Row]:
 
 def camvid() -> Iterator[Row]:
     """iccld/camvid_dusk/*."""
-    if not CAMVID.is_dir():
-        print(f"  not run: no CamVid in {CAMVID}; set SYNTHGEN_CAMVID to the folder that holds train/ and val/")
-        return
-    yield from camvid_rows(Plan())
+    if at_hand():
+        yield from camvid_rows(Plan())
 
 
 def drawn_rows(plan: Plan) -> Iterator[Row]:
@@ -107,8 +101,8 @@ def drawn_rows(plan: Plan) -> Iterator[Row]:
 
 def camvid_rows(plan: Plan) -> Iterator[Row]:
     """Measure what is missing, then put it together."""
-    day = flexseg_data.photographs(plan, "0006R0", "0016E5")
-    dusk = flexseg_data.photographs(plan, "0001TP")
+    day = photographs(plan.place / "data" / "camvid-day", frames("train", "0006R0", "0016E5"))
+    dusk = photographs(plan.place / "data" / "camvid-dusk", frames("train", "0001TP"))
     yield from _rows(plan, "camvid_dusk", day, dusk, dusk, ("--steps", str(plan.camvid_steps), "--crop", "96"))
 
 
@@ -157,10 +151,9 @@ def _rows(plan: Plan, place: str, source: Path, target: Path, test: Path, sizes:
     ]
     found = _by_variant(plan, place, scores(trainings, plan.place))
     for variant, values in found.items():
-        yield Row(f"iccld/{place}/{variant}_miou", float(values.mean()), "fraction", spread_of(values), len(values))
+        yield row_of_seeds(f"iccld/{place}/{variant}_miou", values)
     for gain, (with_it, without) in GAINS.items():
-        values = found[with_it] - found[without]
-        yield Row(f"iccld/{place}/gain_{gain}", float(values.mean()), "fraction", spread_of(values), len(values))
+        yield row_of_seeds(f"iccld/{place}/gain_{gain}", found[with_it] - found[without])
 
 
 def _words(plan: Plan, variant: str, seed: int, source: Path, target: Path) -> tuple[str, ...]:
@@ -185,12 +178,8 @@ def _by_variant(plan: Plan, place: str, made: Mapping[str, Mapping[str, Any]]) -
 
 def _scenes(plan: Plan, name: str, first_seed: int, count: int, domains: tuple[str, ...]) -> Path:
     """A labelled folder of drawn streets whose weathers take turns."""
-
-    def make(out: Path) -> None:
-        write_split(out, "streets", count, first_seed, domain=domains[0])
-        (out / "domains.txt").unlink()
-        for number in range(count):
-            drawing = streets.draw(first_seed + number, domain=domains[number % len(domains)])
-            write_image(drawing.image, out / "images" / f"streets_{first_seed + number:08d}.png")
-
-    return whole(plan.place / "data" / name, make)
+    pictures = (
+        (f"streets_{first_seed + number:08d}", streets.draw(first_seed + number, domain=domains[number % len(domains)]))
+        for number in range(count)
+    )
+    return whole(plan.place / "data" / name, lambda out: write_labelled(out, pictures))

@@ -28,3 +28,8 @@ class Row:
     spread: float | str = ""
     n: int = 1
     device: str = ""  # "" = this machine
+
+
+def row_of_seeds(name: str, by_seed: np.ndarray, unit: str = "fraction") -> Row:
+    """Mean and spread of one value a seed."""
+    return Row(name, float(by_seed.mean()), unit, spread_of(by_seed), len(by_seed))

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.main import get_command
 
 import segtrain.cli
+from benchmarks import camvid as camvid_module
 from benchmarks import clouds, clouds_data, clouds_pseudo, run
 from benchmarks.row import Row
 from segkit.labels import IGNORE
@@ -70,7 +71,7 @@ def frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 mask = rng.integers(0, 12, (120, 160), dtype=np.uint8)
                 Image.fromarray(image).save(tmp_path / "camvid" / split / "images" / f"{stem}.png")
                 Image.fromarray(mask).save(tmp_path / "camvid" / split / "labels" / f"{stem}.png")
-    monkeypatch.setattr(clouds_data, "CAMVID", tmp_path / "camvid")
+    monkeypatch.setattr(camvid_module, "CAMVID", tmp_path / "camvid")
     monkeypatch.setattr(clouds_data, "TUNING_FRAMES", 2)
 
 

@@ -75,7 +75,7 @@ def test_rows_of_a_tiny_plan_are_those_that_are_listed(plan: flexseg.Plan) -> No
 
 
 def test_the_test_set_has_each_layout_in_every_weather_with_one_mask(plan: flexseg.Plan) -> None:
-    folder = flexseg_data.test(plan)
+    folder = flexseg_data.test(plan.place, plan.first_test_seed, plan.test)
     lines = dict(line.split("\t") for line in (folder / "domains.txt").read_text(encoding="utf-8").splitlines())
     assert sorted(lines.values()) == sorted(streets.DOMAINS * 2)
     masks = {(folder / "labels" / f"{flexseg.TEST_SEED}_{domain}.png").read_bytes() for domain in streets.DOMAINS}

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import iccld, run
+from benchmarks import camvid, iccld, run
+from benchmarks.trainings import Training
+from segkit.pictures import read_image
 from synthgen.drawn import streets
 from synthgen.images import write_image
 
@@ -43,3 +45,23 @@ def test_rows_of_a_tiny_plan_are_those_that_are_listed(tmp_path: Path) -> None:
     full, rival = made["iccld/night/full_miou"].value, made["iccld/night/ce_selftrain_miou"].value
     assert isinstance(full, float) and isinstance(rival, float)
     assert made["iccld/night/gain_full_over_rival"].value == pytest.approx(full - rival)
+
+
+def test_photographs_of_camvid_are_learnt_by_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source is the two day sequences, target and test the dusk one: whatever is trained on them."""
+    if not camvid.at_hand():
+        pytest.skip(f"no CamVid in {camvid.CAMVID}")
+    seen: list[Training] = []
+
+    def scores(trainings: list[Training], place: Path) -> dict[str, dict[str, dict[str, float]]]:
+        seen.extend(trainings)
+        return {training.name: {"test": {"miou": 0.5}} for training in trainings}
+
+    monkeypatch.setattr(iccld, "scores", scores)
+    rows = {row.name for row in iccld.camvid_rows(dataclasses.replace(TINY, place=tmp_path))}
+    assert rows == set(run.BENCHMARKS["benchmarks.iccld:camvid"])
+    words = next(training.train for training in seen if training.name == "camvid_dusk-full-seed0")
+    source, target = (Path(words[words.index(flag) + 1]) for flag in ("--data", "--unlabelled"))
+    assert {path.name.split("_")[0] for path in (source / "images").iterdir()} == {"0006R0", "0016E5"}
+    assert {path.name.split("_")[0] for path in (target / "images").iterdir()} == {"0001TP"}
+    assert read_image(next((source / "images").iterdir())).shape == (120, 160, 3)
