@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from segtrain.data.mixture import open_sources
 from segtrain.data.source import Source
 from segtrain.data.unlabelled import open_unlabelled
 from segtrain.errors import DataError
+from segtrain.evaluate import open_validation
+from segtrain.loop import Training, reports, run
 from segtrain.losses import cross_entropy
 from segtrain.method import StandardMethod, has_own_loss, segmentation_loss
 from segtrain.optimiser import Group
@@ -248,3 +251,20 @@ def _mean_weight(labels: PseudoLabels) -> torch.Tensor:
 
 def _below(part: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key.removeprefix(f"{part}."): value for key, value in tensors.items() if key.startswith(f"{part}.")}
+
+
+def train_with(method: SelfTraining, opened: Opened, config: SelfTrainingConfig, **claims: Any) -> Path:
+    """Train it, or go on where a killed training stopped; returns the model's folder. Raises SegtrainError.
+
+    `claims` is what else tells this training from another one in the same folder.
+    """
+    training = Training(
+        config,
+        reports(opened.sources, opened.data.planned_counts),
+        opened.space,
+        build=method.build,
+        validation=open_validation(config.validation, opened.space) if config.validation else None,
+        claims={**opened.claims, **claims},
+        facts=method.facts,
+    )
+    return run(training, method)

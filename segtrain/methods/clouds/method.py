@@ -19,15 +19,13 @@ from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.networks.sam import SamDecoder, read_sam
 from segtrain.data.joint import JointBatch, Views
 from segtrain.errors import ModelError
-from segtrain.evaluate import open_validation
-from segtrain.loop import Training, reports, run
 from segtrain.methods.clouds.config import Config
 from segtrain.methods.clouds.negatives import none_of_the_present
 from segtrain.methods.clouds.offline import Labels, OncePerPicture
 from segtrain.methods.clouds.pictures import columns
 from segtrain.methods.clouds.sam_labels import Redrawn, Rules, redraw
 from segtrain.segmenter import Segmenter
-from segtrain.self_training.method import Opened, SelfTraining, opened
+from segtrain.self_training.method import Opened, SelfTraining, opened, train_with
 from segtrain.self_training.pictures import painted
 from segtrain.self_training.pseudo_labels import (
     PseudoLabels,
@@ -48,17 +46,8 @@ def train(config: Config) -> Path:
     digest = sam_digest(config.sam) if config.sam else None
     data = opened(config)
     method = Clouds(data, config)
-    training = Training(
-        config,
-        reports(data.sources, data.data.planned_counts),
-        data.space,
-        build=method.build,
-        validation=open_validation(config.validation, data.space) if config.validation else None,
-        claims={**data.claims, "sam": digest},
-        facts=method.facts,
-    )
     _report_retention(config)
-    return run(training, method)
+    return train_with(method, data, config, sam=digest)
 
 
 def sam_digest(path: Path) -> str:

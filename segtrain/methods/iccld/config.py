@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from segtrain.config import Settings
+from segtrain.config import MASK_ARCH, Settings
 from segtrain.self_training.config import SelfTrainingConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -95,6 +95,10 @@ class Config(AdversarySettings, DiffusionSettings, SelfTrainingConfig):
     def _parts_fit(self) -> Config:
         if self.adversary and not self.diffusion:
             raise ValueError("adversary: it aligns features of the denoiser, which --no-diffusion leaves out")
+        if self.diffusion and self.arch == MASK_ARCH:
+            raise ValueError(
+                f"arch {MASK_ARCH}: latent diffusion takes the encoder of an architecture of smp: name one"
+            )
         if self.form == "unet" and self.unet is None and self.base is None and self.diffusion:
             raise ValueError("form unet: begins with a trained model: name its folder with --unet")
         return self

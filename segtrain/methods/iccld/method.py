@@ -26,30 +26,19 @@ from segkit.printable import in_one_line
 from segtrain.data.batches import Batch
 from segtrain.data.joint import JointBatch
 from segtrain.errors import ConfigError, ModelError
-from segtrain.evaluate import open_validation
-from segtrain.loop import Training, reports, run
 from segtrain.losses import without_unknown
 from segtrain.methods.iccld.adversary import Adversary
 from segtrain.methods.iccld.config import Config
 from segtrain.optimiser import learning_rate
 from segtrain.segmenter import Segmenter, build_segmenter
-from segtrain.self_training.method import Opened, SelfTraining, opened
+from segtrain.self_training.method import Opened, SelfTraining, opened, train_with
 from segtrain.self_training.pseudo_labels import PseudoLabels, moved, of_students_view
 
 
 def train(config: Config) -> Path:
     """Train, or go on where a killed training stopped; returns the model's folder. Raises SegtrainError."""
     data = opened(config)
-    method = Iccld(data, config)
-    training = Training(
-        config,
-        reports(data.sources, data.data.planned_counts),
-        data.space,
-        build=method.build,
-        validation=open_validation(config.validation, data.space) if config.validation else None,
-        claims=dict(data.claims),
-    )
-    return run(training, method)
+    return train_with(Iccld(data, config), data, config)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,23 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segtrain.evaluate import open_validation
-from segtrain.loop import Training, reports, run
 from segtrain.methods.unimatch.config import Config
-from segtrain.self_training.method import SelfTraining, opened
+from segtrain.self_training.method import SelfTraining, opened, train_with
 
 
 def train(config: Config) -> Path:
     """Train, or go on where a killed training stopped; returns the model's folder. Raises SegtrainError."""
     data = opened(config)
-    method = SelfTraining(data, config)
-    training = Training(
-        config,
-        reports(data.sources, data.data.planned_counts),
-        data.space,
-        build=method.build,
-        validation=open_validation(config.validation, data.space) if config.validation else None,
-        claims=dict(data.claims),
-        facts=method.facts,
-    )
-    return run(training, method)
+    return train_with(SelfTraining(data, config), data, config)

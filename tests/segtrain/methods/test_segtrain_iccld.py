@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def begun(config: Config) -> tuple[Iccld, Any, JointBatch]:
 
 
 def test_the_model_samples_and_loads(iccld, tmp_path: Path) -> None:
-    segmenter = load_model(train(iccld(out=tmp_path / "m", sampling_steps=2, samples=3)), "cpu")
+    folder = train(iccld(out=tmp_path / "m", sampling_steps=2, samples=3))
+    assert "pseudo_labels" in json.loads((folder / "config.json").read_text(encoding="utf-8"))["_segtrain"]
+    segmenter = load_model(folder, "cpu")
     assert isinstance(segmenter.network, LatentDiffusionNetwork)
     assert (segmenter.network.shape.steps, segmenter.network.shape.samples) == (2, 3)
     image = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -239,6 +242,10 @@ def test_bad_input_is_one_line(iccld, tmp_path: Path, settings, write_folder, pa
         train(iccld(bits=1, out=tmp_path / "a"))
     with pytest.raises(ConfigError, match="no-diffusion leaves out"):
         iccld(diffusion=False)
+    with pytest.raises(
+        ConfigError, match="arch clip_masks: latent diffusion takes the encoder of an architecture of smp"
+    ):
+        iccld(arch="clip_masks")
     with pytest.raises(ConfigError, match="begins with a trained model"):
         iccld(form="unet")
     (tmp_path / "nothing").mkdir()
