@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doubles.killed_training import Killed, kill_at, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import segtrain.files
@@ -22,25 +23,6 @@ from segtrain.losses import cross_entropy
 from segtrain.methods.supervised.method import train
 from segtrain.optimiser import learning_rate
 from segtrain.segmenter import load_model
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the trainer catches it."""
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model.safetensors").read_bytes()
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Die before the optimiser step `step`."""
-
-    def rate(config: Any, now: int) -> float:
-        if now == step:
-            raise Killed
-        return learning_rate(config, now)
-
-    monkeypatch.setattr(segtrain.loop, "learning_rate", rate)
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doubles.killed_training import Killed, kill_at
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-import segtrain.loop
 from segtrain.config import TrainConfig
 from segtrain.data.batches import Batch, batches
 from segtrain.data.mixture import Mixture, open_sources
@@ -20,21 +20,8 @@ from segtrain.errors import RunError
 from segtrain.loop import Training, reports, run
 from segtrain.losses import cross_entropy
 from segtrain.method import StandardMethod
-from segtrain.optimiser import Group, learning_rate
+from segtrain.optimiser import Group
 from segtrain.segmenter import Segmenter, build_segmenter
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the trainer catches it."""
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    def rate(config: Any, now: int) -> float:
-        if now == step:
-            raise Killed
-        return learning_rate(config, now)
-
-    monkeypatch.setattr(segtrain.loop, "learning_rate", rate)
 
 
 class Staged(StandardMethod):

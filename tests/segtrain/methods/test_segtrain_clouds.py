@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doubles.killed_training import Killed, curve, kill_at, weights
 from PIL import Image
 from safetensors.torch import save_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import segtrain.loop
 from segkit.networks.sam import SamDecoder, construct
 from segtrain.config import checked
 from segtrain.errors import ConfigError, ModelError, RunError
 from segtrain.methods.clouds.config import Config
 from segtrain.methods.clouds.method import train
-from segtrain.optimiser import learning_rate
 from segtrain.segmenter import load_model
 
 TINY = {
@@ -41,10 +39,6 @@ TINY = {
     "decoder_mlp": 16,
     "iou_hidden": 16,
 }
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the trainer catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -63,23 +57,6 @@ def clouds(joint_values, sam: Path) -> Callable[..., Config]:
     """Every component of the teacher's answer over 8 pixels goes to SAM."""
     small = {"sam": sam, "teacher_every": 2, "teacher_decay": 0.5, "min_area": 8 / 1024}
     return lambda **changes: checked(Config, joint_values(**{**small, **changes}))
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model.safetensors").read_bytes()
-
-
-def curve(folder: Path, name: str) -> list[float]:
-    return [event.value for event in EventAccumulator(str(folder / "tensorboard")).Reload().Scalars(f"train/{name}")]
-
-
-def kill_at(patch: pytest.MonkeyPatch, step: int) -> None:
-    def rate(config: Any, now: int) -> float:
-        if now == step:
-            raise Killed
-        return learning_rate(config, now)
-
-    patch.setattr(segtrain.loop, "learning_rate", rate)
 
 
 def test_the_preset_is_the_papers() -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 import typer
 import yaml
+from doubles.killed_training import Killed, kill_at, weights
 from typer.testing import CliRunner, Result
 
-import segtrain.loop
 from segtrain.cli import app
 from segtrain.config import checked
 from segtrain.errors import ConfigError, DataError, ModelError, RunError
@@ -22,27 +22,7 @@ from segtrain.evaluate import evaluate
 from segtrain.methods.few_shot.base_learning import learn_base
 from segtrain.methods.few_shot.config import BaseConfig, NovelConfig
 from segtrain.methods.few_shot.novel_learning import learn_novel
-from segtrain.optimiser import learning_rate
 from segtrain.segmenter import load_model
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the trainer catches it."""
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Die before the optimiser step `step`."""
-
-    def rate(config: Any, now: int) -> float:
-        if now == step:
-            raise Killed
-        return learning_rate(config, now)
-
-    monkeypatch.setattr(segtrain.loop, "learning_rate", rate)
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model.safetensors").read_bytes()
 
 
 def run(*arguments: object) -> Result:

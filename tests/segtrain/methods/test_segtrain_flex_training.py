@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from doubles.killed_training import Killed, curve, kill_at, weights
 from typer.testing import CliRunner
 
 import segtrain.loop
@@ -27,14 +27,9 @@ from segtrain.methods.flex_seg.feature_distance import FrozenEncoder, feature_di
 from segtrain.methods.flex_seg.has import Hardness
 from segtrain.methods.flex_seg.method import FlexSeg, premise, train
 from segtrain.methods.supervised.method import train as train_plainly
-from segtrain.optimiser import learning_rate
 from segtrain.segmenter import load_model
 
 PLAIN = {"gap": False, "has": False, "boundary_strategy": "none", "rcs": "none"}
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the trainer catches it."""
 
 
 @pytest.fixture
@@ -54,14 +49,6 @@ def flex(settings, tmp_path: Path, write_folder, pairs) -> Callable[..., Config]
         return checked(Config, values)
 
     return make
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model.safetensors").read_bytes()
-
-
-def curve(folder: Path, name: str) -> list[float]:
-    return [event.value for event in EventAccumulator(str(folder / "tensorboard")).Reload().Scalars(f"train/{name}")]
 
 
 def test_with_all_switches_off_it_is_plain_training(flex, settings, tmp_path: Path) -> None:
@@ -89,13 +76,8 @@ def test_a_killed_training_goes_on_with_the_very_same_losses(
     changes = {"checkpoint_every": every, "log_every": 1}
     whole = train(flex(out=tmp_path / "whole", **changes))
 
-    def rate(config: Any, now: int) -> float:
-        if now == step:
-            raise Killed
-        return learning_rate(config, now)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(segtrain.loop, "learning_rate", rate)
+        kill_at(patch, step)
         train(flex(**changes))
     again = train(flex(**changes))
     assert weights(again) == weights(whole)
@@ -133,13 +115,8 @@ def test_hard_images_come_more_often_and_the_mix_that_came_of_it_is_recorded(
 def test_the_checkpoint_holds_bank_and_table_and_refuses_those_of_other_data(
     flex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rate(config: Any, now: int) -> float:
-        if now == 5:
-            raise Killed
-        return learning_rate(config, now)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(segtrain.loop, "learning_rate", rate)
+        kill_at(patch, 5)
         train(flex())
     path = tmp_path / "model" / "checkpoint.pt"
     checkpoint = torch.load(path, weights_only=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doubles.killed_training import Killed, weights
 from PIL import Image
 from torch.nn import functional
 from typer.testing import CliRunner
@@ -30,10 +31,6 @@ from segtrain.self_training.pseudo_labels import PseudoLabels
 CPU = torch.device("cpu")
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing in the trainer catches it."""
-
-
 @pytest.fixture
 def iccld(settings, tmp_path: Path, write_folder, pairs) -> Callable[..., Config]:
     """5 labelled pictures, 4 photographs, 6 steps of 4, the adversary from the third step on."""
@@ -51,10 +48,6 @@ def iccld(settings, tmp_path: Path, write_folder, pairs) -> Callable[..., Config
         return checked(Config, {**values, "unlabelled": [str(photographs)], **small, **changes})
 
     return make
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model.safetensors").read_bytes()
 
 
 def begun(config: Config) -> tuple[Iccld, Any, JointBatch]:

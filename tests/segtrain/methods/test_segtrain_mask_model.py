@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from doubles.killed_training import Killed, kill_at, weights
 
 from segtrain.config import checked
 from segtrain.errors import ConfigError, ModelError
@@ -57,16 +57,6 @@ def test_a_plain_training_learns_the_head_alone(settings, tmp_path: Path) -> Non
 def test_self_training_shares_the_tower_with_its_teacher_and_goes_on_after_a_kill(
     joint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        """Stands for a kill."""
-
-    def rate(config: Any, step: int) -> float:
-        if step == 3:
-            raise Killed
-        return 1e-3
-
-    import segtrain.loop
-
     changes = {
         "schedule": "constant",
         "checkpoint_every": 1,
@@ -76,13 +66,13 @@ def test_self_training_shares_the_tower_with_its_teacher_and_goes_on_after_a_kil
     }
     whole = train(joint(out=tmp_path / "whole", **changes))
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(segtrain.loop, "learning_rate", rate)
+        kill_at(patch, 3)
         train(joint(**changes))
     method = torch.load(tmp_path / "model" / "checkpoint.pt", weights_only=True)["method"]
     kept = [name for name in method if name.startswith("teacher.network.encoder.") and "running" not in name]
     assert not [name for name in kept if name.endswith((".weight", ".bias"))]
     assert [name for name in method if name.startswith("teacher.network.head.")]
-    assert (train(joint(**changes)) / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert weights(train(joint(**changes))) == weights(whole)
 
 
 def test_what_does_not_go_with_it_is_one_line(settings, tmp_path: Path) -> None:

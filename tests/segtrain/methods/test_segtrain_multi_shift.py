@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doubles.killed_training import Killed, kill_at
 from safetensors.torch import load_file
 
-import segtrain.loop
 from segkit.labels import Label, LabelSpace
 from segkit.networks.uncertainty import UncertaintyNetwork
 from segtrain.config import checked
@@ -24,7 +24,6 @@ from segtrain.methods.multi_shift.anomaly_mix import MixedBatches, ObjectBank, o
 from segtrain.methods.multi_shift.config import Config
 from segtrain.methods.multi_shift.method import train
 from segtrain.methods.supervised.method import train as train_base
-from segtrain.optimiser import learning_rate
 from segtrain.segmenter import load_model
 
 SPACE = LabelSpace("toy", (Label(0, "ground"), Label(5, "thing")), 0)
@@ -228,10 +227,6 @@ def test_margins_cannot_be_measured_without_unknown_pixels(config_of: MakeConfig
 # resume
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing in the trainer catches it."""
-
-
 @pytest.mark.parametrize("step", [1, 2, 3, 5])
 def test_a_killed_training_goes_on_to_the_same_weights_in_both_stages(
     config_of: MakeConfig, tmp_path: Path, monkeypatch, step: int
@@ -239,13 +234,8 @@ def test_a_killed_training_goes_on_to_the_same_weights_in_both_stages(
     """Before a checkpoint, at one in stage 1, right where stage 2 begins, within it."""
     whole = tensors(train(config_of(out=tmp_path / "whole")))
 
-    def rate(config: Any, now: int) -> float:
-        if now == step:
-            raise Killed
-        return learning_rate(config, now)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(segtrain.loop, "learning_rate", rate)
+        kill_at(patch, step)
         train(config_of())
     again = train(config_of())
     assert changed_parts(whole, tensors(again)) == set()

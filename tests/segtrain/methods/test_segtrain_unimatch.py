@@ -15,47 +15,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doubles.killed_training import Killed, curve, kill_at, weights
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
-import segtrain.loop
 from segtrain.cli import app
 from segtrain.config import checked
 from segtrain.errors import ConfigError, DataError, ModelError, RunError
 from segtrain.methods.supervised.method import train as train_plainly
 from segtrain.methods.unimatch.config import Config
 from segtrain.methods.unimatch.method import train
-from segtrain.optimiser import learning_rate
 from segtrain.segmenter import load_model
 
 PLAIN = {"cut_mix": 0.0, "student_view": "same", "confidence": "none"}
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing in the trainer catches it."""
-
-
 @pytest.fixture
 def joint(joint_values) -> Callable[..., Config]:
     return lambda **changes: checked(Config, joint_values(**{"confidence": "none", **changes}))
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model.safetensors").read_bytes()
-
-
-def curve(folder: Path, name: str) -> list[float]:
-    return [event.value for event in EventAccumulator(str(folder / "tensorboard")).Reload().Scalars(f"train/{name}")]
-
-
-def kill_at(patch: pytest.MonkeyPatch, step: int) -> None:
-    def rate(config: Any, now: int) -> float:
-        if now == step:
-            raise Killed
-        return learning_rate(config, now)
-
-    patch.setattr(segtrain.loop, "learning_rate", rate)
 
 
 def test_the_constants_are_unimatchs() -> None:
