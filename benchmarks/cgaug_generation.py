@@ -12,8 +12,6 @@ on held-out drawings. Spread is over pictures.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,7 +23,7 @@ import numpy as np
 from benchmarks import cgaug_data as data
 from benchmarks.flexseg_data import warped_image
 from benchmarks.row import SCRATCH, Row, spread_of
-from benchmarks.trainings import Training, model_of, scores, whole
+from benchmarks.trainings import Training, dataset_of, model_of, scores, whole
 from segkit.labels import OUT_OF_DISTRIBUTION
 from synthgen import stages
 from synthgen.drawn.split import write_split
@@ -77,12 +75,7 @@ def cost() -> Iterator[Row]:
 
 def generated_pairs(place: Path, day: Path, count: int, *sets: str, name: str = "cgaug") -> Path:
     """The dataset of the recipe on the first `count` maps of a labelled folder."""
-    dataset = place / "runs" / name / "dataset"
-    if not (dataset / "index.json").is_file():
-        given = (*_sets(place, day, count), *sets)
-        command = [sys.executable, "-m", "synthgen", "run", RECIPE, "--runs", str(place / "runs"), "--run", name]
-        subprocess.run([*command, *(word for setting in given for word in ("--set", setting))], check=True)
-    return dataset
+    return dataset_of(RECIPE, place / "runs" / name, (*_sets(place, day, count), *sets))
 
 
 def _sets(place: Path, day: Path, count: int) -> tuple[str, ...]:

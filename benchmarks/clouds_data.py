@@ -4,8 +4,6 @@ and CamVid's sequences."""
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.camvid import frames, photographs
-from benchmarks.trainings import whole
+from benchmarks.trainings import dataset_of, whole
 from segkit.masks import read_mask
 from segkit.pictures import read_image
 from synthgen import stages
@@ -56,16 +54,8 @@ def maps(plan: Plan, count: int) -> Path:
 
 def generated_run(plan: Plan, prompts: int, pictures: int) -> Path:
     """The run of `synthgen run clouds-mini` on so many prompts, which gives `pictures` pictures."""
-    name = f"prompts-{prompts}-{pictures}"
-    run = plan.place / "runs" / name
-    if not (run / "dataset" / "index.json").is_file():
-        sets = (
-            f"prompts.source.folder={maps(plan, prompts)}",
-            f"render.images_per_prompt={pictures // prompts}",
-        )
-        command = [sys.executable, "-m", "synthgen", "run", "clouds-mini", "--runs", str(run.parent), "--run", name]
-        subprocess.run([*command, *(word for setting in sets for word in ("--set", setting))], check=True)
-    return run
+    sets = (f"prompts.source.folder={maps(plan, prompts)}", f"render.images_per_prompt={pictures // prompts}")
+    return dataset_of("clouds-mini", plan.place / "runs" / f"prompts-{prompts}-{pictures}", sets).parent
 
 
 def hidden_layouts(run: Path) -> dict[str, np.ndarray]:

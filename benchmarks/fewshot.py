@@ -29,8 +29,6 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.row import SCRATCH, Row, row_of_seeds
-from benchmarks.trainings import whole
+from benchmarks.trainings import dataset_of, whole
 from segkit.shards import Dataset
 from segtrain.config import checked
 from segtrain.evaluate import evaluate
@@ -277,9 +275,7 @@ def _run(plan: Plan, fold: int, seed: int, shots: int, kind: str) -> Path:
     else:
         sets += [f"prompts.per_class={plan.images_per_class}"]
     _take_renders(runs, run, shots)
-    command = [sys.executable, "-m", "synthgen", "run", "syn4seg-mini", "--runs", str(runs), "--run", run.name]
-    subprocess.run([*command, *(word for setting in sets for word in ("--set", setting))], check=True)
-    return run
+    return dataset_of("syn4seg-mini", run, sets).parent
 
 
 def _proposer(plan: Plan, fold: int, seed: int, shots: int) -> Path:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.labelled import write_labelled
-from benchmarks.trainings import whole
+from benchmarks.trainings import dataset_of, whole
 from segkit.pictures import read_image
 from synthgen.drawn import streets
 from synthgen.drawn.drawing import Drawing
@@ -45,17 +43,12 @@ def day(plan: Plan) -> Path:
 
 def generated(plan: Plan) -> Path:
     """The dataset of `synthgen run flexseg-mini` on the day scenes."""
-    runs = plan.place / "runs"
-    dataset = runs / "flexseg" / "dataset"
-    if not (dataset / "index.json").is_file():
-        sets = (
-            f"prompts.source.folder={day(plan)}",
-            f"prompts.source.windows.count={plan.windows}",
-            "prompts.source.domains=[at night, in fog, in rain, in snow]",
-        )
-        command = [sys.executable, "-m", "synthgen", "run", "flexseg-mini", "--runs", str(runs), "--run", "flexseg"]
-        subprocess.run([*command, *(word for setting in sets for word in ("--set", setting))], check=True)
-    return dataset
+    sets = (
+        f"prompts.source.folder={day(plan)}",
+        f"prompts.source.windows.count={plan.windows}",
+        "prompts.source.domains=[at night, in fog, in rain, in snow]",
+    )
+    return dataset_of("flexseg-mini", plan.place / "runs" / "flexseg", sets)
 
 
 def weather(plan: Plan, warp_px: float) -> Path:

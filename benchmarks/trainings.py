@@ -61,6 +61,18 @@ def whole(folder: Path, make: Callable[[Path], object]) -> Path:
     return folder
 
 
+def dataset_of(recipe: str, run: Path, sets: Iterable[str]) -> Path:
+    """The dataset of `synthgen run` with those settings; made where it lacks, a killed run goes on.
+
+    Raises CalledProcessError.
+    """
+    dataset = run / "dataset"
+    if not (dataset / "index.json").is_file():
+        command = [sys.executable, "-m", "synthgen", "run", recipe, "--runs", str(run.parent), "--run", run.name]
+        subprocess.run([*command, *(word for setting in sets for word in ("--set", setting))], check=True)
+    return dataset
+
+
 def _measured(training: Training, place: Path) -> dict[str, Any]:
     path = place / "scores" / f"{training.name}.json"
     model = model_of(training.name, place)
