@@ -88,23 +88,8 @@ def left_out(options: Options) -> list[str]:
     folder = root(options)
     kinds: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder).parts
-        suffix = path.suffix.lower()
-        if suffix not in (*IMAGE_SUFFIXES, *_OTHER_PICTURES):
-            continue
-        if any(part.startswith(".") for part in inside):
-            kind = "hidden (the name or a folder's begins with a dot): rename it"
-        elif len(inside) > 1 and not options.recursive:
-            kind = "in subfolders: prompts.source.recursive=true takes them"
-        elif path.is_symlink() and not path.exists():
-            kind = "links to files that are not there"
-        elif not path.is_file():
-            kind = "no regular files"
-        elif suffix in _OTHER_PICTURES:
-            kind = f"of other formats: save them as JPEG or PNG ({', '.join(IMAGE_SUFFIXES)} are read)"
-        else:
-            continue
-        kinds.setdefault(kind, []).append(path)
+        if reason := _reason_against(path, options):
+            kinds.setdefault(reason, []).append(path)
     return [
         f"prompts.source.folder {printable(options.folder)}: {len(paths)} not taken, the first "
         f"{printable(paths[0].relative_to(folder))}, {kind}"
@@ -112,19 +97,30 @@ def left_out(options: Options) -> list[str]:
     ]
 
 
+def _reason_against(path: Path, options: Options) -> str | None:
+    """Why a file of the folder is not taken; "" = it is, None = nobody would take it for a photograph."""
+    inside, suffix = path.relative_to(root(options)).parts, path.suffix.lower()
+    if suffix not in (*IMAGE_SUFFIXES, *_OTHER_PICTURES):
+        return None
+    if any(part.startswith(".") for part in inside):  # leftovers of file managers
+        return "hidden (the name or a folder's begins with a dot): rename it"
+    if len(inside) > 1 and not options.recursive:
+        return "in subfolders: prompts.source.recursive=true takes them"
+    if path.is_symlink() and not path.exists():
+        return "links to files that are not there"
+    if not path.is_file():
+        return "no regular files"
+    if suffix in _OTHER_PICTURES:
+        return f"of other formats: save them as JPEG or PNG ({', '.join(IMAGE_SUFFIXES)} are read)"
+    return ""
+
+
 def _photographs(options: Options) -> list[Path]:
     folder = root(options)
     if not folder.is_dir():
         raise InputError(f"prompts.source.folder {options.folder!r}: no such folder")
     paths = folder.rglob("*") if options.recursive else folder.iterdir()
-    # What starts with a dot, files and folders, are leftovers of file managers, not photographs.
-    found = [
-        path
-        for path in paths
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
+    found = [path for path in paths if _reason_against(path, options) == ""]
     if not found:
         others = "".join(f"; {line.split(': ', 1)[1]}" for line in left_out(options))
         raise InputError(
