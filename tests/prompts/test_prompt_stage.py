@@ -293,6 +293,16 @@ def test_a_bank_that_stays_short_is_told_in_one_line(
     assert accepted == {"cat": int(cat), "bus": int(bus)}, "what the line promises comes true"
 
 
+def test_a_class_that_the_source_never_names_is_told_too(
+    recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": "a photo of a cat", "class_name": "cat"}) + "\n")
+    run(recipe_with(TWO, source={"name": "file", "path": str(path)}, per_class=9), tmp_path / "unit")
+    (line,) = [record.getMessage() for record in caplog.records if "fewer" in record.getMessage()]
+    assert line.startswith("prompts: fewer than 9 for cat 1 (exhausted), bus 0 (exhausted)")
+
+
 def test_a_shortage_that_no_lambda_mends_promises_nothing(
     recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
