@@ -185,6 +185,8 @@ def test_a_real_segmenter_judges_what_is_known(given: tuple[str, ...], tmp_path:
     assert "| gate known_class | `segmenter:" in card_text
     plan = dry_run(read_recipe("cgaug-mini", [*given, f"render.gates.known_class={gate}"]), tmp_path / "other", HERE)
     assert "gate known_class segmenter" in plan.unknown
+    broken = read_recipe("cgaug-mini", [*given, f"render.gates.known_class={gate.replace(str(model), 'nowhere')}"])
+    assert any("nowhere" in line for line in dry_run(broken, tmp_path / "other", HERE).missing)
 
 
 def test_the_full_size_recipe_is_planned_and_asks_sam(tmp_path: Path) -> None:

@@ -46,18 +46,19 @@ class Options(BaseModel):
 
 
 def build(options: Options, execution: Any) -> SegmenterProposer:
-    place = resolve(options.model)
-    if not isinstance(place, Path) or not (place / "config.json").is_file():
-        raise ModelError(
-            f"proposer `segmenter`: {options.model!r} is no folder with a config.json; give one that `segtrain "
-            "train` has finished"
-        )
     from segkit.networks.folder import read_folder
 
+    place = _finished(options)
     folder = read_folder(place)
     ids = channel_ids(folder.facts["label_space"], read_label_space(options.space), place)
     network = folder.network.requires_grad_(False)
     return SegmenterProposer(network, ids, (folder.mean, folder.std), options, execution)
+
+
+def weights(options: Options) -> list[tuple[str, str]]:
+    """The folder, which no hub has. Raises ModelError if it is not there, before a run has begun."""
+    _finished(options)
+    return [(options.model, "")]
 
 
 def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
@@ -144,6 +145,16 @@ class SegmenterProposer:
                 logits = functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
             probabilities: np.ndarray = logits.softmax(dim=1)[0].cpu().numpy()
         return probabilities
+
+
+def _finished(options: Options) -> Path:
+    place = resolve(options.model)
+    if not isinstance(place, Path) or not (place / "config.json").is_file():
+        raise ModelError(
+            f"proposer `segmenter`: {options.model!r} is no folder with a config.json; give one that `segtrain "
+            "train` has finished"
+        )
+    return place
 
 
 def channel_ids(theirs: dict[str, Any], space: LabelSpace, where: Path) -> np.ndarray:
