@@ -103,8 +103,8 @@ class Plan:
     place: Path = SCRATCH / "flexseg"
     seeds: tuple[int, ...] = (0, 1, 2)
     scenes: int = 1_000
-    windows: int = 250  # each in four weathers
-    test: int = 200
+    windows: int = 150  # each in four weathers
+    test: int = 120
     first_test_seed: int = TEST_SEED
     steps: int = 500
     batch: int = 8

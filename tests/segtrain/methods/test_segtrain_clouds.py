@@ -76,14 +76,19 @@ def test_the_preset_is_the_papers() -> None:
         {"points": 1},
         {"min_area": 0.4},
         {"min_agreement": 0.6},
-        {"uncovered": "negative"},
-        {"uncovered": "teacher"},
         {"confidence": "threshold", "threshold": 0.6},
     ],
 )
 def test_each_switch_changes_what_is_learnt(clouds, tmp_path: Path, changes: dict[str, Any]) -> None:
     plain = train(clouds(out=tmp_path / "plain", learning_rate=1e-2))
     assert weights(train(clouds(out=tmp_path / "switched", learning_rate=1e-2, **changes))) != weights(plain)
+
+
+@pytest.mark.parametrize("uncovered", ["negative", "teacher"])
+def test_what_no_mask_covers_is_learnt_as_told(clouds, tmp_path: Path, uncovered: str) -> None:
+    large = {"learning_rate": 1e-2, "min_area": 0.4}  # few components are as large, so much is left uncovered
+    plain = train(clouds(out=tmp_path / "plain", **large))
+    assert weights(train(clouds(out=tmp_path / "switched", **large, uncovered=uncovered))) != weights(plain)
 
 
 @pytest.mark.parametrize("changes", [{}, {"sam_when": "offline", "confidence": "share", "threshold": 0.5}])
