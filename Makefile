@@ -14,7 +14,7 @@ dataset: $(VENV)/.installed  ## install into .venv and make the dataset of RECIP
 	$(BIN)/synthgen run $(RECIPE)
 
 test: $(VENV)/.installed-dev  ## run the test suite; says at the end what took longest
-	$(BIN)/python -m pytest --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15 --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-dev  ## ruff
 	$(BIN)/ruff check .

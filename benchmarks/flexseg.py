@@ -1,8 +1,8 @@
 """What FLEX-Seg's parts are worth for a segmenter in weather without labels: rows flexseg/*; `make claims-flexseg`.
 
-Source: 1,000 drawn day scenes with masks. Generated: `synthgen run flexseg-mini` on them, 1,000 pictures of windows at
+Source: 1,000 drawn day scenes with masks. Generated: `synthgen run flexseg-mini` on them, 600 pictures of windows at
 night, in fog, rain and snow by mini/streets (has seen every weather with captions, never a map) and mini/streets-day
-(has seen maps of 600 other day scenes alone). Test: 200 held-out layouts, each drawn in all five weathers; a layout's
+(has seen maps of 600 other day scenes alone). Test: 120 held-out layouts, each drawn in all five weathers; a layout's
 mask is the same in all of them. The generator's own errors are not known, so the same trainings run on drawn weather
 whose pictures are warped by a smooth field of 1.5 or 3 px (root mean square) under exact masks, and, as the ceiling, on
 drawn weather as it is.
@@ -21,7 +21,8 @@ CamVid: source = the day sequences 0006R0 and 0016E5 (without the published val)
 generator of photographs is at hand: the second half of the merged set are the same photographs darkened and tinted,
 so misaligned by nothing; what is seen there is whether the parts cost or help on photographs.
 
-Rates are chosen with seeds 100 and 101 on layouts 0-199.
+The rate was chosen with seed 100, 500 steps, layouts 0-59, by `source` and `ceiling` alone: `adverse` was .344 and .406
+at 1e-3, .395 and not tried at 2e-3, not tried and .511 at 4e-3. Nothing else was tried.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ TEST_SEED = 5_000
 MEASURES = ("day", *ADVERSE, "adverse", "avg2", "avg5", "boundary", "interior")
 
 NETWORK = "--encoder tu-tf_efficientnet_lite0 --encoder-weights package"
-SMALL = "--gap-width 64 --gap-tokens 512 --gap-momentum 0.99"  # of small networks on small pictures
+SMALL = "--gap-width 64 --gap-tokens 512 --gap-momentum 0.99 --gap-warm-start 100"  # small networks, few steps
 PARTS = {  # what of FLEX-Seg is on
     "plain": "--no-gap --no-has --boundary-strategy none",
     "ignore": "--no-gap --no-has --boundary-strategy ignore",
@@ -106,11 +107,11 @@ class Plan:
     windows: int = 150  # each in four weathers
     test: int = 120
     first_test_seed: int = TEST_SEED
-    steps: int = 500
+    steps: int = 400
     batch: int = 8
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     network: str = NETWORK
-    camvid_steps: int = 400
+    camvid_steps: int = 300
 
 
 def drawn() -> Iterator[Row]:
