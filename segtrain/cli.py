@@ -15,7 +15,8 @@ import typer
 
 from segkit.printable import printable
 from segtrain.errors import SegtrainError
-from segtrain.options import command_of
+from segtrain.options import SPELLINGS, command_of
+from segtrain.presets import read_preset
 
 _METHODS = Path(__file__).parent / "methods"
 
@@ -54,7 +55,15 @@ def add_method(name: str) -> None:
     for words, kind in importlib.import_module(f"segtrain.methods.{name}.config").COMMANDS.items():
         *group, command = words.split()
         parent = _group(group[0], (folder.__doc__ or "").strip().splitlines()[0]) if group else app
-        parent.command(command)(command_of(kind, _trainer(name, kind)))
+        parent.command(command)(command_of(kind, _trainer(name, kind), _preset_reader(words, kind)))
+
+
+def _preset_reader(words: str, kind: type[Any]) -> Callable[[str], dict[str, Any]]:
+    def read(value: str) -> dict[str, Any]:
+        with one_line_errors():
+            return read_preset(value, words, {SPELLINGS.get(name, name) for name in kind.model_fields})
+
+    return read
 
 
 def _group(name: str, summary: str) -> typer.Typer:

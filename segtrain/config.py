@@ -30,6 +30,7 @@ FREE_SETTINGS = frozenset(
         "num_workers",
         "num_threads",
         "device",
+        "dry_run",
     }
 )
 
@@ -124,6 +125,10 @@ class ExecutionSettings(Settings):
     )
     num_threads: int = Field(0, ge=0, description="CPU threads of torch; 0 = leave as is")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    dry_run: bool = Field(
+        False,
+        description="open the data, build the network, take one step in memory, say what that took; write nothing",
+    )
 
 
 class LoopConfig(ExecutionSettings, OptimiserSettings, DataSettings):

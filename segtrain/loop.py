@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import logging
+import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -87,6 +89,10 @@ def run(training: Training, method: Method) -> Path:
         torch.set_num_threads(config.num_threads)
     segmenter = training.build(device)
     segmenter.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    if config.dry_run:
+        _report_plan(training.sources)
+        _Run(training, method, segmenter).try_out()
+        return config.out
     with claimed(config.out, settings):
         if is_finished(config.out):  # by a process that was here in the meantime
             return config.out
@@ -139,6 +145,31 @@ class _Run:
         if self._config.steps > first_step:
             self._require_numbers(self._config.steps)
         return [int(count) for count in self._drawn]
+
+    def try_out(self) -> None:
+        """Take the first step and forget it; say what it took."""
+        network, device = self._segmenter.network, self._segmenter.device
+        began = time.monotonic()
+        with torch.random.fork_rng(devices=[]):
+            losses = self._step(0, next(self._method.batches(0)))
+        self._require_finite_losses()
+        if device.type == "cuda":
+            memory = f"{torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB of {device}"
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            memory = f"{peak * (1 if sys.platform == 'darwin' else 1024) / 1e9:.2f} GB"  # macOS counts bytes
+        parameters = list(network.parameters())
+        _log.info(
+            "dry run: %d parameters of which %d learn; one of %d steps took %.2f s, loss %.4f; %s at the peak; nothing "
+            "was written to %s",
+            sum(p.numel() for p in parameters),
+            sum(p.numel() for p in parameters if p.requires_grad),
+            self._config.steps,
+            time.monotonic() - began,
+            losses["loss"].item(),
+            memory,
+            self._config.out,
+        )
 
     def _resume(self) -> int:
         """Load the checkpoint if there is one; the first step to take."""

@@ -19,16 +19,35 @@ _FOLDERS = ("data", "out", "validation", "synthetic", "support", "base_model", "
 _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
 
 
-def command_of(kind: type[BaseModel], run: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+def command_of(
+    kind: type[BaseModel], run: Callable[[dict[str, Any]], None], preset: Callable[[str], dict[str, Any]]
+) -> Callable[..., None]:
     """A function for typer: it calls `run` with the values by field name; checking them is the model's work.
 
     The help text is the docstring of the model; its options are in panels, by the class that declares the field.
+    `preset` gives the values of --preset, which count where an option is not given.
     """
+
+    def take(context: typer.Context, value: str | None) -> None:
+        if value is not None and not context.resilient_parsing:
+            context.default_map = preset(value)
 
     def command(**values: Any) -> None:
         run({name: values[SPELLINGS.get(name, name)] for name in kind.model_fields})
 
-    parameters = []
+    from_file = typer.Option(
+        "--preset",
+        callback=take,
+        is_eager=True,
+        metavar="NAME|FILE",
+        help="options from a file; those that are given beside it win",
+        rich_help_panel="Execution",
+    )
+    parameters = [
+        inspect.Parameter(
+            "preset", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, from_file]
+        )
+    ]
     for name, field in _in_order(kind):
         spelling = SPELLINGS.get(name, name)
         plain, metavar = _plain(field.annotation)
