@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from synthgen import stages
@@ -70,11 +71,21 @@ def _check_backends(recipe: Recipe, here: Machine, missing: dict[str, None], not
         try:
             find(role, str(config["name"]))
             models = [model for model, _ in weights(role, config)]
+            sent = statement(role, config, "sends", [])
         except SynthgenError as error:
             missing[str(error)] = None
             continue
         for model in models:
             _check_model(model, here, missing, notes)
+        for host, variable in sent:
+            _check_key(host, variable, missing, notes)
+
+
+def _check_key(host: str, variable: str, missing: dict[str, None], notes: dict[str, None]) -> None:
+    key = f", with the key in ${variable}" if variable else ", without a key"
+    notes[f"class names and prompts are sent to {host}{key}"] = None
+    if variable and not os.environ.get(variable):
+        missing[f"the environment has no {variable}; set it to the key of {host}"] = None
 
 
 def _check_domain(recipe: Recipe, notes: dict[str, None]) -> None:

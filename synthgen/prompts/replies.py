@@ -32,12 +32,14 @@ def captions_of(reply: str, limit: int, as_lines: bool = False) -> list[str]:
     bullet.
     """
     found = [_BULLET.sub("", line).strip(" \"'") for line in reply.splitlines()] if as_lines else _listed(reply)
-    captions = []
+    captions: dict[str, None] = {}  # in the order of the reply
     for text in found:
+        if len(captions) == limit:
+            break
         caption = clean(text)
-        if caption and len(caption) <= MAX_CHARS and caption not in captions:
-            captions.append(caption)
-    return captions[:limit]
+        if caption and len(caption) <= MAX_CHARS:
+            captions[caption] = None
+    return list(captions)
 
 
 def clean(text: str) -> str:

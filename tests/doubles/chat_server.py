@@ -131,6 +131,22 @@ def drips(handler: Handler) -> None:
         time.sleep(0.02)
 
 
+def drips_after(beginning: bytes, drop: bytes = b"a") -> Step:
+    """Sends `beginning` as it is, then a drop now and then, without end."""
+
+    def step(handler: Handler) -> None:
+        assert isinstance(handler.server, ChatServer)
+        handler.wfile.write(beginning)
+        with contextlib.suppress(OSError):  # the client has gone
+            while not handler.server.done.is_set():
+                handler.wfile.write(drop)
+                handler.wfile.flush()
+                time.sleep(0.02)
+        handler.close_connection = True
+
+    return step
+
+
 def half(handler: Handler) -> None:
     """Promises more than it sends."""
     handler.send_response(200)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
 from typing import Any
 
 import pytest
-from doubles.chat_server import Step, completion, drips, fails, half, hangs_up, raw, says, serving, stalls
+from doubles.chat_server import Step, completion, drips, drips_after, fails, half, hangs_up, raw, says, serving, stalls
 
 from synthgen.prompts import chat_http
 from synthgen.prompts.chat_http import Endpoint, NoAnswerError, NotChatError, ask
@@ -97,12 +99,67 @@ def test_a_redirect_does_not_carry_the_key_elsewhere() -> None:
         assert other.asked == []
 
 
-@pytest.mark.parametrize("slow", [stalls, drips])
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        stalls,
+        drips,
+        drips_after(b"HTTP/1.1 200 "),
+        drips_after(b"HTTP/1.1 200 OK\r\nX-Why: "),
+        drips_after(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        drips_after(CHUNKED + b"1;"),
+        drips_after(CHUNKED + b"0\r\n", b"T: a\r\n"),
+        drips_after(b"HTTP/1.1 400 Bad\r\n\r\n"),
+        drips_after(b"HTTP/1.1 500 Bad\r\nContent-Length: 100000\r\n\r\n"),
+    ],
+)
 def test_a_server_that_stalls_or_drips_is_left(slow: Step) -> None:
     with serving(slow, says("quick")) as server:
         began = time.monotonic()
         assert ask(endpoint(server.url, timeout_s=0.3, retries=1), REQUEST) == "quick"
         assert time.monotonic() - began < 10
+
+
+def test_a_tls_handshake_that_drips_is_left() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        over = threading.Event()
+
+        def drip() -> None:
+            peer, _ = server.accept()
+            with peer, contextlib.suppress(OSError):
+                peer.sendall(b"\x16\x03\x03\x40\x00")  # the head of a record of 16 KiB
+                while not over.wait(0.02):
+                    peer.sendall(b"\x02")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(NoAnswerError, match=r"TimeoutError timed out: no whole answer in 0\.5 s"):
+            ask(endpoint(f"https://127.0.0.1:{server.getsockname()[1]}/v1", timeout_s=0.5, retries=0), REQUEST)
+        assert time.monotonic() - began < 10
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("status", [400, 500, 200])
+@pytest.mark.parametrize(
+    "told", [b"you sent: Bearer sk-secret", b'{"sent": "Bearer sk-secret"', b"x" * 395 + b"sk-secret"]
+)
+def test_no_message_holds_the_key_that_a_server_repeats(status: int, told: bytes) -> None:
+    with (
+        serving(fails(status, told)) as server,
+        pytest.raises((NoAnswerError, NotChatError), match=r"<the key>|xxx") as found,
+    ):
+        ask(endpoint(server.url, key="sk-secret", retries=0), REQUEST)
+    assert "secret" not in str(found.value) and "sk-" not in str(found.value)
+
+
+def test_no_answer_holds_the_key() -> None:
+    with serving(says("a street, sk-secret, at night")) as server:
+        assert ask(endpoint(server.url, key="sk-secret"), REQUEST) == "a street, <the key>, at night"
 
 
 def test_nobody_at_the_address() -> None:

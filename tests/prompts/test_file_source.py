@@ -78,6 +78,7 @@ def test_json_lines_say_class_attributes_and_files(tmp_path: Path) -> None:
         (b'{"prompt": "a carpet", "class_name": "carpet"}', "class 'carpet' is not in label space"),
         (b'{"prompt": "a \\u0007 car"}', "control character"),
         (b'{"prompt": "caf\xe9"}', "not UTF-8"),
+        (b'{"prompt": "' + b"a car " * 700 + b'"}', "a line of 4200 characters; a prompt has at most 4000"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: bytes, message: str) -> None:

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from synthgen.errors import InputError, ModelError
 from synthgen.labels import read_label_space
+from synthgen.planning.machine import machine as look
+from synthgen.planning.readiness import check_recipe
 from synthgen.prompts import stage
 from synthgen.prompts.bank import ClassBank, Entry
 from synthgen.prompts.coverage import coverage_of, coverage_text
@@ -224,9 +226,64 @@ def test_a_key_that_is_not_there(talk: Any, monkeypatch: pytest.MonkeyPatch) -> 
         talk("http://127.0.0.1:9/v1", key_variable="HDIG_KEY")
 
 
-def test_only_web_addresses() -> None:
-    with pytest.raises(ValidationError, match="http://"):
-        llm.Options(model="m", base_url="file:///etc/passwd")
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk one", "sk-\u201cquoted\u201d"])
+def test_what_cannot_be_a_key_is_refused_and_not_shown(key: str, talk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDIG_KEY", key)
+    with pytest.raises(ModelError, match="HDIG_KEY holds a blank, a line break or") as found:
+        talk("http://127.0.0.1:9/v1", key_variable="HDIG_KEY")
+    assert "sk-" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("file:///etc/passwd", "http://"),
+        ("http://", "names no host"),
+        ("http://host:99999/v1", "is no address"),
+        ("https://me:word@host/v1", "must hold no user and password"),
+        ("https://me@host/v1", "must hold no user and password"),
+    ],
+)
+def test_only_web_addresses(url: str, words: str) -> None:
+    with pytest.raises(ValidationError, match=words) as found:
+        llm.Options(model="m", base_url=url)
+    assert words in found.value.errors()[0]["msg"]
+
+
+@pytest.mark.parametrize(
+    ("url", "variable", "words"),
+    [
+        ("http://example.com/v1", "KEY", "KEY would be sent to example.com unencrypted"),
+        ("http://10.0.0.1/v1", "KEY", "unencrypted"),
+        ("", "KEY", "no server to send it to"),
+        ("https://example.com/v1", "HF_TOKEN", "key of another service"),
+        ("https://example.com/v1", "AWS_SECRET_ACCESS_KEY", "key of another service"),
+    ],
+)
+def test_a_key_goes_to_its_server_alone_and_never_in_the_clear(url: str, variable: str, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        llm.Options(model="m", base_url=url, key_variable=variable)
+
+
+@pytest.mark.parametrize("url", ["https://example.com/v1", "http://localhost:8000/v1", "http://[::1]:8000/v1"])
+def test_where_a_key_may_go(url: str) -> None:
+    options = llm.Options(model="m", base_url=url, key_variable="KEY")
+    assert llm.sends(options) == [(url.split("/")[2], "KEY")]
+    assert llm.sends(options.model_copy(update={"replies": "replies.jsonl"})) == []
+
+
+def test_the_dry_run_says_which_key_goes_where(
+    recipe_with: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = {"name": "llm", "model": "m", "base_url": "https://example.com/v1", "key_variable": "HDIG_KEY"}
+    recipe = recipe_with({"classes": ("cat", "bus")}, source=source)
+    told = "class names and prompts are sent to example.com, with the key in $HDIG_KEY"
+    monkeypatch.setenv("HDIG_KEY", "sk-1")
+    check = check_recipe(recipe, look())
+    assert told in check.notes and not any("HDIG_KEY" in line for line in check.missing)
+    monkeypatch.delenv("HDIG_KEY")
+    check = check_recipe(recipe, look())
+    assert "the environment has no HDIG_KEY; set it to the key of example.com" in check.missing
 
 
 # the stage

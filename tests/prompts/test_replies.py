@@ -38,6 +38,14 @@ def test_anything_else_holds_no_caption(reply: str) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_reply_of_many_captions_takes_no_longer_than_those_that_are_wanted() -> None:
+    reply = "\n".join(f"a cat of number {number}" for number in range(150_000))
+    began = time.monotonic()
+    assert captions_of(reply, 3, as_lines=True) == ["a cat of number 0", "a cat of number 1", "a cat of number 2"]
+    assert len(captions_of(reply, 20_000, as_lines=True)) == 20_000
+    assert time.monotonic() - began < 10
+
+
 def test_lines_with_and_without_bullets() -> None:
     assert captions_of('1. a cat\n2) "a dog"\n- a bus\n\n* a car\n4x4 on sand', 9, as_lines=True) == [
         "a cat",

@@ -28,6 +28,7 @@ from synthgen.prompts.words import first_mentioned
 from synthgen.records import ids_digest
 from synthgen.sources.label_maps import LabelMap
 
+MAX_CHARS = 4_000  # more than any text encoder reads: 512 tokens of T5 are about 2,000
 _KEYS = ("prompt", "class_name", "attributes", "photograph", "layout")
 
 
@@ -155,6 +156,8 @@ def _read_json(raw: str, number: int, path: Path) -> Line | None:
 
 
 def _sentence(raw: str, number: int, path: Path) -> str:
+    if len(raw) > MAX_CHARS:
+        raise InputError(f"{path}:{number}: a line of {len(raw)} characters; a prompt has at most {MAX_CHARS}")
     text = " ".join(raw.split())
     strange = next((character for character in text if not character.isprintable()), None)
     if strange is not None:

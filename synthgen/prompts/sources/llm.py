@@ -19,13 +19,15 @@ from __future__ import annotations
 import collections
 import functools
 import hashlib
+import ipaddress
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from synthgen.backends import Cost
 from synthgen.errors import InputError, ModelError
@@ -80,7 +82,35 @@ class Options(BaseModel, extra="forbid"):
     def _web_address(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
+        try:
+            parts = urlsplit(value)
+            parts.port  # noqa: B018  # raises ValueError if it is none
+        except ValueError as error:
+            raise ValueError(f"is no address: {error}") from error
+        if parts.username or parts.password:
+            raise ValueError("must hold no user and password: set an environment variable and name it in key_variable")
+        if value and not parts.hostname:
+            raise ValueError("names no host")
         return value
+
+    @model_validator(mode="after")
+    def _key_stays_safe(self) -> Options:
+        if not self.key_variable:
+            return self
+        if not self.base_url:
+            raise ValueError("key_variable names a key, and base_url no server to send it to: leave one out")
+        where = urlsplit(self.base_url)
+        if where.scheme == "http" and not _is_loopback(where.hostname or ""):
+            raise ValueError(
+                f"key_variable: {self.key_variable} would be sent to {where.hostname} unencrypted: use https://, or a "
+                "server on this machine"
+            )
+        if self.key_variable == "HF_TOKEN" or self.key_variable.startswith("AWS_"):
+            raise ValueError(
+                f"key_variable: {self.key_variable} is the key of another service: put the server's own key into a "
+                "variable of its own"
+            )
+        return self
 
 
 def build(options: Options, execution: Any) -> LanguageModel:
@@ -116,6 +146,38 @@ def fingerprint(options: Options) -> dict[str, str]:
         return {"replies": hashlib.sha256(Path(options.replies).read_bytes()).hexdigest()}
     except OSError as error:
         raise InputError(f"prompts.source.replies {options.replies!r}: cannot be read ({error.strerror})") from error
+
+
+def sends(options: Options) -> list[tuple[str, str]]:
+    """The server, and the environment variable whose content it gets ("" = none)."""
+    if not options.base_url or options.replies:
+        return []
+    return [(urlsplit(options.base_url).netloc, options.key_variable)]
+
+
+def key_of(options: Options) -> str:
+    """The server's key; "" if none is wanted. Raises ModelError, which does not show it."""
+    if not options.key_variable:
+        return ""
+    key = os.environ.get(options.key_variable, "").strip()
+    if not key:
+        raise ModelError(
+            f"prompts.source.key_variable: the environment has no {options.key_variable}; set it to the key of "
+            f"{options.base_url}"
+        )
+    if not all("!" <= character <= "~" for character in key):
+        raise ModelError(
+            f"prompts.source.key_variable: {options.key_variable} holds a blank, a line break or a character beyond "
+            "ASCII, so it is no key: copy it again, in one line and without quotes"
+        )
+    return key
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class LanguageModel:
@@ -167,13 +229,7 @@ class LanguageModel:
     @functools.cached_property
     def _endpoint(self) -> Endpoint:
         options = self._options
-        key = os.environ.get(options.key_variable, "").strip() if options.key_variable else ""
-        if options.key_variable and not key:
-            raise ModelError(
-                f"prompts.source.key_variable: the environment has no {options.key_variable}; set it to the key "
-                f"of {options.base_url}"
-            )
-        return Endpoint(options.base_url, key, options.timeout_s, options.retries, options.backoff_s)
+        return Endpoint(options.base_url, key_of(options), options.timeout_s, options.retries, options.backoff_s)
 
     @functools.cached_property
     def _local(self) -> Any:
