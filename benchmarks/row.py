@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,3 +35,13 @@ class Row:
 def row_of_seeds(name: str, by_seed: np.ndarray, unit: str = "fraction") -> Row:
     """Mean and spread of one value a seed."""
     return Row(name, float(by_seed.mean()), unit, spread_of(by_seed), len(by_seed))
+
+
+def device() -> str:
+    """The machine in words."""
+    for line in (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else ()
+    ):
+        if line.startswith("model name"):
+            return f"{os.cpu_count()} vCPU {line.partition(':')[2].strip()}"
+    return f"{os.cpu_count()} vCPU {platform.machine()}"

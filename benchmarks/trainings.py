@@ -1,8 +1,9 @@
 """Trainings as a user starts them, each with its scores kept: what the tables of the trainer's methods are made of.
 
 A training is `segtrain METHOD ...` in a process of its own with one thread; as many run at once as the machine has
-cores. Its scores are kept in a file, so a killed benchmark goes on where it stopped; the model is removed, unless
-others begin with it.
+cores. Its scores are kept in a file with the words of the command, so a killed benchmark goes on where it stopped, and
+one whose words have changed is measured again; the model is removed, unless others begin with it. `benchmarks.kept`
+carries such files from machine to machine.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from benchmarks.row import device
+
 Words = tuple[str, ...]
+earlier_s: list[float] = []  # what the trainings took whose scores were there already; benchmarks.run adds it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,16 +81,22 @@ def dataset_of(recipe: str, run: Path, sets: Iterable[str]) -> Path:
 def _measured(training: Training, place: Path) -> dict[str, Any]:
     path = place / "scores" / f"{training.name}.json"
     model = model_of(training.name, place)
+    train = [word.replace(str(place), "PLACE") for word in training.train]
     if path.is_file() and (not training.keep or (model / "config.json").is_file()):
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["train"] == train:
+            earlier_s.append(kept["seconds"])
+            return dict(kept["scores"])
+    began = time.monotonic()
     _segtrain([*training.train, "--out", str(model)])
     found: dict[str, Any] = {}
     for name, words in training.evaluations.items():
         into = model / f"{name}.json"
         _segtrain(["eval", "--model", str(model), *(words(found) if callable(words) else words), "--json", str(into)])
         found[name] = json.loads(into.read_text(encoding="utf-8"))
+    kept = {"train": train, "device": device(), "seconds": round(time.monotonic() - began), "scores": found}
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(found), encoding="utf-8")
+    temporary.write_text(json.dumps(kept), encoding="utf-8")
     temporary.replace(path)
     if not training.keep:
         shutil.rmtree(model)
