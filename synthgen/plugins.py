@@ -1,17 +1,33 @@
 """Modules that are found by their file name: backends, export formats, filter rules. The folder is the list.
 
-A name with a dot is somebody else's module, anywhere on Python's path.
+A name with a dot is somebody else's module, anywhere on Python's path. To import a module is to run it, so what only
+looks at a recipe (`--dry-run`, `doctor`, `recipes`) imports none unless it is told to: `looking_only`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 from synthgen.errors import SynthgenError, did_you_mean
+
+
+_looking_only = contextvars.ContextVar("looking_only", default=False)
+
+
+@contextlib.contextmanager
+def looking_only(trust: bool = False) -> Iterator[None]:
+    """Inside, `find` refuses modules of others, unless they are trusted."""
+    token = _looking_only.set(not trust)
+    try:
+        yield
+    finally:
+        _looking_only.reset(token)
 
 
 @functools.cache
@@ -47,6 +63,11 @@ def find(
     shipped = "." not in name
     if shipped and name not in known:
         raise error(f"{kind} {name!r} is not known; {choice}{did_you_mean(name, known)}")
+    if not shipped and _looking_only.get():
+        raise error(
+            f"{kind} {name!r}: somebody else's module is not imported to look at a recipe, since that runs it; read it, "
+            "then say --trust"
+        )
     path = f"{package}.{name.replace('-', '_')}" if shipped else name
     try:
         module = importlib.import_module(path)

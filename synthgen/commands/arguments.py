@@ -72,6 +72,9 @@ FormatName = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/syn4seg-mini")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Import the modules of others that the recipe names (a run always does)")
+]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated")
 ]

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from synthgen.commands.arguments import RUNS, RecipeName, Redo, RunName, Runs, Sets, examples, one_line_errors
+from synthgen.commands.arguments import RUNS, RecipeName, Redo, RunName, Runs, Sets, Trust, examples, one_line_errors
+from synthgen.plugins import looking_only
 
 commands = typer.Typer()
 PANEL = "Make a dataset"  # under which `synthgen --help` shows them
@@ -37,11 +38,12 @@ def run_all(
         bool,
         typer.Option("--dry-run", help="Only tell units, time, disk, memory and what is missing (then exit code 1)"),
     ] = False,
+    trust: Trust = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, with --dry-run")] = False,
 ) -> None:
     """Run every stage; run it again to go on where it stopped."""
     if dry_run:
-        return _dry_run(recipe, sets, runs, run, as_json)
+        return _dry_run(recipe, sets, runs, run, trust, as_json)
     with one_line_errors():
         chosen, folder = _start(recipe, sets, runs, run, redo, "")
         carry_on(chosen, folder)
@@ -122,8 +124,8 @@ def pack(recipe: RecipeName, sets: Sets = None, runs: Runs = RUNS, run: RunName 
     _verb("pack", recipe, sets, runs, run, redo)
 
 
-def _dry_run(recipe: str, sets: list[str] | None, runs: Path, run: str, as_json: bool) -> None:
-    with one_line_errors():
+def _dry_run(recipe: str, sets: list[str] | None, runs: Path, run: str, trust: bool, as_json: bool) -> None:
+    with one_line_errors(), looking_only(trust):
         from synthgen import storage
         from synthgen.dry_run import dry_run, plan_text
         from synthgen.planning.machine import machine

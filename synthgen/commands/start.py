@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from synthgen.commands.arguments import AsJson, CheckedRecipes, ShownRecipe, examples, one_line_errors
+from synthgen.commands.arguments import AsJson, CheckedRecipes, ShownRecipe, Trust, examples, one_line_errors
+from synthgen.plugins import looking_only
 
 commands = typer.Typer()
 PANEL = "Start"  # under which `synthgen --help` shows them
@@ -56,12 +57,12 @@ def init(
     rich_help_panel=PANEL,
     epilog=examples("synthgen doctor", "synthgen doctor ./cranes.yaml", "synthgen doctor --json | jq .machine.gpus"),
 )
-def doctor(recipes: CheckedRecipes = None, as_json: AsJson = False) -> None:
+def doctor(recipes: CheckedRecipes = None, trust: Trust = False, as_json: AsJson = False) -> None:
     """Say what is installed, which weights and GPUs are there, and which recipes would run.
 
     Exit code 1 if a named recipe would not.
     """
-    with one_line_errors():
+    with one_line_errors(), looking_only(trust):
         from synthgen.doctor import check_recipes, lines
         from synthgen.planning.machine import machine
 
@@ -80,9 +81,9 @@ def doctor(recipes: CheckedRecipes = None, as_json: AsJson = False) -> None:
 
 
 @commands.command(rich_help_panel=PANEL, epilog=examples("synthgen recipes", "synthgen recipes syn4seg > mine.yaml"))
-def recipes(show: ShownRecipe = "", as_json: AsJson = False) -> None:
+def recipes(show: ShownRecipe = "", trust: Trust = False, as_json: AsJson = False) -> None:
     """List the shipped recipes, or print one (redirect it to a file to start your own)."""
-    with one_line_errors():
+    with one_line_errors(), looking_only(trust):
         from synthgen.recipe import read_recipe, recipe_path, shipped_recipes
 
         if as_json:
