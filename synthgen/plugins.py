@@ -16,7 +16,6 @@ from types import ModuleType
 
 from synthgen.errors import SynthgenError, did_you_mean
 
-
 _looking_only = contextvars.ContextVar("looking_only", default=False)
 
 

@@ -108,7 +108,7 @@ def test_a_support_set_without_a_wanted_class_is_told_before_anything_is_made(
     line = refused(cli("run", tiny(support__folder=str(support))))
     assert "no image shows enough of class 'bar' (id 3); add one or leave it out of labels.classes" in line
     assert not (tmp_path / "runs").exists()
-    assert "class 'bar'" in cli("run", tiny(support__folder=str(support)), "--dry-run").stdout
+    assert "class 'bar'" in cli("run", tiny(support__folder=str(support)), "--dry-run", "--trust").stdout
     assert cli("prompts", tiny(support__folder=str(support))).exit_code == 0, "the stage before needs no support set"
     assert (
         cli("run", tiny(support__folder=str(support), labels__classes=["disc", "square"]), "--run", "without").exit_code

@@ -210,16 +210,16 @@ def test_photographs_and_lists_count_as_they_are(tmp_path: Path) -> None:
 
 def test_the_command_tells_what_a_finished_run_already_has(cli: Any, tiny: Tiny, finished: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*"))
-    told = cli("run", tiny(), "--dry-run", "--json")
+    told = cli("run", tiny(), "--dry-run", "--trust", "--json")
     assert told.exit_code == 0, told.output
     plans = {stage["name"]: stage for stage in json.loads(told.stdout)["stages"]}
     assert plans["render"]["units_done"] == len(stages.stages(finished)["render"].units())
     assert plans["prompts"]["rows"] == 12
     assert sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*")) == before
-    other = cli("run", tiny(seed=6), "--dry-run")
+    other = cli("run", tiny(seed=6), "--dry-run", "--trust")
     assert other.exit_code == 1 and "missing   " in other.stdout and "seed" in other.stdout
     assert len(other.stdout.splitlines()) < 25
-    assert cli("run", tiny(support__folder="nowhere"), "--dry-run").exit_code == 1
+    assert cli("run", tiny(support__folder="nowhere"), "--dry-run", "--trust").exit_code == 1
 
 
 def test_sizes_of_local_folders_are_read(tmp_path: Path) -> None:
