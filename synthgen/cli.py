@@ -7,13 +7,15 @@ Importing it loads typer and nothing else of weight, so that `--help` and shell 
 
 from __future__ import annotations
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
 from synthgen.commands import adapting, datasets, labelled, runs, stages, start
 from synthgen.commands.arguments import examples
 
 app = typer.Typer(
-    help="Makes labelled training data for semantic segmentation: prompts -> images -> masks -> WebDataset shards.",
     epilog=examples(
         "synthgen run syn4seg-mini       # a small dataset: no GPU, no account",
         "synthgen init --help            # a recipe for your own classes",
@@ -23,5 +25,22 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"synthgen {metadata.version('synthgen-seg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and end")
+    ] = False,
+) -> None:
+    """Makes labelled training data for semantic segmentation: prompts -> images -> masks -> WebDataset shards."""
+
+
 for group in (start, stages, adapting, runs, datasets, labelled):
     app.add_typer(group.commands)

@@ -64,8 +64,8 @@ def find(
         raise error(f"{kind} {name!r} is not known; {choice}{did_you_mean(name, known)}")
     if not shipped and _looking_only.get():
         raise error(
-            f"{kind} {name!r}: somebody else's module is not imported to look at a recipe, since that runs it; read it, "
-            "then say --trust"
+            f"{kind} {name!r}: somebody else's module is not imported to look at a recipe, since that runs it; "
+            "read it, then say --trust"
         )
     path = f"{package}.{name.replace('-', '_')}" if shipped else name
     try:

@@ -225,7 +225,7 @@ def summary(run: Path) -> None:
         kept = standings["filter"]["made"]
         line = (
             f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen "
-            f"verify {dataset}`)"
+            f"verify {dataset}`, read about it with `synthgen report {run}`)"
         )
         _print(console, storage.with_urls(line))
 

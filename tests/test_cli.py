@@ -287,6 +287,16 @@ def test_status_of_a_run_that_has_only_begun(cli: Cli, tiny: Tiny, tmp_path: Pat
     assert "1/1" in text and "not begun" in text
 
 
+def test_verify_takes_a_run_as_well(cli: Cli, tmp_path: Path, finished: Path) -> None:
+    done = cli("verify", finished)
+    assert done.exit_code == 0 and done.stdout.strip() == f"{finished / 'dataset'}: whole"
+    (finished / "dataset" / "index.json").unlink()
+    assert cli("verify", finished).exit_code == 1
+    absent = cli("verify", tmp_path / "nowhere")
+    assert absent.exit_code == 2 and told(absent).endswith("nowhere: no such folder")
+    assert cli("--version").stdout.startswith("synthgen ")
+
+
 def test_verify_finds_what_is_broken(cli: Cli, tmp_path: Path, finished: Path) -> None:
     dataset = finished / "dataset"
     done = cli("verify", dataset)

@@ -134,18 +134,18 @@ def test_doctor_tells_what_would_run(cli: Cli, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_doctor_finds_every_thing_that_is_missing_at_once(cli: Cli, tiny: Callable[..., Path]) -> None:
-    assert cli("doctor", tiny()).exit_code == 0
+    assert cli("doctor", tiny(), "--trust").exit_code == 0
     broken = tiny(
         support__folder="nowhere",
         refine__mask_decoder={"name": "segment_anything", "model": "mini/nothing"},
         prompts__source__vocabulary="nothing",
     )
-    done = cli("doctor", broken, "--json")
+    done = cli("doctor", broken, "--trust", "--json")
     assert done.exit_code == 1
     missing = " ".join(json.loads(done.stdout)["recipes"][0]["missing"])
     for said in ("nowhere/images: no such folder", "mini/nothing: no such weights", "'nothing' is not shipped"):
         assert said in missing
-    assert "would not run" in cli("doctor", broken).stdout
+    assert "would not run" in cli("doctor", broken, "--trust").stdout
 
 
 def test_doctor_knows_offline_hubs(
@@ -153,7 +153,7 @@ def test_doctor_knows_offline_hubs(
 ) -> None:
     recipe = tiny(prompts__embedder={"name": "sd3", "model": "nobody/nothing"})
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": ""}
-    done = process("-m", "synthgen", "doctor", recipe, "--json", env=env)
+    done = process("-m", "synthgen", "doctor", recipe, "--trust", "--json", env=env)
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)
     assert found["machine"]["hub_offline"] and not found["machine"]["hub_token"]

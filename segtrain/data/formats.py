@@ -38,6 +38,8 @@ def open_dataset(path: str | Path, split: str, label_space: LabelSpace | None) -
         return benchmark
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
+    if (folder / "dataset" / "index.json").is_file():
+        raise DataError(f"{folder}: is a run of synthgen, its dataset is {folder / 'dataset'}: name that")
     raise DataError(
         f"{folder}: neither a finished dataset (no index.json, which is written last) nor a labelled folder (no "
         "images/ and labels/), "

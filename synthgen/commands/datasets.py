@@ -19,18 +19,24 @@ PANEL = "Check a dataset and hand it on"  # under which `synthgen --help` shows 
 
 @commands.command(
     rich_help_panel=PANEL,
-    epilog=examples("synthgen verify runs/syn4seg-mini/dataset", "synthgen verify runs/syn4seg-mini/dataset --json"),
+    epilog=examples("synthgen verify runs/syn4seg-mini", "synthgen verify runs/syn4seg-mini/dataset --json"),
 )
 def verify(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="A finished dataset folder, for example runs/syn4seg-mini/dataset")
-    ],
+    dataset: Annotated[Path, typer.Argument(metavar="RUN_OR_DATASET", help="A run folder, or its finished dataset")],
     as_json: AsJson = False,
 ) -> None:
     """Read everything again and check it: checksums, members, ids, sizes, counts. Exit code 1 if anything is broken."""
     with one_line_errors():
         from synthgen.dataset.verify import verify as check
+        from synthgen.errors import DatasetError
+        from synthgen.lock import LOCK
+        from synthgen.ownership import DATASET
 
+        if not storage.url_of(dataset):
+            if not dataset.is_dir():
+                raise DatasetError(f"{dataset}: no such folder")
+            if (dataset / LOCK).is_file():  # a run folder
+                dataset = dataset / DATASET
         problems = check(storage.local_dataset(dataset))
         if as_json:
             report = {

@@ -279,6 +279,12 @@ def test_text_that_unpacks_to_megabytes_is_passed_over(tmp_path: Path, write_sha
         assert "\n" not in str(error)
 
 
+def test_a_run_folder_is_told_from_its_dataset(tmp_path: Path, write_shards, pairs) -> None:
+    write_shards(tmp_path / "run" / "dataset", pairs(2))
+    with pytest.raises(DataError, match=r"run: is a run of synthgen, its dataset is .*run/dataset: name that"):
+        open_dataset(tmp_path / "run", "train", None)
+
+
 def test_an_index_that_is_no_file_is_one_line(tmp_path: Path) -> None:
     """A pipe would hang, a link to a device would never end."""
     os.mkfifo(tmp_path / "index.json")
