@@ -49,6 +49,9 @@ class Picture:
     layout: str
     # the user's file that it was made from (photograph, label map), below the folder that was given; "" for none
     origin: str
+    # that file's size, upright, if it is a photograph that was taken over, perhaps smaller; else 0
+    origin_height_px: int = 0
+    origin_width_px: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from doubles.runs import digest, whole_run
 from doubles.world import paint
+from PIL import Image
 
 from segkit.shards import Dataset
 from synthgen import pipeline, stages
-from synthgen.errors import RunError
-from synthgen.images import read_image, write_image
+from synthgen.errors import InputError, RunError
+from synthgen.export.run import export
+from synthgen.images import read_image, read_mask, write_image
 from synthgen.recipe import read_recipe
 
 Tiny = Callable[..., Path]
@@ -65,6 +69,39 @@ def test_a_sample_names_the_file_that_it_was_made_from(kind: str, maps: Path, ti
     run = whole_run(recipe, tmp_path / "run")
     origins = {sample.meta["origin"] for sample in Dataset(run / "dataset")}
     assert origins == {"0.png", "1.png", "2.png"}
+
+
+def test_masks_of_photographs_come_back_under_their_names_and_at_their_size(
+    maps: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    (folder / "sub dir").mkdir(parents=True)
+    shutil.copy(maps / "images" / "0.png", folder / "holiday 12.png")
+    shutil.copy(maps / "images" / "1.png", folder / "sub dir" / "a.b.png")
+    shutil.copy(maps / "images" / "2.png", folder / "twice.png")
+    with Image.open(maps / "images" / "0.png") as image:
+        image.resize((91, 77)).save(folder / "twice.jpg", quality=95)
+    recipe = tiny(
+        prompts__source={"name": "images", "folder": str(folder), "recursive": True},
+        render__renderer={"name": "images", "longest_side_px": 24},
+        filter__rules=ALL,
+    )
+    run = whole_run(recipe, tmp_path / "run")
+    export(run, "photographs", tmp_path / "out")
+    found = {str(p.relative_to(tmp_path / "out" / "labels")): p for p in (tmp_path / "out" / "labels").rglob("*.png")}
+    assert set(found) == {"holiday 12.png", "sub dir/a.b.png", "twice.png.png", "twice.jpg.png"}
+    assert read_mask(found["twice.jpg.png"]).shape == (77, 91)
+    by_origin = {sample.meta["origin"]: sample for sample in Dataset(run / "dataset")}
+    mask, size = read_mask(found["holiday 12.png"]), by_origin["holiday 12.png"].mask.shape
+    assert max(size) == 24 and mask.shape == read_image(folder / "holiday 12.png").shape[:2]
+    rows, columns = ((np.arange(n) * m) // n for n, m in zip(mask.shape, size, strict=True))
+    centres = mask[:: mask.shape[0] // 8, :: mask.shape[1] // 8]
+    assert set(np.unique(centres)) <= set(np.unique(by_origin["holiday 12.png"].mask))
+    assert (mask == by_origin["holiday 12.png"].mask[np.ix_(rows, columns)]).mean() > 0.9
+    lines = [json.loads(line) for line in (tmp_path / "out" / "labels.jsonl").read_text().splitlines()]
+    assert {(line["photograph"], line["label"]) for line in lines} >= {("sub dir/a.b.png", "sub dir/a.b.png")}
+    with pytest.raises(InputError, match="was not made of a photograph"):
+        export(Path(__file__).parent / "golden" / "shards", "photographs", tmp_path / "none")
 
 
 def test_no_row_of_any_stage_holds_an_absolute_path(maps: Path, tiny: Tiny, tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ FormatName = Annotated[
     typer.Option(
         "--to",
         metavar="FORMAT",
-        help="coco, coco-panoptic, voc, cityscapes, mmseg, detectron2, yolo-seg, fiftyone, folder, dali-index",
+        help="coco, coco-panoptic, voc, cityscapes, mmseg, detectron2, yolo-seg, fiftyone, folder, photographs, "
+        "dali-index",
         autocompletion=_format_names,
     ),
 ]

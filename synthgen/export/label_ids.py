@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import yaml
 
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, Label, LabelSpace
 from segkit.shards import Dataset
@@ -61,6 +62,13 @@ def coco_categories(space: LabelSpace, labels: Iterable[Label], out_of_distribut
             }
         )
     return categories
+
+
+def space_yaml(space: LabelSpace) -> str:
+    """The content of `labels.yaml`."""
+    labels = [{"id": label.id, "name": label.name, "colour": list(label.colour)} for label in space.labels]
+    named = {"name": space.name, "background": space.background, "labels": labels}
+    return yaml.safe_dump(named, sort_keys=False, allow_unicode=True)
 
 
 def json_document(head: str, lists: Iterable[tuple[str, str]], rows: Rows) -> Iterator[str]:

@@ -64,6 +64,7 @@ class Rendered:
     denoiser_runs: int = 0  # runs of the denoiser for this image, over steps and guidance branches
     steps: int = 0  # of the sampler; 0 = the renderer has no such setting
     guidance: float = 0.0  # classifier-free guidance; 0 = the renderer has no such setting
+    origin_size: tuple[int, int] = (0, 0)  # (H, W) of the photograph that was taken over; (0, 0) = none was
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

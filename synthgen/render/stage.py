@@ -177,6 +177,8 @@ class RenderStage:
             guidance=result.guidance,
             layout=layout,
             origin=row.origin,
+            origin_height_px=result.origin_size[0],
+            origin_width_px=result.origin_size[1],
         )
         pair = Pair(
             original=row.original,

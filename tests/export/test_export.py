@@ -24,7 +24,7 @@ from synthgen.labels import read_label_space
 from synthgen.sources.folder import list_labelled, read_labelled
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "shards"
-FORMATS = [name for name in available() if name != "cityscapes"]
+FORMATS = [name for name in available() if name not in ("cityscapes", "photographs")]
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -36,7 +36,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_what_the_command_line_names_is_what_there_is(cli: Any) -> None:
-    named = "coco, coco-panoptic, voc, cityscapes, mmseg, detectron2, yolo-seg, fiftyone, folder, dali-index"
+    named = (
+        "coco, coco-panoptic, voc, cityscapes, mmseg, detectron2, yolo-seg, fiftyone, folder, photographs, dali-index"
+    )
     assert available() == sorted(named.split(", "))
     shown = cli("export", "--help").output.replace("-\n", "-")
     assert all(name.split("-")[0] in shown for name in available())

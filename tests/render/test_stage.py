@@ -181,6 +181,7 @@ def test_photographs_that_cannot_be_read_are_refused_with_what_is_wrong(tmp_path
     assert isinstance(kept, RenderRecord)
     made = kept.picture
     assert (made.height_px, made.width_px) == (20, 30)
+    assert (made.origin_height_px, made.origin_width_px) == (40, 60)
     assert (made.renderer, made.model_revision, made.steps, made.guidance) == ("images", "", 0, 0.0)
     assert [(row.reason, row.parent) for row in refused] == [("unreadable_image", row.key) for row in rows[1:]]
     details = [row.detail for row in refused]
@@ -194,6 +195,7 @@ def test_the_layout_reaches_the_renderer_as_ids(render: Callable[..., Any], tmp_
     (row,), recorder = render([row_of(0, layout="layout.png", origin="plan.png")])
     np.testing.assert_array_equal(recorder.jobs[0].layout, ids)
     assert (row.picture.layout, row.picture.origin) == ("layout.png", "plan.png")
+    assert (row.picture.origin_height_px, row.picture.origin_width_px) == (0, 0)
 
 
 def test_the_picture_of_a_layout_and_the_label_space_reach_the_renderer(

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import yaml
-
 from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
+from synthgen.export.label_ids import space_yaml
 
 LOSS = ""
 USE = (
@@ -42,6 +41,4 @@ class Folder:
     def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:
         for split in self._splits:
             yield f"{split}/metadata.jsonl", (text + "\n" for text in rows(split))
-        labels = [{"id": label.id, "name": label.name, "colour": list(label.colour)} for label in self._space.labels]
-        space = {"name": self._space.name, "background": self._space.background, "labels": labels}
-        yield "labels.yaml", [yaml.safe_dump(space, sort_keys=False, allow_unicode=True)]
+        yield "labels.yaml", [space_yaml(self._space)]

@@ -66,8 +66,9 @@ class ImageFolder(Renderer):
             image = read_image(job.photograph)
         except InputError as error:
             return Rendered(None, "unreadable_image", str(error))
-        longest_px = max(image.shape[:2])
+        size = image.shape[0], image.shape[1]
+        longest_px = max(size)
         if self._longest_px and longest_px > self._longest_px:
-            height, width = (max(1, round(side * self._longest_px / longest_px)) for side in image.shape[:2])
+            height, width = (max(1, round(side * self._longest_px / longest_px)) for side in size)
             image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-        return Rendered(image)
+        return Rendered(image, origin_size=size)
