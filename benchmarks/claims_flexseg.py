@@ -104,6 +104,7 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
 def _warped(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Known misalignment: drawn weather, pictures warped under their masks"
     yield ""
+    yield from text(f"As above, {flexseg.Plan().warped_steps} steps, so its figures stand beside each other alone.")
     for px, parts in WARPED.items():
         yield from grid(
             [f"{px:g} px", "adverse", "gain", "avg5", "boundary", "interior"],

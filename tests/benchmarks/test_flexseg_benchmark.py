@@ -22,6 +22,7 @@ TINY = flexseg.Plan(
     windows=2,
     test=2,
     steps=2,
+    warped_steps=2,
     batch=2,
     network="--encoder resnet18 --decoder-channels 8,8,8,8,8",
 )
