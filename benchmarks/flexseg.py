@@ -22,8 +22,8 @@ generator of photographs is at hand: the second half of the merged set are the s
 so misaligned by nothing; what is seen there is whether the parts cost or help on photographs.
 
 The rate was chosen with seed 100, 500 steps, layouts 0-59, by `source` and `ceiling` alone: `adverse` was .344 and .406
-at 1e-3, .395 and not tried at 2e-3, not tried and .511 at 4e-3. 400 steps were too few for the main table (seed 0: plain
-.373, jitter .404, ceiling .459, far below the ceiling of 500 steps), so it has 800; known misalignment has 400.
+at 1e-3, .395 and not tried at 2e-3, not tried and .511 at 4e-3. 400 steps were too few for the main table (seed 0:
+plain .373, jitter .404, ceiling .459), so it has 800; known misalignment has 400.
 """
 
 from __future__ import annotations
