@@ -100,6 +100,10 @@ class Segmenter:
         masks = self._maps(images, batch_size, lambda pixels: (self.network(pixels).argmax(dim=1),))
         return [self.label_space.id_of_channel[channels] for (channels,) in masks]
 
+    def predict_logits(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[np.ndarray]:
+        """Like `predict`, but the logits (number of classes, H, W) float32, in the order of the channels."""
+        return [logits for (logits,) in self._maps(images, batch_size, lambda pixels: (self.network(pixels),))]
+
     def predict_with_uncertainty(
         self, images: Sequence[np.ndarray], batch_size: int = 8
     ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -147,7 +151,7 @@ class Segmenter:
         batch_size: int,
         answers: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
     ) -> list[tuple[np.ndarray, ...]]:
-        """What `answers` gives of each image, cut to its size: maps (B, H, W) of normalised pixels (B, 3, H, W)."""
+        """What `answers` gives of each image, cut to its size: maps (B, ..., H, W) of normalised (B, 3, H, W)."""
         by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, image in enumerate(images):
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -163,7 +167,7 @@ class Segmenter:
                 chosen = numbers[start : start + batch_size]
                 pixels = torch.from_numpy(np.stack([images[n] for n in chosen])).permute(0, 3, 1, 2)
                 padded = torch.nn.functional.pad(pixels.float(), pad, mode="replicate")
-                whole = [answer[:, :height, :width].cpu().numpy() for answer in answers(self.normalised(padded))]
+                whole = [answer[..., :height, :width].cpu().numpy() for answer in answers(self.normalised(padded))]
                 maps.update(zip(chosen, zip(*whole, strict=True), strict=True))
         for module, training in modes:
             module.training = training

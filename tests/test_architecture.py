@@ -41,13 +41,14 @@ SEGKIT_FLOORS = (
 # A folder of `methods` is a part of its own: methods stand side by side, and nothing below the command line knows one.
 SEGTRAIN_FLOORS = (
     ("errors",),
-    ("files", "config", "uncertainty_maps"),
+    ("files", "config", "uncertainty_maps", "overlay", "progress"),
     ("run_folder", "board", "pretrained", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
-    ("evaluate", "method"),
-    ("loop", "evaluate_anomaly", "evaluate_samples"),
+    ("evaluate", "method", "tiles"),
+    ("loop", "evaluate_anomaly", "evaluate_samples", "predict"),
     ("self_training",),
     ("methods",),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )

@@ -1,0 +1,64 @@
+"""What is done with a finished model, or shown of a training: predict, export, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segtrain.commands.arguments import GOES_ON, AsJson, Device, ModelFolder, examples, one_line_errors
+
+commands = typer.Typer()
+
+
+@commands.command(epilog=examples("segtrain predict --model runs/segmenter photos --out runs/masks --overlays"))
+def predict(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="pictures, and folders of them with their subfolders")
+    ],
+    model: ModelFolder,
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", show_default=False, help="new folder, or one of the same model and settings"),
+    ],
+    overlays: Annotated[
+        bool, typer.Option("--overlays", help="the pictures under the colours of their masks as well")
+    ] = False,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="the probability of each pixel's class as a grey PNG as well")
+    ] = False,
+    tile: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="PIXELS", help="side of the tiles of larger pictures; 0 = always the whole picture"
+        ),
+    ] = 1024,
+    overlap: Annotated[
+        int, typer.Option(min=0, metavar="PIXELS", help="by which tiles overlap; logits are averaged there")
+    ] = 128,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Write a mask of class ids for each picture, as a labelled folder: labels/, images/ (links), labels.yaml.
+
+    Masks that are there already are left as they are; the same command goes on after a kill. A picture that cannot be
+    read is one line, and exit code 1 at the end. Subfolders are kept; what reads labelled folders reads no subfolders.
+    """
+    with one_line_errors(lambda: GOES_ON):
+        from segtrain.predict import predict as run
+
+        done = run(
+            model,
+            images,
+            out,
+            overlays=overlays,
+            confidence=confidence,
+            tile_px=tile,
+            overlap_px=overlap,
+            device=device,
+        )
+        typer.echo(json.dumps(done.to_json(), indent=2) if as_json else done.line())
+        if done.refused:
+            raise typer.Exit(1)
