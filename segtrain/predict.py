@@ -28,7 +28,7 @@ from segkit.files import open_regular, read_regular
 from segkit.masks import MAX_FILE_BYTES
 from segkit.pictures import IMAGE_SUFFIXES, read_image
 from segtrain.errors import DataError, RunError
-from segtrain.files import remove_leftovers, write_whole
+from segtrain.files import make_folder, remove_leftovers, write_whole
 from segtrain.overlay import overlay
 from segtrain.progress import bar
 from segtrain.segmenter import Segmenter, load_model
@@ -126,7 +126,7 @@ def _make(
     }
     for name, path in parts.items():
         if not path.is_file():
-            _make_folder(path.parent)
+            make_folder(path.parent)
             write_whole(path, made[name]())
 
 
@@ -180,7 +180,7 @@ def _claim(out: Path, settings: dict[str, Any], segmenter: Segmenter) -> None:
             raise RunError(f"{out}: holds files, but no predictions.json of `segtrain predict`: choose a new folder")
     except OSError as error:
         raise RunError(f"{out}: cannot be used as a folder: {error.strerror}") from error
-    _make_folder(out)
+    make_folder(out)
     for name in ("predictions.json", "labels.yaml"):
         remove_leftovers(out / name)
     write_whole(mark, json.dumps(wanted, indent=2).encode())
@@ -191,19 +191,12 @@ def _claim(out: Path, settings: dict[str, Any], segmenter: Segmenter) -> None:
 def _link(source: Path, link: Path) -> None:
     if link.exists():
         return
-    _make_folder(link.parent)
+    make_folder(link.parent)
     try:
         link.unlink(missing_ok=True)  # one that leads nowhere: the pictures have moved
         link.symlink_to(source.resolve())
     except OSError:
         write_whole(link, read_regular(source, MAX_FILE_BYTES))
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
 def _encoded(pixels: np.ndarray, kind: str, **options: Any) -> bytes:

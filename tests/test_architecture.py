@@ -41,11 +41,12 @@ SEGKIT_FLOORS = (
 # A folder of `methods` is a part of its own: methods stand side by side, and nothing below the command line knows one.
 SEGTRAIN_FLOORS = (
     ("errors",),
-    ("files", "config", "uncertainty_maps", "overlay", "progress"),
+    ("files", "config", "uncertainty_maps", "overlay", "progress", "interrupt"),
     ("run_folder", "board", "pretrained", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
     ("evaluate", "method", "tiles"),
-    ("loop", "evaluate_anomaly", "evaluate_samples", "predict"),
+    ("validation", "evaluate_anomaly", "evaluate_samples", "predict"),
+    ("loop",),
     ("self_training",),
     ("methods",),
     ("commands",),
