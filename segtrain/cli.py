@@ -13,7 +13,7 @@ import typer
 
 from segtrain.commands import models, scoring
 from segtrain.commands.arguments import examples, one_line_errors
-from segtrain.options import command_of
+from segtrain.options import command_of, examples_of
 
 _METHODS = Path(__file__).parent / "methods"
 
@@ -62,7 +62,7 @@ def add_method(name: str) -> None:
     for words, kind in importlib.import_module(f"segtrain.methods.{name}.config").COMMANDS.items():
         *group, command = words.split()
         parent = _group(group[0], (folder.__doc__ or "").strip().splitlines()[0]) if group else app
-        parent.command(command)(command_of(kind, _trainer(name, kind)))
+        parent.command(command, epilog=examples(*examples_of(kind)))(command_of(kind, _trainer(name, kind)))
 
 
 def _group(name: str, summary: str) -> typer.Typer:

@@ -161,7 +161,8 @@ class _Run:
             if self._validation:
                 scores = self._validation.score(self._segmenter, board, steps)
                 _log.info("%s", scores.table())
-                write_whole(self._config.out / "validation.json", json.dumps(scores.to_json(), indent=2).encode())
+                told = {**scores.to_json(), "data": str(Path(self._config.validation or "").resolve())}
+                write_whole(self._config.out / "validation.json", json.dumps(told, indent=2).encode())
         return [int(count) for count in self._drawn]
 
     def _resume(self) -> int:

@@ -22,7 +22,8 @@ _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
 def command_of(kind: type[BaseModel], run: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
     """A function for typer: it calls `run` with the values by field name; checking them is the model's work.
 
-    The help text is the docstring of the model; its options are in panels, by the class that declares the field.
+    The help text is the docstring of the model without its examples; its options are in panels, by the class
+    that declares the field.
     """
 
     def command(**values: Any) -> None:
@@ -51,8 +52,17 @@ def command_of(kind: type[BaseModel], run: Callable[[dict[str, Any]], None]) -> 
         )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    command.__doc__ = kind.__doc__
+    command.__doc__ = "\n".join(line for line in (kind.__doc__ or "").splitlines() if not _is_example(line))
     return command
+
+
+def examples_of(kind: type[BaseModel]) -> list[str]:
+    """The lines of its docstring that are commands."""
+    return [line.strip() for line in (kind.__doc__ or "").splitlines() if _is_example(line)]
+
+
+def _is_example(line: str) -> bool:
+    return line.strip().startswith("segtrain ")
 
 
 def _in_order(kind: type[BaseModel]) -> list[tuple[str, Any]]:

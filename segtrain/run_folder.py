@@ -62,8 +62,14 @@ def check_owner(folder: Path, settings: dict[str, Any]) -> None:
             return
     except OSError as error:
         raise RunError(f"{folder}: cannot be used as a folder: {error.strerror}") from error
-    theirs = read_json(path, RunError)
-    difference = _first_difference(theirs, json.loads(json.dumps(settings)), "")
+    theirs, ours = read_json(path, RunError), json.loads(json.dumps(settings))
+    difference = _first_difference(theirs, ours, "")
+    if (
+        difference
+        and isinstance(theirs, dict)
+        and not _first_difference({**theirs, "steps": ours.get("steps")}, ours, "")
+    ):
+        raise RunError(f"{folder}: {_other_length(theirs.get('steps'), ours, is_finished(folder))}")
     if difference:
         raise RunError(
             f"{folder}: belongs to a training with {difference}: choose another folder, or train with its "
@@ -144,6 +150,17 @@ def read_checkpoint(folder: Path, device: torch.device) -> Checkpoint | None:
 def remove_checkpoint(folder: Path) -> None:
     """What a finished model no longer needs: the optimiser's state is twice its size."""
     (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _other_length(steps: Any, ours: dict[str, Any], finished: bool) -> str:
+    """Why a training cannot be given other steps, and what can be done; nothing else of it differs."""
+    state = "finished" if finished else "unfinished"
+    why = f"holds {'a' if finished else 'an'} {state} training of {steps} steps, not {ours['steps']}; the learning rate"
+    first = "" if finished else f"go on with --steps {steps}, then "
+    way = (
+        "train on from its model with --init-from and another --out" if "init_from" in ours else "choose another --out"
+    )
+    return f"{why} follows from their number, so none can be added: {first}{way}"
 
 
 def _is_ours(name: str) -> bool:

@@ -45,7 +45,7 @@ SEGTRAIN_FLOORS = (
     ("run_folder", "board", "pretrained", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
     ("evaluate", "method", "tiles"),
-    ("validation", "evaluate_anomaly", "evaluate_samples", "predict"),
+    ("validation", "evaluate_anomaly", "evaluate_samples", "predict", "export", "report"),
     ("loop",),
     ("self_training",),
     ("methods",),

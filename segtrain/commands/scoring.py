@@ -8,12 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from segtrain.commands.arguments import Device, one_line_errors
+from segtrain.commands.arguments import Device, examples, one_line_errors
 
 commands = typer.Typer()
 
 
-@commands.command("eval")
+@commands.command(
+    "eval",
+    epilog=examples(
+        "segtrain eval --model model --data held-out",
+        "segtrain eval --model model --data RoadAnomaly --anomaly --maps uncertainty",
+        "segtrain eval --model model --data acdc --domain ACDC --by-domain",
+        "segtrain eval --model iccld --data held-out --samples 5 --maps uncertainty",
+    ),
+)
 def evaluate(
     model: Annotated[str, typer.Option(metavar="FOLDER", help="folder that a training has written")],
     data: Annotated[
@@ -94,7 +102,11 @@ def evaluate(
     ] = 0,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="write the scores here as well; replaces scores, nothing else"),
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="write the scores here as well; replaces scores, nothing else; - = standard output, without the table",
+        ),
     ] = None,
     device: Device = "auto",
 ) -> None:
@@ -102,21 +114,14 @@ def evaluate(
 
     mIoU is the mean over the classes present in ground truth or prediction; pixels with id 254 or 255 are excluded. A
     few-shot model is also scored as base, novel, mean and harmonic mIoU, in the three conventions of the field.
-
-    segtrain eval --model runs/novel --data held-out
-
-    segtrain eval --model runs/multi-shift --data RoadAnomaly --anomaly --maps uncertainty
-
-    segtrain eval --model model --data acdc --data bdd --domain ACDC --domain BDD100K --by-domain
-
-    segtrain eval --model runs/iccld --data held-out --samples 5 --maps uncertainty
     """
     with one_line_errors():
         from segtrain.evaluate import evaluate as run
         from segtrain.evaluate import require_replaceable
         from segtrain.files import write_whole
 
-        if json_file:
+        to_stdout = json_file == Path("-")
+        if json_file and not to_stdout:
             require_replaceable(json_file)
         from segtrain.evaluate_anomaly import anomaly_options, evaluate_anomaly
 
@@ -149,6 +154,7 @@ def evaluate(
                 by_domain=by_domain,
                 domains=tuple(domain or ()),
             )
-        typer.echo(scores.table())
-        if json_file:
-            write_whole(json_file, json.dumps(scores.to_json(), indent=2).encode())
+        content = json.dumps(scores.to_json(), indent=2)
+        typer.echo(content if to_stdout else scores.table())
+        if json_file and not to_stdout:
+            write_whole(json_file, content.encode())
