@@ -64,6 +64,9 @@ class Exported:
 class Portable(nn.Module):
     """Pixels to logits with nothing left to do outside."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         self.network = segmenter.network

@@ -30,7 +30,7 @@ class Bar:
     def show(self, done: int, text: str | None = None) -> None:
         """How far it is, and a few words beside the bar; None leaves those that are there."""
         if self._progress is not None:
-            words = {} if text is None else {"words": Text(printable(text))}
+            words: dict[str, Any] = {} if text is None else {"words": Text(printable(text))}
             self._progress.update(self._task, completed=done, **words)
 
 
@@ -48,7 +48,7 @@ def bar(total: int, done: int = 0) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, console=console, speed_estimate_period=_SPEED_PERIOD_S) as progress:
+    with Progress(*columns, console=console, speed_estimate_period=_SPEED_PERIOD_S, refresh_per_second=4) as progress:
         yield Bar(progress, progress.add_task("", total=total, completed=done, words=""))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 _MOST_POINTS = 500
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 460, 190, 52, 22, 8
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 460, 190, 66, 22, 8
 _TITLES = {
     "train/loss": "training loss",
     "validation/miou": "mIoU on the validation set",

@@ -42,7 +42,8 @@ def test_torchscript_gives_the_models_logits_and_its_classes(tiny_model: Path, t
     assert "on random pictures of 64 x 96 and 90 x 75 px its logits differ from the model's by at most" in result.stdout
     facts: dict[str, str] = {"label_space": "", "input": "", "output": ""}
     loaded = torch.jit.load(out, _extra_files=facts)
-    require_same(load_model(tiny_model, "cpu"), lambda image: loaded(torch.from_numpy(image)).detach().numpy(), facts)
+    texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in facts.items()}
+    require_same(load_model(tiny_model, "cpu"), lambda image: loaded(torch.from_numpy(image)).detach().numpy(), texts)
 
 
 @pytest.mark.slow
