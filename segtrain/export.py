@@ -34,7 +34,7 @@ OUTPUT = "logits: (B, classes, H, W) float32, channels in the order of label_spa
 SIZES = ((2, 3, 64, 96), (1, 3, 90, 75))
 """Of the random pictures that both are asked about."""
 _MOST = 1e-3  # of the greatest logit: rounding of another order of sums stays far below
-_FAILS = (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError, IndexError, KeyError)
+_FAILS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

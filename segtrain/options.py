@@ -15,7 +15,18 @@ from pydantic import BaseModel
 # Shorter names on the command line.
 SPELLINGS = {"crop_px": "crop", "validation": "validate"}
 _OTHER_NAMES = {"data": ("--folder", "--source"), "unlabelled": ("--target",)}
-_FOLDERS = ("data", "out", "validation", "synthetic", "support", "base_model", "base", "objects", "unlabelled")
+_FOLDERS = (
+    "data",
+    "out",
+    "validation",
+    "synthetic",
+    "support",
+    "base_model",
+    "base",
+    "objects",
+    "unlabelled",
+    "init_from",
+)
 _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
 
 

@@ -194,3 +194,20 @@ def test_logits_of_tiles_are_averaged(tiny_model: Path, monkeypatch: pytest.Monk
 def test_an_overlap_as_large_as_the_tile_never_ends(tiny_model: Path) -> None:
     with pytest.raises(ConfigError, match="overlap 40: the overlap must be at least 0 and below the tile"):
         predict_by_tiles(load_model(tiny_model, "cpu"), noise((50, 50)), 40, 40)
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
+    tiny_model: Path, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
+        if files(tmp_path / "out" / "labels"):
+            raise KeyboardInterrupt
+        return predict_by_tiles(*arguments)  # type: ignore[arg-type]
+
+    command = ("--model", tiny_model, album, "--out", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("segtrain.predict.predict_by_tiles", once)
+        result = run(*command)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "segtrain: stopped; the same command goes on where it stopped"
+    assert "2 masks made, 1 were there" in run(*command).stdout
