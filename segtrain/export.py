@@ -149,22 +149,23 @@ def _open_torchscript(data: bytes) -> Run:
 
 def _encode_onnx(portable: Portable, example: torch.Tensor, facts: dict[str, str]) -> bytes:
     try:
-        import onnxscript  # noqa: F401 (torch.onnx needs it, and says so in a page)
+        import onnx
     except ImportError as error:
         raise _no_onnx(error) from error
-    any_size = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    program = torch.onnx.export(
+    buffer, any_size = io.BytesIO(), {0: "batch", 2: "height", 3: "width"}
+    # By tracing: torch's newer exporter proves what each size and stride may be, for minutes where this takes seconds.
+    torch.onnx.export(
         portable,
         (example,),
-        dynamo=True,
+        buffer,
+        dynamo=False,
         input_names=["image"],
         output_names=["logits"],
-        dynamic_shapes={"image": any_size},
-        verbose=False,
+        dynamic_axes={"image": any_size, "logits": any_size},
     )
-    assert program is not None, "what torch.onnx.export gives with dynamo"
-    program.model.metadata_props.update(facts)
-    data: bytes = program.model_proto.SerializeToString()
+    made = onnx.load_from_string(buffer.getvalue())
+    onnx.helper.set_model_props(made, facts)
+    data: bytes = made.SerializeToString()
     return data
 
 
@@ -200,7 +201,7 @@ KINDS = {
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without the libraries' notes on their own insides and their plans for them."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

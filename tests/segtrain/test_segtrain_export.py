@@ -46,10 +46,9 @@ def test_torchscript_gives_the_models_logits_and_its_classes(tiny_model: Path, t
     require_same(load_model(tiny_model, "cpu"), lambda image: loaded(torch.from_numpy(image)).detach().numpy(), texts)
 
 
-@pytest.mark.slow
 def test_onnx_gives_the_models_logits_and_its_classes(tiny_model: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnx")
     out = tmp_path / "model.onnx"
     result = run("--model", tiny_model, "--to", "onnx", "--out", out, "--json")
     assert result.exit_code == 0, result.output
