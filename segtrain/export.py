@@ -152,7 +152,8 @@ def _encode_onnx(portable: Portable, example: torch.Tensor, facts: dict[str, str
         import onnx
     except ImportError as error:
         raise _no_onnx(error) from error
-    buffer, any_size = io.BytesIO(), {0: "batch", 2: "height", 3: "width"}
+    buffer: Any = io.BytesIO()  # its annotation names paths alone
+    any_size = {0: "batch", 2: "height", 3: "width"}
     # By tracing: torch's newer exporter proves what each size and stride may be, for minutes where this takes seconds.
     torch.onnx.export(
         portable,
