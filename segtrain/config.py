@@ -6,12 +6,14 @@ method's own Config adds to `TrainConfig` or, if it brings its batches itself, t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from segkit.files import open_regular
 from segtrain.errors import ConfigError
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -184,6 +186,11 @@ class NetworkSettings(Settings):
         description="comma list, coarse to fine, for Unet, UnetPlusPlus and MAnet; default 128,64,64,32,32 "
         "(small, for CPUs)",
     )
+    init_from: Path | None = Field(
+        None,
+        description="folder of a finished model of the same network and classes, whose weights are the start: so a "
+        "finished training is made longer, in another --out",
+    )
     mask_queries: int = Field(100, ge=1, le=65536, description="queries of clip_masks [Mask2Former: 100]")
     mask_width: int = Field(
         256, ge=32, le=65536, multiple_of=32, description="channels of the head of clip_masks [Mask2Former: 256]"
@@ -200,12 +207,24 @@ class TrainConfig(NetworkSettings, MixtureSettings, LoopConfig):
     """A training of one network on one mix of datasets: what most methods add their own settings to."""
 
     def weight_settings(self) -> dict[str, Any]:
-        """Without what says nothing of the chosen network."""
+        """Without what says nothing of the chosen network; a model to start from counts by its weights.
+
+        Raises ConfigError if that cannot be read.
+        """
         settings = super().weight_settings()
+        settings["init_from"] = self.init_from and _digest(self.init_from / "model.safetensors")
         if self.arch != MASK_ARCH:
             for name in ("mask_queries", "mask_width", "mask_layers"):
                 del settings[name]
         return settings
+
+
+def _digest(weights: Path) -> str:
+    try:
+        with open_regular(weights, ConfigError) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except ConfigError as error:
+        raise ConfigError(f"init_from: {error}: name the folder of a finished model") from error
 
 
 def train_config(**values: Any) -> TrainConfig:

@@ -15,6 +15,7 @@ from segkit.labels import LabelSpace
 from segkit.printable import excerpt, printable
 from segtrain.bands import band, widths_px
 from segtrain.data.formats import open_dataset
+from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError, RunError
 from segtrain.metrics import boundary, iou
@@ -49,6 +50,8 @@ class Scores:
     split: str
     few_shot: tuple[FewShotScores, ...] = ()
     domains: tuple[DomainScore, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    """Pixels: a row a true class, a column a predicted one, in the order of `classes`; the last column is no class."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `few_shot` has the scores of each convention under its name, with what it means."""
@@ -173,11 +176,17 @@ def open_validation(path: str | Path, label_space: LabelSpace, split: str = "") 
     return source
 
 
-def score(segmenter: Segmenter, *sources: Source, domain_of: Callable[[int, int], str] | None = None) -> Scores:
+def score(
+    segmenter: Segmenter,
+    *sources: Source,
+    domain_of: Callable[[int, int], str] | None = None,
+    seen: Callable[[Sample, np.ndarray], None] | None = None,
+) -> Scores:
     """Score a network as it stands on all sources together, in the few-shot conventions too if it has novel classes.
 
-    `domain_of` the number of a source and a row there asks for the scores of each domain too. Memory does not grow with
-    the images. Novel classes that occur neither in ground truth nor in prediction do not count. Raises DataError.
+    `domain_of` the number of a source and a row there asks for the scores of each domain too; `seen` is told each
+    sample and its prediction (H, W) uint8 ids. Memory does not grow with the images. Novel classes that occur neither
+    in ground truth nor in prediction do not count. Raises DataError.
     """
     space = segmenter.label_space
     ids = [c.id for c in space.labels]
@@ -190,6 +199,8 @@ def score(segmenter: Segmenter, *sources: Source, domain_of: Callable[[int, int]
         for row, prediction, sample in zip(rows, predictions, samples, strict=True):
             space.to_channels(sample.mask, sample.where)  # raises at an id that the model has no class for
             matrix.add(prediction, sample.mask)
+            if seen is not None:
+                seen(sample, prediction)
             tolerance = boundary.tolerance_px(sample.mask.shape)
             boundary_scores.append(boundary.boundary_f(prediction, sample.mask, ids, tolerance))
             if domain_of is not None:
@@ -208,6 +219,7 @@ def score(segmenter: Segmenter, *sources: Source, domain_of: Callable[[int, int]
         num_images,
         ", ".join(dict.fromkeys(source.split for source in sources)),
         domains=by_domain.scores(),
+        confusion=tuple(tuple(row) for row in matrix.counts.tolist()),
     )
     present = {c.name: c.iou for c in scores.classes if c.iou is not None}
     novel = [name for name in segmenter.novel if name in present]

@@ -28,6 +28,14 @@ def write_whole(path: Path, data: bytes) -> None:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error
 
 
+def make_folder(folder: Path) -> None:
+    """With what is above it, if it is not there. Raises RunError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what killed writers of this file have left. Nobody else may be writing it."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):

@@ -17,14 +17,16 @@ import numpy as np
 import torch
 
 from segkit.labels import LabelSpace
+from segkit.printable import duration
 from segtrain.board import Board
 from segtrain.config import LoopConfig
 from segtrain.data.source import Source
 from segtrain.errors import RunError
-from segtrain.evaluate import score
-from segtrain.files import write_whole
+from segtrain.files import make_folder, write_whole
+from segtrain.interrupt import held_back
 from segtrain.method import Method
 from segtrain.optimiser import Optimiser, learning_rate
+from segtrain.progress import Bar, bar
 from segtrain.run_folder import (
     Checkpoint,
     check_owner,
@@ -35,6 +37,7 @@ from segtrain.run_folder import (
     write_checkpoint,
 )
 from segtrain.segmenter import Segmenter, choose_device, save_model
+from segtrain.validation import Best, Validation
 
 _log = logging.getLogger(__name__)
 
@@ -91,59 +94,81 @@ def run(training: Training, method: Method) -> Path:
     segmenter.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
     if config.dry_run:
         _report_plan(training.sources)
-        _Run(training, method, segmenter).try_out()
+        _Run(training, method, segmenter, None).try_out()
         return config.out
     with claimed(config.out, settings):
         if is_finished(config.out):  # by a process that was here in the meantime
             return config.out
         _report_plan(training.sources)
-        drawn = _Run(training, method, segmenter).steps()
+        validation = Validation(training.validation, config.validate_every) if training.validation else None
+        drawn = _Run(training, method, segmenter, validation).steps()
         for source, count in zip(training.sources, drawn, strict=True):
             _log.info("source %s: gave %d samples (%.1f %%)", source.name, count, 100 * count / sum(drawn))
-        if training.validation:
-            scores = score(segmenter, training.validation)
-            write_whole(config.out / "validation.json", json.dumps(scores.to_json(), indent=2).encode())
         mix = [
             {"source": Path(source.name).name, "kind": source.kind, "drawn": count}
             for source, count in zip(training.sources, drawn, strict=True)
         ]
-        for name in training.training_only:
-            delattr(segmenter.network, name)
-        save_model(segmenter, config.out, mix=mix, steps=config.steps, seed=config.seed, **training.facts)
+        best = validation.best if validation else None
+        _save(training, segmenter, best, {"mix": mix, "seed": config.seed, **training.facts})
         remove_checkpoint(config.out)
     return config.out
+
+
+def _save(training: Training, segmenter: Segmenter, best: Best | None, facts: dict[str, Any]) -> None:
+    """The best model, then the last one, whose config.json says that the training is finished."""
+    out, network = training.config.out, segmenter.network
+    if best:
+        last = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        network.load_state_dict(best.network)
+    for name in training.training_only:
+        delattr(network, name)
+    if best:
+        facts = {**facts, "best": best.facts()}
+        make_folder(out / "best")
+        save_model(segmenter, out / "best", steps=best.step, **facts)
+        network.load_state_dict({name: last[name] for name in network.state_dict()})
+        _log.info("the best model, of step %d with mIoU %.4f, is in %s", best.step, best.miou, out / "best")
+    save_model(segmenter, out, steps=training.config.steps, **facts)
 
 
 class _Run:
     """The steps of a training that are left."""
 
-    def __init__(self, training: Training, method: Method, segmenter: Segmenter) -> None:
-        self._training, self._config, self._method, self._segmenter = training, training.config, method, segmenter
+    def __init__(self, training: Training, method: Method, segmenter: Segmenter, validation: Validation | None) -> None:
+        self._config, self._method, self._segmenter, self._validation = training.config, method, segmenter, validation
         self._optimiser = Optimiser(segmenter.network, training.config, segmenter.device)
         self._drawn = np.zeros(len(training.sources), dtype=np.int64)
         self._unchecked: list[tuple[int, torch.Tensor]] = []  # steps and losses that nobody has looked at yet
 
     def steps(self) -> list[int]:
         """Take them; returns how many samples each source has given, those of earlier processes included."""
-        first_step = self._resume()
+        first_step, steps = self._resume(), self._config.steps
         began = time.monotonic()
-        with (
-            # A step's point has the number of steps done, so that of the last one before the checkpoint stays.
-            contextlib.closing(Board(self._config.out, first_step + 1)) as board,
-            torch.random.fork_rng(devices=[]),
-        ):
-            for step, batch in enumerate(self._method.batches(first_step), start=first_step):
-                losses = self._step(step, batch)
-                done = step + 1
-                if done % self._config.log_every == 0 or done == self._config.steps:
-                    self._log_step(board, done, losses, (done - first_step) / (time.monotonic() - began))
-                for name, pixels in self._method.pictures(step).items():
-                    board.picture(name, pixels, done)
-                self._validate(board, done)
-                if self._is_checkpoint(done):
-                    self._write_checkpoint(done)
-        if self._config.steps > first_step:
-            self._require_numbers(self._config.steps)
+        # A step's point has the number of steps done, so that of the last one before the checkpoint stays.
+        with contextlib.closing(Board(self._config.out, first_step + 1)) as board:
+            with bar(steps, first_step) as shown, held_back() as is_stopped, torch.random.fork_rng(devices=[]):
+                for step, batch in enumerate(self._method.batches(first_step), start=first_step):
+                    losses = self._step(step, batch)
+                    done = step + 1
+                    if done % self._config.log_every == 0 or done == steps:
+                        self._log_step(board, shown, done, losses, (done - first_step) / (time.monotonic() - began))
+                    for name, pixels in self._method.pictures(step).items():
+                        board.picture(name, pixels, done)
+                    if self._validation and self._validation.is_due(done, steps):
+                        self._require_numbers(done)  # they may become the best
+                        self._validation.score(self._segmenter, board, done)
+                    if self._is_checkpoint(done) or is_stopped():
+                        self._write_checkpoint(done)
+                    shown.show(done)
+                    if is_stopped():
+                        raise KeyboardInterrupt
+            if steps > first_step:
+                self._require_numbers(steps)
+            if self._validation:
+                scores = self._validation.score(self._segmenter, board, steps)
+                _log.info("%s", scores.table())
+                told = {**scores.to_json(), "data": str(Path(self._config.validation or "").resolve())}
+                write_whole(self._config.out / "validation.json", json.dumps(told, indent=2).encode())
         return [int(count) for count in self._drawn]
 
     def try_out(self) -> None:
@@ -188,6 +213,8 @@ class _Run:
         self._optimiser.load_state(checkpoint.optimiser)
         self._method.load_state(checkpoint.method)
         self._drawn += np.array(checkpoint.drawn, dtype=np.int64)
+        if self._validation:
+            self._validation.load_state(checkpoint.best)
         _log.info("going on at step %d of %d", checkpoint.step, self._config.steps)
         return checkpoint.step
 
@@ -205,8 +232,8 @@ class _Run:
         self._unchecked.append((step + 1, losses["loss"]))
         return losses
 
-    def _log_step(self, board: Board, done: int, losses: dict[str, torch.Tensor], speed: float) -> None:
-        """One line, and one point of each curve."""
+    def _log_step(self, board: Board, shown: Bar, done: int, losses: dict[str, torch.Tensor], speed: float) -> None:
+        """One point of each curve, and a few words at the bar; a line where there is none."""
         self._require_finite_losses()
         for name, value in losses.items():
             board.scalar(f"train/{name}", value.item(), done)
@@ -215,29 +242,25 @@ class _Run:
         for number, count in enumerate(self._drawn):
             board.scalar(f"mix/source_{number}", count / self._drawn.sum(), done)
         parts = ", ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
-        _log.info("step %d of %d: %s, %.2f steps/s", done, self._config.steps, parts, speed)
-
-    def _validate(self, board: Board, done: int) -> None:
-        validation, every = self._training.validation, self._config.validate_every
-        if not validation or not every or done % every or done == self._config.steps:
-            return
-        miou = score(self._segmenter, validation).miou
-        if miou is not None:
-            board.scalar("validation/miou", miou, done)
-        _log.info("step %d: mIoU %s on %s", done, "-" if miou is None else f"{miou:.4f}", validation.path)
+        if shown.is_live:
+            shown.show(done, f"{parts}, {speed:.2f} steps/s")
+        else:
+            left = duration((self._config.steps - done) / speed)
+            _log.info("step %d of %d: %s, %.2f steps/s, %s left", done, self._config.steps, parts, speed, left)
 
     def _is_checkpoint(self, done: int) -> bool:
         """At the end only if there is still something to lose: a validation that is killed."""
         if done == self._config.steps:
-            return self._training.validation is not None
+            return self._validation is not None
         return done % self._config.checkpoint_every == 0
 
     def _write_checkpoint(self, done: int) -> None:
         self._require_numbers(done)
         network = self._segmenter.network.state_dict()
+        best = self._validation.state() if self._validation else {}
         write_checkpoint(
             self._config.out,
-            Checkpoint(done, network, self._optimiser.state(), self._method.state(), self._drawn.tolist()),
+            Checkpoint(done, network, self._optimiser.state(), self._method.state(), self._drawn.tolist(), best),
         )
 
     def _require_numbers(self, done: int) -> None:

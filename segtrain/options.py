@@ -15,7 +15,18 @@ from pydantic import BaseModel
 # Shorter names on the command line.
 SPELLINGS = {"crop_px": "crop", "validation": "validate"}
 _OTHER_NAMES = {"data": ("--folder", "--source"), "unlabelled": ("--target",)}
-_FOLDERS = ("data", "out", "validation", "synthetic", "support", "base_model", "base", "objects", "unlabelled")
+_FOLDERS = (
+    "data",
+    "out",
+    "validation",
+    "synthetic",
+    "support",
+    "base_model",
+    "base",
+    "objects",
+    "unlabelled",
+    "init_from",
+)
 _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
 
 
@@ -24,8 +35,8 @@ def command_of(
 ) -> Callable[..., None]:
     """A function for typer: it calls `run` with the values by field name; checking them is the model's work.
 
-    The help text is the docstring of the model; its options are in panels, by the class that declares the field.
-    `preset` gives the values of --preset, which count where an option is not given.
+    The help text is the docstring of the model without its examples; its options are in panels, by the class that
+    declares the field. `preset` gives the values of --preset, which count where an option is not given.
     """
 
     def take(context: typer.Context, value: str | None) -> None:
@@ -70,8 +81,17 @@ def command_of(
         )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    command.__doc__ = kind.__doc__
+    command.__doc__ = "\n".join(line for line in (kind.__doc__ or "").splitlines() if not _is_example(line))
     return command
+
+
+def examples_of(kind: type[BaseModel]) -> list[str]:
+    """The lines of its docstring that are commands."""
+    return [line.strip() for line in (kind.__doc__ or "").splitlines() if _is_example(line)]
+
+
+def _is_example(line: str) -> bool:
+    return line.strip().startswith("segtrain ")
 
 
 def _in_order(kind: type[BaseModel]) -> list[tuple[str, Any]]:

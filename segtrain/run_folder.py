@@ -6,6 +6,7 @@ out/checkpoint.pt        network, optimiser, step, state of the method; removed 
 out/tensorboard/         scalars, and pictures of methods that make some
 out/pictures/            the same pictures as PNG, NAME-STEP.png
 out/validation.json      scores of the finished model, if a validation set is given
+out/best/                the model of the best score, if a validation set is scored while it learns
 out/model.safetensors    the model
 out/config.json          written last: the training is finished
 """
@@ -29,7 +30,8 @@ from segkit.documents import read_json
 from segtrain.errors import RunError
 from segtrain.files import remove_leftovers, write_whole
 
-_WRITTEN = ("settings.json", "checkpoint.pt", "validation.json", "model.safetensors", "config.json")
+_MODEL = ("model.safetensors", "config.json")
+_WRITTEN = ("settings.json", "checkpoint.pt", "validation.json", *_MODEL, *(f"best/{name}" for name in _MODEL))
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -42,6 +44,7 @@ class Checkpoint:
     optimiser: dict[str, dict[str, torch.Tensor]]  # by parameter name, then by what AdamW keeps of it
     method: dict[str, torch.Tensor]
     drawn: list[int]  # samples that each source has given
+    best: dict[str, Any] = dataclasses.field(default_factory=dict)  # of `segtrain.validation`; those of old have none
 
 
 def check_owner(folder: Path, settings: dict[str, Any]) -> None:
@@ -59,8 +62,14 @@ def check_owner(folder: Path, settings: dict[str, Any]) -> None:
             return
     except OSError as error:
         raise RunError(f"{folder}: cannot be used as a folder: {error.strerror}") from error
-    theirs = read_json(path, RunError)
-    difference = _first_difference(theirs, json.loads(json.dumps(settings)), "")
+    theirs, ours = read_json(path, RunError), json.loads(json.dumps(settings))
+    difference = _first_difference(theirs, ours, "")
+    if (
+        difference
+        and isinstance(theirs, dict)
+        and not _first_difference({**theirs, "steps": ours.get("steps")}, ours, "")
+    ):
+        raise RunError(f"{folder}: {_other_length(theirs.get('steps'), ours, is_finished(folder))}")
     if difference:
         raise RunError(
             f"{folder}: belongs to a training with {difference}: choose another folder, or train with its "
@@ -104,6 +113,16 @@ def is_finished(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
 
+def standing(folder: Path) -> str:
+    """Where a training that was stopped stands, and how it goes on, for people."""
+    path = folder / "checkpoint.pt"
+    if is_finished(folder):
+        return f"{folder} holds the finished model"
+    if not path.is_file():
+        return f"{folder} has no checkpoint yet, so the same command begins at the first step (see --checkpoint-every)"
+    return f"{path} is its checkpoint, and the same command goes on there"
+
+
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Raises RunError if the disk is full."""
     buffer = io.BytesIO()
@@ -121,7 +140,7 @@ def read_checkpoint(folder: Path, device: torch.device) -> Checkpoint | None:
         checkpoint = Checkpoint(**values)
     except (OSError, EOFError, RuntimeError, TypeError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise RunError(f"{path}: damaged ({type(error).__name__}): remove this file to train from the start") from error
-    kinds = {"step": int, "network": dict, "optimiser": dict, "method": dict, "drawn": list}
+    kinds = {"step": int, "network": dict, "optimiser": dict, "method": dict, "drawn": list, "best": dict}
     wrong = [name for name, kind in kinds.items() if not isinstance(getattr(checkpoint, name), kind)]
     if wrong:
         raise RunError(f"{path}: damaged ({wrong[0]} is missing): remove this file to train from the start")
@@ -131,6 +150,17 @@ def read_checkpoint(folder: Path, device: torch.device) -> Checkpoint | None:
 def remove_checkpoint(folder: Path) -> None:
     """What a finished model no longer needs: the optimiser's state is twice its size."""
     (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _other_length(steps: Any, ours: dict[str, Any], finished: bool) -> str:
+    """Why a training cannot be given other steps, and what can be done; nothing else of it differs."""
+    state = "finished" if finished else "unfinished"
+    why = f"holds {'a' if finished else 'an'} {state} training of {steps} steps, not {ours['steps']}; the learning rate"
+    first = "" if finished else f"go on with --steps {steps}, then "
+    way = (
+        "train on from its model with --init-from and another --out" if "init_from" in ours else "choose another --out"
+    )
+    return f"{why} follows from their number, so none can be added: {first}{way}"
 
 
 def _is_ours(name: str) -> bool:

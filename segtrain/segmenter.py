@@ -100,6 +100,10 @@ class Segmenter:
         masks = self._maps(images, batch_size, lambda pixels: (self.network(pixels).argmax(dim=1),))
         return [self.label_space.id_of_channel[channels] for (channels,) in masks]
 
+    def predict_logits(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[np.ndarray]:
+        """Like `predict`, but the logits (number of classes, H, W) float32, in the order of the channels."""
+        return [logits for (logits,) in self._maps(images, batch_size, lambda pixels: (self.network(pixels),))]
+
     def predict_with_uncertainty(
         self, images: Sequence[np.ndarray], batch_size: int = 8
     ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -147,7 +151,7 @@ class Segmenter:
         batch_size: int,
         answers: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
     ) -> list[tuple[np.ndarray, ...]]:
-        """What `answers` gives of each image, cut to its size: maps (B, H, W) of normalised pixels (B, 3, H, W)."""
+        """What `answers` gives of each image, cut to its size: maps (B, ..., H, W) of normalised (B, 3, H, W)."""
         by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, image in enumerate(images):
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -163,7 +167,7 @@ class Segmenter:
                 chosen = numbers[start : start + batch_size]
                 pixels = torch.from_numpy(np.stack([images[n] for n in chosen])).permute(0, 3, 1, 2)
                 padded = torch.nn.functional.pad(pixels.float(), pad, mode="replicate")
-                whole = [answer[:, :height, :width].cpu().numpy() for answer in answers(self.normalised(padded))]
+                whole = [answer[..., :height, :width].cpu().numpy() for answer in answers(self.normalised(padded))]
                 maps.update(zip(chosen, zip(*whole, strict=True), strict=True))
         for module, training in modes:
             module.training = training
@@ -171,7 +175,39 @@ class Segmenter:
 
 
 def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.device) -> Segmenter:
-    """With random or pretrained weights, a function of the config's seed. Raises ModelError or ConfigError."""
+    """With random or pretrained weights, a function of the config's seed, or with those of `init_from`.
+
+    Raises ModelError or ConfigError.
+    """
+    if config.init_from is None:
+        return _build_new(config, label_space, device)
+    # What is overwritten is not downloaded.
+    segmenter = _build_new(config.model_copy(update={"encoder_weights": "none"}), label_space, device)
+    _take_weights(segmenter, config.init_from)
+    return segmenter
+
+
+def _take_weights(segmenter: Segmenter, folder: Path) -> None:
+    """Those of a finished model. Raises ModelError unless it has the same network and the same classes."""
+    model = load_model(folder, "cpu")
+    theirs, ours = ({"network": s.spec.network, **s.spec.arguments, **s.spec.settings} for s in (model, segmenter))
+    keys = [key for key in {**theirs, **ours} if key != "classes"]  # their names are compared below
+    differs = next((key for key in keys if theirs.get(key) != ours.get(key)), None)
+    if differs is not None:
+        raise ModelError(
+            f"init_from {folder}: its {differs.removeprefix('_')} is {json.dumps(theirs.get(differs))}, here it is "
+            f"{json.dumps(ours.get(differs))}: give the options that it was trained with"
+        )
+    named = [[(label.id, label.name) for label in s.label_space.labels] for s in (model, segmenter)]
+    if named[0] != named[1]:
+        raise ModelError(
+            f"init_from {folder}: its classes are {', '.join(name for _, name in named[0])}, those of the data are "
+            f"{', '.join(name for _, name in named[1])}: ids, names and order must be the same"
+        )
+    segmenter.network.load_state_dict(model.network.state_dict())
+
+
+def _build_new(config: TrainConfig, label_space: LabelSpace, device: torch.device) -> Segmenter:
     if config.arch == MASK_ARCH:
         return _build_mask_segmenter(config, label_space, device)
     arch = next((name for name in smp.architectures() if name.lower() == config.arch.lower()), None)

@@ -41,13 +41,15 @@ SEGKIT_FLOORS = (
 # A folder of `methods` is a part of its own: methods stand side by side, and nothing below the command line knows one.
 SEGTRAIN_FLOORS = (
     ("errors",),
-    ("files", "config", "presets", "uncertainty_maps"),
+    ("files", "config", "presets", "uncertainty_maps", "overlay", "progress", "interrupt"),
     ("run_folder", "board", "pretrained", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
-    ("evaluate", "method"),
-    ("loop", "evaluate_anomaly", "evaluate_samples"),
+    ("evaluate", "method", "tiles"),
+    ("validation", "evaluate_anomaly", "evaluate_samples", "predict", "export", "report"),
+    ("loop",),
     ("self_training",),
     ("methods",),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )

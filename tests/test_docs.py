@@ -261,13 +261,29 @@ def test_every_command_of_a_document_exists_with_its_options(page: str) -> None:
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("name", COMMANDS["synthgen"].commands)  # type: ignore[attr-defined]
-def test_every_command_shows_examples_that_are_right(name: str) -> None:
-    first, *lines = COMMANDS["synthgen"].commands[name].epilog.replace("\\[", "[").splitlines()  # type: ignore[attr-defined]
+def with_subcommands(program: str) -> list[str]:
+    """Every command by its words: `segtrain few-shot base`."""
+    commands = COMMANDS[program].commands  # type: ignore[attr-defined]
+    return [
+        f"{program} {name}{'' if sub is None else f' {sub}'}"
+        for name, command in commands.items()
+        for sub in getattr(command, "commands", [None])
+    ]
+
+
+@pytest.mark.parametrize("words", [*with_subcommands("synthgen"), *with_subcommands("segtrain")])
+def test_every_command_shows_examples_that_are_right(words: str) -> None:
+    program, *path = words.split()
+    command: Any = COMMANDS[program]
+    for name in path:
+        command = command.commands[name]
+    first, *lines = command.epilog.replace("\\[", "[").splitlines()
     assert first == "Examples:" and lines
     for line in lines:
         tokens = shlex.split(line.partition(" | ")[0].partition(" > ")[0], comments=True)
-        assert tokens[:2] == ["synthgen", name] and not why_no_command(tokens), f"{line}: {why_no_command(tokens)}"
+        assert tokens[: len(path) + 1] == words.split() and not why_no_command(tokens), (
+            f"{line}: {why_no_command(tokens)}"
+        )
         assert len(line.strip()) <= 78, f"{line}: would be broken on a terminal of 80 columns"
 
 

@@ -73,8 +73,8 @@ def test_wheel_holds_all_that_ships_and_nothing_else(wheel: Path) -> None:
     assert code <= names
     beside_code = {
         str(path.relative_to(ROOT))
-        for part in ("sources", "report")
-        for path in (ROOT / "synthgen" / part).glob("*.[hcjy]*")
+        for part in ("synthgen/sources", "synthgen/report", "segtrain/report")
+        for path in (ROOT / part).glob("*.[hcjy]*")
     }
     assert {Path(name).name for name in beside_code} >= {
         "cityscapes.yaml",

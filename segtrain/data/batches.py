@@ -7,6 +7,7 @@ have seen, and the number of workers changes the speed only.
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -161,8 +162,14 @@ def _loaded(data: Dataset, sampler: Iterable[Any], num_workers: int) -> Iterator
         num_workers=num_workers,
         # Without a generator of its own the loader would draw a number from torch's global one.
         generator=torch.Generator(),
+        worker_init_fn=_leave_interrupts_to_the_trainer,
     )
     for item in loader:
         if isinstance(item, SegtrainError):
             raise item
         yield item
+
+
+def _leave_interrupts_to_the_trainer(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal: a worker that died of it would fail the step that is being taken."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -127,7 +127,9 @@ class SelfTrainingConfig(SelfTrainingSettings, TrainConfig):
                 f"source_share {self.source_share} of {self.steps} steps leaves none for the unlabelled pictures: "
                 "raise steps, or lower it"
             )
-        if self.freeze_encoder and self.base is None and self.encoder_weights == "none":
+        if self.base is not None and self.init_from is not None:
+            raise ValueError("base and init_from: both say which weights are the start: leave one of them out")
+        if self.freeze_encoder and self.base is None and self.init_from is None and self.encoder_weights == "none":
             raise ValueError(
                 "freeze_encoder: random weights that never learn see nothing: set encoder_weights, or base"
             )

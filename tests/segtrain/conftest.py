@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
+from segkit.labels import label_space_of
 from segtrain.config import TrainConfig, train_config
+from segtrain.segmenter import build_segmenter, save_model
 
 Pair = tuple[np.ndarray, np.ndarray]
 CLASSES = ({"id": 0, "name": "ground", "colour": [9, 9, 9]}, {"id": 5, "name": "thing", "colour": [200, 0, 0]})
@@ -169,3 +172,16 @@ def joint_values(settings, tmp_path: Path, write_folder, pairs, photos: Path) ->
         return {**settings(data=data, steps=8).model_dump(exclude_unset=True), **small, **changes}
 
     return make
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Path:
+    """A model of random weights that nobody has trained: what uses models needs no more."""
+    space = label_space_of({"name": "toy", "background": 0, "labels": list(CLASSES)}, "toy")
+    settings = train_config(
+        data=["none"], out="none", encoder="tu-test_efficientnet", decoder_channels="8,8,8,8,8", seed=3
+    )
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    save_model(build_segmenter(settings, space, torch.device("cpu")), folder)
+    return folder

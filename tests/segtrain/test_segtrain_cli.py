@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,8 @@ def test_scores_replace_scores_and_nothing_else(golden: Path, tmp_path: Path) ->
 def test_every_method_folder_is_a_command() -> None:
     assert methods() == ["clouds", "few_shot", "flex_seg", "iccld", "multi_shift", "supervised", "unimatch"]
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert set(commands) == {"train", "eval", "few-shot", "flex-seg", "multi-shift", "clouds", "unimatch", "iccld"}
+    own = {"eval", "predict", "export", "report"}
+    assert set(commands) == {"train", "few-shot", "flex-seg", "multi-shift", "clouds", "unimatch", "iccld"} | own
     assert set(commands["few-shot"].commands) == {"base", "novel"}
 
 
@@ -148,3 +150,20 @@ def test_help_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     for command in ("train", "eval", "flex-seg"):
         assert run(command, "--help").exit_code == 0
+
+
+def test_scores_go_to_standard_output_where_asked(
+    golden: Path, tiny_model: Path, tmp_path: Path, write_folder, pairs
+) -> None:
+    data = write_folder(tmp_path / "data", pairs(2))
+    result = run("eval", "--model", tiny_model, "--data", data, "--device", "cpu", "--json", "-")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["num_images"] == 2 and not Path("-").exists()
+    assert sum(map(sum, told["confusion"])) == sum(one["pixels"] for one in told["classes"])
+
+
+def test_version_and_completion() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"segtrain {metadata.version('synthgen-seg')}\n")
+    assert "--install-completion" in run("--help").stdout

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from doubles.killed_training import Killed, kill_at
 
-from segtrain.errors import ModelError, RunError
+from segtrain.errors import ConfigError, ModelError, RunError
 from segtrain.files import write_whole
 from segtrain.methods.supervised.method import train
 from segtrain.run_folder import check_owner, claimed
+from segtrain.segmenter import load_model
 
 SETTINGS = {"steps": 3, "ratio": (1, 2)}
 
@@ -44,10 +46,10 @@ def test_the_folder_of_other_settings_is_refused_and_left_as_it_is(tmp_path: Pat
         pass
     before = (tmp_path / "m" / "settings.json").read_bytes()
     for refused in (
-        lambda: check_owner(tmp_path / "m", {**SETTINGS, "steps": 4}),
-        lambda: claimed(tmp_path / "m", {**SETTINGS, "steps": 4}).__enter__(),
+        lambda: check_owner(tmp_path / "m", {**SETTINGS, "ratio": (1, 3)}),
+        lambda: claimed(tmp_path / "m", {**SETTINGS, "ratio": (1, 3)}).__enter__(),
     ):
-        with pytest.raises(RunError, match="belongs to a training with steps = 3, not 4"):
+        with pytest.raises(RunError, match=r"belongs to a training with ratio\[1\] = 2, not 3"):
             refused()
     check_owner(tmp_path / "m", SETTINGS)
     assert (tmp_path / "m" / "settings.json").read_bytes() == before
@@ -127,3 +129,52 @@ def test_a_checkpoint_of_another_form_is_one_line(settings, tmp_path: Path) -> N
         with pytest.raises(RunError, match=r"checkpoint.pt: damaged .* remove this file to train from the start"):
             train(config)
     assert json.loads((folder / "settings.json").read_text())["steps"] == 2
+
+
+def test_more_steps_are_one_line_with_the_way_and_the_way_works(settings, tmp_path: Path) -> None:
+    folder = train(settings(steps=2))
+    with pytest.raises(RunError) as caught:
+        train(settings(steps=4))
+    assert str(caught.value) == (
+        f"{folder}: holds a finished training of 2 steps, not 4; the learning rate follows from their number, so none "
+        "can be added: train on from its model with --init-from and another --out"
+    )
+    longer = train(settings(steps=4, init_from=folder, out=tmp_path / "longer", learning_rate=1e-9))
+    ours, theirs = (load_model(path, "cpu").network.state_dict() for path in (longer, folder))
+    moved = max((ours[name] - theirs[name]).abs().max() for name in ours if name.endswith("conv.weight"))
+    assert moved < 1e-6, "it began with those weights, not with random ones"
+    with pytest.raises(RunError, match="belongs to a training with init_from"):
+        train(settings(steps=4, out=tmp_path / "longer", learning_rate=1e-9))
+
+
+def test_more_steps_of_an_unfinished_training_are_one_line(settings, tmp_path: Path, monkeypatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 3)
+        train(settings())
+    with pytest.raises(
+        RunError, match=r"an unfinished training of 6 steps, not 9; .* go on with --steps 6, then train"
+    ):
+        train(settings(steps=9))
+    with pytest.raises(RunError, match="belongs to a training with steps = 6, not 9"):
+        train(settings(steps=9, seed=3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"arch": "FPN", "decoder_channels": ""}, ModelError, 'its model_class is "Unet", here it is "FPN": give the'),
+        ({"decoder_channels": "8,8,8,8,4"}, ModelError, r"its decoder_channels is \[8, 8, 8, 8, 8\], here"),
+        ({"init_from": "nowhere"}, ConfigError, "init_from: nowhere/model.safetensors: no such file: name the folder"),
+    ],
+)
+def test_a_model_of_another_network_is_no_start(settings, tiny_model: Path, tmp_path, changes, error, says) -> None:
+    with pytest.raises(error, match=says):
+        train(settings(**{"init_from": tiny_model, **changes}))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_model_of_other_classes_is_no_start(settings, tiny_model: Path, write_folder, pairs, tmp_path: Path) -> None:
+    classes = ({"id": 0, "name": "ground"}, {"id": 5, "name": "other"})
+    data = write_folder(tmp_path / "data", pairs(2), classes=classes)
+    with pytest.raises(ModelError, match="its classes are ground, thing, those of the data are ground, other"):
+        train(settings(init_from=tiny_model, data=[str(data)]))

@@ -56,7 +56,7 @@ class SamSettings(Settings):
 class Config(SamSettings, SelfTrainingConfig):
     """Learn from labelled pictures, then also from a teacher's labels of unlabelled ones, which SAM redraws.
 
-    segtrain clouds --data my_labelled --unlabelled my_photos --sam sam_vit_h_4b8939.pth --out model
+    segtrain clouds --data labelled --unlabelled photos --sam sam.pth --out model
     """
 
     source_share: float = Field(

@@ -54,7 +54,7 @@ class NovelConfig(LoopConfig):
 
     A killed training is continued.
 
-    segtrain few-shot novel --base-model runs/base --data drawn --shots 1 --synthetic runs/made/dataset --out runs/novel
+    segtrain few-shot novel --base-model base --data drawn --shots 1 --out novel
     """
 
     base_model: Path = Field(description="folder that `segtrain few-shot base` has written")

@@ -8,7 +8,7 @@ from segtrain.config import TrainConfig
 class Config(TrainConfig):
     """Train a segmenter, or go on where a killed training of the same settings stopped.
 
-    segtrain train --data runs/demo/dataset --data photos --ratio 1 --ratio 1 --out model
+    segtrain train --data made --data photos --ratio 1 --ratio 1 --out model
     """
 
 

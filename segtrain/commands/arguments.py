@@ -1,0 +1,42 @@
+"""Arguments that several commands take, examples under `--help`, and how errors are told."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segkit.printable import printable
+from segtrain.errors import SegtrainError
+
+GOES_ON = "stopped; the same command goes on where it stopped"
+
+ModelFolder = Annotated[
+    Path, typer.Option("--model", metavar="FOLDER", help="folder that a training has written", show_default=False)
+]
+Device = Annotated[str, typer.Option("--device", metavar="TEXT", help="auto, cpu, cuda, cuda:1, mps")]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable, on standard output")]
+
+
+def examples(*lines: str) -> str:
+    """What stands at the end of a command's help. Square brackets are no markup there."""
+    return "\n".join(("Examples:", *(f"  {line}".replace("[", r"\[") for line in lines)))
+
+
+@contextlib.contextmanager
+def one_line_errors(stopped: Callable[[], str] = lambda: "stopped") -> Iterator[None]:
+    """A user's mistake is one line and exit code 2, Ctrl-C the line that `stopped` gives and 130.
+
+    Anything else is a bug and keeps its traceback.
+    """
+    try:
+        yield
+    except SegtrainError as error:
+        typer.echo(f"segtrain: {printable(error)}", err=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        typer.echo(f"segtrain: {printable(stopped())}", err=True)
+        raise typer.Exit(130) from error

@@ -1,0 +1,213 @@
+"""`segtrain predict`: masks of pictures, tile by tile, as a labelled folder that is never overwritten."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from segkit.masks import read_mask
+from segkit.pictures import read_image
+from segtrain.cli import app
+from segtrain.data.folders import FolderSource
+from segtrain.errors import ConfigError
+from segtrain.overlay import overlay
+from segtrain.segmenter import load_model
+from segtrain.tiles import predict_by_tiles, tile_starts
+
+
+def noise(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """(H, W, 3) uint8: smooth colours, so that neighbouring pixels mostly share a class."""
+    small = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Three pictures, one in a subfolder, beside a text and a picture that is none."""
+    folder = tmp_path / "album"
+    (folder / "town").mkdir(parents=True)
+    Image.fromarray(noise((50, 70))).save(folder / "a.png")
+    Image.fromarray(noise((64, 96), 1)).save(folder / "b.jpg")
+    Image.fromarray(noise((40, 40), 2)).save(folder / "town" / "a.png")
+    (folder / "notes.txt").write_text("mine")
+    (folder / ".hidden.png").write_text("mine")
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["predict", *(str(a) for a in arguments), "--device", "cpu"])
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_masks_are_those_of_the_model_and_lie_as_the_pictures_do(tiny_model: Path, album: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run("--model", tiny_model, album, "--out", out, "--overlays", "--confidence", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {
+        "format": "segtrain-predictions", "out": str(out), "made": 3, "there": 0, "refused": [], "left": 1,
+    }  # fmt: skip
+    names = ["a", "b", "town/a"]
+    assert files(out / "labels") == files(out / "confidence") == [f"{name}.png" for name in names]
+    assert files(out / "overlays") == [f"{name}.jpg" for name in names]
+    model = load_model(tiny_model, "cpu")
+    for name, picture in zip(names, ("a.png", "b.jpg", "town/a.png"), strict=True):
+        image, mask = read_image(album / picture), read_mask(out / "labels" / f"{name}.png")
+        assert np.array_equal(mask, model.predict([image])[0])
+        (logits,) = model.predict_logits([image])
+        shares = np.exp(logits - logits.max(axis=0))
+        shares /= shares.sum(axis=0)
+        confidence = np.asarray(Image.open(out / "confidence" / f"{name}.png"))
+        assert np.array_equal(confidence, np.rint(255 * shares.max(axis=0)).astype(np.uint8))
+        seen = np.asarray(Image.open(out / "overlays" / f"{name}.jpg")).astype(float)
+        assert np.abs(seen - overlay(image, mask, model.label_space)).mean() < 8  # JPEG
+
+
+def test_the_folder_is_a_labelled_folder(tiny_model: Path, album: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("--model", tiny_model, album / "a.png", album / "b.jpg", "--out", out).exit_code == 0
+    source = FolderSource(out, None)
+    assert [source.name(row) for row in range(2)] == ["a.png", "b.jpg"]
+    assert source.label_space == load_model(tiny_model, "cpu").label_space
+    sample = source.read(1)
+    assert np.array_equal(sample.image, read_image(album / "b.jpg"))
+    assert set(np.unique(sample.mask)) <= {0, 5}
+
+
+def test_what_is_there_is_left_alone_and_a_killed_call_goes_on(tiny_model: Path, album: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("--model", tiny_model, album, "--out", out)
+    assert run(*command).exit_code == 0
+    whole = (out / "labels" / "b.png").read_bytes()
+    (out / "labels" / "a.png").write_bytes(b"corrected by hand")
+    (out / "labels" / "b.png").unlink()
+    result = run(*command)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{out}: 1 masks made, 2 were there and are left as they are, 1 other files passed over\n",
+    )
+    assert (out / "labels" / "a.png").read_bytes() == b"corrected by hand"
+    assert (out / "labels" / "b.png").read_bytes() == whole
+    for changes, says in (
+        (["--tile", "32", "--overlap", "4"], "another tile"),
+        (["--overlap", "4"], "another overlap"),
+    ):
+        result = run(*command, *changes)
+        assert result.exit_code == 2 and f"{out}: holds masks of {says}: choose another folder" in result.stderr
+
+
+def test_a_foreign_folder_is_refused_and_left_as_it_is(tiny_model: Path, album: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    result = run("--model", tiny_model, album, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "holds files, but no predictions.json" in result.stderr
+    assert files(tmp_path / "out") == ["thesis.txt"]
+
+
+def test_bad_pictures_are_a_line_each_and_counted(
+    tiny_model: Path, album: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (album / "broken.jpg").write_bytes((album / "b.jpg").read_bytes()[:300])
+    (album / "b.png").write_bytes((album / "a.png").read_bytes())
+    Image.fromarray(np.zeros((9, 9, 4), np.uint8)).save(album / "clear.png")
+    out = tmp_path / "out"
+    result = run("--model", tiny_model, album, "--out", out)
+    assert result.exit_code == 1
+    assert "3 masks made, 3 pictures refused" in result.stdout
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3
+    for name, says in (
+        ("broken.jpg", "cannot be read as an image"),
+        ("clear.png", "has an alpha channel"),
+        ("b.png", f"its mask would have the name of that of {album / 'b.jpg'}"),
+    ):
+        assert any(f"{album / name}: {says}" in line for line in lines)
+    assert files(out / "labels") == ["a.png", "b.png", "town/a.png"]
+
+
+def test_its_own_folder_inside_the_pictures_is_no_input(tiny_model: Path, album: Path) -> None:
+    for made, there in ((3, 0), (0, 3)):
+        result = run("--model", tiny_model, album, "--out", album / "masks", "--json")
+        assert result.exit_code == 0, result.output
+        assert (json.loads(result.stdout)["made"], json.loads(result.stdout)["there"]) == (made, there)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{tmp}/none"], "{tmp}/none: no such file or folder"),
+        (["{tmp}/album/town", "--tile", "64", "--overlap", "64"], "tile 64, overlap 64: "),
+        (["{tmp}"], "{tmp}/no-model: no config.json, so no model"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_leaves_nothing(
+    album: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    result = run(
+        "--model", tmp_path / "no-model", "--out", tmp_path / "out", *(a.format(tmp=tmp_path) for a in arguments)
+    )
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"segtrain: {says.format(tmp=tmp_path)}") and result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_tiles_cover_a_side_and_overlap_enough() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        tile = int(rng.integers(1, 60))
+        overlap, length = int(rng.integers(0, tile)), int(rng.integers(1, 400))
+        starts = (
+            tile_starts(length, min(tile, length), overlap) if tile < length else tile_starts(length, length, overlap)
+        )
+        assert starts[0] == 0 and starts[-1] + min(tile, length) == length
+        steps = np.diff(starts)
+        assert (steps > 0).all() and (steps <= tile - overlap).all()
+
+
+def test_logits_of_tiles_are_averaged(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole answer where one tile covers the picture, else the mean written out pixel by pixel."""
+    model, image = load_model(tiny_model, "cpu"), noise((90, 75))
+    for tile in (0, 90, 500):
+        mask, _ = predict_by_tiles(model, image, tile, 10)
+        assert np.array_equal(mask, model.predict([image])[0])
+    sums, counts = np.zeros((2, 90, 75), np.float32), np.zeros((90, 75), np.float32)
+    for top in (0, 25, 50):
+        for left in (0, 17, 35):
+            sums[:, top : top + 40, left : left + 40] += model.predict_logits(
+                [image[top : top + 40, left : left + 40]]
+            )[0]
+            counts[top : top + 40, left : left + 40] += 1
+    shares = np.exp(sums / counts)
+    mask, confidence = predict_by_tiles(model, image, 40, 10)
+    assert np.array_equal(mask, model.label_space.id_of_channel[shares.argmax(axis=0)])
+    assert np.allclose(confidence, shares.max(axis=0) / shares.sum(axis=0), atol=1e-5)
+    assert not np.array_equal(mask, model.predict([image])[0]), "these tiles are too small to give the whole answer"
+
+
+def test_an_overlap_as_large_as_the_tile_never_ends(tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match="overlap 40: the overlap must be at least 0 and below the tile"):
+        predict_by_tiles(load_model(tiny_model, "cpu"), noise((50, 50)), 40, 40)
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
+    tiny_model: Path, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
+        if files(tmp_path / "out" / "labels"):
+            raise KeyboardInterrupt
+        return predict_by_tiles(*arguments)  # type: ignore[arg-type]
+
+    command = ("--model", tiny_model, album, "--out", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("segtrain.predict.predict_by_tiles", once)
+        result = run(*command)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "segtrain: stopped; the same command goes on where it stopped"
+    assert "2 masks made, 1 were there" in run(*command).stdout
