@@ -13,7 +13,7 @@ import numpy as np
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
 from segkit.masks import read_colours, read_mask
 from segkit.printable import printable
-from segkit.spelling import word_parts
+from segkit.spelling import same_name
 from synthgen.errors import InputError, LabelError, did_you_mean
 from synthgen.sources.catalogue import ClassTable
 from synthgen.sources.png16 import read_png16
@@ -83,10 +83,10 @@ def ids_of(
     if space.background is not None:
         known.setdefault(BACKGROUND, space.background)
     words = tuple(known)
-    known = {_folded(word): class_id for word, class_id in reversed(known.items())} | known
+    known = {same_name(word): class_id for word, class_id in reversed(known.items())} | known
     other = aliases or {}
     ids = {
-        value: next((known[word] for word in (name, _folded(name), other.get(name, name)) if word in known), IGNORE)
+        value: next((known[word] for word in (name, same_name(name), other.get(name, name)) if word in known), IGNORE)
         for value, name in names.items()
     }
     lacking = sorted({name for value, name in names.items() if ids[value] == IGNORE})
@@ -109,10 +109,6 @@ def _shown(names: list[str], known: tuple[str, ...]) -> str:
     hints = [did_you_mean(name, known).removeprefix("; ") for name in names[:8]]
     shown = [name + (f" ({hint})" if hint else "") for name, hint in zip(names, hints, strict=False)]
     return printable(", ".join(shown)) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _folded(word: str) -> str:
-    return " ".join(word_parts(word))
 
 
 def packed(image: np.ndarray) -> np.ndarray:
