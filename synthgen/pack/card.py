@@ -104,6 +104,7 @@ def _facts(
         "name": recipe.name,
         "recipe": recipe.model_dump(mode="json"),
         "embeds_text": "text_encoder" in used_backends(recipe),
+        "cut_prompts": counts.cut_prompts,
         "is_generated": generates(recipe),
         "mark": mark_of(recipe),
         "license_name": license_name,

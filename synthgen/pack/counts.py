@@ -54,4 +54,5 @@ class RunCounts:
     rejected: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # stage -> time spent in it
     models: tuple[ModelUse, ...] = ()
+    cut_prompts: int = 0  # that are longer than the text encoder reads
     mask_rates: tuple[MaskRate, ...] = ()  # by class id; classes of which the proposer gave a region

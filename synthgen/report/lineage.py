@@ -46,6 +46,8 @@ def lineage(found: RunRows, row: Row) -> list[Step]:
             )
         if prompt["embedder"]:
             facts.append(("embedded by", prompt["embedder"]))
+        if prompt.get("cut"):
+            facts.append(("beyond its context, compared with no other", prompt["cut"]))
         steps.append(
             Step("Prompt", prompt["prompt"] or f"the photograph {Path(prompt['photograph']).name}", tuple(facts))
         )
