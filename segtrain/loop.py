@@ -17,6 +17,7 @@ import torch
 from segkit.labels import LabelSpace
 from segtrain.board import Board
 from segtrain.config import LoopConfig
+from segtrain.data.labelled import require_labels
 from segtrain.data.source import Source
 from segtrain.errors import RunError
 from segtrain.evaluate import score
@@ -85,6 +86,8 @@ def run(training: Training, method: Method) -> Path:
         return config.out
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+    if training.validation:
+        require_labels([training.validation], training.label_space, background_counts=True)
     segmenter = training.build(device)
     segmenter.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
     with claimed(config.out, settings):
