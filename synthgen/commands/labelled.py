@@ -36,7 +36,7 @@ def sources(name: ShownSource = "", as_json: AsJson = False) -> None:
         else:
             (source,) = chosen
             typer.echo(
-                f"{source.title}\nlicence: {source.licence}\nlabel space: {source.space}\nsplits: "
+                f"{source.title}\nlicence: {source.licence}\nlabel space: {source.space or 'your own'}\nsplits: "
                 f"{', '.join(source.splits)}"
             )
             typer.echo(f"\n{source.download}\nread from the folder:")
@@ -62,11 +62,17 @@ def convert(
 ) -> None:
     """Write a split of a public dataset as a plain labelled folder: for layouts to render from, or `segtrain eval`."""
     with one_line_errors():
+        from synthgen.errors import InputError
         from synthgen.labels import read_label_space
         from synthgen.sources.catalogue import read_source
         from synthgen.sources.convert import convert as write
 
-        steps = list(write(source, folder, split, read_label_space(space or read_source(source).space), out))
+        own = space or read_source(source).space
+        if not own:
+            raise InputError(
+                f"{source}: what a labelling tool exports has classes of its own; give --space ./labels.yaml with them"
+            )
+        steps = list(write(source, folder, split, read_label_space(own), out))
         typer.echo(f"{out}: {len(steps)} images of {source}")
 
 
