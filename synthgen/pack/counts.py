@@ -26,8 +26,8 @@ class MaskRate:
     class_id: int
     num_regions: int  # that the proposer gave
     kept: float  # of the regions, by APF
-    filled: float  # of the pixels that APF freed: labelled again by APR, with any class
-    returned: float  # of the pixels that APF freed: labelled again with the class that they were taken from
+    filled: float | None  # of the pixels that APF freed: labelled again by APR, with any class; None if it freed none
+    returned: float | None  # of the same: labelled again with the class that they were taken from
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -38,13 +38,13 @@ class Context:
         if cut:
             unseen = sum(1 for row in cut if self.rendered(row.subject.prompt) != row.subject.prompt.rstrip())
             _log.warning(
-                "prompts: %s cuts %d of %d prompts before their end, which is compared with no other%s; the first "
-                "lacks %s: write shorter prompts",
+                "prompts: %s cuts %d of %d prompts, the first before %s: what is beyond is compared with no other%s; "
+                "write shorter prompts",
                 self._encoder().id,
                 len(cut),
                 len(made),
-                f" and, of {unseen}, not rendered either" if unseen else "",
                 excerpt(cut[0].cut, 80),
+                f", and not rendered of {unseen}" if unseen else "",
             )
 
     def _unread(self, prompt: str) -> Unread:

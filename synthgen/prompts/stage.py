@@ -212,10 +212,10 @@ class PromptStage:
             for bank in banks:
                 reasons.update(bank.refused)
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-            raise InputError(
-                f"prompts: every candidate was refused ({told}); loosen prompts.class_gate or "
-                "prompts.min_class_similarity"
-            )
+            way_out = "loosen prompts.class_gate or prompts.min_class_similarity"
+            if "class_cut" in reasons:
+                way_out = "name the class nearer to the beginning: the text encoder reads no further"
+            raise InputError(f"prompts: every candidate was refused ({told}); {way_out}")
         wanted = self._recipe.prompts.per_class
         # photographs and label maps are of no one class: nothing was asked for of a class that they were not tried for
         are_own = any(bank.accepted for bank in banks if not bank.class_name)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from doubles.word_bag import Options, WordBag
 
 from segkit.labels import Label
+from synthgen.errors import InputError
 from synthgen.models import TextEmbedding, Unread
+from synthgen.prompts import stage
 from synthgen.prompts.bank import Candidate, ClassBank, Entry
 from synthgen.prompts.cut import Context
-from synthgen.records import PromptRecord, Subject
+from synthgen.recipe import Recipe
+from synthgen.records import PromptRecord, Rejected, Subject
 
 CAR = Label(1, "car")
 LONG = "a wide empty road with a car"
@@ -67,10 +71,27 @@ def test_how_many_are_cut_is_told_once(caplog: pytest.LogCaptureFixture) -> None
         assert not caplog.messages
         context.tell([record("a car", ""), record(LONG, "with a car"), record("a car in a wide street", "wide street")])
     (line,) = caplog.messages
-    assert "cuts 2 of 3 prompts before their end" in line and "of 1, not rendered either" in line
-    assert "'with a car'" in line
+    assert "cuts 2 of 3 prompts, the first before 'with a car'" in line
+    assert line.endswith("compared with no other, and not rendered of 1; write shorter prompts")
 
 
 def test_an_encoder_that_does_not_tell_is_taken_to_read_all() -> None:
     context = Context(lambda: WordBag(Options()), True)
     assert context.uncompared(LONG) == "" and context.rendered(LONG) == LONG
+
+
+def test_the_stage_keeps_what_is_cut_and_refuses_in_one_line(
+    recipe_with: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "shares_text", lambda _: True)
+    monkeypatch.setattr(stage, "encoder_of", lambda _: lambda: FourWords(Options()))
+    (tmp_path / "prompts.txt").write_text("a cat on grass\na cat in the deep snow\na wide empty room with a cat\n")
+    source = {"name": "file", "path": str(tmp_path / "prompts.txt")}
+    recipe = recipe_with({"classes": ("cat",)}, source=source)
+    (tmp_path / "unit").mkdir()
+    rows = stage.build(recipe, tmp_path).process([], tmp_path / "unit", "00000")
+    assert [row.cut for row in rows if isinstance(row, PromptRecord)] == ["", "deep snow"]
+    assert [row.reason for row in rows if isinstance(row, Rejected)] == ["class_cut"]
+    (tmp_path / "prompts.txt").write_text("a wide empty room with a cat\n")
+    with pytest.raises(InputError, match=r"every candidate was refused \(class_cut 1\); name the class nearer to the"):
+        stage.build(recipe, tmp_path).process([], tmp_path / "unit", "00000")
