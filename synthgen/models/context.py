@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
+
+from segkit.printable import excerpt
+from synthgen.models import TellsUnread, TextEmbedding, TextEncoder
+
+_log = logging.getLogger(__name__)
 
 
 def read_length(text: str, num_tokens: Callable[[str], int], limit: int) -> int:
@@ -25,3 +31,11 @@ def token_counter(tokenizer: Any, limit: int) -> Callable[[str], int]:
     """For `read_length`: tokens of a text, special ones included, by a tokenizer of transformers; counts no further
     than one beyond the limit."""
     return lambda text: len(tokenizer(text, truncation=True, max_length=limit + 1)["input_ids"])
+
+
+def encode_telling(encoder: TextEncoder, prompt: str) -> TextEmbedding:
+    """The embedding of one prompt, with a warning if nothing of it sees the prompt's end."""
+    cut = encoder.unread(prompt).tokens if isinstance(encoder, TellsUnread) else ""
+    if cut:
+        _log.warning("render: %s does not read %s at the end of %s", encoder.id, excerpt(cut, 80), excerpt(prompt, 160))
+    return encoder.encode([prompt])[0]

@@ -97,7 +97,9 @@ def _regions(
     for region in regions:
         with problems.noted(f"{where}: region {excerpt(region.get('id'))}"):
             value = region.get("value")
-            names = next((value[kind] for kind in _NAMES if kind in value), None) if isinstance(value, dict) else None
+            if not isinstance(value, dict):
+                raise InputError(f"`value` must be an object, not {excerpt(value)}")
+            names = next((value[kind] for kind in _NAMES if kind in value), None)
             if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
                 raise InputError(f"must have one label of {', '.join(_NAMES)}, has {excerpt(names)}")
             if region.get("image_rotation") or value.get("rotation"):
