@@ -38,8 +38,9 @@ def word_parts(name: str) -> tuple[str, ...]:
 
 
 def same_name(name: str) -> str:
-    """What two names have in common if they differ in spelling alone: the parts, with a blank between them."""
-    return " ".join(word_parts(name))
+    """What two names have in common if they differ in spelling alone: the parts, with a blank between them; of a name
+    that has none ("-") itself."""
+    return " ".join(word_parts(name)) or folded(name)
 
 
 def find_wordings(text: str, wordings: frozenset[str]) -> Iterator[tuple[int, int]]:
@@ -60,22 +61,27 @@ def find_wordings(text: str, wordings: frozenset[str]) -> Iterator[tuple[int, in
 @functools.lru_cache(maxsize=4096)
 def _pattern(wordings: frozenset[str]) -> re.Pattern[str]:
     forms = {word_parts(word) or (folded(word),) for word in wordings if folded(word).strip()}
-    alternatives = []
+    borders: dict[tuple[str, str], list[str]] = {}  # what stands left and right of it -> forms, the longest first
     for parts in sorted(forms, key=lambda parts: (-sum(map(len, parts)), parts)):
         left = "" if re.match(f"[{_UNSPACED}]", parts[0]) else _LEFT
         right = "" if re.search(f"[{_UNSPACED}{_HANGUL}]$", parts[-1]) else _RIGHT
-        alternatives.append(left + r"[\s-]+".join(map(re.escape, parts)) + right)
+        borders.setdefault((left, right), []).append(r"[\s-]+".join(map(re.escape, parts)))
+    alternatives = [f"{left}(?:{'|'.join(each)}){right}" for (left, right), each in borders.items()]
     return re.compile("|".join(alternatives) or "(?!)")
 
 
-def _folded_with_places(text: str) -> tuple[str, list[int]]:
+@functools.lru_cache(maxsize=64)  # one sentence is asked for every class
+def _folded_with_places(text: str) -> tuple[str, tuple[int, ...]]:
     """`folded`, and for each of its characters, and for its end, where in `text` it comes from."""
+    if text.isascii():  # nothing is composed, and every character stays one
+        return folded(text), tuple(range(len(text) + 1))
     starts = [n for n, character in enumerate(text) if n == 0 or not _joins(character)]
-    pieces, places = [], []
+    pieces: list[str] = []
+    places: list[int] = []
     for start, stop in pairwise([*starts, len(text)]):
         pieces.append(folded(text[start:stop]))
         places += [start] * len(pieces[-1])
-    return "".join(pieces), [*places, len(text)]
+    return "".join(pieces), (*places, len(text))
 
 
 def _joins(character: str) -> bool:

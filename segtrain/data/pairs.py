@@ -19,7 +19,6 @@ from segkit.labels import LabelSpace
 from segtrain.config import LoopConfig
 from segtrain.data.batches import Batch, Draft, Reading, StepBatches
 from segtrain.data.formats import open_dataset
-from segtrain.data.labelled import require_labels
 from segtrain.data.sample import Sample
 from segtrain.data.source import PairedSource, Source
 from segtrain.errors import DataError
@@ -32,7 +31,7 @@ _READERS = 4
 def open_pairs(paths: Sequence[str], label_space: LabelSpace) -> list[PairedSource]:
     """The sources, in the order given; folders without classes take those of `label_space`, the model's.
 
-    Raises DataError for one that holds no pairs, or a class that `label_space` has not, and if none labels anything.
+    Raises DataError for one that holds no pairs, or a class that `label_space` has not.
     """
     sources = []
     for path in paths:
@@ -44,7 +43,6 @@ def open_pairs(paths: Sequence[str], label_space: LabelSpace) -> list[PairedSour
             )
         source.label_space.require_within(label_space, path)
         sources.append(cast(PairedSource, source))
-    require_labels(sources, label_space)
     return sources
 
 

@@ -18,8 +18,8 @@ PANEL = "Labelled images to start from"  # under which `synthgen --help` shows t
     rich_help_panel=PANEL, epilog=examples("synthgen sources", "synthgen sources cityscapes", "synthgen sources --json")
 )
 def sources(name: ShownSource = "", as_json: AsJson = False) -> None:
-    """List the public datasets that can serve as labelled images: what to download from where, and under which
-    licence."""
+    """List the public datasets and exports of labelling tools that can serve as labelled images: what to download from
+    where or to export, and under which licence."""
     with one_line_errors():
         from synthgen.sources.catalogue import read_source, source_names
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from segkit.labels import Label, LabelSpace
 from segkit.spelling import find_wordings
 from synthgen.english import article, plural, wordings
@@ -28,5 +30,9 @@ def first_mentioned(prompt: str, space: LabelSpace) -> Label | None:
 
 
 def _first(prompt: str, label: Label) -> tuple[int, int] | None:
-    words = frozenset().union(*map(wordings, (label.name, *label.synonyms)))
-    return next(find_wordings(prompt, words), None)
+    return next(find_wordings(prompt, _wordings_of(label)), None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _wordings_of(label: Label) -> frozenset[str]:
+    return frozenset().union(*map(wordings, (label.name, *label.synonyms)))

@@ -1,4 +1,5 @@
-"""What is known about public labelled datasets: a YAML file of this folder for each, and nothing about them in code.
+"""What is known about public labelled datasets and exports of labelling tools: a YAML file of this folder for each.
+Of datasets nothing is in code.
 
     title, licence, download      what it is, under which terms, what to download from where and how it must lie
     space, splits                 the shipped label space that it fills (none for what a labelling tool exports), and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,18 +45,21 @@ class Decoder:
         else:
             values, names = _stored(path, self.encoding), {int(key): name for key, name in self.table.names.items()}
             ignored = {IGNORE, *(int(key) for key in self.table.ignored)}
-        return translate(values, dict.fromkeys(ignored, IGNORE) | ids_of(names, space, path.parent), path)
+        shown = _colour if self.encoding == "colours" else str
+        return translate(values, dict.fromkeys(ignored, IGNORE) | ids_of(names, space, path.parent), path, shown)
 
 
-def translate(values: np.ndarray, ids: Mapping[int, int], where: object) -> np.ndarray:
-    """(H, W) stored values -> (H, W) uint8 ids. Raises LabelError for a value that has none."""
+def translate(
+    values: np.ndarray, ids: Mapping[int, int], where: object, shown: Callable[[int], str] = str
+) -> np.ndarray:
+    """(H, W) stored values -> (H, W) uint8 ids. Raises LabelError for a value that has none, with it as `shown`."""
     if values.dtype in (np.uint8, np.uint16):  # counting is several times faster than sorting
         present = np.flatnonzero(np.bincount(values.ravel()))
     else:
         present, inverse = np.unique(values, return_inverse=True)
     strange = [int(value) for value in present if int(value) not in ids]
     if strange:
-        listed = ", ".join(map(str, strange[:8]))
+        listed = ", ".join(map(shown, strange[:8]))
         raise LabelError(
             f"{where}: stored values {listed} are not of this dataset; check that support.source and its split "
             "are the right ones"
@@ -115,6 +118,11 @@ def packed(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 -> (H, W) uint32: red, then green, then blue from the top."""
     channels = image.astype(np.uint32)
     return (channels[..., 0] << 16) | (channels[..., 1] << 8) | channels[..., 2]
+
+
+def _colour(value: int) -> str:
+    """Of a packed colour."""
+    return str([value >> 16, value >> 8 & 255, value & 255])
 
 
 def _packed_key(key: int | str) -> int:

@@ -40,6 +40,7 @@ def test_other_letters_are_other_names() -> None:
     assert same_name("Iğdır") != same_name("igdir")
     assert same_name("côte") != same_name("cote")
     assert same_name("ladder") != same_name("lad der")
+    assert same_name("-") != same_name("")
 
 
 def test_parts_of_a_compound() -> None:

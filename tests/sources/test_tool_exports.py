@@ -287,3 +287,12 @@ def test_pictures_that_were_not_saved_are_told(tmp_path: Path) -> None:
     (cvat(tmp_path) / "JPEGImages" / "cam1" / "a.png").unlink()
     with pytest.raises(InputError, match=r"a\.png: its picture 'a' is not in .*JPEGImages/cam1: put it there"):
         list_source("cvat_masks", tmp_path)
+
+
+def test_a_colour_of_no_class_is_named(tmp_path: Path) -> None:
+    root = cvat(tmp_path)
+    lines = (root / "labelmap.txt").read_text().replace("51,221,255", "51,221,254")
+    (root / "labelmap.txt").write_text(lines)
+    (pair,) = list_source("cvat_masks", root)
+    with pytest.raises(UserError, match=r"a\.png: stored values \[51, 221, 255\] are not of this dataset"):
+        read_label(pair, SPACE)
