@@ -37,18 +37,19 @@ def list_pairs(folder: Path, parts: tuple[str, str] = ("images", "labels")) -> l
     images, masks = (folder / part for part in parts)
     what = "a labelled folder has images/ and labels/ with the same stems"
     image_of, mask_of = files_by_stem(images, IMAGE_SUFFIXES, what), files_by_stem(masks, MASK_SUFFIXES, what)
+    image_kinds = f"known kinds are {', '.join(IMAGE_SUFFIXES)}"
     if not image_of:
-        raise InputError(
-            f"{images}: no image in it; known kinds are {', '.join(IMAGE_SUFFIXES)}{_below(images, IMAGE_SUFFIXES)}"
-        )
-    for here, there, part, suffix in ((image_of, mask_of, masks, ".png"), (mask_of, image_of, images, ".*")):
+        other = next((f" (there is {path.name})" for path in _visible(images) if path.is_file()), "")
+        raise InputError(f"{images}: no image in it; {image_kinds}{_below(images, IMAGE_SUFFIXES) or other}")
+    for here, there, part, suffix, kinds in (
+        (image_of, mask_of, masks, ".png", "a mask must be a PNG"),
+        (mask_of, image_of, images, ".*", image_kinds),
+    ):
         alone = [here[stem] for stem in sorted(here) if stem not in there]
         if alone:
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-            raise InputError(
-                f"{alone[0]}{more}: has no partner {part.name}/{alone[0].stem}{suffix}{_instead(alone[0].stem, part)}; "
-                "add it or remove the file"
-            )
+            wanted = f"{part.name}/{alone[0].stem}{suffix}{_instead(alone[0].stem, part, kinds)}"
+            raise InputError(f"{alone[0]}{more}: has no partner {wanted}; add it or remove the file")
     return [Pair(image_of[stem].stem, image_of[stem], mask_of[stem]) for stem in sorted(image_of)]
 
 
@@ -75,14 +76,14 @@ def normal_stem(path: Path) -> str:
     return _normal(path.stem)
 
 
-def _instead(stem: str, part: Path) -> str:
-    """What lies in the other folder that may be meant."""
+def _instead(stem: str, part: Path, kinds: str) -> str:
+    """What lies in the other folder that may be meant; `kinds` is what is read there."""
     names = [path.name for path in _visible(part)]
     wanted = _normal(stem)
     for name in names:
         other = _normal(Path(name).stem)
         if other == wanted:
-            return f" (there is {part.name}/{name}: a mask must be a PNG)"
+            return f" (there is {part.name}/{name}: {kinds})"
         if other.casefold() == wanted.casefold():
             return f" (there is {part.name}/{name}: upper and lower case must be the same)"
     similar = next((name for name in names if wanted in _normal(name) or _normal(Path(name).stem) in wanted), None)

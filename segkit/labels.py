@@ -17,6 +17,7 @@ import numpy as np
 from segkit.documents import read_yaml
 from segkit.errors import LabelError, did_you_mean
 from segkit.printable import excerpt
+from segkit.spelling import same_name
 
 IGNORE = 255
 OUT_OF_DISTRIBUTION = 254
@@ -80,11 +81,13 @@ class LabelSpace:
         return tuple(label for label in self.labels if label.id != self.background)
 
     def by_name(self, name: str) -> Label:
-        """The class of that name or synonym. Raises LabelError that lists the known names."""
-        wanted = _normal(name)
-        for label in self.labels:
-            if wanted in map(_normal, (label.name, *label.synonyms)):
-                return label
+        """The class of that name or synonym; else the one class whose name or synonym differs in spelling alone
+        (`segkit.spelling`: capitals, underscores, hyphens, Unicode forms). Raises LabelError that lists the names."""
+        for alike in (_normal, same_name):
+            wanted = alike(name)
+            found = [one for one in self.labels if wanted in map(alike, (one.name, *one.synonyms))]
+            if found and (alike is _normal or len(found) == 1):
+                return found[0]
         known = [label.name for label in self.labels]
         raise LabelError(
             f"class {name!r} is not in label space {self.name!r}; it has: {', '.join(known)}{did_you_mean(name, known)}"
@@ -157,7 +160,7 @@ class LabelSpace:
         """Raise LabelError naming `where` unless every class of `self` has the same id and name in `other`."""
         theirs = {label.id: label.name for label in other.labels}
         for label in self.labels:
-            if _normal(theirs.get(label.id, "")) != _normal(label.name):
+            if same_name(theirs.get(label.id, "")) != same_name(label.name):
                 has = (
                     f"there id {label.id} is {theirs[label.id]!r}" if label.id in theirs else f"it has no id {label.id}"
                 )

@@ -122,13 +122,14 @@ def only_unlabelled(ids: set[int], space: LabelSpace) -> str:
 
     Tools write the one object of a binary mask as 255, which here is ignore.
     """
-    if not ids or ids - {IGNORE, space.background}:
+    is_binary = ids == {0, IGNORE} and len(space.labels) > 1  # whether 0 is called the background or not
+    if not ids or (ids - {IGNORE, space.background} and not is_binary):
         return ""
     if ids == {IGNORE}:
         return "every pixel of the masks is 255, which means unlabelled"
     if IGNORE in ids:
         return (
-            f"the masks have only {space.background} and 255, and 255 means unlabelled: store the object's id "
+            f"the masks have only {min(ids)} and 255, and 255 means unlabelled: store the object's id "
             "(1, 2, ...) instead of 255"
         )
     return f"the masks have only {space.background}, which is the background"

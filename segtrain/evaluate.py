@@ -15,6 +15,7 @@ from segkit.labels import LabelSpace
 from segkit.printable import excerpt, printable
 from segtrain.bands import band, widths_px
 from segtrain.data.formats import open_dataset
+from segtrain.data.labelled import require_labels
 from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError, RunError
@@ -39,7 +40,8 @@ class ClassScore:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores:
-    """All in 0..1, None where there is nothing to score. `foreground_miou` leaves the background out."""
+    """All in 0..1, None where there is nothing to score: means of classes and of boundaries need a pixel of the truth
+    that is not background. `foreground_miou` leaves the background out."""
 
     classes: tuple[ClassScore, ...]
     miou: float | None
@@ -133,14 +135,8 @@ def evaluate(
         def domain_of(number: int, row: int) -> str:
             return declared[number][row]
 
-    scores = score(segmenter, *sources, domain_of=domain_of)
-    if scores.miou is None:
-        where = ", ".join(str(source.path) for source in sources)
-        raise DataError(
-            f"{where}: no pixel of its {scores.num_images} images is labelled (all are 254 or 255), so there is "
-            "nothing to score"
-        )
-    return scores
+    require_labels(sources, segmenter.label_space, background_counts=True)
+    return score(segmenter, *sources, domain_of=domain_of)
 
 
 def _domains_of(source: Source, name: str) -> Sequence[str]:
@@ -186,13 +182,14 @@ def score(
 
     `domain_of` the number of a source and a row there asks for the scores of each domain too; `seen` is told each
     sample and its prediction (H, W) uint8 ids. Memory does not grow with the images. Novel classes that occur neither
-    in ground truth nor in prediction do not count. Raises DataError.
+    in ground truth nor in prediction do not count; where the truth shows no novel class at all, or no base class, there
+    are no few-shot scores. Raises DataError.
     """
     space = segmenter.label_space
     ids = [c.id for c in space.labels]
-    matrix = iou.ConfusionMatrix(ids)
+    matrix = iou.ConfusionMatrix(ids, space.background)
     boundary_scores: list[float | None] = []
-    by_domain = DomainScores(ids)
+    by_domain = DomainScores(ids, space.background)
     for number, rows in _chunks(sources):
         samples = [sources[number].read(row) for row in rows]
         predictions = segmenter.predict([sample.image for sample in samples], _BATCH_SIZE)
@@ -215,7 +212,7 @@ def score(
         matrix.mean_iou(),
         None if space.background is None else matrix.mean_iou(without=[space.background]),
         matrix.pixel_accuracy,
-        boundary.mean_of_images(boundary_scores),
+        boundary.mean_of_images(boundary_scores) if matrix.shows_foreground else None,
         num_images,
         ", ".join(dict.fromkeys(source.split for source in sources)),
         domains=by_domain.scores(),
@@ -223,7 +220,8 @@ def score(
     )
     present = {c.name: c.iou for c in scores.classes if c.iou is not None}
     novel = [name for name in segmenter.novel if name in present]
-    if not novel or set(present) <= {*novel, background}:
+    labelled = {c.name for c in scores.classes if c.pixels}
+    if not labelled & set(novel) or labelled <= {*novel, background}:  # one of the two means would be of false alarms
         return scores
     return dataclasses.replace(scores, few_shot=few_shot_scores(present, novel, background))
 

@@ -151,7 +151,8 @@ def evaluate_anomaly(
     sources = [_open(path, segmenter.label_space, split) for path in paths]
     if maps:
         require_new(maps)
-    histogram, matrix = ScoreHistogram(), iou.ConfusionMatrix([c.id for c in segmenter.label_space.labels])
+    space = segmenter.label_space
+    histogram, matrix = ScoreHistogram(), iou.ConfusionMatrix([c.id for c in space.labels], space.background)
     num_images = 0
     for source, row, sample, prediction, uncertainty in _answers(segmenter, sources):
         num_images += 1

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from segkit.printable import printable
+from segtrain.data.labelled import require_labels
 from segtrain.data.source import Source
-from segtrain.errors import ConfigError, DataError
+from segtrain.errors import ConfigError
 from segtrain.evaluate import FORMAT, open_validation
 from segtrain.metrics import iou
 from segtrain.segmenter import Segmenter, load_model
@@ -77,10 +78,11 @@ def evaluate_samples(
     space = segmenter.label_space
     paths = [data] if isinstance(data, str | Path) else list(data)
     sources = [open_validation(path, space, split) for path in paths]
+    require_labels(sources, space, background_counts=True)
     if maps:
         require_new(maps)
     ids = [c.id for c in space.labels]
-    of_mean, of_each = iou.ConfusionMatrix(ids), [iou.ConfusionMatrix(ids) for _ in range(number)]
+    of_mean, *of_each = (iou.ConfusionMatrix(ids, space.background) for _ in range(1 + number))
     num_images = differ = labelled = 0
     for source, row, mask, (prediction, entropy, samples) in _answers(segmenter, sources, number):
         num_images += 1
@@ -92,9 +94,6 @@ def evaluate_samples(
         differ += int(((samples != samples[0]).any(axis=0) & known).sum())
         if maps:
             write_map(maps / f"{Path(source.name(row)).stem}.png", entropy, 0.0, math.log(len(ids)))
-    if not labelled:
-        where = ", ".join(map(str, paths))
-        raise DataError(f"{where}: no pixel of its {num_images} images is labelled, so there is nothing to score")
     each = tuple(matrix.mean_iou() for matrix in of_each)
     known_each = [value for value in each if value is not None]
     spread = float(np.std(known_each, ddof=1)) if len(known_each) > 1 else None

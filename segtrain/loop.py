@@ -20,6 +20,7 @@ from segkit.labels import LabelSpace
 from segkit.printable import duration
 from segtrain.board import Board
 from segtrain.config import LoopConfig
+from segtrain.data.labelled import require_labels
 from segtrain.data.source import Source
 from segtrain.errors import RunError
 from segtrain.files import make_folder, write_whole
@@ -90,6 +91,8 @@ def run(training: Training, method: Method) -> Path:
         return config.out
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+    if training.validation:
+        require_labels([training.validation], training.label_space, background_counts=True)
     segmenter = training.build(device)
     segmenter.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
     if config.dry_run:

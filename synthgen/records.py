@@ -112,6 +112,7 @@ class PromptRecord:
     origin: str  # the user's file that the prompt stands for, below the folder that was given; "" for none
     control_image: str = ""  # a picture for the ControlNet beside the layout, an artefact of this stage; "" for none
     original: str = ""  # the picture that the layout is of, an artefact of this stage; "" where it does not go along
+    cut: str = ""  # the end of the prompt that is beyond the context of the text encoder, and so compared with no other
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

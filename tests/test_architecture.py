@@ -56,7 +56,7 @@ SEGTRAIN_FLOORS = (
 
 # Imports go down only. Parts of one floor stand side by side and never import each other; within a part anything goes.
 FLOORS = (
-    ("errors", "records", "shipped"),
+    ("errors", "records", "shipped", "english"),
     ("plugins", "similarity"),
     ("files", "rows"),
     ("local_copies",),

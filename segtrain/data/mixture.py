@@ -13,6 +13,7 @@ from segkit.labels import LabelSpace, read_label_space
 from segtrain.config import TrainConfig
 from segtrain.data.batches import Batch, Draft, Reading, StepBatches
 from segtrain.data.formats import brings_label_space, open_dataset
+from segtrain.data.labelled import require_labels
 from segtrain.data.samplers import RareClassSampler
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
@@ -26,7 +27,8 @@ def open_sources(config: TrainConfig) -> tuple[list[Source], LabelSpace]:
     """The sources in the order given, and the label space of the model: that of the first source.
 
     A folder that brings no classes takes those of `config.classes`, or else of the first source that brings some,
-    wherever that stands in the list. Raises DataError if a source has a class that the first one has not.
+    wherever that stands in the list. Raises DataError if a source has a class that the first one has not, or if no
+    pixel of any shows a class.
     """
     lender = next((path for path in config.data if brings_label_space(path)), None)
     folder_space: LabelSpace | None = None
@@ -38,6 +40,7 @@ def open_sources(config: TrainConfig) -> tuple[list[Source], LabelSpace]:
     space = sources[0].label_space
     for source in sources[1:]:
         source.label_space.require_within(space, str(source.path))
+    require_labels(sources, space)
     return sources, space
 
 

@@ -36,16 +36,16 @@ class DomainScore:
 class DomainScores:
     """Gathers the images of all domains; memory does not grow with their number."""
 
-    def __init__(self, ids: Sequence[int]) -> None:
-        """`ids` of the classes."""
-        self._ids = tuple(ids)
+    def __init__(self, ids: Sequence[int], background: int | None = None) -> None:
+        """`ids` of the classes, and which of them is the background."""
+        self._ids, self._background = tuple(ids), background
         self._matrices: dict[str, ConfusionMatrix] = {}
         self._pixels: dict[str, np.ndarray] = {}  # [in the band, outside] x [wrong, all]
         self._images: dict[str, int] = {}
 
     def add(self, domain: str, prediction: np.ndarray, truth: np.ndarray, in_band: np.ndarray) -> None:
         """Two (H, W) uint8 masks of ids and the bool band of the truth."""
-        self._matrices.setdefault(domain, ConfusionMatrix(self._ids)).add(prediction, truth)
+        self._matrices.setdefault(domain, ConfusionMatrix(self._ids, self._background)).add(prediction, truth)
         labelled = np.isin(truth, self._ids)
         counts = [
             [int((place & labelled & (prediction != truth)).sum()), int((place & labelled).sum())]

@@ -23,8 +23,8 @@ _EIGHT = np.ones((3, 3), dtype=int)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ComponentScores:
-    """`siou`, `ppv` and `f1` in 0..1, None where there is no object, no segment, neither. The sizes are those below
-    which a segment is dropped, and an object void."""
+    """`siou`, `ppv` and `f1` in 0..1, None where there is no object, `ppv` also where there is no segment. The sizes
+    are those below which a segment is dropped, and an object void."""
 
     siou: float | None
     ppv: float | None
@@ -77,8 +77,8 @@ class Components:
             f1s.append(2 * found / (2 * found + wrong) if found + wrong else None)
         return ComponentScores(
             float(sious.mean()) if len(sious) else None,
-            float(ppvs.mean()) if len(ppvs) else None,
-            None if None in f1s else float(np.mean([value for value in f1s if value is not None])),
+            float(ppvs.mean()) if len(ppvs) and len(sious) else None,
+            None if None in f1s or not len(sious) else float(np.mean([value for value in f1s if value is not None])),
             len(sious),
             len(ppvs),
             self._threshold,

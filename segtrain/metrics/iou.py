@@ -5,6 +5,8 @@
 - The mean is over the classes that occur in ground truth or prediction, among the pixels that count. So a class that is
   only hallucinated pulls the mean down, and one that nobody mentions does not.
 - A prediction that is none of the classes (255, for example) is a miss of the true class, and no class's false alarm.
+- Where the truth shows nothing but the background there is no mean: a perfect prediction would be 1 of one class, and
+  one false pixel half of it.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ CONVENTION = "mIoU over classes present in ground truth or prediction; pixels wi
 class ConfusionMatrix:
     """Pixels by true and predicted class, gathered mask by mask; memory does not grow with their number."""
 
-    def __init__(self, ids: Sequence[int]) -> None:
-        """`ids` of the classes, 0..253."""
-        self.ids = tuple(ids)
+    def __init__(self, ids: Sequence[int], background: int | None = None) -> None:
+        """`ids` of the classes, 0..253, and which of them is the background."""
+        self.ids, self._background = tuple(ids), background
         self._position = np.full(256, len(self.ids), dtype=np.int64)  # all other ids come after the classes
         self._position[list(self.ids)] = np.arange(len(self.ids))
         self.counts = np.zeros((len(self.ids), len(self.ids) + 1), dtype=np.int64)
@@ -50,8 +52,16 @@ class ConfusionMatrix:
             for class_id, hit, either in zip(self.ids, hits.tolist(), union.tolist(), strict=True)
         }
 
+    @property
+    def shows_foreground(self) -> bool:
+        """Whether a class other than the background has a pixel in the ground truth."""
+        return any(count for class_id, count in self.pixels.items() if class_id != self._background)
+
     def mean_iou(self, without: Collection[int] = ()) -> float | None:
-        """In 0..1; `without` are ids to leave out of the mean. None if no class is left that occurs."""
+        """In 0..1; `without` are ids to leave out of the mean. None if no class is left that occurs, or if the truth
+        shows no foreground."""
+        if not self.shows_foreground:
+            return None
         values = [value for class_id, value in self.iou.items() if value is not None and class_id not in without]
         return float(np.mean(values)) if values else None
 

@@ -18,8 +18,8 @@ PANEL = "Labelled images to start from"  # under which `synthgen --help` shows t
     rich_help_panel=PANEL, epilog=examples("synthgen sources", "synthgen sources cityscapes", "synthgen sources --json")
 )
 def sources(name: ShownSource = "", as_json: AsJson = False) -> None:
-    """List the public datasets that can serve as labelled images: what to download from where, and under which
-    licence."""
+    """List the public datasets and exports of labelling tools that can serve as labelled images: what to download from
+    where or to export, and under which licence."""
     with one_line_errors():
         from synthgen.sources.catalogue import read_source, source_names
 
@@ -36,7 +36,7 @@ def sources(name: ShownSource = "", as_json: AsJson = False) -> None:
         else:
             (source,) = chosen
             typer.echo(
-                f"{source.title}\nlicence: {source.licence}\nlabel space: {source.space}\nsplits: "
+                f"{source.title}\nlicence: {source.licence}\nlabel space: {source.space or 'your own'}\nsplits: "
                 f"{', '.join(source.splits)}"
             )
             typer.echo(f"\n{source.download}\nread from the folder:")
@@ -62,11 +62,17 @@ def convert(
 ) -> None:
     """Write a split of a public dataset as a plain labelled folder: for layouts to render from, or `segtrain eval`."""
     with one_line_errors():
+        from synthgen.errors import InputError
         from synthgen.labels import read_label_space
         from synthgen.sources.catalogue import read_source
         from synthgen.sources.convert import convert as write
 
-        steps = list(write(source, folder, split, read_label_space(space or read_source(source).space), out))
+        own = space or read_source(source).space
+        if not own:
+            raise InputError(
+                f"{source}: what a labelling tool exports has classes of its own; give --space ./labels.yaml with them"
+            )
+        steps = list(write(source, folder, split, read_label_space(own), out))
         typer.echo(f"{out}: {len(steps)} images of {source}")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -95,10 +95,25 @@ class ProposalRequest:
     layout: np.ndarray | None = None  # (H, W) uint8 ids, the label map that the image was rendered from
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unread:
+    """The ends of one prompt that are beyond a text encoder's context; "" for what is read to its end."""
+
+    pooled: str  # that the pooled embedding does not see: prompts that differ there alone have the same one
+    tokens: str  # that nothing of the embedding sees
+
+
 class TextEncoder(Protocol):
     id: str  # names encoder and weights; stored with a bank, since it sets the scale of its cosines
 
     def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]: ...
+
+
+@runtime_checkable
+class TellsUnread(Protocol):
+    """What a text encoder that cuts long prompts also has; one that lacks it is taken to read them whole."""
+
+    def unread(self, prompt: str) -> Unread: ...
 
 
 class Renderer(Protocol):

@@ -104,6 +104,7 @@ def _facts(
         "name": recipe.name,
         "recipe": recipe.model_dump(mode="json"),
         "embeds_text": "text_encoder" in used_backends(recipe),
+        "cut_prompts": counts.cut_prompts,
         "is_generated": generates(recipe),
         "mark": mark_of(recipe),
         "license_name": license_name,
@@ -143,9 +144,9 @@ def _facts(
             {
                 "name": labels.by_id(rate.class_id).name,
                 "regions": rate.num_regions,
-                "kept": f"{100 * rate.kept:.0f} %",
-                "filled": f"{100 * rate.filled:.0f} %",
-                "returned": f"{100 * rate.returned:.0f} %",
+                "kept": _percent(rate.kept),
+                "filled": _percent(rate.filled),
+                "returned": _percent(rate.returned),
             }
             for rate in counts.mask_rates
         ],
@@ -174,6 +175,10 @@ def _model(model: ModelUse) -> dict[str, str]:
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
 
 
 def _cell(text: object) -> str:

@@ -26,8 +26,8 @@ class MaskRate:
     class_id: int
     num_regions: int  # that the proposer gave
     kept: float  # of the regions, by APF
-    filled: float  # of the pixels that APF freed: labelled again by APR, with any class
-    returned: float  # of the pixels that APF freed: labelled again with the class that they were taken from
+    filled: float | None  # of the pixels that APF freed: labelled again by APR, with any class; None if it freed none
+    returned: float | None  # of the same: labelled again with the class that they were taken from
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,4 +54,5 @@ class RunCounts:
     rejected: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # stage -> time spent in it
     models: tuple[ModelUse, ...] = ()
+    cut_prompts: int = 0  # that are longer than the text encoder reads
     mask_rates: tuple[MaskRate, ...] = ()  # by class id; classes of which the proposer gave a region

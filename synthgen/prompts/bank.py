@@ -100,7 +100,7 @@ class Entry:
 
     candidate: Candidate
     order: int  # position among the candidates of its bank, from 0
-    refusal: str  # "" if accepted; near_duplicate, class_missing, off_class, repeated or unreadable_image
+    refusal: str  # "" if accepted; near_duplicate, class_missing, class_cut, off_class, repeated or unreadable_image
     detail: str
     # cosine to `nearest`, for off_class to the sentence that names the class alone; -1 where there is none
     similarity: float
@@ -132,7 +132,9 @@ class ClassBank:
         class_gate: bool,
         min_class_similarity: float = -1.0,
         indexed: bool = False,
+        rendered: Callable[[str], str] = str,
     ) -> None:
+        """`rendered` gives the beginning of a prompt that reaches the renderer: the class must stand in it."""
         self.class_name = label.name if label else ""
         self.class_id = label.id if label else IGNORE
         self.stopped = ""  # "quota", "budget", "exhausted" or an agent's own word once `fill` has ended
@@ -141,7 +143,7 @@ class ClassBank:
         self._lambda_div = lambda_div
         self._quota = quota
         self._budget = budget
-        self._class_gate = class_gate
+        self._class_gate, self._rendered = class_gate, rendered
         self._min_class_similarity = min_class_similarity
         self._anchor: np.ndarray | None = None  # (P, 1) unit embedding of the sentence that names the class alone
         self._new_greedy = IndexedBank if indexed else GreedyBank
@@ -301,12 +303,11 @@ class ClassBank:
                 image_size(candidate.photograph)
             except InputError as error:
                 return "unreadable_image", str(error)
-        elif (
-            self._class_gate
-            and not candidate.layout
-            and (self._label is None or not mentions(candidate.prompt, self._label))
-        ):
-            return "class_missing", candidate.prompt
+        elif self._class_gate and not candidate.layout:
+            if self._label is None or not mentions(candidate.prompt, self._label):
+                return "class_missing", candidate.prompt
+            if not mentions(self._rendered(candidate.prompt), self._label):
+                return "class_cut", candidate.prompt
         return "", ""
 
 

@@ -159,7 +159,7 @@ def coverage_text(coverage: Coverage) -> str:
             _name(item),
             str(item.accepted),
             str(item.tried),
-            f"{item.pass_rate:.0%}",
+            f"{item.pass_rate:.0%}" if item.tried else "-",
             item.stopped + (f" ({item.bad_replies} of {item.replies} replies bad)" if item.bad_replies else ""),
             f"{item.mean_similarity:.3f}" if item.mean_similarity > -1 else "-",
             ", ".join(f"{name}={value}" for name, values in item.missing.items() for value in values) or "-",

@@ -41,10 +41,12 @@ from synthgen.prompts.coverage import (
     coverage_text,
     shortage_text,
 )
+from synthgen.prompts.cut import Context
 from synthgen.prompts.replies import Replies
 from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, Subject, key_of
+from synthgen.runner import StageRun
 from synthgen.sources.label_maps import LabelMap
 
 NAME, VERB = "prompts", "prompts"
@@ -129,6 +131,11 @@ def coverage_report(run: Path) -> str:
     return "\n".join(texts)
 
 
+def card_facts(stage: StageRun) -> dict[str, object]:
+    """What the data card tells of the bank: how many prompts its text encoder has cut."""
+    return {"cut_prompts": sum(1 for row in stage.stored().column("cut").to_pylist() if row)}
+
+
 class PromptStage:
     """Makes PromptRecords out of nothing but the recipe."""
 
@@ -145,6 +152,7 @@ class PromptStage:
         self._wanted = wanted
         self._source = source
         self._encoder = encoder
+        self._context = Context(encoder, shares_text(recipe))
         self._said_unshared = False
 
     def process(self, rows: Sequence[object], folder: Path, unit: str) -> list[PromptRecord | Rejected]:
@@ -188,6 +196,7 @@ class PromptStage:
                 f"prompts.source {name!r} proposes nothing for {names}; see labels.classes and the source's input"
             )
         self._tell_shortage(banks, higher)
+        self._context.tell([row for row in made if isinstance(row, PromptRecord)])
         self._write_coverage(banks, made, folder)
         if isinstance(self._source, KeepsReplies):
             write_bytes(self._source.replies.used_text().encode(), folder / REPLIES)
@@ -203,10 +212,10 @@ class PromptStage:
             for bank in banks:
                 reasons.update(bank.refused)
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-            raise InputError(
-                f"prompts: every candidate was refused ({told}); loosen prompts.class_gate or "
-                "prompts.min_class_similarity"
-            )
+            way_out = "loosen prompts.class_gate or prompts.min_class_similarity"
+            if "class_cut" in reasons:
+                way_out = "name the class nearer to the beginning: the text encoder reads no further"
+            raise InputError(f"prompts: every candidate was refused ({told}); {way_out}")
         wanted = self._recipe.prompts.per_class
         # photographs and label maps are of no one class: nothing was asked for of a class that they were not tried for
         are_own = any(bank.accepted for bank in banks if not bank.class_name)
@@ -232,6 +241,7 @@ class PromptStage:
             class_gate=prompts.class_gate,
             min_class_similarity=prompts.min_class_similarity,
             indexed=prompts.dedup == "indexed",
+            rendered=self._context.rendered,
         )
 
     def _row(self, entry: Entry, unit: str, folder: Path, writer: EmbeddingWriter) -> PromptRecord | Rejected:
@@ -289,6 +299,7 @@ class PromptStage:
             origin=candidate.origin,
             control_image=control_image,
             original=original,
+            cut=self._context.uncompared(candidate.prompt) if entry.embedding is not None else "",
         )
 
     def _original(self, layout: LabelMap) -> np.ndarray:

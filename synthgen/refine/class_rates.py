@@ -120,7 +120,12 @@ def rates_text(stage: StageRun) -> list[str]:
     lines = [
         f"masks: APF kept {total.keep_rate:.0%} of {total.num_regions} regions (least: "
         + ", ".join(f"{names[k]} {rates[k].keep_rate:.0%} of {rates[k].num_regions}" for k in worst)
-        + f"); of the pixels that it freed APR labelled {total.fill_rate:.0%} again, {total.return_rate:.0%} as before"
+        + "); "
+        + (
+            f"of the pixels that it freed APR labelled {total.fill_rate:.0%} again, {total.return_rate:.0%} as before"
+            if total.freed_px
+            else "it freed no pixel"
+        )
     ]
     for k, counts in rates.items():
         if not counts.num_kept:

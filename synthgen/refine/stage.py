@@ -120,8 +120,8 @@ def card_facts(stage: StageRun) -> dict[str, Any]:
                 "class_id": class_id,
                 "num_regions": rates.num_regions,
                 "kept": rates.keep_rate,
-                "filled": rates.fill_rate,
-                "returned": rates.return_rate,
+                "filled": rates.fill_rate if rates.freed_px else None,
+                "returned": rates.return_rate if rates.freed_px else None,
             }
             for class_id, rates in rates_of(stage).items()
         ]

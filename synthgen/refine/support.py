@@ -22,7 +22,7 @@ from synthgen.errors import InputError
 from synthgen.models import SupportShot
 from synthgen.recipe import Recipe
 from synthgen.settings import DrawnSupport, Support
-from synthgen.sources.catalogue import FOLDER
+from synthgen.sources.catalogue import FOLDER, read_source
 from synthgen.sources.coco import check_shown
 from synthgen.sources.folder import LabelledFile, list_labelled, read_label, read_labelled
 from synthgen.sources.listing import list_source
@@ -54,26 +54,39 @@ def check_support(recipe: Recipe, space: LabelSpace, digest: str) -> None:
     is not shown, or ids that the label space has not. `digest` stands for the folder's content: the same one is read
     once.
 
-    Of COCO's formats the annotations and the pictures' sizes are looked at, no mask is drawn. Other public datasets are
+    What a labelling tool exports is read as a labelled folder is. Of COCO's formats the annotations and the pictures'
+    sizes are looked at, no mask is drawn. Other public datasets are
     not looked through: they are large, and `synthgen sources` says what is in them. Raises as `support_shots` does.
     """
     chosen, wanted = recipe.support, wanted_ids(recipe, space)
     if chosen.folder and chosen.source == FOLDER:
         _check_folder(chosen.folder, digest, chosen.limit, recipe.seed, wanted, space)
+    elif chosen.folder and read_source(chosen.source).is_export:
+        _check_export(chosen, digest, recipe.seed, wanted, space)
     elif chosen.folder:
         _check_source(chosen, digest, recipe.seed, wanted, space)
 
 
 @functools.lru_cache(maxsize=8)
 def _check_folder(folder: str, digest: str, limit: int, seed: int, wanted: tuple[int, ...], space: LabelSpace) -> None:
+    _require_shown(Path(folder), _limited(list_labelled(Path(folder).expanduser()), limit, seed), wanted, space)
+
+
+@functools.lru_cache(maxsize=8)
+def _check_export(support: Support, digest: str, seed: int, wanted: tuple[int, ...], space: LabelSpace) -> None:
+    pairs = list_source(support.source, Path(support.folder).expanduser(), support.split)
+    _require_shown(Path(support.folder), _limited(pairs, support.limit, seed), wanted, space)
+
+
+def _require_shown(folder: Path, pairs: Sequence[LabelledFile], wanted: tuple[int, ...], space: LabelSpace) -> None:
     left, present = set(wanted), set()
-    for pair in _limited(list_labelled(Path(folder).expanduser()), limit, seed):
+    for pair in pairs:
         mask = read_label(pair, space)
         present |= ids_in(mask)
         left -= {k for k in left if _holds(mask, k)}
     for k in wanted:
         if k in left:
-            raise _not_shown(Path(folder), space, k, present)
+            raise _not_shown(folder, space, k, present)
 
 
 @functools.lru_cache(maxsize=8)

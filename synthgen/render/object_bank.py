@@ -15,7 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 import segkit.labels
-from segkit.labels import LabelSpace
+from segkit.labels import Label, LabelSpace
+from segkit.spelling import same_name
 from synthgen.errors import InputError, RecipeError
 from synthgen.labels import read_label_space
 from synthgen.settings import ObjectBank as Settings
@@ -101,26 +102,33 @@ def read_object_bank(settings: Settings, known: LabelSpace, wanted: Collection[s
     folder = Path(settings.folder).expanduser()
     files = list_source(settings.source, folder, settings.split)
     space = _space_of(settings, folder)
-    words = {word for name in wanted for word in (name, *known.by_name(name).synonyms)}
+    words = {word for name in wanted for word in _words(known.by_name(name))}
     for name in settings.classes:
         label = space.by_name(name)
-        if words & {label.name, *label.synonyms}:
+        if words & _words(label):
             raise RecipeError(f"render.object_bank.classes: {name!r} is a known class (labels.classes)")
         if not paints(label.name):
             raise RecipeError(f"render.object_bank.classes: the renderer's ControlNet has no class {name!r}")
     chosen = [space.by_name(name) for name in settings.classes] or [
         label
         for label in space.labels
-        if label.id != space.background and not words & {label.name, *label.synonyms} and paints(label.name)
+        if label.id != space.background and not words & _words(label) and paints(label.name)
     ]
     return ObjectBank(files, space, [label.name for label in chosen], settings.min_px)
+
+
+def _words(label: Label) -> set[str]:
+    return set(map(same_name, (label.name, *label.synonyms)))
 
 
 def _space_of(settings: Settings, folder: Path) -> LabelSpace:
     if settings.space:
         return read_label_space(settings.space)
     if settings.source != FOLDER:
-        return read_label_space(read_source(settings.source).space)
+        theirs = read_source(settings.source).space
+        if not theirs:
+            raise RecipeError(f"render.object_bank.space: {settings.source} has classes of its own; name a labels.yaml")
+        return read_label_space(theirs)
     own = folder / "labels.yaml"
     if not own.is_file():
         raise InputError(f"{own}: no such file; write one, or set render.object_bank.space to a label space")

@@ -46,6 +46,8 @@ def lineage(found: RunRows, row: Row) -> list[Step]:
             )
         if prompt["embedder"]:
             facts.append(("embedded by", prompt["embedder"]))
+        if prompt.get("cut"):
+            facts.append(("beyond its context, compared with no other", prompt["cut"]))
         steps.append(
             Step("Prompt", prompt["prompt"] or f"the photograph {Path(prompt['photograph']).name}", tuple(facts))
         )
@@ -123,10 +125,11 @@ def _of_mask(column: str, row: Row) -> tuple[tuple[str, str], ...]:
     if column == "filtered":
         return (
             ("regions kept", f"{row['num_kept_regions']} of {row['num_regions']}"),
-            ("their similarity", f"{row['region_similarity']:.3f}"),
+            ("their similarity", f"{row['region_similarity']:.3f}" if row["num_kept_regions"] else "-"),
         )
     if column == "relabelled":
-        return (("freed pixels labelled again", f"{row['filled_fraction']:.0%}"),)
+        has_freed = row["num_kept_regions"] < row["num_regions"]
+        return (("freed pixels labelled again", f"{row['filled_fraction']:.0%}" if has_freed else "-"),)
     if column == "mask":
         return (
             ("boxes", str(row["num_sam_boxes"])),

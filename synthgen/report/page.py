@@ -98,6 +98,7 @@ def page(found: RunRows, pictures: Gallery) -> str:
         "masks": mask_rates(found),
         "is_packed": _is_packed(found),
         "bank": bank,
+        "cut": [f"{row['prompt'].removesuffix(row['cut'])}[{row['cut']}]" for row in found.prompts if row.get("cut")],
         "refusals": refusals(found, pictures),
         "histograms": [made for score in SCORES if (made := histogram(score, found.images, rules))],
         "steps": _told(found, pictures),

@@ -46,6 +46,7 @@ COLUMNS = {
         "embedder",
         "embedding_file",
         "photograph",
+        "cut",
     ),
     "render": (
         "key",

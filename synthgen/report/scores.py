@@ -144,7 +144,8 @@ def histogram(score: Score, images: Sequence[Row], rules: Rules) -> Histogram | 
 
 
 def value_of(score: Score, row: Row) -> float:
-    """NaN where an image has no such score: text scores need a prompt, class scores a class."""
+    """NaN where an image has no such score: text scores need a prompt, class scores a class, refilled shares a region
+    that was freed."""
     value = row.get(score.key)
     if value is None and score.key == "nearest_image_similarity" and row["outcome"] == "near_duplicate_image":
         return float(row["score"])  # refused images have no row of the filter; the refusal itself holds the cosine
@@ -153,5 +154,7 @@ def value_of(score: Score, row: Row) -> float:
     if (score.key == "text_image_score" and not row["prompt"]) or (
         score.key == "class_fraction" and row["class_id"] == IGNORE
     ):
+        return math.nan
+    if score.key == "filled_fraction" and row.get("num_kept_regions") == row.get("num_regions"):
         return math.nan
     return float(value)

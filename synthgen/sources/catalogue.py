@@ -1,7 +1,9 @@
-"""What is known about public labelled datasets: a YAML file of this folder for each, and nothing about them in code.
+"""What is known about public labelled datasets and exports of labelling tools: a YAML file of this folder for each.
+Of datasets nothing is in code.
 
     title, licence, download      what it is, under which terms, what to download from where and how it must lie
-    space, splits                 the shipped label space that it fills, and the splits that have labels
+    space, splits                 the shipped label space that it fills (none for what a labelling tool exports), and
+                                  the splits that have labels
     roots                         where inside the given folder the layout may begin, tried in order
     layouts                       where images and labels lie, tried in order; `{split}` is the split, any other
                                   `{field}` one path part
@@ -25,7 +27,20 @@ _FOLDER = Path(__file__).resolve().parent
 FOLDER = "folder"
 """The project's own layout, images/ and labels/: the only source without a YAML file."""
 
-Encoding = Literal["ids", "first_channel_16bit", "colours", "sbd_mat", "coco_panoptic", "coco_instances"]
+Encoding = Literal[
+    "ids",
+    "first_channel_16bit",
+    "colours",
+    "sbd_mat",
+    "coco_panoptic",
+    "coco_instances",
+    "labelme",
+    "cvat_masks",
+    "roboflow_masks",
+    "label_studio",
+]
+EXPORTS = ("labelme", "cvat_masks", "roboflow_masks", "label_studio")
+"""Encodings of labelling tools: the classes are the user's own, and all of it is looked at before anything is made."""
 
 
 class _Part(BaseModel):
@@ -66,12 +81,17 @@ class Source(_Part):
     title: str
     licence: str
     download: str
-    space: str
+    space: str = ""
     splits: tuple[str, ...] = Field(min_length=1)
     roots: tuple[str, ...] = ("",)
     layouts: tuple[Layout, ...] = Field(min_length=1)
     classes: dict[str, ClassTable] = {}
     aliases: dict[str, str] = Field({}, description="class name -> the word to try in a label space that lacks it")
+
+    @property
+    def is_export(self) -> bool:
+        """Whether a labelling tool writes it."""
+        return self.layouts[0].encoding in EXPORTS
 
     @model_validator(mode="after")
     def _whole(self) -> Source:

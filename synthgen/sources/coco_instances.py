@@ -18,7 +18,7 @@ from synthgen.sources.coco_shapes import Polygons, box_of, drawn, has_shape, sha
 from synthgen.sources.encodings import ids_of
 
 MOST_PROBLEMS = 20  # that are told of one file, one line each
-_CROWD = -1
+CROWD = -1
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +39,7 @@ class InstanceDecoder:
     aliases: dict[str, str]
     size: tuple[int, int]  # (H, W)
     instances: tuple[Instance, ...]
+    as_listed: bool = False  # drawn in their own order, as some tools do, and not by size
 
     @property
     def categories(self) -> frozenset[int]:
@@ -55,9 +56,12 @@ class InstanceDecoder:
         # the stored `area` is stale or 0 in what some tools write, so it is counted
         areas = [int(np.count_nonzero(drawn(instance.shape, self.size))) for instance in self.instances]
         # crowds go first: a counted instance inside one keeps its label
-        order = sorted(range(len(areas)), key=lambda n: (self.instances[n].category != _CROWD, -areas[n]))
+        order = sorted(
+            range(len(areas)),
+            key=lambda n: (self.instances[n].category != CROWD, 0 if self.as_listed else -areas[n]),
+        )
         for instance in (self.instances[n] for n in order):
-            value = IGNORE if instance.category == _CROWD else ids[instance.category]
+            value = IGNORE if instance.category == CROWD else ids[instance.category]
             mask[drawn(instance.shape, self.size)] = value
         return mask
 
@@ -149,14 +153,14 @@ def _instance(
         if not has_shape(item.get("segmentation")):
             box = box_of(item.get("bbox"))
             left.num_boxes, left.first_box = left.num_boxes + 1, left.first_box or where
-            return Instance(_CROWD, box)
+            return Instance(CROWD, box)
         shape, num_flat = shape_of(item["segmentation"], size)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     if num_flat:
         left.num_flat, left.first_flat = left.num_flat + num_flat, left.first_flat or where
     if crowd:
-        left.crowds[category if isinstance(category, int) else _CROWD] += 1
-        return Instance(_CROWD, shape)
+        left.crowds[category if isinstance(category, int) else CROWD] += 1
+        return Instance(CROWD, shape)
     assert isinstance(category, int)
     return Instance(category, shape)

@@ -69,6 +69,13 @@ def drawn(shape: Polygons | np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def run_lengths_of(mask: np.ndarray) -> np.ndarray:
+    """(N,) int64 of an (H, W) bool mask, column by column, the first of zeros: as `drawn` takes them."""
+    flat = np.concatenate([[False], mask.ravel(order="F")])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return np.diff(np.concatenate([[0], changes, [mask.size]]))
+
+
 def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: pixels whose centre lies in the polygon (N, 2) of x, y, even-odd.
 

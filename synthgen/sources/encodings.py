@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
 from segkit.masks import read_colours, read_mask
 from segkit.printable import printable
-from segkit.spelling import word_parts
+from segkit.spelling import same_name
 from synthgen.errors import InputError, LabelError, did_you_mean
 from synthgen.sources.catalogue import ClassTable
 from synthgen.sources.png16 import read_png16
@@ -45,18 +45,21 @@ class Decoder:
         else:
             values, names = _stored(path, self.encoding), {int(key): name for key, name in self.table.names.items()}
             ignored = {IGNORE, *(int(key) for key in self.table.ignored)}
-        return translate(values, dict.fromkeys(ignored, IGNORE) | ids_of(names, space, path.parent), path)
+        shown = _colour if self.encoding == "colours" else str
+        return translate(values, dict.fromkeys(ignored, IGNORE) | ids_of(names, space, path.parent), path, shown)
 
 
-def translate(values: np.ndarray, ids: Mapping[int, int], where: object) -> np.ndarray:
-    """(H, W) stored values -> (H, W) uint8 ids. Raises LabelError for a value that has none."""
+def translate(
+    values: np.ndarray, ids: Mapping[int, int], where: object, shown: Callable[[int], str] = str
+) -> np.ndarray:
+    """(H, W) stored values -> (H, W) uint8 ids. Raises LabelError for a value that has none, with it as `shown`."""
     if values.dtype in (np.uint8, np.uint16):  # counting is several times faster than sorting
         present = np.flatnonzero(np.bincount(values.ravel()))
     else:
         present, inverse = np.unique(values, return_inverse=True)
     strange = [int(value) for value in present if int(value) not in ids]
     if strange:
-        listed = ", ".join(map(str, strange[:8]))
+        listed = ", ".join(map(shown, strange[:8]))
         raise LabelError(
             f"{where}: stored values {listed} are not of this dataset; check that support.source and its split "
             "are the right ones"
@@ -83,10 +86,10 @@ def ids_of(
     if space.background is not None:
         known.setdefault(BACKGROUND, space.background)
     words = tuple(known)
-    known = {_folded(word): class_id for word, class_id in reversed(known.items())} | known
+    known = {same_name(word): class_id for word, class_id in reversed(known.items())} | known
     other = aliases or {}
     ids = {
-        value: next((known[word] for word in (name, _folded(name), other.get(name, name)) if word in known), IGNORE)
+        value: next((known[word] for word in (name, same_name(name), other.get(name, name)) if word in known), IGNORE)
         for value, name in names.items()
     }
     lacking = sorted({name for value, name in names.items() if ids[value] == IGNORE})
@@ -111,14 +114,15 @@ def _shown(names: list[str], known: tuple[str, ...]) -> str:
     return printable(", ".join(shown)) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _folded(word: str) -> str:
-    return " ".join(word_parts(word))
-
-
 def packed(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 -> (H, W) uint32: red, then green, then blue from the top."""
     channels = image.astype(np.uint32)
     return (channels[..., 0] << 16) | (channels[..., 1] << 8) | channels[..., 2]
+
+
+def _colour(value: int) -> str:
+    """Of a packed colour."""
+    return str([value >> 16, value >> 8 & 255, value & 255])
 
 
 def _packed_key(key: int | str) -> int:

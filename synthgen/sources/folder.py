@@ -61,13 +61,15 @@ def content_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def names_hash(pairs: Sequence[LabelledFile], folder: Path) -> str:
+def names_hash(pairs: Sequence[LabelledFile], folder: Path, read_labels: bool = False) -> str:
     """32 hex digits over the names and sizes in bytes of all pairs, and over the bytes of the files that describe many
-    of them: an `iscrowd` of 0 instead of 1 leaves the size as it was. No other file is read."""
+    of them: an `iscrowd` of 0 instead of 1 leaves the size as it was. With `read_labels` over those of all labels too;
+    no other file is read."""
     digest = hashlib.blake2b(digest_size=16)
     for pair in pairs:
         for path in (pair.image, pair.label):
             digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-    for path in sorted({pair.annotations for pair in pairs if pair.annotations is not None}):
+    read = {pair.annotations for pair in pairs if pair.annotations is not None}
+    for path in sorted(read | {pair.label for pair in pairs if read_labels}):
         digest.update(bytes.fromhex(file_digest(path)))
     return digest.hexdigest()

@@ -8,11 +8,17 @@ from pathlib import Path
 
 from segkit.pictures import IMAGE_SUFFIXES
 from synthgen.errors import InputError
-from synthgen.sources import coco
+from synthgen.sources import coco, cvat_masks, label_studio, labelme, roboflow_masks
 from synthgen.sources.catalogue import FOLDER, Layout, Source, read_source
 from synthgen.sources.encodings import Decoder
 from synthgen.sources.folder import LabelledFile, content_hash, list_labelled, names_hash
 
+_EXPORT_READERS = {
+    "labelme": labelme.list_files,
+    "cvat_masks": cvat_masks.list_files,
+    "roboflow_masks": roboflow_masks.list_files,
+    "label_studio": label_studio.list_files,
+}
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
@@ -50,17 +56,22 @@ def list_source(name: str, folder: Path, split: str = "") -> list[LabelledFile]:
 
 
 def source_hash(name: str, folder: Path, split: str = "") -> str:
-    """32 hex digits that change if the set of files or a size does; for the source "folder" if any byte does.
+    """32 hex digits that change if the set of files or a size does; for the source "folder" if any byte does, for what
+    a labelling tool exports if one of a label does.
 
     Public datasets are tens of gigabytes and do not change by a byte, so their contents are not read.
     """
-    return content_hash(folder) if name == FOLDER else names_hash(list_source(name, folder, split), folder)
+    if name == FOLDER:
+        return content_hash(folder)
+    return names_hash(list_source(name, folder, split), folder, read_labels=read_source(name).is_export)
 
 
 def _files(source: Source, root: Path, layout: Layout, split: str) -> list[LabelledFile]:
     if layout.splits and split not in layout.splits:
         return []
     word = layout.splits.get(split, split)
+    if layout.encoding in _EXPORT_READERS:
+        return _EXPORT_READERS[layout.encoding](root, layout.labels.replace("{split}", word))
     if layout.encoding in ("coco_panoptic", "coco_instances"):
         return coco.list_files(root, layout.images, layout.labels, layout.encoding, word, source.aliases)
     decode = Decoder(layout.encoding, source.classes[layout.classes])

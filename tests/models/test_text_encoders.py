@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizerFast, T5Config, T5EncoderModel, T5Model
 
 from synthgen.errors import ModelError
+from synthgen.models import Unread
 from synthgen.models.feature_extractors.open_clip import load_clip
 from synthgen.models.sharing import shares_text
 from synthgen.models.text_encoders import clip, sd3, sentence
@@ -20,6 +22,7 @@ from synthgen.settings import Execution
 
 CPU = Execution(device="cpu")
 PROMPTS = ("a red car on sand", "a cat", "a very old horse in deep snow at night")
+MINI = {"name": "sd3", "model": "mini/objects"}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "car", "on", "sand", "cat", "horse", "in", "snow"]
 CONFIG = BertConfig(
     vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
@@ -115,7 +118,30 @@ def test_clip_gives_the_text_tower_alone() -> None:
     np.testing.assert_array_equal(found.encode(["a cat"])[0].pooled, found.encode(["a dog", "a cat"])[1].pooled)
 
 
-MINI = {"name": "sd3", "model": "mini/objects"}
+@pytest.mark.parametrize(
+    "build",
+    [lambda: clip.build(clip.Options(), CPU), lambda: sd3.build(sd3.Options(model="mini/objects"), CPU)],
+    ids=["clip", "sd3"],
+)
+def test_what_an_encoder_cuts_changes_nothing_and_what_it_reads_does(build: Callable[[], Any]) -> None:
+    found = build()
+    long = "a " + "small " * 40 + "green lamp"
+    unread = found.unread(long)
+    assert unread.pooled.endswith("green lamp") and unread.pooled.startswith("small")
+    assert found.unread("a small green lamp") == Unread("", "")
+    read = long.removesuffix(unread.pooled)
+    half = read + "small "  # of which the first letters may be read
+    one, other, whole = (e.pooled for e in found.encode([half + "cat", half + "bus in a street", long]))
+    assert np.abs(one - other).max() == np.abs(one - whole).max() == 0
+    shorter = " ".join(read.split()[:-1])
+    assert np.abs(found.encode([shorter + " cat"])[0].pooled - one).max() > 1e-3
+    assert unread.pooled.endswith(unread.tokens)
+
+
+def test_a_sentence_encoder_tells_what_is_beyond_its_length(bert: Path) -> None:
+    found = encoder(bert, max_length=8, prefix="a ")
+    assert found.unread("red car on sand") == Unread("", "")
+    assert found.unread("red car on sand in snow") == Unread("snow", "snow")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,16 @@ def _rows(text: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in table[2:]]
 
 
+@pytest.mark.parametrize(("number", "says"), [(1, "1 of them is longer"), (12, "12 of them are longer")])
+def test_prompts_that_the_text_encoder_has_cut_are_told(make_run: MakeRun, number: int, says: str) -> None:
+    run = make_run(samples_per_shard=4)
+    assert says in _card(run, RunCounts(cut_prompts=number)).read_text(encoding="utf-8")
+
+
+def test_no_cut_prompt_is_no_line(make_run: MakeRun) -> None:
+    assert "longer than that text encoder" not in _card(make_run(samples_per_shard=4)).read_text(encoding="utf-8")
+
+
 def test_yaml_block_loads(make_run: MakeRun) -> None:
     data = DatasetCard.load(_card(make_run(samples_per_shard=4))).data.to_dict()
     assert data["configs"] == [

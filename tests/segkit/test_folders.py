@@ -40,6 +40,8 @@ def test_accents_that_an_archive_took_apart_still_pair(tmp_path: Path) -> None:
         (["a.jpg", "b.jpg"], [], r"images/a\.jpg \(and 1 more\): has no partner"),
         (["a.jpg"], ["a.png", "c.png"], r"labels/c\.png: has no partner images/c\.\*; add it"),
         (["a.jpg"], ["a.jpg"], r"there is labels/a\.jpg: a mask must be a PNG"),
+        (["a.jpg", "b.heic"], ["a.png", "b.png"], r"there is images/b\.heic: known kinds are \.jpg"),
+        (["a.heic"], ["a.png"], r"no image in it; .* \(there is a\.heic\)"),
         (["A.jpg"], ["a.png"], r"there is labels/a\.png: upper and lower case must be the same"),
         (["a.jpg"], ["a_mask.png"], r"there is labels/a_mask\.png: both must have the same name"),
         (["a_leftImg8bit.jpg"], ["a.png"], r"there is labels/a\.png: both must have the same name"),

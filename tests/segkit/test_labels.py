@@ -26,6 +26,15 @@ def test_foreground_is_all_but_the_background() -> None:
     assert len(LabelSpace("streets", SPACE.labels).foreground) == 3
 
 
+def test_a_name_in_another_spelling_is_found_if_it_is_one_class_alone() -> None:
+    letters = LabelSpace("letters", (Label(0, "A"), Label(1, "a"), Label(2, "Traffic_light", (0, 0, 0), ("signal",))))
+    assert letters.by_name("traffic-LIGHT") == letters.by_name("Signal") == letters.by_id(2)
+    assert (letters.by_name("A").id, letters.by_name("a").id) == (0, 1)
+    with pytest.raises(LabelError, match="class 'ａ' is not in label space"):
+        letters.by_name("ａ")
+    LabelSpace("other", (Label(2, "traffic light"),)).require_within(letters, "here")
+
+
 def test_classes_are_found_by_name_synonym_and_id() -> None:
     assert SPACE.by_name("disc") == SPACE.by_name("plate") == SPACE.by_id(1)
     assert SPACE.by_id(1).spoken == "coin"

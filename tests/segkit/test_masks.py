@@ -215,5 +215,7 @@ def test_colours_of_label_files_are_read_as_stored(tmp_path: Path) -> None:
 def test_masks_that_label_nothing_say_so() -> None:
     assert only_unlabelled({0, 1, 255}, SPACE) == only_unlabelled({5}, SPACE) == only_unlabelled(set(), SPACE) == ""
     assert "only 0 and 255, and 255 means unlabelled" in only_unlabelled({0, 255}, SPACE)
+    assert "only 0 and 255, and 255 means unlabelled" in only_unlabelled({0, 255}, ALL)
+    assert only_unlabelled({0, 255}, LabelSpace("one", SPACE.labels[:1])) == "", "its only class is 0"
     assert "every pixel of the masks is 255" in only_unlabelled({255}, SPACE)
     assert "only 0, which is the background" in only_unlabelled({0}, SPACE)

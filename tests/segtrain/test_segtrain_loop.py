@@ -207,7 +207,8 @@ def test_a_loss_that_leaves_the_numbers_stops_the_training(settings) -> None:
 
 def test_images_that_are_all_ignored_train_to_finite_weights(settings, tmp_path: Path, write_shards, pairs) -> None:
     void = [(image, np.full_like(mask, value)) for (image, mask), value in zip(pairs(2), (254, 255), strict=True)]
-    folder = train(settings(data=[str(write_shards(tmp_path / "d", void))]))
+    data = [str(write_shards(tmp_path / name, what)) for name, what in (("void", void), ("some", pairs(1)))]
+    folder = train(settings(data=data, ratio=[8.0, 1.0]))
     assert all(torch.isfinite(t).all() for t in load_model(folder, "cpu").network.state_dict().values())
 
 

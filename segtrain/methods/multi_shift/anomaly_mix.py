@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional
 
 from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segkit.printable import excerpt
+from segkit.spelling import same_name
 from segtrain.data.batches import Batch, StepBatches
 from segtrain.data.pairs import PairBatches
 from segtrain.data.source import Source
@@ -162,13 +163,13 @@ def object_ids(space: LabelSpace, known: LabelSpace, config: Config) -> list[int
                 f"{', '.join(ids)}"
             )
         return [OUT_OF_DISTRIBUTION, *(ids[name] for name in config.object_classes)]
-    words = {word.casefold() for label in known.labels for word in (label.name, *label.synonyms)}
+    words = {same_name(word) for label in known.labels for word in (label.name, *label.synonyms)}
     return [
         OUT_OF_DISTRIBUTION,
         *(
             label.id
             for label in space.labels
-            if label.id != space.background and not words & {word.casefold() for word in (label.name, *label.synonyms)}
+            if label.id != space.background and not words & set(map(same_name, (label.name, *label.synonyms)))
         ),
     ]
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from segkit.spelling import same_name
 from synthgen.backends import Cost
 from synthgen.errors import LabelError, ModelError
 from synthgen.images import IGNORE
@@ -158,23 +159,19 @@ def _finished(options: Options) -> Path:
 
 
 def channel_ids(theirs: dict[str, Any], space: LabelSpace, where: Path) -> np.ndarray:
-    """(number of channels,) uint8: the id in `space` of each channel's class, by name or synonym;
+    """(number of channels,) uint8: the id in `space` of each channel's class, by name or synonym in any spelling;
 
     255 for a class that `space` does not have.
 
     Backgrounds belong together whatever they are called. Raises LabelError if no foreground class is in both.
     """
+    known = {same_name(word): ours.id for ours in reversed(space.labels) for word in (*ours.synonyms, ours.name)}
     ids = []
     for label in theirs["labels"]:
         if label["id"] == theirs.get("background") and space.background is not None:
             ids.append(space.background)
             continue
-        ids.append(
-            next(
-                (ours.id for ours in space.labels if label["name"] == ours.name or label["name"] in ours.synonyms),
-                IGNORE,
-            )
-        )
+        ids.append(known.get(same_name(label["name"]), IGNORE))
     if not set(ids) - {space.background, IGNORE}:
         raise LabelError(
             f"{where}: its label space {theirs.get('name')!r} shares no class with {space.name!r}; train it on "

@@ -30,6 +30,7 @@ from synthgen.errors import LabelError, ModelError
 from synthgen.labels import LabelSpace
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
 from synthgen.models.conditions import Conditions, ExtraChannels
+from synthgen.models.context import encode_telling
 from synthgen.models.control_fit import require_fit
 from synthgen.models.controlnets import ControlNet, control_of, find_controlnet, transformer_config
 from synthgen.models.costs import denoiser_cost
@@ -343,7 +344,7 @@ class Sd3Renderer(Renderer):
                 ),
                 self._execution,
             )
-        return self._text.encode([prompt])[0]
+        return encode_telling(self._text, prompt)
 
     def _tensor(self, arrays: list[np.ndarray]) -> Any:
         return self._torch.from_numpy(np.stack(arrays)).to(self._device, self._pipeline.transformer.dtype)

@@ -18,7 +18,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from synthgen.backends import Cost
-from synthgen.models import TextEmbedding
+from synthgen.models import TextEmbedding, Unread
+from synthgen.models.context import read_length, token_counter
 from synthgen.models.costs import clip_text_cost
 from synthgen.models.devices import torch_device
 from synthgen.models.feature_extractors.open_clip import load_clip
@@ -54,9 +55,17 @@ class ClipTextEncoder:
     def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]:
         """No tokens, pooled vectors of CLIP's width.
 
-        Prompts beyond the context (77 tokens) are cut, as CLIP's tokenizer does.
+        Prompts beyond the context (77 tokens) are cut, as CLIP's tokenizer does: `unread` tells what.
         """
         return [TextEmbedding(np.zeros((0, 0), np.float32), self._pooled(prompt)) for prompt in prompts]
+
+    def unread(self, prompt: str) -> Unread:
+        """What CLIP's tokenizer cuts: 77 tokens are read, 24 of the mini."""
+        limit: int = self._tokenizer.context_length
+        own = getattr(self._tokenizer, "tokenizer", None)  # of transformers, which some CLIPs use
+        count = (lambda text: len(self._tokenizer.encode(text)) + 2) if own is None else token_counter(own, limit)
+        cut = prompt[read_length(prompt, count, limit) :].strip()
+        return Unread(cut, cut)
 
     def _pooled(self, prompt: str) -> np.ndarray:
         import torch

@@ -9,16 +9,19 @@ renderer.
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from segkit.spelling import find_wordings
 from synthgen.backends import Cost, Licence
+from synthgen.english import wordings
 from synthgen.errors import ModelError
-from synthgen.models import TextEmbedding
+from synthgen.models import TextEmbedding, Unread
+from synthgen.models.context import read_length, token_counter
 from synthgen.models.costs import text_encoders_cost
 from synthgen.models.licences import sd3_licences
 from synthgen.models.model_facts import num_t5_tokens
@@ -103,18 +106,23 @@ class Sd3TextEncoder:
         """tokens (77 + T5 tokens, joint attention width) and pooled vectors, float32."""
         return [self._encode(prompt) for prompt in prompts]
 
+    def unread(self, prompt: str) -> Unread:
+        """CLIP cuts after 77 tokens, T5 after `max_sequence_length`; the denoiser attends to both."""
+        clip, t5 = self._pipeline.tokenizer, self._pipeline.tokenizer_3
+        by_clip = read_length(prompt, token_counter(clip, clip.model_max_length), clip.model_max_length)
+        by_t5 = read_length(prompt, token_counter(t5, self._length), self._length) if t5 and self._length else 0
+        pooled = by_t5 if self._pooled == "t5" else by_clip
+        return Unread(prompt[pooled:].strip(), prompt[max(by_clip, by_t5) :].strip())
+
     def positions(self, prompt: str, words: Sequence[str]) -> list[int]:
-        """Rows of `tokens` that belong to any of the words (plurals with -s, -es too) in a prompt;
+        """Rows of `tokens` that belong to any of the words (plurals too, in any spelling) in a prompt;
 
         [] if none is there, or the prompt is cut before.
 
         CLIP's tokens come first, T5's after them.
         """
-        spans = [
-            found.span()
-            for word in words
-            for found in re.finditer(rf"(?<!\w){re.escape(word)}(?:e?s)?(?!\w)", prompt, re.IGNORECASE)
-        ]
+        prompt = unicodedata.normalize("NFC", prompt)  # as both tokenizers do, whose places in a text are of that
+        spans = list(find_wordings(prompt, frozenset().union(*map(wordings, words))))
         clip = self._pipeline.tokenizer
         parts = [(clip, clip.model_max_length, 0)]
         if self._pipeline.tokenizer_3 is not None:

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from synthgen.backends import Cost
 from synthgen.errors import ModelError
-from synthgen.models import TextEmbedding
+from synthgen.models import TextEmbedding, Unread
+from synthgen.models.context import read_length, token_counter
 from synthgen.models.costs import bytes_of_a_weight
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.provenance import pinned_revision, revision_of
@@ -87,6 +88,12 @@ class SentenceEncoder:
     def encode(self, prompts: Sequence[str]) -> list[TextEmbedding]:
         """No tokens, pooled vectors of the encoder's width, float32."""
         return [TextEmbedding(np.zeros((0, 0), np.float32), self._pooled(prompt)) for prompt in prompts]
+
+    def unread(self, prompt: str) -> Unread:
+        """What is beyond `max_length` tokens."""
+        text = self._options.prefix + prompt
+        cut = text[read_length(text, token_counter(self._tokenizer, self._length), self._length) :].strip()
+        return Unread(cut, cut)
 
     def _pooled(self, prompt: str) -> np.ndarray:
         import torch

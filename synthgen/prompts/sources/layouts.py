@@ -231,11 +231,11 @@ class Layouts:
         yield from rare_windows(maps, space, self._size_px, seed, sampling)
 
     def _things(self, ids: np.ndarray, space: LabelSpace) -> str:
-        """The words for the classes that a map shows, as a list in a sentence."""
+        """The words for the classes that a map shows, the background excepted, as a list in a sentence."""
         shares = np.bincount(ids.ravel(), minlength=256) / ids.size
         words = [
             label.spoken
-            for label in space.labels
+            for label in space.foreground
             if shares[label.id] >= self._options.min_share and label.name not in self._options.unnamed
         ]
         return listed(words)

@@ -336,6 +336,8 @@ def _reason(entry: Entry, words: str) -> str:
         return f"too near to: {entry.detail}"
     if entry.refusal == "class_missing":
         return f"has none of the words: {words}"
+    if entry.refusal == "class_cut":
+        return f"too long: one of these words must stand near its beginning: {words}"
     if entry.refusal == "off_class":
         return "is not about the subject"
     return "was given before"

@@ -99,7 +99,7 @@ def test_a_sample_is_cropped_anew_each_time_it_comes(tmp_path: Path, write_folde
     """One image whose pixels tell their place, drawn four times in each of three steps."""
     place = np.arange(64 * 64, dtype=np.int64).reshape(64, 64, 1)
     image = np.concatenate([place % 64, place // 64, place * 0], axis=2).astype(np.uint8)
-    data = write_folder(tmp_path / "d", [(image, np.zeros((64, 64), np.uint8))])
+    data = write_folder(tmp_path / "d", [(image, np.full((64, 64), 5, np.uint8))])
     config = train_config(data=[str(data)], out=tmp_path / "o", steps=3, batch_size=4, crop_px=32, **PLAIN)
     corners = torch.cat([batch.images[:, :2, 0, 0] for batch in all_batches(config)])
     assert len({tuple(corner) for corner in corners.tolist()}) >= 11
@@ -215,7 +215,7 @@ def test_reading_does_not_grow_with_the_dataset(tmp_path: Path, write_shards, pa
     import tracemalloc
 
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
-    data = write_shards(tmp_path / "d", [(noise, np.zeros((200, 200), np.uint8))] * 40, shard_size=20)
+    data = write_shards(tmp_path / "d", [(noise, np.full((200, 200), 5, np.uint8))] * 40, shard_size=20)
     config = train_config(data=[str(data)], out=tmp_path / "o", steps=20, batch_size=2, crop_px=32)
     mixture = Mixture(*open_sources(config), config)
     tracemalloc.start()

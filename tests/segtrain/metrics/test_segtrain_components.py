@@ -67,6 +67,15 @@ def test_against_sets_of_pixels(min_segment: int, min_object: int) -> None:
     assert 0 < found.f1 < 1 and found.objects > 10 and found.segments > 10
 
 
+def test_without_an_object_nothing_is_scored() -> None:
+    truth = np.zeros((4, 9), np.uint8)
+    truth[0, 0] = 254
+    components = Components(0.5, min_object_px=2)
+    components.add(np.ones((4, 9)), truth)
+    found = components.scores()
+    assert (found.siou, found.ppv, found.f1, found.objects, found.segments) == (None, None, None, 0, 1)
+
+
 def test_a_segment_over_two_objects_is_not_held_against_either() -> None:
     truth = np.zeros((4, 9), np.uint8)
     truth[:, 0:3], truth[:, 6:9] = 254, 254
@@ -83,7 +92,7 @@ def test_what_is_not_there_has_no_score() -> None:
     assert (components.scores().siou, components.scores().ppv, components.scores().f1) == (None, None, None)
     components.add(np.ones((3, 3)), np.zeros((3, 3), np.uint8))
     found = components.scores()
-    assert (found.siou, found.ppv, found.f1) == (None, 0.0, 0.0)
+    assert (found.siou, found.ppv, found.f1, found.segments) == (None, None, None, 1), "false alarms alone"
 
 
 def test_the_threshold_is_that_of_greatest_f1_of_pixels() -> None:

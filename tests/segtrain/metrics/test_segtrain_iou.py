@@ -84,6 +84,19 @@ def test_nothing_to_score_is_none() -> None:
     assert matrix.mean_iou(without=[0]) is None, "a perfect prediction without foreground has no foreground mean"
 
 
+def test_a_truth_of_background_alone_has_no_mean_whatever_is_predicted() -> None:
+    truth = np.zeros((4, 4), np.uint8)
+    for false_alarms in (0, 1):
+        prediction = truth.copy()
+        prediction[:, :false_alarms] = 1
+        matrix = ConfusionMatrix([0, 1], background=0)
+        matrix.add(prediction, truth)
+        assert matrix.mean_iou() is matrix.mean_iou(without=[0]) is None
+        assert matrix.pixel_accuracy == 1 - false_alarms / 4
+    matrix.add(truth + 1, truth + 1)
+    assert matrix.mean_iou() == pytest.approx((12 / 16 + 16 / 20) / 2)
+
+
 def test_masks_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\) and truth \(3, 2\)"):
         ConfusionMatrix([0]).add(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))

@@ -1,0 +1,57 @@
+"""What readers of labelling tools' exports share: problems told together, pictures found beside their labels."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from segkit.errors import InputError
+from segkit.pictures import IMAGE_SUFFIXES
+from segkit.printable import excerpt
+from synthgen.sources.coco_instances import MOST_PROBLEMS
+
+_UPLOAD = re.compile(r"[0-9a-f]{8}-")  # that Label Studio puts before the name of an uploaded file
+_log = logging.getLogger(__name__)
+
+
+class Problems:
+    """Gathers what is wrong with an export, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    @contextlib.contextmanager
+    def noted(self, where: object) -> Iterator[None]:
+        """Note an InputError of the block, with its place if it does not say it itself."""
+        try:
+            yield
+        except InputError as error:
+            self._lines.append(str(error) if str(error).startswith(str(where)) else f"{where}: {error}")
+
+    def tell(self) -> None:
+        """Raise InputError for the first one, after a logged line for each of the others."""
+        if self._lines:
+            for line in self._lines[1:MOST_PROBLEMS]:
+                _log.error("%s", line)
+            more = f" (and {len(self._lines) - 1} more problems)" if len(self._lines) > 1 else ""
+            raise InputError(f"{self._lines[0]}{more}")
+
+
+def picture_of(name: str, folders: tuple[Path, ...], stem: str = "") -> Path:
+    """The picture that a label file calls `name`: a file of that name, or else of the stem, in one of the folders.
+
+    Of a path on somebody's machine, or a link, only the last part counts. Raises InputError without a place.
+    """
+    last = PurePosixPath(name.replace("\\", "/").partition("?")[0]).name
+    names = [last, _UPLOAD.sub("", last, count=1)] if last else []
+    stems = dict.fromkeys(filter(None, (stem, *(PurePosixPath(each).stem for each in names))))
+    names += [each + suffix for each in stems for suffix in IMAGE_SUFFIXES]
+    for folder in folders:
+        for each in dict.fromkeys(names):
+            if (folder / each).is_file():
+                return folder / each
+    looked = " or ".join(str(folder) for folder in folders)
+    raise InputError(f"its picture {excerpt(last or stem)} is not in {looked}: put it there, or remove the label")
