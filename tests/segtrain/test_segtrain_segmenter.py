@@ -80,7 +80,8 @@ def test_smp_itself_loads_the_folder(segmenter: Segmenter, tmp_path: Path) -> No
     save_model(segmenter, tmp_path)
     network = smp.from_pretrained(tmp_path).eval()
     image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(network(image), segmenter.network.eval()(image))
+    # not bit by bit: ours has its channels side by side
+    torch.testing.assert_close(network(image), segmenter.network.eval()(image), rtol=1e-4, atol=1e-5)
 
 
 def test_the_weights_are_a_function_of_the_seed_and_leave_the_global_numbers_alone(settings) -> None:

@@ -6,7 +6,6 @@ import json
 import logging
 from pathlib import Path
 
-import numpy as np
 import pytest
 from doubles.killed_training import Killed, kill_at, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -111,7 +110,7 @@ def test_the_best_of_another_validation_set_is_dropped(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 4)
         train(scored())
-    other = write_folder(tmp_path / "other", [(image, np.zeros_like(mask)) for image, mask in pairs(2)])
+    other = write_folder(tmp_path / "other", pairs(2))
     folder = train(scored(validation=str(other)))
     assert f"{other}: another validation set than before: the best is chosen anew" in caplog.messages
     best = json.loads((folder / "config.json").read_text())["_segtrain"]["best"]

@@ -161,7 +161,7 @@ def test_what_the_stages_refuse(base, novel, tmp_path: Path, write_folder) -> No
     with pytest.raises(ModelError, match=r"base: not a finished model of `segtrain few-shot base`"):
         learn_novel(novel())
     learn_base(base(steps=1))
-    with pytest.raises(RunError, match=r"base: belongs to a training with steps = 1, not 2"):
+    with pytest.raises(RunError, match=r"base: holds a finished training of 1 steps, not 2"):
         learn_base(base(steps=2))
     with pytest.raises(RunError, match=r'novel\[0\] = "blue", not "red"'):
         learn_base(base(steps=1, novel=["red"]))
