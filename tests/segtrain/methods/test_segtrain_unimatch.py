@@ -189,7 +189,8 @@ def test_pictures_of_another_size_are_told_once(joint, caplog: pytest.LogCapture
 
 
 def test_bad_input_is_one_line(joint, tmp_path: Path, write_folder, pairs) -> None:
-    one = write_folder(tmp_path / "one", [(i, m * 0 + 5) for i, m in pairs(2)], classes=[{"id": 5, "name": "ground"}])
+    one = write_folder(tmp_path / "one", [(i, m * 0) for i, m in pairs(2)])
+    (one / "labels.yaml").write_text("name: toy\nlabels: [{id: 0, name: ground, colour: [9, 9, 9]}]\n")
     with pytest.raises(DataError, match=r"^label space 'toy': has the one class 'ground': a teacher has nothing to"):
         train(joint(data=[str(one)]))
     with pytest.raises(ConfigError, match=r"source_share 0.99 of 8 steps leaves none for the unlabelled pictures"):
