@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
     """Every scalar of the log by its name; what is not finite is left out. Empty if there is no log."""
     if not (run / "tensorboard").is_dir():
         return {}
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it says of every log that no other follows
     log = EventAccumulator(str(run / "tensorboard"), size_guidance={SCALARS: 0}).Reload()
     curves = {}
     for name in log.Tags()[SCALARS]:
