@@ -118,7 +118,8 @@ def _warped(table: Table, took: Mapping[str, str]) -> Iterator[str]:
                 for who in parts
             ],
         )
-    yield from where(table, flexseg.WARPED_ROWS, took, ["benchmarks.flexseg:warped"])
+        by = "warped_by_1_5" if px == 1.5 else "warped_by_3"
+        yield from where(table, flexseg.WARPED_ROWS[px], took, [f"benchmarks.flexseg:{by}"])
 
 
 def _camvid(table: Table, took: Mapping[str, str]) -> Iterator[str]:

@@ -80,14 +80,13 @@ DRAWN_ROWS = (
     *(f"flexseg/gain/{who}_{what}" for who in GAINED for what in ("adverse", "avg5")),
     *(f"flexseg/share/{who}_adverse" for who in ("jitter", *DRAWN)),
 )
-WARPED_ROWS = tuple(
-    f"flexseg/warp{px:g}/{row}"
-    for px, parts in WARPED.items()
-    for row in (
-        *(f"{who}_{what}" for who in parts for what in ("adverse", "avg5", "boundary", "interior")),
-        *(f"gain_{who}_adverse" for who in parts if who != "plain"),
+WARPED_ROWS = {
+    px: (
+        *(f"flexseg/warp{px:g}/{who}_{what}" for who in parts for what in ("adverse", "avg5", "boundary", "interior")),
+        *(f"flexseg/warp{px:g}/gain_{who}_adverse" for who in parts if who != "plain"),
     )
-)
+    for px, parts in WARPED.items()
+}
 CAMVID_ROWS = (
     *(
         f"flexseg/camvid_dusk/{who}_{what}"
@@ -121,9 +120,14 @@ def drawn() -> Iterator[Row]:
     yield from drawn_rows(Plan())
 
 
-def warped() -> Iterator[Row]:
-    """flexseg/warp1.5/*, flexseg/warp3/*: known misalignment."""
-    yield from warped_rows(Plan())
+def warped_by_1_5() -> Iterator[Row]:
+    """flexseg/warp1.5/*: known misalignment."""
+    yield from warped_rows(Plan(), 1.5)
+
+
+def warped_by_3() -> Iterator[Row]:
+    """flexseg/warp3/*: twice as much."""
+    yield from warped_rows(Plan(), 3.0)
 
 
 def camvid() -> Iterator[Row]:
@@ -221,24 +225,22 @@ def drawn_rows(plan: Plan) -> Iterator[Row]:
         )
 
 
-def warped_rows(plan: Plan) -> Iterator[Row]:
+def warped_rows(plan: Plan, px: float) -> Iterator[Row]:
     """Measure what is missing, then put it together."""
     shorter = dataclasses.replace(plan, steps=plan.warped_steps)
     trainings = [
         _training(shorter, f"warp{px:g}-{name}", name, seed, data.day(plan), data.weather(plan, px))
-        for px, parts in WARPED.items()
         for seed in plan.seeds
-        for name in parts
+        for name in WARPED[px]
     ]
     found = _by_variant(plan, scores(trainings, plan.place))
-    for px, parts in WARPED.items():
-        plain = found[f"warp{px:g}-plain"]
-        for name in parts:
-            values = found[f"warp{px:g}-{name}"]
-            for measure in ("adverse", "avg5", "boundary", "interior"):
-                yield row_of_seeds(f"flexseg/warp{px:g}/{name}_{measure}", values[measure])
-            if name != "plain":
-                yield row_of_seeds(f"flexseg/warp{px:g}/gain_{name}_adverse", values["adverse"] - plain["adverse"])
+    plain = found[f"warp{px:g}-plain"]
+    for name in WARPED[px]:
+        values = found[f"warp{px:g}-{name}"]
+        for measure in ("adverse", "avg5", "boundary", "interior"):
+            yield row_of_seeds(f"flexseg/warp{px:g}/{name}_{measure}", values[measure])
+        if name != "plain":
+            yield row_of_seeds(f"flexseg/warp{px:g}/gain_{name}_adverse", values["adverse"] - plain["adverse"])
 
 
 def camvid_rows(plan: Plan) -> Iterator[Row]:

@@ -141,7 +141,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     ),
     "benchmarks.adapt:memory": tuple(f"adapt/peak_rss_{count}_scenes_gb" for count in (300, 3_000)),
     "benchmarks.flexseg:drawn": flexseg.DRAWN_ROWS,
-    "benchmarks.flexseg:warped": flexseg.WARPED_ROWS,
+    "benchmarks.flexseg:warped_by_1_5": flexseg.WARPED_ROWS[1.5],
+    "benchmarks.flexseg:warped_by_3": flexseg.WARPED_ROWS[3.0],
     "benchmarks.flexseg:camvid": flexseg.CAMVID_ROWS,
     "benchmarks.flexseg:cost": (
         *(f"flexseg/steps_s_{which}" for which in ("plain", "all", "ratio")),
