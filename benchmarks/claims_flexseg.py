@@ -97,6 +97,8 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
             for who in GAINED
         ],
     )
+    fair = shown(table, "flexseg/gain/ube_over_enhance_adverse")
+    yield from text(f"UBE over its fair control, boundaries x 2.5, seed by seed: {fair}.")
     names = [f"flexseg/{who}_{what}" for who in ("source", "jitter", *DRAWN, *CEILINGS) for what in MEASURES]
     yield from where(table, names, took, ["benchmarks.flexseg:drawn"])
 
@@ -118,6 +120,8 @@ def _warped(table: Table, took: Mapping[str, str]) -> Iterator[str]:
                 for who in parts
             ],
         )
+        fair = shown(table, f"flexseg/warp{px:g}/ube_over_enhance_adverse")
+        yield from text(f"UBE over its fair control, boundaries x 2.5, seed by seed: {fair}.")
         by = "warped_by_1_5" if px == 1.5 else "warped_by_3"
         yield from where(table, flexseg.WARPED_ROWS[px], took, [f"benchmarks.flexseg:{by}"])
 

@@ -78,12 +78,14 @@ DRAWN_ROWS = (
     *(f"flexseg/room/{who}_{what}" for who in ("source", "ceiling") for what in ("day", *ADVERSE, "adverse")),
     "flexseg/room/gap_adverse",
     *(f"flexseg/gain/{who}_{what}" for who in GAINED for what in ("adverse", "avg5")),
+    "flexseg/gain/ube_over_enhance_adverse",
     *(f"flexseg/share/{who}_adverse" for who in ("jitter", *DRAWN)),
 )
 WARPED_ROWS = {
     px: (
         *(f"flexseg/warp{px:g}/{who}_{what}" for who in parts for what in ("adverse", "avg5", "boundary", "interior")),
         *(f"flexseg/warp{px:g}/gain_{who}_adverse" for who in parts if who != "plain"),
+        f"flexseg/warp{px:g}/ube_over_enhance_adverse",
     )
     for px, parts in WARPED.items()
 }
@@ -219,6 +221,8 @@ def drawn_rows(plan: Plan) -> Iterator[Row]:
         rival = "ceiling" if variant in CEILINGS else "plain"
         for measure in ("adverse", "avg5"):
             yield row_of_seeds(f"flexseg/gain/{variant}_{measure}", found[variant][measure] - found[rival][measure])
+    over_control = found["ube"]["adverse"] - found["enhance"]["adverse"]
+    yield row_of_seeds("flexseg/gain/ube_over_enhance_adverse", over_control)
     for variant in ("jitter", *DRAWN):
         yield row_of_seeds(
             f"flexseg/share/{variant}_adverse", (found[variant]["adverse"] - found["source"]["adverse"]) / room
@@ -241,6 +245,8 @@ def warped_rows(plan: Plan, px: float) -> Iterator[Row]:
             yield row_of_seeds(f"flexseg/warp{px:g}/{name}_{measure}", values[measure])
         if name != "plain":
             yield row_of_seeds(f"flexseg/warp{px:g}/gain_{name}_adverse", values["adverse"] - plain["adverse"])
+    ube, enhance = (found[f"warp{px:g}-{name}"]["adverse"] for name in ("ube", "enhance"))
+    yield row_of_seeds(f"flexseg/warp{px:g}/ube_over_enhance_adverse", ube - enhance)
 
 
 def camvid_rows(plan: Plan) -> Iterator[Row]:
