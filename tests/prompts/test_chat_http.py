@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -157,9 +158,13 @@ def test_no_message_holds_the_key_that_a_server_repeats(status: int, told: bytes
     assert "secret" not in str(found.value) and "sk-" not in str(found.value)
 
 
-def test_no_answer_holds_the_key() -> None:
-    with serving(says("a street, sk-secret, at night")) as server:
-        assert ask(endpoint(server.url, key="sk-secret"), REQUEST) == "a street, <the key>, at night"
+@pytest.mark.parametrize("key", ["sk-secret", 'sk-"secret'])
+def test_no_answer_holds_the_key(key: str) -> None:
+    with serving(says(f"a street, {key}, at night")) as server:
+        assert ask(endpoint(server.url, key=key), REQUEST) == "a street, <the key>, at night"
+    with serving(fails(400, json.dumps({"sent": key}).encode())) as server, pytest.raises(NoAnswerError) as found:
+        ask(endpoint(server.url, key=key), REQUEST)
+    assert "secret" not in str(found.value)
 
 
 def test_nobody_at_the_address() -> None:
