@@ -78,3 +78,8 @@ def duration(seconds: float) -> str:
 def listed(words: Sequence[str]) -> str:
     """Words as a sentence lists them: "a", "a and b", "a, b and c"; empty for none."""
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+
+
+def examples(*lines: str) -> str:
+    """What stands at the end of a command's help. Square brackets are no markup there."""
+    return "\n".join(("Examples:", *(f"  {line}".replace("[", r"\[") for line in lines)))

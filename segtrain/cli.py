@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from segkit.printable import examples
 from segtrain.commands import models, scoring
-from segtrain.commands.arguments import examples, one_line_errors
+from segtrain.commands.arguments import one_line_errors
 from segtrain.options import SPELLINGS, command_of, examples_of
 from segtrain.presets import read_preset
 

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
+from segkit.printable import examples
 from synthgen.commands import adapting, datasets, labelled, runs, stages, start
-from synthgen.commands.arguments import examples
 
 app = typer.Typer(
     epilog=examples(

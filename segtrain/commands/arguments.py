@@ -1,4 +1,4 @@
-"""Arguments that several commands take, examples under `--help`, and how errors are told."""
+"""Arguments that several commands take, and how errors are told."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ ModelFolder = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", metavar="TEXT", help="auto, cpu, cuda, cuda:1, mps")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable, on standard output")]
-
-
-def examples(*lines: str) -> str:
-    """What stands at the end of a command's help. Square brackets are no markup there."""
-    return "\n".join(("Examples:", *(f"  {line}".replace("[", r"\[") for line in lines)))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from segtrain.commands.arguments import GOES_ON, AsJson, Device, ModelFolder, examples, one_line_errors
+from segkit.printable import examples
+from segtrain.commands.arguments import GOES_ON, AsJson, Device, ModelFolder, one_line_errors
 
 commands = typer.Typer()
 _FORMATS = ("onnx", "torchscript")

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from segtrain.commands.arguments import Device, examples, one_line_errors
+from segkit.printable import examples
+from segtrain.commands.arguments import Device, one_line_errors
 
 commands = typer.Typer()
 

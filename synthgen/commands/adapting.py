@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from synthgen.commands.arguments import AsJson, Sets, examples, one_line_errors
+from segkit.printable import examples
+from synthgen.commands.arguments import AsJson, Sets, one_line_errors
 from synthgen.commands.stages import quiet_hubs
 
 commands = typer.Typer()

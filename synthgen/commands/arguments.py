@@ -1,4 +1,4 @@
-"""Arguments that several commands take, shell completion of names, examples under `--help`, and how errors are told."""
+"""Arguments that several commands take, shell completion of names, and how errors are told."""
 
 from __future__ import annotations
 
@@ -98,11 +98,6 @@ Redo = Annotated[
         autocompletion=_stage_names,
     ),
 ]
-
-
-def examples(*lines: str) -> str:
-    """What stands at the end of a command's help. Square brackets are no markup there."""
-    return "\n".join(("Examples:", *(f"  {line}".replace("[", r"\[") for line in lines)))
 
 
 @contextlib.contextmanager

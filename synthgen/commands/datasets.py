@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from segkit.printable import printable
+from segkit.printable import examples, printable
 from synthgen import storage
-from synthgen.commands.arguments import AsJson, FormatName, examples, one_line_errors
+from synthgen.commands.arguments import AsJson, FormatName, one_line_errors
 
 commands = typer.Typer()
 PANEL = "Check a dataset and hand it on"  # under which `synthgen --help` shows them

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from synthgen.commands.arguments import AsJson, ShownSource, SourceName, examples, one_line_errors
+from segkit.printable import examples
+from synthgen.commands.arguments import AsJson, ShownSource, SourceName, one_line_errors
 
 commands = typer.Typer()
 PANEL = "Labelled images to start from"  # under which `synthgen --help` shows them

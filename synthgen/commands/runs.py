@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from segkit.printable import examples
 from synthgen import storage
-from synthgen.commands.arguments import AsJson, RunFolder, Sets, examples, one_line_errors
+from synthgen.commands.arguments import AsJson, RunFolder, Sets, one_line_errors
 from synthgen.commands.stages import carry_on, quiet_hubs
 
 commands = typer.Typer()

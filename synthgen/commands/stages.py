@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from synthgen.commands.arguments import RUNS, RecipeName, Redo, RunName, Runs, Sets, Trust, examples, one_line_errors
+from segkit.printable import examples
+from synthgen.commands.arguments import RUNS, RecipeName, Redo, RunName, Runs, Sets, Trust, one_line_errors
 from synthgen.plugins import looking_only
 
 commands = typer.Typer()

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from synthgen.commands.arguments import AsJson, CheckedRecipes, ShownRecipe, Trust, examples, one_line_errors
+from segkit.printable import examples
+from synthgen.commands.arguments import AsJson, CheckedRecipes, ShownRecipe, Trust, one_line_errors
 from synthgen.plugins import looking_only
 
 commands = typer.Typer()
