@@ -24,6 +24,7 @@ from segtrain.evaluate import open_validation, score
 from segtrain.files import make_folder, write_whole
 from segtrain.overlay import colours
 from segtrain.report.curves import Curve, chosen, drawing, read_curves
+from segtrain.report.way import pictures_of
 from segtrain.report.worst import Worst, WorstPicture
 from segtrain.segmenter import load_model
 
@@ -137,6 +138,7 @@ def page(run: Path, settings: dict[str, Any], space: LabelSpace, curves: dict[st
         "no_scores": judged.why_not,
         "matrix": _matrix(judged.scores) if judged.scores else None,
         "worst": judged.worst,
+        "way": pictures_of(run),
         "colours": colours(space).tolist(),
         "background": space.background,
         "percent": percent,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import io
 
 import numpy as np
 from PIL import Image
@@ -12,6 +10,7 @@ from PIL import Image
 from segkit.labels import LabelSpace
 from segtrain.metrics.iou import mean_iou
 from segtrain.overlay import overlay
+from segtrain.report.thumbnails import address, smaller
 
 LONGEST_PX = 320
 
@@ -41,20 +40,8 @@ class Worst:
         full = len(self.pictures) >= self._number
         if miou is None or not self._number or (full and miou >= self.pictures[-1].miou):
             return
-        small = _smaller(image, Image.Resampling.LANCZOS)
-        seen = [overlay(small, _smaller(mask, Image.Resampling.NEAREST), self._space) for mask in (truth, prediction)]
-        self.pictures.append(WorstPicture(name, miou, *map(_address, (small, *seen))))
+        small = smaller(image, LONGEST_PX)
+        masks = [smaller(mask, LONGEST_PX, Image.Resampling.NEAREST) for mask in (truth, prediction)]
+        seen = [overlay(small, mask, self._space) for mask in masks]
+        self.pictures.append(WorstPicture(name, miou, *map(address, (small, *seen))))
         self.pictures = sorted(self.pictures, key=lambda picture: picture.miou)[: self._number]
-
-
-def _smaller(pixels: np.ndarray, how: Image.Resampling) -> np.ndarray:
-    picture = Image.fromarray(pixels)
-    share = min(1.0, LONGEST_PX / max(picture.size))
-    size = (max(1, round(picture.width * share)), max(1, round(picture.height * share)))
-    return np.asarray(picture.resize(size, how))
-
-
-def _address(pixels: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

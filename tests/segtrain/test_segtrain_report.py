@@ -117,6 +117,35 @@ def test_other_data_and_the_best_weights(trained: Path, tmp_path: Path, write_fo
     assert f"<strong>{100 * (best.miou or 0):.2f}</strong>" in text
 
 
+def test_pictures_of_the_way_are_shown_the_first_of_a_kind_and_the_last(trained: Path) -> None:
+    assert 'id="way"' not in report_of(trained)
+    (trained / "pictures").mkdir()
+    for step in (2, 4, 10, 200, 1_000_000):
+        Image.new("RGB", (300, 20), (step % 251, 9, 9)).save(trained / "pictures" / f"self-training-{step:06d}.png")
+    Image.new("RGB", (3_000, 20)).save(trained / "pictures" / "other-000001.png")
+    for stranger in ("notes.png", "other-1.png", "-000001.png"):
+        Image.new("RGB", (8, 8)).save(trained / "pictures" / stranger)
+    page = Page(report_of(trained))
+    shown = [image for image in page.of("img") if " at step " in (image["alt"] or "")]
+    assert [image["alt"] for image in shown] == [
+        "other at step 1",
+        *(f"self-training at step {step}" for step in (2, 10, 200, 1_000_000)),
+    ]
+    sizes = []
+    for image in shown:
+        with Image.open(io.BytesIO(base64.b64decode((image["src"] or "").partition(",")[2]))) as picture:
+            sizes.append(picture.size)
+    assert sizes == [(1600, 11)] + [(300, 20)] * 4
+    (trained / "pictures" / "other-000002.png").write_bytes(b"no picture")
+    result = run(trained, "--device", "cpu")
+    assert result.exit_code == 2 and "other-000002.png" in result.stderr and result.stderr.count("\n") == 1
+
+
+def report_of(trained: Path) -> str:
+    assert run(trained, "--device", "cpu").exit_code == 0
+    return trained.with_name("model.report.html").read_text()
+
+
 def test_mistakes_are_one_line_and_foreign_files_stay(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.report.html"
     out.write_text("mine")
