@@ -35,14 +35,14 @@ claims-adapt: $(VENV)/.installed-dev  ## measure what is claimed for `synthgen a
 claims-flexseg: $(VENV)/.installed-dev  ## measure every table of docs/results/flexseg.md again (4 hours); TABLES_ONLY=1 only writes the page
 	$(BIN)/python -m benchmarks.claims_flexseg $(if $(TABLES_ONLY),--tables-only)
 
-claims-clouds: $(VENV)/.installed-dev  ## measure what is claimed for `segtrain clouds` and `segtrain unimatch` again (4 hours): rows clouds/*
-	$(BIN)/python -m benchmarks.run clouds/
+claims-clouds: $(VENV)/.installed-dev  ## measure every table of docs/results/clouds.md again (4 hours); TABLES_ONLY=1 only writes the page
+	$(BIN)/python -m benchmarks.claims_clouds $(if $(TABLES_ONLY),--tables-only)
 
-claims-cgaug: $(VENV)/.installed-dev  ## measure what is claimed for pairs and `segtrain multi-shift` again (4 hours): rows cgaug/*
-	$(BIN)/python -m benchmarks.run cgaug/
+claims-cgaug: $(VENV)/.installed-dev  ## measure every table of docs/results/cgaug.md again (4 hours); TABLES_ONLY=1 only writes the page
+	$(BIN)/python -m benchmarks.claims_cgaug $(if $(TABLES_ONLY),--tables-only)
 
-claims-iccld: $(VENV)/.installed-dev  ## measure what is claimed for `segtrain iccld` again (4 hours): rows iccld/*
-	$(BIN)/python -m benchmarks.run iccld/
+claims-iccld: $(VENV)/.installed-dev  ## measure every table of docs/results/iccld.md again (4 hours); TABLES_ONLY=1 only writes the page
+	$(BIN)/python -m benchmarks.claims_iccld $(if $(TABLES_ONLY),--tables-only)
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16

@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-from benchmarks import flexseg, run
+from benchmarks import flexseg
 from benchmarks.flexseg import CAMVID_PARTS, CEILINGS, DRAWN, GAINED, MEASURES, WARPED
-from benchmarks.pages import MISSING, Table, grid, shown, text, where
-from benchmarks.table import results, times
+from benchmarks.pages import Table, grid, head, shown, text, where, write
 
-PAGE = Path(__file__).parents[1] / "docs" / "results" / "flexseg.md"
 WHO = {
     "source": "day alone",
     "jitter": "day alone, strong jitter",
@@ -36,27 +32,15 @@ WHO = {
 
 def main(argv: list[str] | None = None) -> None:
     """Measure unless told otherwise; write the page."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.claims_flexseg", description=__doc__)
-    parser.add_argument("--tables-only", action="store_true", help="measure nothing, write the page from results.csv")
-    if not parser.parse_args(argv).tables_only:
-        run.main(["flexseg/"])
-    PAGE.write_text(page(results(), times()), encoding="utf-8")
-    print(PAGE)
+    write("flexseg", page, argv)
 
 
 def page(table: Table, took: Mapping[str, str]) -> str:
     """The whole page. `took`: benchmark -> its wall time in words."""
-    plan = flexseg.Plan()
+    seeds = len(flexseg.Plan().seeds)
+    figures = f"Figures are mIoU in 0..1, mean ± spread (ddof 1) over {seeds} seeds of the trainings."
     parts = [
-        "# FLEX-Seg: what was measured",
-        "",
-        *text(
-            "Written by `make claims-flexseg` from `benchmarks/results.csv`: do not edit. `python -m "
-            "benchmarks.claims_flexseg --tables-only` writes it again from the rows that are there. Figures are mIoU "
-            f"in 0..1, mean ± spread (ddof 1) over {len(plan.seeds)} seeds of the trainings. Rows that nobody has "
-            f"measured yet say `{MISSING}`. What each row is, and what the generator has seen: "
-            "`benchmarks/flexseg.py`.",
-        ),
+        *head("FLEX-Seg", "flexseg", figures),
         *_drawn(table, took),
         *_warped(table, took),
         *_camvid(table, took),

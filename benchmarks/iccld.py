@@ -19,6 +19,9 @@ figures can be compared with these.
 from __future__ import annotations
 
 import dataclasses
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,7 +63,11 @@ ROWS = (
     *(f"iccld/{place}/{variant}_miou" for place in PLACES for variant in VARIANTS),
     *(f"iccld/{place}/gain_{gain}" for place in PLACES for gain in GAINS),
 )
-COST_ROWS = ("iccld/plain_image_ms", *(f"iccld/image_ms_{steps}_steps" for steps in STEPS_OF_ANSWER))
+COST_ROWS = tuple(
+    name
+    for unit in ("ms", "rss_gb")
+    for name in (f"iccld/plain_image_{unit}", *(f"iccld/image_{unit}_{steps}_steps" for steps in STEPS_OF_ANSWER))
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,26 +114,13 @@ def camvid_rows(plan: Plan) -> Iterator[Row]:
 
 
 def cost() -> Iterator[Row]:
-    """iccld/plain_image_ms, iccld/image_ms_{1,3,10}_steps: one picture of 512 x 512 px, one thread, networks with
-    random weights; medians of 9.
+    """iccld/plain_image_*, iccld/image_*_{1,3,10}_steps: one picture of 512 x 512 px, one thread, networks with random
+    weights; milliseconds are medians of 9, gigabytes the peak of a process that answers once.
     """
     import torch
 
-    from segkit.networks.folder import NetworkSpec, create_network
-
     torch.set_num_threads(1)
-    arguments: dict[str, Any] = {
-        "_model_class": "Unet",
-        "encoder_name": "tu-tf_efficientnet_lite0",
-        "encoder_weights": None,
-        "in_channels": 3,
-        "classes": 19,
-        "decoder_channels": [128, 64, 64, 32, 32],
-    }
-    networks = {"iccld/plain_image_ms": create_network(NetworkSpec(arguments)).eval()}
-    for steps in STEPS_OF_ANSWER:
-        spec = NetworkSpec(arguments, "latent_diffusion", {"bits": 5, "steps": steps})
-        networks[f"iccld/image_ms_{steps}_steps"] = create_network(spec).eval()
+    networks = {name: _network(name) for name in COST_ROWS if "_ms" in name}
     images = torch.randn(1, 3, 512, 512)
     times: dict[str, list[float]] = {name: [] for name in networks}
     with torch.inference_mode():
@@ -137,6 +131,38 @@ def cost() -> Iterator[Row]:
                 times[name].append(1_000 * (time.perf_counter() - began))
     for name, of_network in times.items():
         yield Row(name, float(np.median(of_network[1:])), "ms", spread_of(of_network[1:]), len(of_network) - 1)
+    for name in networks:
+        code = f"from benchmarks.iccld import answer; print(answer({name!r}))"
+        told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        yield Row(name.replace("_ms", "_rss_gb"), float(told), "GB")
+
+
+def answer(name: str) -> float:
+    """Let the network of a cost row answer once; the most memory that this process ever held, in 2^30 bytes."""
+    import torch
+
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        _network(name)(torch.randn(1, 3, 512, 512))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _network(name: str) -> Any:
+    """Of a cost row, ready to answer."""
+    from segkit.networks.folder import NetworkSpec, create_network
+
+    arguments: dict[str, Any] = {
+        "_model_class": "Unet",
+        "encoder_name": "tu-tf_efficientnet_lite0",
+        "encoder_weights": None,
+        "in_channels": 3,
+        "classes": 19,
+        "decoder_channels": [128, 64, 64, 32, 32],
+    }
+    if name.startswith("iccld/plain"):
+        return create_network(NetworkSpec(arguments)).eval()
+    steps = int(name.removesuffix("_steps").rpartition("_")[2])
+    return create_network(NetworkSpec(arguments, "latent_diffusion", {"bits": 5, "steps": steps})).eval()
 
 
 def _rows(plan: Plan, place: str, source: Path, target: Path, test: Path, sizes: tuple[str, ...]) -> Iterator[Row]:

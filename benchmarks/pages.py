@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
-from benchmarks.table import Line
+from benchmarks import run
+from benchmarks.table import Line, results, times
 
 MISSING = "not measured"
 Table = Mapping[str, Line]
+
+
+def write(name: str, page: Callable[[Table, Mapping[str, str]], str], argv: list[str] | None) -> None:
+    """The command of a page: measure the rows NAME/* unless told otherwise, then write docs/results/NAME.md."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.claims_{name}", description=f"Measure rows {name}/*; write {place(name)}."
+    )
+    parser.add_argument("--tables-only", action="store_true", help="measure nothing, write the page from results.csv")
+    if not parser.parse_args(argv).tables_only:
+        run.main([f"{name}/"])
+    path = Path(__file__).parents[1] / place(name)
+    path.write_text(page(results(), times()), encoding="utf-8")
+    print(path)
+
+
+def place(name: str) -> str:
+    """Of a page in the repository."""
+    return f"docs/results/{name}.md"
+
+
+def head(title: str, name: str, figures: str) -> Iterator[str]:
+    """How a page begins. `figures` says what a number in it is."""
+    yield f"# {title}: what was measured"
+    yield ""
+    yield from text(
+        f"Written by `make claims-{name}` from `benchmarks/results.csv`: do not edit. `python -m "
+        f"benchmarks.claims_{name} --tables-only` writes it again from the rows that are there. {figures} Rows that "
+        f"nobody has measured yet say `{MISSING}`. What each row is, and what the generator has seen: "
+        f"`benchmarks/{name}.py`."
+    )
 
 
 def text(*lines: str) -> Iterator[str]:

@@ -1,0 +1,84 @@
+"""`make claims-iccld`: measures what is claimed for segmentation as latent diffusion and writes docs/results/iccld.md.
+
+`python -m benchmarks.claims_iccld --tables-only` only writes the page, from benchmarks/results.csv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from benchmarks import iccld
+from benchmarks.pages import Table, grid, head, shown, text, where, write
+
+WHO = {
+    "ce_source": "Unet, cross-entropy, source alone",
+    "ce_selftrain": "... with DACS self-training: the real rival",
+    "diffusion_source": "label latents denoised, source alone",
+    "intercoder": "... and inter-coder connections",
+    "adversarial": "... and the adversary",
+    "full": "... and self-training: ICCLD-style",
+    "oracle": "ceiling: Unet, cross-entropy, with the target's labels",
+}
+GAINS = {
+    "selftrain": "self-training, cross-entropy",
+    "diffusion": "denoising in place of cross-entropy, source alone",
+    "intercoder": "inter-coder connections",
+    "adversary": "adversary",
+    "selftrain_of_diffusion": "self-training, denoising",
+    "full_over_rival": "ICCLD-style over the real rival",
+}
+PLACES = {"night": "night, drawn", "weather": "all weathers, drawn", "camvid_dusk": "CamVid's dusk sequence"}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure unless told otherwise; write the page."""
+    write("iccld", page, argv)
+
+
+def page(table: Table, took: Mapping[str, str]) -> str:
+    """The whole page. `took`: benchmark -> its wall time in words."""
+    seeds = len(iccld.Plan().seeds)
+    figures = f"Figures are mIoU in 0..1, mean ± spread (ddof 1) over {seeds} seeds."
+    return "\n".join([*head("ICCLD", "iccld", figures), *_targets(table, took), *_cost(table, took)])
+
+
+def _targets(table: Table, took: Mapping[str, str]) -> Iterator[str]:
+    plan = iccld.Plan()
+    yield "## A target without labels"
+    yield ""
+    yield from text(
+        f"{plan.scenes} labelled drawn day scenes, {plan.scenes} others of the target without labels, {plan.test} "
+        f"held-out ones of it for the test; {plan.steps} steps ({plan.camvid_steps} on CamVid) with {plan.labelled} "
+        "labelled crops each. The paper gives two numbers of full-size sets and no ablation: only signs can be claimed."
+    )
+    yield from grid(
+        ["trained on, with", *PLACES.values()],
+        [[told, *(shown(table, f"iccld/{place}/{who}_miou") for place in PLACES)] for who, told in WHO.items()],
+    )
+    yield from text("What each switch adds, seed by seed:")
+    yield from grid(
+        ["switch", *PLACES.values()],
+        [[told, *(shown(table, f"iccld/{place}/gain_{name}") for place in PLACES)] for name, told in GAINS.items()],
+    )
+    yield from where(table, iccld.ROWS, took, ["benchmarks.iccld:drawn", "benchmarks.iccld:camvid"])
+
+
+def _cost(table: Table, took: Mapping[str, str]) -> Iterator[str]:
+    yield "## Cost"
+    yield ""
+    rows = {"iccld/plain_image_ms": "plain head"} | {
+        f"iccld/image_ms_{steps}_steps": f"denoised in {steps} step{'s' * (steps > 1)}"
+        for steps in iccld.STEPS_OF_ANSWER
+    }
+    yield from text(
+        "One picture of 512 x 512 px on one core, milliseconds, the light form; peak memory of its process."
+    )
+    yield from grid(
+        ["answer", "ms", "GB"],
+        [[told, shown(table, name), shown(table, name.replace("_ms", "_rss_gb"))] for name, told in rows.items()],
+    )
+    yield from where(table, iccld.COST_ROWS, took, ["benchmarks.iccld:cost"])
+
+
+if __name__ == "__main__":
+    main()
