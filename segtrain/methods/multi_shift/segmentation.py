@@ -10,10 +10,9 @@ from torch import nn
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.networks.mask2former import MaskNetwork
 from segkit.networks.uncertainty import UncertainNetwork
-from segtrain.losses import cross_entropy, without_unknown
+from segtrain.losses import cross_entropy, small_loss, without_unknown
 from segtrain.methods.multi_shift.config import Config
 from segtrain.methods.multi_shift.mask_losses import mask_losses, matcher_of
-from segtrain.methods.multi_shift.small_loss import small_loss
 
 
 class Segmentation(Protocol):

@@ -5,24 +5,48 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from segkit.labels import OUT_OF_DISTRIBUTION
-from segtrain.config import TrainConfig
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
+from segtrain.config import MASK_ARCH, TrainConfig
 from segtrain.data.batches import Batch
-from segtrain.data.mixture import Mixture, open_sources
+from segtrain.data.mixture import Mixture, mix, open_sources, shares
+from segtrain.data.source import Source
+from segtrain.errors import ConfigError
 from segtrain.evaluate import open_validation
 from segtrain.loop import Training, reports, run
+from segtrain.losses import kept_pixels, without_unknown
 from segtrain.method import StandardMethod, segmentation_loss
+from segtrain.methods.supervised.comparison import compare
+from segtrain.methods.supervised.config import Config
 from segtrain.segmenter import Segmenter, build_segmenter
 
 _log = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> Path:
-    """Train, or go on where a killed training stopped; returns the model's folder. Raises SegtrainError."""
+    """Train, or go on where a killed training stopped; returns the model's folder. Raises SegtrainError.
+
+    A plain TrainConfig is one whose labels all count alike.
+    """
+    own = config if isinstance(config, Config) else Config.model_validate(config.model_dump())
+    out = _train(own)
+    if own.compare and not own.dry_run:
+        alone = own.of_first_alone()
+        _train(alone)
+        compare(out, alone.out)
+    return out
+
+
+def _train(config: Config) -> Path:
+    if config.arch == MASK_ARCH and (config.confidence != "ignore" or config.keep < 1):
+        raise ConfigError(
+            f"arch {MASK_ARCH}: its loss is one of masks, not of pixels: leave out --confidence and --keep"
+        )
     sources, label_space = open_sources(config)
-    data = Mixture(sources, label_space, config)
+    mixed = first_alone(sources, config) if config.first_share else None
+    data = Mixture(sources, label_space, config, confidence=config.confidence != "ignore", mixed=mixed)
     training = Training(
         config,
         reports(sources, data.planned_counts),
@@ -34,14 +58,62 @@ def train(config: TrainConfig) -> Path:
     return run(training, Supervised(data, config))
 
 
+def first_alone(sources: list[Source], config: Config) -> np.ndarray:
+    """(steps, batch) uint8 numbers of sources: the first one alone for `first_share` of the steps, then the mix."""
+    share = shares(sources, config)
+    alone = round(config.first_share * config.steps)
+    first = np.zeros((alone, config.batch_size), dtype=np.uint8)
+    return np.concatenate([first, mix(share, config.steps - alone, config.batch_size)])
+
+
 class Supervised(StandardMethod):
-    """Cross-entropy alone, or the loss that a mask network brings."""
+    """Cross-entropy, of labels that may be unsure, or the loss that a mask network brings."""
+
+    def __init__(self, data: Mixture, config: Config) -> None:
+        super().__init__(data, config)
+        self._own = config
 
     def loss(self, segmenter: Segmenter, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         targets = batch.targets.to(segmenter.device)
         labelled = (targets < OUT_OF_DISTRIBUTION).float().mean()
-        return {"loss": segmentation_loss(segmenter, batch.images, targets), "labelled": labelled}
+        if self._own.confidence == "ignore" and self._own.keep == 1:
+            return {"loss": segmentation_loss(segmenter, batch.images, targets), "labelled": labelled}
+        weights = pixel_weights(batch, self._own).to(segmenter.device)
+        others = torch.from_numpy(batch.sources > 0).to(segmenter.device)
+        loss = unsure_cross_entropy(segmenter.logits(batch.images), targets, weights, others, self._own.keep)
+        return {
+            "loss": loss,
+            "labelled": labelled,
+            "weight": weights[targets < OUT_OF_DISTRIBUTION].sum() / weights.numel(),
+        }
 
     def after_step(self, segmenter: Segmenter, batch: Batch, losses: dict[str, torch.Tensor], step: int) -> None:
         if step == 0 and not losses["labelled"]:
             _log.warning("no pixel of the first batch is labelled (all 254 or 255): nothing is learnt from it")
+
+
+def pixel_weights(batch: Batch, config: Config) -> torch.Tensor:
+    """(B, H, W) float32 in 0..1: what each pixel's label counts."""
+    if batch.confidence is None:
+        return torch.ones(batch.targets.shape)
+    if config.confidence == "threshold":
+        return (batch.confidence >= 255 * config.confidence_threshold).float()
+    return batch.confidence.float() / 255
+
+
+def unsure_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, others: torch.Tensor, keep: float
+) -> torch.Tensor:
+    """Sum of weighted losses over the number of labelled pixels that are learnt from; a scalar, 0 if there is none.
+
+    `logits` (B, C, H, W), `targets` (B, H, W) with 254 and 255, `weights` (B, H, W), `others` (B,) bool: crops of which
+    the `keep` share of pixels of smallest loss is learnt from. What is unsure makes the loss smaller, not another
+    pixel's share of it larger.
+    """
+    targets = without_unknown(targets)
+    losses = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
+    valid = targets != IGNORE
+    learnt = valid & ~others[:, None, None]
+    chosen = kept_pixels(losses, valid & others[:, None, None], keep)
+    learnt.view(-1)[chosen] = True
+    return (losses * weights * learnt).sum() / learnt.sum().clamp(min=1)

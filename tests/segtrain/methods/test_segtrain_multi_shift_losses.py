@@ -10,9 +10,9 @@ import torch
 
 from segtrain.config import checked
 from segtrain.errors import ConfigError
+from segtrain.losses import kept_pixels, small_loss
 from segtrain.methods.multi_shift.config import Config
 from segtrain.methods.multi_shift.relative_contrast import Half, Margins, pooled_contrast, relative_contrast
-from segtrain.methods.multi_shift.small_loss import kept_pixels, small_loss
 from segtrain.methods.multi_shift.uncertainty import Levels, margins_of
 
 MARGINS = Margins(0.9, 0.6, 0.3)

@@ -1,0 +1,176 @@
+"""`segtrain train` on labels that may be wrong: confidence, small-loss selection, the first data alone, comparison."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from segtrain.cli import app
+from segtrain.config import checked
+from segtrain.data.mixture import Mixture, open_sources
+from segtrain.errors import ConfigError
+from segtrain.loop import Training
+from segtrain.methods.supervised import method
+from segtrain.methods.supervised.config import Config
+from segtrain.methods.supervised.method import first_alone, pixel_weights, train, unsure_cross_entropy
+
+
+@pytest.fixture
+def mixed(settings, tmp_path: Path, write_folder, write_shards, pairs):
+    """A labelled folder, then a dataset with confidences (.784 on the ground, .353 on things)."""
+    photos, made = write_folder(tmp_path / "photos", pairs(3)), write_shards(tmp_path / "made", pairs(5))
+
+    def make(**changes: Any) -> Config:
+        values = settings().model_dump() | {"data": [str(photos), str(made)], "ratio": [1, 1]}
+        return checked(Config, values | changes)
+
+    return make
+
+
+def batches(config: Config) -> list[Any]:
+    sources, space = open_sources(config)
+    mixed = first_alone(sources, config) if config.first_share else None
+    data = Mixture(sources, space, config, confidence=config.confidence != "ignore", mixed=mixed)
+    return [data.batch(step) for step in range(config.steps)]
+
+
+def test_weights_are_the_confidences_and_labels_without_one_are_sure(mixed) -> None:
+    for batch in batches(mixed(confidence="weight", scale_min=1, scale_max=1)):
+        weights = pixel_weights(batch, mixed(confidence="weight"))
+        for source, target, of_crop in zip(batch.sources, batch.targets, weights, strict=True):
+            labelled = target < 254
+            expected = torch.ones(()) if source == 0 else torch.where(target == 1, 90 / 255, 200 / 255)
+            assert torch.allclose(of_crop[labelled], expected.expand(target.shape)[labelled])
+
+
+@pytest.mark.parametrize(("threshold", "things", "ground"), [(90 / 255, 1.0, 1.0), (0.36, 0.0, 1.0), (0.9, 0.0, 0.0)])
+def test_a_threshold_leaves_out_what_is_below_it(mixed, threshold: float, things: float, ground: float) -> None:
+    config = mixed(confidence="threshold", confidence_threshold=threshold, scale_min=1, scale_max=1)
+    for batch in batches(config):
+        weights = pixel_weights(batch, config)
+        for source, target, of_crop in zip(batch.sources, batch.targets, weights, strict=True):
+            for channel, wanted in ((0, ground), (1, things)):
+                assert (of_crop[target == channel] == (1.0 if source == 0 else wanted)).all()
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.8, 0.29, 0.0])
+def test_the_loss_is_that_of_a_loop_over_pixels(keep: float) -> None:
+    rng = np.random.default_rng(3)
+    logits = torch.from_numpy(rng.normal(size=(3, 4, 5, 6)).astype(np.float32))
+    targets = torch.from_numpy(rng.choice([0, 1, 2, 3, 254, 255], (3, 5, 6)).astype(np.uint8))
+    weights = torch.from_numpy(rng.random((3, 5, 6)).astype(np.float32))
+    others = torch.tensor([False, True, True])
+    trusted, rest = [], []
+    for n in range(3):
+        for y in range(5):
+            for x in range(6):
+                label = int(targets[n, y, x])
+                if label < 254:
+                    exps = np.exp(logits[n, :, y, x].double().numpy())
+                    entry = (-math.log(exps[label] / exps.sum()), float(weights[n, y, x]))
+                    (rest if n else trusted).append(entry)
+    rest = sorted(rest)[: math.floor(keep * len(rest) + 1e-9)]
+    learnt = trusted + rest
+    expected = sum(loss * weight for loss, weight in learnt) / len(learnt)
+    assert unsure_cross_entropy(logits, targets, weights, others, keep).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_batch_without_labels_is_0_and_no_nan() -> None:
+    logits = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    void = torch.full((2, 4, 4), 255, dtype=torch.uint8)
+    loss = unsure_cross_entropy(logits, void, torch.ones(2, 4, 4), torch.tensor([False, True]), 0.5)
+    loss.backward()
+    assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
+
+
+def test_the_first_data_alone_then_the_mix(mixed) -> None:
+    config = mixed(first_share=0.5, steps=8)
+    sources = [set(batch.sources.tolist()) for batch in batches(config)]
+    assert sources[:4] == [{0}] * 4 and all(1 in found for found in sources[4:])
+
+
+def test_neutral_settings_are_those_of_a_training_before_there_were_any(mixed, settings, tmp_path: Path) -> None:
+    plain = settings(data=list(mixed().data), ratio=[1, 1])
+    assert mixed(compare=True, validation=mixed().data[0]).weight_settings() == plain.weight_settings()
+    one = train(plain)
+    two = train(mixed(out=tmp_path / "two"))
+    assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
+    other = train(mixed(out=tmp_path / "three", confidence="weight"))
+    assert (one / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
+
+
+def test_compare_tells_what_the_others_are_worth(
+    mixed, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = mixed(compare=True, validation=mixed().data[0], keep=0.8, first_share=0.2)
+    with caplog.at_level(logging.INFO):
+        out = train(config)
+    told = json.loads((out / "comparison.json").read_text())
+    all_miou, alone_miou = (
+        json.loads((folder / "validation.json").read_text())["miou"] for folder in (out, out / "first-alone")
+    )
+    assert told == {"miou": {"all": all_miou, "first_alone": alone_miou}, "gain": all_miou - alone_miou}
+    words = "do not help" if all_miou <= alone_miou else "the others give"
+    assert words in caplog.text and f"{alone_miou:.4f} with the first alone" in caplog.text
+    mix = json.loads((out / "first-alone" / "config.json").read_text())["_segtrain"]["mix"]
+    assert [entry["source"] for entry in mix] == ["photos"]
+    runs: list[Path] = []
+
+    def watched(training: Training, made: Any) -> Path:
+        runs.append(training.config.out)
+        return training.config.out
+
+    monkeypatch.setattr(method, "run", watched)
+    train(config)
+    assert runs == [out, out / "first-alone"], "both are asked again, and each knows that it is finished"
+
+
+def test_a_set_that_does_not_help_is_a_warning(
+    mixed, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segtrain.methods.supervised.comparison import compare
+
+    for name, miou in (("a", 0.5), ("b", 0.5), ("c", 0.4), ("void", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "validation.json").write_text(json.dumps({"miou": miou}))
+    compare(tmp_path / "a", tmp_path / "b")
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "+0.0000" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        compare(tmp_path / "a", tmp_path / "c")
+    assert [record.levelname for record in caplog.records] == ["INFO"] and "+0.1000" in caplog.text
+    caplog.clear()
+    compare(tmp_path / "a", tmp_path / "void")
+    assert "nothing can be said" in caplog.text
+    assert json.loads((tmp_path / "a" / "comparison.json").read_text())["gain"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"keep": 0.8}, "keep is about every --data but the first"),
+        ({"first_share": 0.5}, "first_share is about every --data but the first"),
+        ({"compare": True, "validation": "v"}, "compare is about every --data but the first"),
+    ],
+)
+def test_with_one_data_there_is_nothing_to_treat(settings, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        checked(Config, settings().model_dump() | changes)
+
+
+def test_mistakes_are_one_line(mixed, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="compare needs --validate"):
+        mixed(compare=True)
+    with pytest.raises(ConfigError, match="one of masks, not of pixels"):
+        train(mixed(arch="clip_masks", encoder="RN50", confidence="weight"))
+    data = [word for folder in mixed().data for word in ("--data", folder)]
+    result = CliRunner().invoke(app, ["train", *data, "--out", str(tmp_path / "o"), "--keep", "1.5"])
+    assert result.exit_code == 2 and result.stderr.startswith("segtrain: keep:") and result.stderr.count("\n") == 1
