@@ -16,7 +16,7 @@ class Config(TrainConfig):
     """Train a segmenter, or go on where a killed training of the same settings stopped.
 
     segtrain train --data photos --data made --ratio 1 --ratio 1 --out model
-    segtrain train --data photos --data made --confidence weight --validate held-out --compare --out model
+    segtrain train --data photos --data made --confidence weight --out model
     """
 
     confidence: Literal["ignore", "weight", "threshold"] = Field(
