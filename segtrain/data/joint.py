@@ -49,6 +49,7 @@ class Views:
     origin: torch.Tensor  # (U, crop, crop): OWN, UNLABELLED or LABELLED, of the student's pixels
     partner: torch.Tensor  # (U,) int64: whose crop the pixels of UNLABELLED are from
     pasted: torch.Tensor  # (U, crop, crop): the channels of the pixels of LABELLED; 255 elsewhere
+    said: torch.Tensor  # (U, crop, crop): channels of the teacher's pixels in masks of their own; 255 = none is read
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,9 +90,11 @@ class JointBatches(StepBatches):
         *,
         unlabelled_share: float,
         first_joint_step: int = 0,
+        masks: bool = False,
         rare: Mapping[int, RareClassSampler] = types.MappingProxyType({}),
     ) -> None:
-        """`unlabelled_share` of the crops of a step from `first_joint_step` on are unlabelled.
+        """`unlabelled_share` of the crops of a step from `first_joint_step` on are unlabelled; with `masks` what their
+        own masks say is in the batch all the same.
 
         Raises ConfigError if a source would give no sample at all, or if so few crops are labelled that some steps
         would have none.
@@ -105,6 +108,7 @@ class JointBatches(StepBatches):
         mixed = joint_mix(shares(labelled, config), unlabelled_share * sizes / sizes.sum(), first_joint_step, config)
         self._all = Mixture([*labelled, *unlabelled], label_space, config, rare=rare, mixed=mixed)
         self._num_labelled, self._config, self._settings = len(labelled), config, views
+        self._space, self._masks = label_space, masks
         self._sources = [*labelled, *unlabelled]
 
     def __len__(self) -> int:
@@ -143,19 +147,22 @@ class JointBatches(StepBatches):
         return Batch(empty[:, None].expand(0, 3, side, side), empty, none, none)
 
     def _views(self, drafts: Sequence[Draft], labelled: Batch, step: int) -> Views:
-        plain, inside = [], []
+        plain, inside, said = [], [], []
         for draft in drafts:
-            image = self.picture(draft.source, draft.row)
-            drawn = self.geometry(draft, image.shape)
-            plain.append(drawn.picture(image))
-            inside.append(drawn.map(np.ones(image.shape[:2], np.uint8), 0))
+            sample = self._sources[draft.source].read(draft.row)
+            drawn = self.geometry(draft, sample.image.shape)
+            plain.append(drawn.picture(sample.image))
+            inside.append(drawn.map(np.ones(sample.image.shape[:2], np.uint8), 0))
+            if self._masks:
+                said.append(drawn.map(self._space.to_channels(sample.mask, sample.where), IGNORE))
         teacher, keys = torch.stack(plain), [draft.random_key for draft in drafts]
         student, origin, partner = _cut_mixed(teacher, keys, self._settings.cut_mix)
         student, origin, pasted = _class_mixed(student, origin, labelled, keys, self._settings.class_mix)
         for place, key in enumerate(keys):
             rng = np.random.default_rng((_COLOURS, *key))
             student[place] = StrongView.draw(self._settings.student_view, rng).apply(student[place])
-        return Views(teacher, student, torch.stack(inside), origin, partner, pasted)
+        own = torch.stack(said) if said else torch.full_like(origin, IGNORE)
+        return Views(teacher, student, torch.stack(inside), origin, partner, pasted, own)
 
 
 def cut_mix_box(side: int, rng: np.random.Generator) -> tuple[slice, slice]:

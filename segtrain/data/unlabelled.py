@@ -16,6 +16,7 @@ from segkit.pictures import IMAGE_SUFFIXES, image_size, read_image
 from segkit.printable import excerpt
 from segkit.shards import ShardRows
 from segkit.stored import decode_jpeg
+from segtrain.data.formats import open_dataset
 from segtrain.data.sample import Sample
 from segtrain.data.source import IS_URL, Source, identity_of
 from segtrain.errors import DataError
@@ -36,6 +37,20 @@ def open_unlabelled(path: str, label_space: LabelSpace, crop_px: int) -> Source:
         return UnlabelledShards(folder, label_space, crop_px)
     images = folder / "images"
     return UnlabelledFolder(images if images.is_dir() else folder, label_space, crop_px)
+
+
+def open_with_masks(path: str, label_space: LabelSpace, crop_px: int) -> Source:
+    """Like `open_unlabelled`, but a dataset or a labelled folder keeps its masks, which may be wrong.
+
+    Raises DataError, also for masks of classes that the training does not have.
+    """
+    folder = Path(path)
+    if not (folder / "index.json").is_file() and not (folder / "labels").is_dir():
+        return open_unlabelled(path, label_space, crop_px)
+    source = open_dataset(path, "train", label_space)
+    source.label_space.require_within(label_space, path)
+    require_room(source.read(0).image.shape, crop_px, path)
+    return source
 
 
 class UnlabelledFolder:

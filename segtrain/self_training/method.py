@@ -20,7 +20,7 @@ from segtrain.data.batches import Batch
 from segtrain.data.joint import JointBatch, JointBatches, Views, ViewSettings, share_by_repeat
 from segtrain.data.mixture import open_sources
 from segtrain.data.source import Source
-from segtrain.data.unlabelled import open_unlabelled
+from segtrain.data.unlabelled import open_unlabelled, open_with_masks
 from segtrain.errors import DataError
 from segtrain.evaluate import open_validation
 from segtrain.loop import Training, reports, run
@@ -59,8 +59,11 @@ class Opened:
         return [*self.labelled, *self.unlabelled]
 
 
-def opened(config: SelfTrainingConfig) -> Opened:
-    """Raises SegtrainError, in one line, at data or a base model that will not do."""
+def opened(config: SelfTrainingConfig, masks: bool = False) -> Opened:
+    """`masks` = what masks of the unlabelled pictures say is in the batches.
+
+    Raises SegtrainError, in one line, at data or a base model that will not do.
+    """
     labelled, space = open_sources(config)
     claims: dict[str, Any] = {}
 
@@ -82,7 +85,9 @@ def opened(config: SelfTrainingConfig) -> Opened:
             f"label space {space.name!r}: has the one class {space.labels[0].name!r}: a teacher has nothing to choose "
             "from, give labels of two classes at least"
         )
-    unlabelled = [open_unlabelled(path, space, config.crop_px) for path in config.unlabelled]
+    unlabelled = [
+        (open_with_masks if masks else open_unlabelled)(path, space, config.crop_px) for path in config.unlabelled
+    ]
     share = config.unlabelled_share
     if config.unlabelled_repeat is not None:
         share = share_by_repeat(labelled, unlabelled, config.unlabelled_repeat)
@@ -95,6 +100,7 @@ def opened(config: SelfTrainingConfig) -> Opened:
         ViewSettings(config.student_view, config.cut_mix, config.class_mix),
         unlabelled_share=share,
         first_joint_step=config.first_joint_step,
+        masks=masks,
     )
     claims["sources"] = [source.identity for source in (*labelled, *unlabelled)]
     return Opened(labelled, unlabelled, space, data, build, claims)
@@ -176,11 +182,16 @@ class SelfTraining(StandardMethod):
 
     def targets(self, batch: JointBatch, views: Views, step: int) -> PseudoLabels:
         """The labels of the unlabelled crops, before anything was pasted into them."""
-        labels = pseudo_labels(self.answers(views), views.inside, self._settings)
-        self._coverage.see(labels.channels, labels.channels, labels.weights)
+        teacher = pseudo_labels(self.answers(views), views.inside, self._settings)
+        labels = self.heard(teacher, views)
+        self._coverage.see(teacher.channels, labels.channels, labels.weights)
         if self.is_pictured(step):
-            self.picture(views, {"teacher": painted(labels.channels, self._opened.space)}, labels)
+            self.picture(views, {"teacher": painted(teacher.channels, self._opened.space)}, labels)
         return labels
+
+    def heard(self, teacher: PseudoLabels, views: Views) -> PseudoLabels:
+        """What of the teacher's labels is learnt: all of it."""
+        return teacher
 
     def answers(self, views: Views) -> torch.Tensor:
         """The teacher's logits (U, C, H, W) of the plain views."""

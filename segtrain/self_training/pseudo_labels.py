@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from segkit.labels import IGNORE
+from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segtrain.data.joint import LABELLED, UNLABELLED, Views
 from segtrain.losses import without_unknown
 from segtrain.self_training.config import SelfTrainingSettings
@@ -63,6 +63,16 @@ def sinkhorn(logits: torch.Tensor, within: torch.Tensor, temperature: float, ite
     assigned = logits.new_zeros((*within.shape, classes))
     assigned[within] = rows.exp()
     return assigned.movedim(-1, 1)
+
+
+def agreed(labels: PseudoLabels, said: torch.Tensor) -> PseudoLabels:
+    """The teacher's labels where masks (U, H, W) of the pictures speak too: sure (weight 1) where both say the same
+    class, none where they do not. Where a mask says nothing (254, 255) the teacher's stand as they are."""
+    speaks = (said < OUT_OF_DISTRIBUTION) & (labels.channels != IGNORE)
+    same = said == labels.channels
+    return PseudoLabels(
+        labels.channels.masked_fill(speaks & ~same, IGNORE), labels.weights.masked_fill(speaks & same, 1.0)
+    )
 
 
 def of_students_view(labels: PseudoLabels, views: Views) -> PseudoLabels:

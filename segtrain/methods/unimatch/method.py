@@ -9,11 +9,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segtrain.data.joint import Views
 from segtrain.methods.unimatch.config import Config
-from segtrain.self_training.method import SelfTraining, opened, train_with
+from segtrain.self_training.method import Opened, SelfTraining, opened, train_with
+from segtrain.self_training.pseudo_labels import PseudoLabels, agreed
 
 
 def train(config: Config) -> Path:
     """Train, or go on where a killed training stopped; returns the model's folder. Raises SegtrainError."""
-    data = opened(config)
-    return train_with(SelfTraining(data, config), data, config)
+    data = opened(config, masks=config.their_masks == "agree")
+    return train_with(UniMatch(data, config), data, config)
+
+
+class UniMatch(SelfTraining):
+    """Consistency, and masks of the unlabelled pictures where the teacher agrees with them."""
+
+    def __init__(self, opened: Opened, config: Config) -> None:
+        super().__init__(opened, config)
+        self._listens = config.their_masks == "agree"
+
+    def heard(self, teacher: PseudoLabels, views: Views) -> PseudoLabels:
+        return agreed(teacher, views.said.long()) if self._listens else teacher

@@ -26,7 +26,7 @@ from segtrain.data.joint import (
 )
 from segtrain.data.mixture import open_sources
 from segtrain.data.strong import StrongView
-from segtrain.data.unlabelled import open_unlabelled
+from segtrain.data.unlabelled import open_unlabelled, open_with_masks
 from segtrain.errors import ConfigError
 
 
@@ -36,10 +36,12 @@ def joint(settings, tmp_path: Path, write_folder, pairs) -> Callable[..., JointB
     ours = write_folder(tmp_path / "ours", pairs(4, (64, 64)))
     theirs = write_folder(tmp_path / "theirs", [(np.full_like(i, 40 + 20 * n), m) for n, (i, m) in enumerate(pairs(6))])
 
-    def make(share: float = 0.5, first: int = 0, views: ViewSettings | None = None, **changes: Any) -> JointBatches:
+    def make(
+        share: float = 0.5, first: int = 0, views: ViewSettings | None = None, masks: bool = False, **changes: Any
+    ) -> JointBatches:
         config = settings(**{"data": [str(ours)], "steps": 9, "batch_size": 8, "jitter": 0, **changes})
         labelled, space = open_sources(config)
-        unlabelled = [open_unlabelled(str(theirs), space, config.crop_px)]
+        unlabelled = [(open_with_masks if masks else open_unlabelled)(str(theirs), space, config.crop_px)]
         return JointBatches(
             labelled,
             unlabelled,
@@ -48,6 +50,7 @@ def joint(settings, tmp_path: Path, write_folder, pairs) -> Callable[..., JointB
             views or ViewSettings(),
             unlabelled_share=share,
             first_joint_step=first,
+            masks=masks,
         )
 
     return make
@@ -57,6 +60,20 @@ def all_of(batch: JointBatch) -> list[torch.Tensor]:
     views = batch.views
     assert views is not None
     return [batch.images, batch.targets, views.teacher, views.student, views.inside, views.origin, views.pasted]
+
+
+def test_masks_of_unlabelled_pictures_are_cropped_with_them_if_they_are_asked_for(joint) -> None:
+    for step in range(4):
+        batch = joint(masks=True).batch(step)
+        plain, told = joint().batch(step).views, batch.views
+        assert torch.equal(plain.teacher, told.teacher) and torch.equal(plain.student, told.student)
+        assert (plain.said == 255).all()
+        square = np.zeros((32, 32), np.uint8)
+        square[8:24, 8:24] = 1  # the channel of class 5
+        for draft, said in zip(batch.drafts, told.said, strict=True):
+            assert torch.equal(said, joint().geometry(draft, square.shape).map(square, 255))
+        assert (told.said == 1).any() and (told.said == 0).any()
+        assert (told.said[told.inside == 0] == 255).all()
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 4.0), (0.25, 2.0), (0.3, 2.4)])

@@ -68,6 +68,23 @@ def test_each_switch_changes_what_is_learnt(joint, tmp_path: Path, changes: dict
     assert weights(train(joint(out=tmp_path / "switched", **{**fixed, **changes}))) != weights(plain)
 
 
+def test_masks_of_the_unlabelled_are_heard_only_if_asked_and_must_be_of_known_classes(
+    joint, tmp_path: Path, write_folder, pairs
+) -> None:
+    wrong = [(image, np.where(mask == 5, 0, 5).astype(np.uint8)) for image, mask in pairs(4, (64, 64))]
+    theirs = str(write_folder(tmp_path / "masks", wrong))
+    fixed: dict[str, Any] = {**PLAIN, "unlabelled": [theirs], "learning_rate": 1e-2, "confidence": "none"}
+    deaf = train(joint(out=tmp_path / "deaf", **fixed))
+    assert weights(train(joint(out=tmp_path / "agree", **fixed, their_masks="agree"))) != weights(deaf)
+    (tmp_path / "masks" / "labels").rename(tmp_path / "masks" / "elsewhere")
+    assert weights(train(joint(out=tmp_path / "none", **fixed, their_masks="agree"))) == weights(deaf)
+    other = write_folder(
+        tmp_path / "other", pairs(4, (64, 64)), classes=({"id": 0, "name": "sea"}, {"id": 5, "name": "x"})
+    )
+    with pytest.raises(DataError, match="sea"):
+        train(joint(out=tmp_path / "x", **fixed | {"unlabelled": [str(other)]}, their_masks="agree"))
+
+
 @pytest.mark.parametrize(("every", "step"), [(1, 1), (1, 2), (1, 5), (3, 2), (3, 7)])
 def test_a_killed_training_goes_on_with_the_very_same_losses(
     joint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, step: int

@@ -12,6 +12,7 @@ from segtrain.data.joint import LABELLED, OWN, UNLABELLED, Views
 from segtrain.self_training.config import SelfTrainingSettings
 from segtrain.self_training.pseudo_labels import (
     PseudoLabels,
+    agreed,
     confidence_weights,
     of_students_view,
     pseudo_labels,
@@ -90,7 +91,9 @@ def test_large_logits_do_not_overflow() -> None:
 
 def views_of(origin: torch.Tensor, partner: list[int], pasted: torch.Tensor) -> Views:
     pixels = torch.zeros(len(origin), 3, *origin.shape[1:], dtype=torch.uint8)
-    return Views(pixels, pixels, torch.ones_like(origin), origin, torch.tensor(partner), pasted)
+    return Views(
+        pixels, pixels, torch.ones_like(origin), origin, torch.tensor(partner), pasted, torch.full_like(origin, 255)
+    )
 
 
 def test_labels_and_weights_follow_what_was_pasted() -> None:
@@ -102,6 +105,13 @@ def test_labels_and_weights_follow_what_was_pasted() -> None:
     assert made.channels.tolist() == [[[0, 11, 7, 3]], [[0, 11, 12, 8]]]
     assert made.weights[0, 0].tolist() == pytest.approx([0.1, 0.6, 1.0, 0.4])
     assert made.weights[1, 0].tolist() == pytest.approx([0.1, 0.6, 0.7, 1.0])
+
+
+def test_where_mask_and_teacher_agree_a_label_is_sure_and_where_they_differ_there_is_none() -> None:
+    teacher = PseudoLabels(torch.tensor([[[1, 1, 1, 1, 255]]]), torch.tensor([[[0.0, 0.3, 0.0, 0.7, 0.2]]]))
+    made = agreed(teacher, torch.tensor([[[1, 2, 255, 254, 1]]]))
+    assert made.channels.tolist() == [[[1, 255, 1, 1, 255]]]
+    assert made.weights[0, 0].tolist() == pytest.approx([1.0, 0.3, 0.0, 0.7, 0.2])
 
 
 def test_the_loss_is_over_labelled_pixels_and_not_over_weights() -> None:
