@@ -39,8 +39,8 @@ def open_heif(file: BinaryIO, where: str) -> Image.Image:
 
 def stored_orientation(image: Image.Image) -> int:
     """The EXIF orientation 1..8 that a picture of `open_heif` was stored with, before the decoder turned it."""
-    orientation = image.info.get("original_orientation")
-    return orientation if orientation in range(1, 9) else 1
+    orientation: int | None = image.info.get("original_orientation")
+    return orientation if orientation is not None and 1 <= orientation <= 8 else 1
 
 
 def heif_bits(image: Image.Image) -> int:

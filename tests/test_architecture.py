@@ -30,7 +30,7 @@ HEAVY = (
 # segkit is the ground under both houses; `networks` stands beside the readers.
 SEGKIT_FLOORS = (
     ("errors", "printable", "spelling"),
-    ("files", "headers"),
+    ("files", "headers", "heif"),
     ("documents", "stored", "ustar"),
     ("labels", "metadata"),
     ("masks", "index", "regions"),
