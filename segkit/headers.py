@@ -43,6 +43,10 @@ _CONTAINERS = (
     (b"MM\0*", "TIFF"),
     (b"RIFF", "WebP"),
 )
+_BRANDS = {  # of an ISO media file, which begins with the length of its `ftyp` box
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +69,11 @@ class PngHeader:
 
 def container(data: bytes) -> str:
     """What the first bytes are of: "JPEG", "PNG", ... or "no picture"."""
+    if data[4:8] == b"ftyp":
+        # AVIF files may call themselves mif1 first, and themselves among the brands that follow
+        brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(int.from_bytes(data[:4], "big"), 128), 4))]
+        kinds = {_BRANDS.get(brand, "no picture") for brand in brands}
+        return next((kind for kind in ("AVIF", "HEIC") if kind in kinds), "no picture")
     return next((kind for start, kind in _CONTAINERS if data.startswith(start)), "no picture")
 
 

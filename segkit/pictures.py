@@ -1,8 +1,8 @@
 """The one opener of photographs and drawings that people bring, and of a picture with its mask.
 
-What a file is, its bytes say, not its name: JPEG, PNG, WebP, BMP or TIFF. EXIF orientation is applied, so that a
-picture lies as people see it and as labelling tools show it. More than 8 bits a channel and transparency are refused:
-Pillow would cut the one to white and show what the other hides.
+What a file is, its bytes say, not its name: JPEG, PNG, WebP, BMP, TIFF, or HEIC with the extra `heic`. EXIF
+orientation is applied, so that a picture lies as people see it and as labelling tools show it. More than 8 bits a
+channel and transparency are refused: Pillow would cut the one to white and show what the other hides.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from PIL import Image, UnidentifiedImageError
 from segkit.errors import InputError
 from segkit.files import open_regular, read_regular
 from segkit.headers import DECODER_ERRORS, container, find_jpeg_header, png_chunks, png_header, require_size
+from segkit.heif import HEIF_SUFFIXES, heif_bits, open_heif, stored_orientation
 from segkit.labels import LabelSpace
 from segkit.masks import MAX_FILE_BYTES, read_mask
 from segkit.printable import in_one_line
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", *HEIF_SUFFIXES)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _MODES = ("1", "L", "P", "RGB", "RGBX", "YCbCr", "CMYK")
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
@@ -56,7 +57,7 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
     try:
         with _quiet_library(), _open(io.BytesIO(data), data, where) as image:
             image.load()
-            turn = _TURNS.get(_orientation(image))
+            turn = None if image.format == "HEIF" else _TURNS.get(_orientation(image))
             upright = image if turn is None else image.transpose(turn)
             return np.asarray(upright.convert("RGB"), dtype=np.uint8)
     except DECODER_ERRORS as error:
@@ -111,6 +112,8 @@ def _size_and_orientation(path: Path) -> tuple[tuple[int, int], int]:
             file.seek(0)
             with _quiet_library(), _open(file, head, str(path)) as image:
                 size = image.height, image.width
+                if image.format == "HEIF":
+                    return size, stored_orientation(image)
                 # a PNG may have its EXIF after the pixels: Pillow would decode it to look
                 orientation = _orientation(image) if image.format != "PNG" or _has_exif(file, path) else 1
                 if orientation in _SWAPS_SIDES and image.format != "TIFF":  # Pillow has turned that already
@@ -154,11 +157,11 @@ def _open(file: BinaryIO, head: bytes, where: str) -> Image.Image:
     # Pillow opens colours of 16 bits as `RGB` and cuts them
     bits = png_header(head, where).depth if kind == "PNG" else 8
     try:
-        image = Image.open(file, formats=FORMATS)
+        image = open_heif(file, where) if kind == "HEIC" else Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{where}: cannot be read as an image (inside it is no JPEG, PNG, WebP, BMP or TIFF); remove or replace "
-            "the file"
+            f"{where}: cannot be read as an image (inside it is no JPEG, PNG, WebP, BMP, TIFF or HEIC); remove or "
+            "replace the file"
         ) from error
     require_size((image.height, image.width), where)
     if image.has_transparency_data:
@@ -166,7 +169,9 @@ def _open(file: BinaryIO, head: bytes, where: str) -> Image.Image:
             f"{where}: has an alpha channel or a transparent colour, under which other colours may hide; save it "
             "without transparency"
         )
-    if max(bits, _tiff_bits(image)) > 8 or image.mode.startswith(("I", "F")):  # Pillow would cut the values
+    if max(bits, _tiff_bits(image), heif_bits(image)) > 8 or image.mode.startswith(
+        ("I", "F")
+    ):  # Pillow would cut the values
         raise InputError(f"{where}: has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits first")
     if image.mode not in _MODES:
         raise InputError(f"{where}: has the colour mode {image.mode}; convert it to RGB first")

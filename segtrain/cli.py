@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -85,16 +86,23 @@ def _group(name: str, summary: str) -> typer.Typer:
     return group
 
 
-def _trainer(name: str, kind: type[Any]) -> Callable[[dict[str, Any]], None]:
-    def train(values: dict[str, Any]) -> None:
+def _trainer(name: str, kind: type[Any]) -> Callable[[dict[str, Any], bool], None]:
+    def train(values: dict[str, Any], as_json: bool) -> None:
         with one_line_errors(lambda: _stopped(values["out"])):
             from segtrain.config import checked
 
             config = checked(kind, values)
             # torch takes seconds to import: not before the settings are known to be good.
-            typer.echo(importlib.import_module(f"segtrain.methods.{name}.method").train(config))
+            out = importlib.import_module(f"segtrain.methods.{name}.method").train(config)
+            typer.echo(_told(config, out) if as_json else out)
 
     return train
+
+
+def _told(config: Any, out: Path) -> str:
+    from segtrain.run_folder import outcome
+
+    return json.dumps({**outcome(out), "dry_run": config.dry_run}, indent=2)
 
 
 def _stopped(out: Path) -> str:

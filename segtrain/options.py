@@ -31,9 +31,10 @@ _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
 
 
 def command_of(
-    kind: type[BaseModel], run: Callable[[dict[str, Any]], None], preset: Callable[[str], dict[str, Any]]
+    kind: type[BaseModel], run: Callable[[dict[str, Any], bool], None], preset: Callable[[str], dict[str, Any]]
 ) -> Callable[..., None]:
-    """A function for typer: it calls `run` with the values by field name; checking them is the model's work.
+    """A function for typer: it calls `run` with the values by field name, and whether --json was given; checking them
+    is the model's work.
 
     The help text is the docstring of the model without its examples; its options are in panels, by the class that
     declares the field. `preset` gives the values of --preset, which count where an option is not given.
@@ -44,7 +45,7 @@ def command_of(
             context.default_map = preset(value)
 
     def command(**values: Any) -> None:
-        run({name: values[SPELLINGS.get(name, name)] for name in kind.model_fields})
+        run({name: values[SPELLINGS.get(name, name)] for name in kind.model_fields}, values["as_json"])
 
     from_file = typer.Option(
         "--preset",
@@ -79,6 +80,12 @@ def command_of(
                 spelling, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[plain, option]
             )
         )
+    as_json = typer.Option(
+        "--json", help="the end result on standard output, machine-readable", rich_help_panel="Execution"
+    )
+    parameters.append(
+        inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, as_json])
+    )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = "\n".join(line for line in (kind.__doc__ or "").splitlines() if not _is_example(line))

@@ -29,6 +29,7 @@ from segkit.masks import MAX_FILE_BYTES
 from segkit.pictures import IMAGE_SUFFIXES, read_image
 from segtrain.errors import DataError, RunError
 from segtrain.files import make_folder, remove_leftovers, write_whole
+from segtrain.lock import LOCK, only_process_in
 from segtrain.overlay import overlay
 from segtrain.progress import bar
 from segtrain.segmenter import Segmenter, load_model
@@ -83,14 +84,29 @@ def predict(
     A picture that cannot be read costs one line of the log and is counted. Each mask is written whole and last of what
     belongs to its picture, so the same call goes on after a kill. Raises SegtrainError: for a model that cannot be
     loaded, for `images` that name no picture, for an `out` that is not empty and no folder of the same model and
-    settings, and for settings that cannot be.
+    settings, or in which another process predicts, and for settings that cannot be.
     """
     require_tiles(tile_px, overlap_px)
     pictures, left = _listed(images, out)
     segmenter = load_model(model, device)
     with open_regular(model / "model.safetensors") as weights:
         digest = hashlib.file_digest(weights, "sha256").hexdigest()
-    _claim(out, {"model": digest, "tile": tile_px, "overlap": overlap_px}, segmenter)
+    _require_own(out, {"model": digest, "tile": tile_px, "overlap": overlap_px})
+    with only_process_in(out, "predicting"):
+        _claim(out, {"model": digest, "tile": tile_px, "overlap": overlap_px}, segmenter)
+        return _predict(segmenter, pictures, left, out, overlays, confidence, tile_px, overlap_px)
+
+
+def _predict(
+    segmenter: Segmenter,
+    pictures: Sequence[_Picture],
+    left: int,
+    out: Path,
+    overlays: bool,
+    confidence: bool,
+    tile_px: int,
+    overlap_px: int,
+) -> Predicted:
     made = there = 0
     refused: list[str] = []
     taken: dict[Path, Path] = {}  # masks and the pictures they are of
@@ -165,9 +181,9 @@ def _visible(folder: Path, without: Path) -> Iterator[Path]:
             yield path
 
 
-def _claim(out: Path, settings: dict[str, Any], segmenter: Segmenter) -> None:
-    """Leave the mark and the label space in a new or empty folder. Raises RunError if it holds anything else than what
-    the same model and settings have made."""
+def _require_own(out: Path, settings: dict[str, Any]) -> None:
+    """Raise RunError if the folder holds anything else than what the same model and settings have made. Writes
+    nothing."""
     mark = out / "predictions.json"
     wanted = {"format": FORMAT, **settings}
     try:
@@ -176,11 +192,23 @@ def _claim(out: Path, settings: dict[str, Any], segmenter: Segmenter) -> None:
             differs = next((key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]), "")
             if differs:
                 raise RunError(f"{out}: holds masks of another {differs}: choose another folder with --out")
-        elif out.exists() and any(not path.name.startswith(".predictions.json.") for path in out.iterdir()):
+        elif out.exists() and any(not _is_ours(path.name) for path in out.iterdir()):
             raise RunError(f"{out}: holds files, but no predictions.json of `segtrain predict`: choose a new folder")
     except OSError as error:
         raise RunError(f"{out}: cannot be used as a folder: {error.strerror}") from error
-    make_folder(out)
+
+
+def _is_ours(name: str) -> bool:
+    """What a kill may have left before the mark was there."""
+    return name == LOCK or name.startswith(".predictions.json.")
+
+
+def _claim(out: Path, settings: dict[str, Any], segmenter: Segmenter) -> None:
+    """Leave the mark and the label space in the folder. Raises RunError as `_require_own` does: another process may
+    have been here before this one held the lock."""
+    _require_own(out, settings)
+    mark = out / "predictions.json"
+    wanted = {"format": FORMAT, **settings}
     for name in ("predictions.json", "labels.yaml"):
         remove_leftovers(out / name)
     write_whole(mark, json.dumps(wanted, indent=2).encode())

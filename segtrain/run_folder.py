@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import io
 import json
 import pickle
@@ -29,10 +27,10 @@ import torch
 from segkit.documents import read_json
 from segtrain.errors import RunError
 from segtrain.files import remove_leftovers, write_whole
+from segtrain.lock import LOCK, only_process_in
 
 _MODEL = ("model.safetensors", "config.json")
 _WRITTEN = ("settings.json", "checkpoint.pt", "validation.json", *_MODEL, *(f"best/{name}" for name in _MODEL))
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclasses.dataclass(slots=True)
@@ -83,30 +81,13 @@ def claimed(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
 
     Raises RunError if it is another's, or if another process is training in it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("wb")
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be used as a folder: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"{folder}: another process is training here: wait for it, or choose another folder"
-            ) from error
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:  # some network file systems have none: settings.json alone must do there
-                raise RunError(f"{folder / '.lock'}: cannot be locked: {error.strerror}") from error
+    with only_process_in(folder, "training"):
         check_owner(folder, settings)
         for name in _WRITTEN:
             remove_leftovers(folder / name)
         if not (folder / "settings.json").is_file():
             write_whole(folder / "settings.json", json.dumps(settings, indent=2).encode())
-        try:
-            yield
-        finally:
-            (folder / ".lock").unlink(missing_ok=True)
+        yield
 
 
 def is_finished(folder: Path) -> bool:
@@ -121,6 +102,20 @@ def standing(folder: Path) -> str:
     if not path.is_file():
         return f"{folder} has no checkpoint yet, so the same command begins at the first step (see --checkpoint-every)"
     return f"{path} is its checkpoint, and the same command goes on there"
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What a training has come to, as plain JSON values: `finished`, and then `steps`, `seed`, `mix`, the facts of the
+    `best` model (None without one) and the scores of `validation` (None without a set). Raises RunError."""
+    told: dict[str, Any] = {"format": "segtrain-training", "model": str(folder), "finished": is_finished(folder)}
+    if told["finished"]:
+        config, scores = read_json(folder / "config.json", RunError), folder / "validation.json"
+        facts = config.get("_segtrain") if isinstance(config, dict) else None
+        if not isinstance(facts, dict):
+            raise RunError(f"{folder / 'config.json'}: is not of a training")
+        told |= {key: facts.get(key) for key in ("steps", "seed", "mix", "best")}
+        told["validation"] = read_json(scores, RunError) if scores.is_file() else None
+    return told
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -165,7 +160,7 @@ def _other_length(steps: Any, ours: dict[str, Any], finished: bool) -> str:
 
 def _is_ours(name: str) -> bool:
     """A killed training may have left these before settings.json was there."""
-    return name == ".lock" or (name.startswith(".settings.json.") and name.endswith(".tmp"))
+    return name == LOCK or (name.startswith(".settings.json.") and name.endswith(".tmp"))
 
 
 def _first_difference(theirs: Any, ours: Any, name: str) -> str:

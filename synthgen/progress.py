@@ -33,16 +33,19 @@ MOST_OF_TIME = 0.1
 
 
 class Pace:
-    """Speed and time left of one stage, since the first look at it.
+    """Speed and time left of one stage, since the first unit that was seen to be done: what comes before it is the
+    loading of models, which does not come again.
 
     Times are monotonic, so a clock that jumps changes nothing.
     """
 
     def __init__(self, at: pipeline.Progress) -> None:
-        self._began, self._first = time.monotonic(), at
+        self._began, self._first, self._has_begun = time.monotonic(), at, False
 
     def text(self, at: pipeline.Progress) -> str:
-        """For example "3.1/s, 20 min left"; empty as long as nothing has come."""
+        """For example "3.1/s, 20 min left"; empty until a second unit has come, or the last one."""
+        if not self._has_begun and self._first.done_units < at.done_units < at.num_units:
+            self._began, self._first, self._has_begun = time.monotonic(), at, True
         elapsed = time.monotonic() - self._began
         rows = at.made + at.refused - self._first.made - self._first.refused
         units = at.done_units - self._first.done_units

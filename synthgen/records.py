@@ -229,6 +229,20 @@ def schema_of(record: typing.Any) -> pa.Schema:
     return pa.schema([pa.field(name, _ARROW[hint], nullable=False) for name, hint in columns_of(record).items()])
 
 
+@functools.cache
+def defaults_of(record: typing.Any) -> dict[str, typing.Any]:
+    """Column name -> value, of the columns whose fields have a default: files from before they were there lack them."""
+    defaults: dict[str, typing.Any] = {}
+    hints = _hints(record)
+    for field in dataclasses.fields(record):
+        if _is_record(hints[field.name]):
+            inner = defaults_of(hints[field.name])
+            defaults |= inner if field.default is dataclasses.MISSING else flat(field.default)
+        elif field.default is not dataclasses.MISSING:
+            defaults[field.name] = field.default
+    return defaults
+
+
 def flat(row: typing.Any) -> dict[str, typing.Any]:
     """Column name -> value of a row."""
     return {name: value(row) for name, value in getters(row.__class__).items()}

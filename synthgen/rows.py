@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthgen.errors import RunError, in_one_line
-from synthgen.records import flat, getters, plain_value, rows_of, schema_of
+from synthgen.records import defaults_of, flat, getters, plain_value, rows_of, schema_of
 
 GROUP_ROWS = 1024  # of a parquet row group: what is written and read at once
 SLICE_ROWS = 256  # rows that are Python objects at once while all are gone through
@@ -106,8 +106,9 @@ class StoredRows:
         for path, groups in itertools.groupby(range(len(self._groups)), lambda number: self._groups[number][0]):
             with self._parquet_file(path) as file:
                 chosen = [self._groups[number][1] for number in groups]
-                for batch in file.iter_batches(SLICE_ROWS, row_groups=chosen, columns=columns, use_threads=False):
-                    yield pa.Table.from_batches([batch])
+                stored = None if columns is None else self._stored(file, columns)
+                for batch in file.iter_batches(SLICE_ROWS, row_groups=chosen, columns=stored, use_threads=False):
+                    yield self._completed(pa.Table.from_batches([batch]), columns)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of all rows."""
@@ -157,14 +158,31 @@ class StoredRows:
         for path, groups in itertools.groupby(numbers, lambda number: self._groups[number][0]):
             with self._parquet_file(path) as file:
                 for number in groups:
-                    yield number, file.read_row_group(self._groups[number][1], use_threads=False)
+                    table = file.read_row_group(self._groups[number][1], use_threads=False)
+                    yield number, self._completed(table, None)
+
+    def _stored(self, file: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
+        """Those of the columns that a file has; of one that has none of them its first, which knows the length."""
+        return [name for name in columns if name in file.schema_arrow.names] or file.schema_arrow.names[:1]
+
+    def _completed(self, table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+        """The table with all `columns`, or with all of the record: those that came later have their default."""
+        schema = schema_of(self.record)
+        wanted = schema.names if columns is None else list(columns)
+        for name in wanted:
+            if name not in table.column_names:
+                value = plain_value(defaults_of(self.record)[name])
+                table = table.append_column(schema.field(name), pa.array([value] * len(table), schema.field(name).type))
+        return table.select(wanted)
 
     @contextlib.contextmanager
     def _parquet_file(self, path: Path) -> Iterator[pq.ParquetFile]:
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 # a reader that is told the schema would fill missing columns with nulls
-                if not file.schema_arrow.equals(schema_of(self.record)):
+                lacking = set(schema_of(self.record).names) - set(file.schema_arrow.names)
+                present = [field for field in schema_of(self.record) if field.name not in lacking]
+                if not lacking <= defaults_of(self.record).keys() or not file.schema_arrow.equals(pa.schema(present)):
                     raise pa.ArrowInvalid(
                         f"columns are not those of {self.record.__name__}, perhaps of another version"
                     )

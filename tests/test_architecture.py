@@ -30,7 +30,7 @@ HEAVY = (
 # segkit is the ground under both houses; `networks` stands beside the readers.
 SEGKIT_FLOORS = (
     ("errors", "printable", "spelling"),
-    ("files", "headers"),
+    ("files", "headers", "heif"),
     ("documents", "stored", "ustar"),
     ("labels", "metadata"),
     ("masks", "index", "regions"),
@@ -41,7 +41,7 @@ SEGKIT_FLOORS = (
 # A folder of `methods` is a part of its own: methods stand side by side, and nothing below the command line knows one.
 SEGTRAIN_FLOORS = (
     ("errors",),
-    ("files", "config", "presets", "uncertainty_maps", "overlay", "progress", "interrupt"),
+    ("files", "lock", "config", "presets", "uncertainty_maps", "overlay", "progress", "interrupt"),
     ("run_folder", "board", "pretrained", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
     ("evaluate", "method", "tiles"),

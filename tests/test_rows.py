@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from doubles.rows import row as row_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen import rows as rows_file
 from synthgen.errors import RunError
-from synthgen.records import Rejected, ShardRecord
+from synthgen.records import PromptRecord, Rejected, ShardRecord, flat, schema_of
 from synthgen.rows import GROUP_ROWS, Picked, RowWriter, StoredRows, column, group_sizes, take, write_rows
 
 
@@ -87,3 +91,46 @@ def test_a_unit_that_is_given_up_leaves_no_whole_file(tmp_path: Path) -> None:
         writer.add(made(1)[0])
         raise KeyError
     assert not (tmp_path / "rows").exists()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Early:
+    """A record as an earlier version wrote it."""
+
+    key: str
+    count: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Size:
+    height_px: int = 3
+    words: tuple[str, ...] = ("a", "b")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Later:
+    """The same with what came later."""
+
+    key: str
+    count: int
+    cut: str = "none"
+    size: Size = Size()
+
+
+def test_columns_that_came_later_have_their_default_in_files_from_before(tmp_path: Path) -> None:
+    write_rows([Early("a", 1), Early("b", 2)], Early, tmp_path / "early")
+    write_rows([Later("c", 3, "cut", Size(9, ()))], Later, tmp_path / "later")
+    found = StoredRows([tmp_path / "early", tmp_path / "later"], Later)
+    rows = [Later("a", 1), Later("b", 2), Later("c", 3, "cut", Size(9, ()))]
+    assert list(found) == found.rows(0, 3) == found.take(np.arange(3)) == rows
+    assert found.column("cut").to_pylist() == ["none", "none", "cut"]
+    assert found.column("words").to_pylist() == [["a", "b"], ["a", "b"], []]
+    with pytest.raises(RunError, match="columns are not those of Early"):  # a file of a later version
+        list(StoredRows([tmp_path / "later"], Early))
+
+
+def test_prompts_from_before_the_column_cut_are_read(tmp_path: Path) -> None:
+    whole = row_of(PromptRecord, key="p1", prompt="a cat", cut="")
+    table = pa.Table.from_pylist([{**flat(whole), "attributes": []}], schema_of(PromptRecord)).drop_columns(["cut"])
+    pq.write_table(table, tmp_path / "manifest")
+    assert list(StoredRows([tmp_path / "manifest"], PromptRecord)) == [whole]

@@ -34,6 +34,12 @@ def _format_names(incomplete: str) -> list[str]:
     return [name for name in available() if name.startswith(incomplete)]
 
 
+def _label_format_names(incomplete: str) -> list[str]:
+    from synthgen.sources.writing import available
+
+    return [name for name in available() if name.startswith(incomplete)]
+
+
 def _stage_names(incomplete: str) -> list[str]:
     from synthgen.stages import names
 
@@ -55,8 +61,22 @@ CheckedRecipes = Annotated[
     list[str] | None,
     typer.Argument(metavar="RECIPE", help="Check these instead of the shipped ones", autocompletion=_recipe_names),
 ]
-SourceName = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="A public dataset of `synthgen sources`", autocompletion=_source_names)
+LabelSourceName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A public dataset or export of `synthgen sources`, or `folder`: a plain labelled folder",
+        autocompletion=_source_names,
+    ),
+]
+LabelFormat = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="FORMAT",
+        help="folder, coco_export, labelme, cvat_masks, label_studio, roboflow_masks",
+        autocompletion=_label_format_names,
+    ),
 ]
 ShownSource = Annotated[
     str, typer.Argument(metavar="SOURCE", help="Tell this one in full", autocompletion=_source_names)

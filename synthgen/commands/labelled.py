@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from segkit.printable import examples
-from synthgen.commands.arguments import AsJson, ShownSource, SourceName, one_line_errors
+from segkit.errors import InputError
+from segkit.printable import examples, printable
+from synthgen.commands.arguments import AsJson, LabelFormat, LabelSourceName, ShownSource, one_line_errors
 
 commands = typer.Typer()
 PANEL = "Labelled images to start from"  # under which `synthgen --help` shows them
@@ -50,31 +51,49 @@ def sources(name: ShownSource = "", as_json: AsJson = False) -> None:
     epilog=examples(
         "synthgen convert camvid my_camvid camvid_val --split val",
         "synthgen convert gta5 my_gta5 gta5_train --space cityscapes",
+        "synthgen convert cvat_masks my_export for_labelme --to labelme",
     ),
 )
 def convert(
-    source: SourceName,
+    source: LabelSourceName,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where it lies")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder: images/ and labels/ (PNG of class ids)")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder")],
     split: Annotated[str, typer.Option(metavar="NAME", help="Which split; default: the first")] = "",
     space: Annotated[
-        str, typer.Option(metavar="NAME", help="Label space of the masks; default: the dataset's own")
+        str,
+        typer.Option(
+            metavar="NAME", help="Label space of the masks; default: the dataset's own, or the classes that occur in it"
+        ),
     ] = "",
+    to: LabelFormat = "folder",
+    as_json: AsJson = False,
 ) -> None:
-    """Write a split of a public dataset as a plain labelled folder: for layouts to render from, or `segtrain eval`."""
+    """Write a split of a public dataset, or what a labelling tool exports, as a plain labelled folder or for another
+    tool; what that cannot hold is counted."""
     with one_line_errors():
-        from synthgen.errors import InputError
         from synthgen.labels import read_label_space
-        from synthgen.sources.catalogue import read_source
-        from synthgen.sources.convert import convert as write
+        from synthgen.sources.catalogue import FOLDER, read_source
+        from synthgen.sources.convert import Conversion, converted
+        from synthgen.sources.listing import list_source
+        from synthgen.sources.writing import find
 
-        own = space or read_source(source).space
-        if not own:
-            raise InputError(
-                f"{source}: what a labelling tool exports has classes of its own; give --space ./labels.yaml with them"
-            )
-        steps = list(write(source, folder, split, read_label_space(own), out))
-        typer.echo(f"{out}: {len(steps)} images of {source}")
+        own = space or (str(folder / "labels.yaml") if source == FOLDER else read_source(source).space)
+        result: Conversion | None = None
+        pairs = list_source(source, folder, split)
+        for result in converted(source, pairs, read_label_space(own) if own else None, out, to):  # noqa: B007
+            pass
+        if result is None:
+            raise InputError(f"{folder}: holds no labelled picture")
+        lost = dict(+result.lost)
+        if as_json:
+            classes = [label.name for label in result.space.labels]
+            report = {"folder": str(out), "format": to, "pictures": result.num_pictures, "not_carried": lost}
+            return typer.echo(json.dumps(report | {"classes": classes}, indent=1, ensure_ascii=False))
+        typer.echo(f"{out}: {result.num_pictures} images of {source}" + (f" as {to}" if to != FOLDER else ""))
+        if lost:
+            typer.echo(printable("not carried: " + "; ".join(f"{count} {what}" for what, count in lost.items())))
+        if to != FOLDER or not own:
+            typer.echo(f"open: {find(to).USE}")
 
 
 @commands.command(

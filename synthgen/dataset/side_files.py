@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segkit.index import Index, SampleEntry
 from segkit.metadata import FIELDS, MAX_JSON_BYTES
+from synthgen.dataset.parquet_pages import unpacked
 from synthgen.errors import DatasetError, in_one_line
 
 CROISSANT_FILE = "croissant.json"
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), tuple[str, ...]: pa.list_(pa.string())}
+_SLACK_BYTES = 2**20
 _PIXELS = pa.list_(
     pa.struct([pa.field("id", pa.int64(), nullable=False), pa.field("pixels", pa.int64(), nullable=False)])
 )
@@ -72,25 +75,60 @@ def table_bytes(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, Any] = FI
     return buffer.getvalue()
 
 
-def read_table(path: Path, num_rows: int, kinds: Mapping[str, Any] = FIELDS) -> list[dict[str, Any]]:
-    """The rows of a shard's table. Raises DatasetError for a damaged file, one with other columns or another number of
-    rows, and one that claims more bytes than that many JSON members may have: nothing is unpacked before."""
+def most_bytes(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, Any] = FIELDS) -> int:
+    """What a table of these rows unpacks to, with room for other ways of storing them."""
+    return 4 * int(pa.Table.from_pylist(list(rows), schema=table_schema(kinds)).nbytes) + _SLACK_BYTES
+
+
+def read_table(
+    path: Path, num_rows: int, kinds: Mapping[str, Any] = FIELDS, most: int | None = None
+) -> list[dict[str, Any]]:
+    """The rows of a shard's table.
+
+    Raises DatasetError for a damaged file, one with other columns or another number of rows, and one that unpacks to
+    more than `most` bytes, by default what so many JSON members may have: nothing is unpacked before, whatever the
+    footer claims.
+    """
+    most = MAX_JSON_BYTES * (num_rows + 1) if most is None else most
     try:
         if not path.is_file():
             raise DatasetError("is no regular file")
+        if path.stat().st_size > most:
+            raise DatasetError(f"has {path.stat().st_size} bytes, more than a table of its samples could")
         facts = pq.read_metadata(path)
-        if not facts.schema.to_arrow_schema().equals(table_schema(kinds)):
+        schema = table_schema(kinds)
+        if not facts.schema.to_arrow_schema().equals(schema):
             raise DatasetError("its columns are not those of a shard's table")
         if facts.num_rows != num_rows:
             raise DatasetError(f"has {facts.num_rows} rows, the shard {num_rows} samples")
-        if sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups)) > MAX_JSON_BYTES * (
-            num_rows + 1
-        ):
-            raise DatasetError("claims to unpack to more than its samples can hold")
-        rows: list[dict[str, Any]] = pq.read_table(path, page_checksum_verification=True).to_pylist()
+        come = unpacked(path, facts)
+        if max(come.num_bytes, come.num_values) > most:
+            raise DatasetError("would unpack to more than its samples can hold")
+        # texts stay in the dictionaries of the file: a long one that many rows share would be many
+        table = pq.read_table(path, page_checksum_verification=True, read_dictionary=_texts(schema), use_threads=False)
+        if sum(map(_num_text_bytes, table.columns)) > most:
+            raise DatasetError("would unpack to more than its samples can hold")
+        rows: list[dict[str, Any]] = table.to_pylist()
         return rows
     except (OSError, pa.ArrowException, ValueError, LookupError, TypeError) as error:
         raise DatasetError(f"cannot be read as parquet ({in_one_line(error)})") from error
+
+
+def _texts(schema: pa.Schema) -> list[str]:
+    """Paths in a parquet file of the columns of texts and of lists of texts."""
+    nested = [f"{field.name}.list.element" for field in schema if field.type == pa.list_(pa.string())]
+    return [field.name for field in schema if pa.types.is_string(field.type)] + nested
+
+
+def _num_text_bytes(column: pa.ChunkedArray) -> int:
+    """Bytes of the texts of a column of dictionaries, each as often as it occurs; 0 for other columns."""
+    total = 0
+    for chunk in column.chunks:
+        values = chunk.flatten() if pa.types.is_list(chunk.type) else chunk
+        if pa.types.is_dictionary(values.type):
+            lengths = pc.binary_length(values.dictionary).cast(pa.int64())
+            total += pc.sum(lengths.take(values.indices)).as_py() or 0
+    return total
 
 
 def wids_bytes(index: Index, split: str) -> bytes:

@@ -13,8 +13,11 @@ from segkit.index import INDEX_FILE, ClassPixels, Index, SampleEntry, read_index
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.metadata import KEY_FORM, is_key
 from synthgen.dataset.verify_shard import broken_in_shard
-from synthgen.dataset.verify_side_files import broken_in_lists
+from synthgen.dataset.verify_side_files import broken_in_lists, broken_in_pages
 from synthgen.errors import DatasetError
+
+NOT_CHECKED = "what README.md and croissant.json say in prose, names and colours of classes, files of others"
+"""What `verify` looks at no further: nothing else in a dataset says it again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def verify(folder: Path, workers: int = 1) -> list[Problem]:
         if path.name not in named:
             problems.append(Problem(path.name, "", "is not in the index, but loaders that take *.tar would read it"))
     problems += [Problem(file, "", what) for file, what in broken_in_lists(folder, index)]
+    problems += [Problem(file, "", what) for file, what in broken_in_pages(folder)]
     rows: list[list[SampleEntry]] = [[] for _ in index.shards]
     for row in index.samples:
         if row.shard < len(rows):

@@ -7,13 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segkit.documents import read_json
+from segkit.documents import parse_yaml, read_json
 from segkit.errors import DatasetError
 from segkit.files import open_regular, read_regular
+from segkit.headers import png_header, require_whole_png
 from segkit.index import Index, SampleEntry
 from segkit.metadata import kinds_of
-from synthgen.dataset.side_files import CROISSANT_FILE, read_table, table_file, table_rows, wids_bytes, wids_file
+from synthgen.dataset.side_files import (
+    CROISSANT_FILE,
+    most_bytes,
+    read_table,
+    table_file,
+    table_rows,
+    wids_bytes,
+    wids_file,
+)
 
+CARD, CONTACT_SHEET = "README.md", "contact_sheet.png"
 _MAX_LIST_BYTES = 2**28
 
 
@@ -35,6 +45,31 @@ def broken_in_lists(folder: Path, index: Index) -> Iterator[tuple[str, str]]:
         yield from ((path.name, what) for what in _broken_in_croissant(path, folder, index))
 
 
+def broken_in_pages(folder: Path) -> Iterator[tuple[str, str]]:
+    """(file, what) for what people look at: the contact sheet, by its check sums, and the head of the data card. What a
+    card says in prose is said nowhere else, so it is compared with nothing."""
+    path = folder / CONTACT_SHEET
+    try:
+        if path.exists() or path.is_symlink():
+            data = read_regular(path, _MAX_LIST_BYTES, DatasetError)
+            png_header(data, path, DatasetError)
+            require_whole_png(data, path, DatasetError)
+    except DatasetError as error:
+        yield path.name, str(error).removeprefix(f"{path}: ")
+    path = folder / CARD
+    try:
+        if path.exists() or path.is_symlink():
+            text = read_regular(path, _MAX_LIST_BYTES, DatasetError).decode()
+            _, mark, rest = text.partition("---\n")
+            head, end, _ = rest.partition("\n---\n")
+            if not (mark and end and isinstance(parse_yaml(head, str(path), DatasetError), dict)):
+                yield path.name, "has no head (YAML between two lines of ---), which the Hub reads"
+    except UnicodeDecodeError:
+        yield path.name, "is not UTF-8"
+    except DatasetError as error:
+        yield path.name, str(error).removeprefix(f"{path}: ")
+
+
 def broken_in_table(
     folder: Path, shard: str, metadata: Sequence[Mapping[str, Any]], rows: Sequence[SampleEntry]
 ) -> Iterator[tuple[str, str]]:
@@ -44,12 +79,14 @@ def broken_in_table(
         not path.exists() or not metadata or len(metadata) != len(rows)
     ):  # samples that could not be read are told already
         return
+    right = table_rows(shard, metadata, rows)
     try:
-        stored = read_table(path, len(rows), kinds_of(metadata[0]))
+        kinds = kinds_of(metadata[0])
+        stored = read_table(path, len(rows), kinds, most_bytes(right, kinds))
     except DatasetError as error:
         yield "", f"{path.name}: {error}"
         return
-    for here, wanted in zip(stored, table_rows(shard, metadata, rows), strict=True):
+    for here, wanted in zip(stored, right, strict=True):
         differ = [name for name, value in wanted.items() if here[name] != value]
         if differ:
             yield wanted["key"], f"{path.name}: {', '.join(differ)} differ from the sample's JSON and the index"

@@ -5,6 +5,7 @@ No decision is taken here, so thresholds change without scoring again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from segkit.labels import Label
+from segkit.printable import excerpt
 from synthgen.backends import load
 from synthgen.classes import wanted_classes
 from synthgen.errors import InputError
 from synthgen.images import read_image
 from synthgen.labels import read_label_space
-from synthgen.models import ImageScorer
+from synthgen.models import ImageScorer, TellsCut
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, ScoredRecord, Scores
@@ -27,6 +29,7 @@ READS, GIVES = MaskRecord, ScoredRecord
 BY_ROW = True
 SINGLE_UNIT = False
 
+_log = logging.getLogger(__name__)
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
@@ -75,6 +78,7 @@ class ScoreStage:
         self._scorer = scorer
         self.batch_size = batch_size
         self._index = {label.id: index for index, label in enumerate(wanted)}
+        self._has_told = False
         self._class_vectors = scorer.embed_texts([class_text(label) for label in wanted])
 
     def process(self, rows: Sequence[MaskRecord], folder: Path, unit: str) -> Iterator[ScoredRecord | Rejected]:
@@ -94,6 +98,7 @@ class ScoreStage:
             prompt: n
             for n, prompt in enumerate(dict.fromkeys(row.subject.prompt for row, _ in readable if row.subject.prompt))
         }
+        self._tell_cut(list(prompts))
         texts = self._scorer.embed_texts(list(prompts))
         for (row, image), vector in zip(readable, vectors, strict=True):
             if not np.isfinite(vector).all():
@@ -108,6 +113,19 @@ class ScoreStage:
             yield ScoredRecord(
                 row.key, row.parent, row.subject, row.picture, row.labelling, scores, embedding, row.pair
             )
+
+    def _tell_cut(self, prompts: Sequence[str]) -> None:
+        """One warning, at the first prompt that the scorer does not read to its end: it costs a score its meaning."""
+        if self._has_told or not isinstance(self._scorer, TellsCut):
+            return
+        cut = next((prompt for prompt in prompts if self._scorer.cuts(prompt)), None)
+        if cut is not None:
+            self._has_told = True
+            _log.warning(
+                "filter: %s reads only the beginning of %s, so text_image_score compares the image with that alone, "
+                "here and for other long prompts; write shorter ones",
+                self._scorer.id, excerpt(cut, 160),
+            )  # fmt: skip
 
 
 def _unusable(row: MaskRecord, detail: str) -> Rejected:

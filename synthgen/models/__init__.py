@@ -116,6 +116,13 @@ class TellsUnread(Protocol):
     def unread(self, prompt: str) -> Unread: ...
 
 
+@runtime_checkable
+class TellsCut(Protocol):
+    """What an image scorer that reads only the beginning of long texts also has."""
+
+    def cuts(self, text: str) -> bool: ...
+
+
 class Renderer(Protocol):
     """Derive from it: what has a body here need not be written again."""
 

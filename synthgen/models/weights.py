@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from segkit.networks.sam_checkpoints import where_to_get
 from synthgen.errors import ModelError, in_one_line
 
 HUB_PREFIX = "hf-hub:"
@@ -50,9 +51,8 @@ def resolve(model: str) -> Path | str:
         or model.count("/") > 1
         or path.suffix in _WEIGHT_SUFFIXES
     ):
-        raise ModelError(
-            f"{model!r}: no such file or folder; give a local path that exists, mini/<name>, or a Hub id (owner/name)"
-        )
+        way_out = where_to_get(model) or "give a local path that exists, mini/<name>, or a Hub id (owner/name)"
+        raise ModelError(f"{model!r}: no such file or folder; {way_out}")
     return model
 
 

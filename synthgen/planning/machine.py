@@ -15,7 +15,7 @@ from pathlib import Path
 from synthgen import lock
 from synthgen.models.weights import MINI_PREFIX
 
-OPTIONAL = ("duckdb", "mlcroissant", "pycocotools", "ray", "wids", "fiftyone", "c2pa-python")
+OPTIONAL = ("duckdb", "mlcroissant", "pycocotools", "ray", "wids", "fiftyone", "c2pa-python", "pillow-heif")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

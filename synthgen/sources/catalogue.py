@@ -34,12 +34,13 @@ Encoding = Literal[
     "sbd_mat",
     "coco_panoptic",
     "coco_instances",
+    "coco_export",
     "labelme",
     "cvat_masks",
     "roboflow_masks",
     "label_studio",
 ]
-EXPORTS = ("labelme", "cvat_masks", "roboflow_masks", "label_studio")
+EXPORTS = ("coco_export", "labelme", "cvat_masks", "roboflow_masks", "label_studio")
 """Encodings of labelling tools: the classes are the user's own, and all of it is looked at before anything is made."""
 
 
@@ -50,7 +51,10 @@ class _Part(BaseModel):
 class Layout(_Part):
     """One way in which a dataset lies on disk."""
 
-    images: str = Field(description="template of the image path; an ending `.*` stands for any image suffix")
+    images: str = Field(
+        description="template of the image path; an ending `.*` stands for any image suffix; of `coco_export` the "
+        "folders where the pictures may lie, with | between them"
+    )
     labels: str = Field(description="template of the label path")
     encoding: Encoding = "ids"
     classes: str = Field("", description="which table of `classes`; empty for datasets that bring their own")

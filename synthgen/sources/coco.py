@@ -26,6 +26,7 @@ from segkit.masks import read_colours
 from segkit.pictures import require_same_size
 from segkit.printable import excerpt
 from synthgen.sources.coco_fields import (
+    IGNORED_AREA,
     Picture,
     category_field,
     list_field,
@@ -35,6 +36,7 @@ from synthgen.sources.coco_fields import (
     whole_field,
 )
 from synthgen.sources.coco_instances import InstanceDecoder, instance_decoders
+from synthgen.sources.coco_shapes import runs_of
 from synthgen.sources.encodings import ids_of, translate
 from synthgen.sources.folder import LabelledFile
 
@@ -48,7 +50,8 @@ def list_files(
     """One LabelledFile an image that has annotations, by file name; its stem is the file's name without the suffix,
     folders included. Its label is the panoptic PNG, or the JSON that holds its instances.
 
-    `labels` is the template of the JSON; empty list if it is not there. Raises InputError, with image and annotation,
+    `labels` is the template of the JSON; empty list if it is not there. `images` is that of the folder of pictures, or
+    several with | between them: the first that holds one of them counts. Raises InputError, with image and annotation,
     for what is malformed, for two images of one file and for missing pictures. What is read as unlabelled (crowds,
     boxes without a shape) or left out is logged with its count.
     """
@@ -61,7 +64,7 @@ def list_files(
     grouped = _by_image(raw, pictures, path)
     if len(grouped) < len(pictures):
         _log.warning("%s: %d images without annotations are left out", path, len(pictures) - len(grouped))
-    folder = root / images.format(split=split)
+    folder = _folder_of(pictures, [root / place.format(split=split) for place in images.split("|")])
     decoders: Decoders = (
         _panoptic(grouped, pictures, names, aliases, path)
         if encoding == "coco_panoptic"
@@ -180,6 +183,7 @@ def _pictures(raw: Any, path: Path) -> Iterator[tuple[int, Picture]]:
         file = relative_file(text_field(item, "file_name", where), where)
         size = whole_field(item, "height", where), whole_field(item, "width", where)
         require_size(size, where)
+        ignored = item.get(IGNORED_AREA)
         numbers[number] += 1
         if numbers[number] > 1:
             raise InputError(f"{where}: this id occurs twice; images have one each")
@@ -189,7 +193,7 @@ def _pictures(raw: Any, path: Path) -> Iterator[tuple[int, Picture]]:
                 "cannot be known; export again with folders in the names"
             )
         image_of[file] = number
-        yield number, Picture(file, size)
+        yield number, Picture(file, size, None if ignored is None else runs_of(ignored, size, where))
 
 
 def _by_image(raw: Any, pictures: dict[int, Picture], path: Path) -> Grouped:
@@ -200,6 +204,12 @@ def _by_image(raw: Any, pictures: dict[int, Picture], path: Path) -> Grouped:
             raise InputError(f"{path}: annotation {excerpt(item.get('id'))}: image {number} is not in `images`")
         grouped.setdefault(number, []).append(item)
     return grouped
+
+
+def _folder_of(pictures: dict[int, Picture], folders: list[Path]) -> Path:
+    """The first of the folders that holds one of the pictures."""
+    held = (folder for folder in folders if any((folder / picture.file).is_file() for picture in pictures.values()))
+    return next(held, folders[0])
 
 
 def _existing(path: Path, asked_by: Path) -> Path:

@@ -6,8 +6,14 @@ import dataclasses
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from segkit.errors import InputError
 from segkit.printable import excerpt
+
+IGNORED_AREA = "ignore_segmentation"
+"""The key of an image record under which `synthgen export` and `convert` write the run lengths of what is unlabelled;
+other readers pass over it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -16,6 +22,7 @@ class Picture:
 
     file: str  # below the folder of images
     size: tuple[int, int]  # (H, W)
+    ignored: np.ndarray | None = None  # run lengths of what is unlabelled, as coco_shapes.drawn takes them
 
 
 def category_field(item: dict[str, Any], names: dict[int, str], where: str) -> int:

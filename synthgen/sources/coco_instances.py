@@ -40,6 +40,7 @@ class InstanceDecoder:
     size: tuple[int, int]  # (H, W)
     instances: tuple[Instance, ...]
     as_listed: bool = False  # drawn in their own order, as some tools do, and not by size
+    extras: tuple[tuple[str, int], ...] = ()  # what its annotations say that no mask holds, and how often
 
     @property
     def categories(self) -> frozenset[int]:
@@ -53,17 +54,21 @@ class InstanceDecoder:
         """
         ids = ids_of(self.names, space, path, self.aliases)
         mask = np.full(self.size, IGNORE if space.background is None else space.background, np.uint8)
+        for instance in self.drawing_order():
+            value = IGNORE if instance.category == CROWD else ids[instance.category]
+            mask[drawn(instance.shape, self.size)] = value
+        return mask
+
+    def drawing_order(self) -> list[Instance]:
+        """The instances in the order in which they are drawn: crowds first, so that a counted instance inside one keeps
+        its label, then the largest first."""
         # the stored `area` is stale or 0 in what some tools write, so it is counted
         areas = [int(np.count_nonzero(drawn(instance.shape, self.size))) for instance in self.instances]
-        # crowds go first: a counted instance inside one keeps its label
         order = sorted(
             range(len(areas)),
             key=lambda n: (self.instances[n].category != CROWD, 0 if self.as_listed else -areas[n]),
         )
-        for instance in (self.instances[n] for n in order):
-            value = IGNORE if instance.category == CROWD else ids[instance.category]
-            mask[drawn(instance.shape, self.size)] = value
-        return mask
+        return [self.instances[n] for n in order]
 
 
 def instance_decoders(
@@ -82,14 +87,18 @@ def instance_decoders(
     left = _LeftOut()
     problems: list[str] = []
     for number, items in grouped.items():
-        instances = []
+        ignored = pictures[number].ignored
+        instances = [] if ignored is None else [Instance(CROWD, ignored)]
         for item in items:
             where = where_of(item, pictures[number], path)
             try:
                 instances.append(_instance(item, pictures[number].size, names, where, left))
             except InputError as error:
                 problems.append(str(error))
-        decoders[number] = (path, InstanceDecoder(names, aliases, pictures[number].size, tuple(instances)))
+        decoders[number] = (
+            path,
+            InstanceDecoder(names, aliases, pictures[number].size, tuple(instances), extras=_extras(items)),
+        )
     if problems:
         for problem in problems[1:MOST_PROBLEMS]:
             _log.error("%s", problem)
@@ -141,6 +150,16 @@ class _LeftOut:
                 self.num_flat,
                 self.first_flat,
             )
+
+
+def _extras(items: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
+    """What annotations say beside their areas."""
+    counts = Counter[str]()
+    for item in items:
+        attributes = item.get("attributes")
+        counts["attributes"] += sum(map(bool, attributes.values())) if isinstance(attributes, dict) else 0
+        counts["sets of key points"] += bool(item.get("keypoints"))
+    return tuple((+counts).items())
 
 
 def _instance(

@@ -59,6 +59,16 @@ def region(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     return drawn(shape, size)
 
 
+def runs_of(segmentation: Any, size: tuple[int, int], where: object) -> np.ndarray:
+    """(N,) int64 of a `segmentation` that must be run lengths. Raises InputError naming `where`."""
+    if not isinstance(segmentation, dict):
+        raise InputError(f"{where}: {excerpt(segmentation)} must be run lengths")
+    try:
+        return _runs(segmentation, size)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
 def drawn(shape: Polygons | np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool of what `shape_of` gave."""
     if isinstance(shape, np.ndarray):

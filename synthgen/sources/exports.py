@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qs
 
 from segkit.errors import InputError
 from segkit.pictures import IMAGE_SUFFIXES
@@ -40,12 +41,20 @@ class Problems:
             raise InputError(f"{self._lines[0]}{more}")
 
 
+def path_of(name: str) -> str:
+    """A path or link without what follows a `?`; of Label Studio's links to a local storage
+    (`/data/local-files/?d=a/b.jpg`) the file that it stands for."""
+    place, _, query = name.replace("\\", "/").partition("?")
+    local = parse_qs(query).get("d", [""])[0] if place.endswith("/local-files/") else ""
+    return local or place
+
+
 def picture_of(name: str, folders: tuple[Path, ...], stem: str = "") -> Path:
     """The picture that a label file calls `name`: a file of that name, or else of the stem, in one of the folders.
 
     Of a path on somebody's machine, or a link, only the last part counts. Raises InputError without a place.
     """
-    last = PurePosixPath(name.replace("\\", "/").partition("?")[0]).name
+    last = PurePosixPath(path_of(name)).name
     names = [last, _UPLOAD.sub("", last, count=1)] if last else []
     stems = dict.fromkeys(filter(None, (stem, *(PurePosixPath(each).stem for each in names))))
     names += [each + suffix for each in stems for suffix in IMAGE_SUFFIXES]

@@ -1,12 +1,13 @@
 """Label Studio's JSON export: brush masks as its run lengths, polygons, rectangles and ellipses in percent.
 
-Regions are drawn in their order, the later ones on top. Tasks without an annotation are left out; of several
-annotations of one task the first that was not skipped counts.
+Regions are drawn in their order, the later ones on top; results that are no areas are passed over. Tasks without an
+annotation are left out; of several annotations of one task the first that was not skipped counts.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,11 +21,16 @@ from segkit.printable import excerpt
 from synthgen.sources.coco_fields import list_field, whole_field
 from synthgen.sources.coco_instances import Instance, InstanceDecoder
 from synthgen.sources.coco_shapes import Polygons, box_of, run_lengths_of, shape_of
-from synthgen.sources.exports import Problems, picture_of
+from synthgen.sources.exports import Problems, path_of, picture_of
 from synthgen.sources.folder import LabelledFile
 
 _MAX_JSON_BYTES = 2**31  # brush masks are lists of numbers
 _NAMES = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels")
+_WITHOUT_AREA = {  # types of results that are about the whole picture, a point or two regions
+    **dict.fromkeys(("choices", "taxonomy", "rating", "textarea", "number", "datetime", "pairwise"), "answers"),
+    "keypointlabels": "key points",
+    "relation": "relations",
+}
 _ELLIPSE_POINTS = 64
 _log = logging.getLogger(__name__)
 
@@ -38,7 +44,7 @@ def list_files(root: Path, labels: str) -> list[LabelledFile]:
     malformed.
     """
     problems, left_out, several = Problems(), 0, 0
-    read: dict[Path, tuple[Path, tuple[int, int], list[tuple[str, Shape]]]] = {}
+    read: dict[Path, tuple[Path, tuple[int, int], list[tuple[str, Shape]], Counter[str]]] = {}
     for path in sorted(root.glob(labels)):
         raw = read_json(path, max_bytes=_MAX_JSON_BYTES, finite=False)
         if not isinstance(raw, list) or not all(isinstance(task, dict) and "annotations" in task for task in raw):
@@ -48,31 +54,41 @@ def list_files(root: Path, labels: str) -> list[LabelledFile]:
             with problems.noted(where):
                 done = [one for one in list_field(task, "annotations", where) if not one.get("was_cancelled")]
                 several += len(done) > 1
-                regions = list_field(done[0], "result", where) if done else []
+                results = list_field(done[0], "result", where) if done else []
+                regions = [one for one in results if one.get("type") not in _WITHOUT_AREA]
+                extras = Counter(_WITHOUT_AREA[one["type"]] for one in results if one.get("type") in _WITHOUT_AREA)
+                extras["notes"] += sum(bool(one.get("meta")) for one in regions)
                 if not regions:
                     left_out += 1
                     continue
                 picture = picture_of(_picture_name(task), (root / "images", root))
                 if picture in read:
                     raise InputError(f"{picture} is the picture of another task as well")
-                read[picture] = (path, *_regions(regions, where, picture, problems))
+                read[picture] = (path, *_regions(regions, where, picture, problems), +extras)
     problems.tell()
     if left_out or several:
         _log.warning(
             "%s: %d tasks without an annotation are left out; of %d with several the first one counts",
             root, left_out, several,
         )  # fmt: skip
-    names = dict(enumerate(sorted({name for *_, shapes in read.values() for name, _ in shapes})))
+    names = dict(enumerate(sorted({name for *_, shapes, _ in read.values() for name, _ in shapes})))
     number_of = {name: number for number, name in names.items()}
     return [
         LabelledFile(
             picture.stem,
             picture,
             path,
-            InstanceDecoder(names, {}, size, tuple(Instance(number_of[name], shape) for name, shape in shapes), True),
+            InstanceDecoder(
+                names,
+                {},
+                size,
+                tuple(Instance(number_of[name], shape) for name, shape in shapes),
+                as_listed=True,
+                extras=tuple(extras.items()),
+            ),
             path,
         )
-        for picture, (path, size, shapes) in sorted(read.items())
+        for picture, (path, size, shapes, extras) in sorted(read.items(), key=lambda one: one[0])
     ]
 
 
@@ -80,7 +96,7 @@ def _picture_name(task: dict[str, Any]) -> str:
     """Of the task's data the first that looks like a picture's path or link."""
     data = task.get("data")
     texts = [text for text in (data.values() if isinstance(data, dict) else ()) if isinstance(text, str)]
-    names = [text for text in texts if PurePosixPath(text.partition("?")[0]).suffix.lower() in IMAGE_SUFFIXES]
+    names = [text for text in texts if PurePosixPath(path_of(text)).suffix.lower() in IMAGE_SUFFIXES]
     if not names:
         raise InputError(f"its data {excerpt(data)} names no picture")
     return names[0]

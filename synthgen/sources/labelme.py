@@ -10,6 +10,7 @@ import base64
 import binascii
 import logging
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def list_files(root: Path, labels: str) -> list[LabelledFile]:
     Every shape is checked. Raises InputError with picture and shape for what is malformed.
     """
     problems, flat = Problems(), 0
-    read: list[tuple[Path, Path, tuple[int, int], list[tuple[str, Polygons | np.ndarray]]]] = []
+    read: list[tuple[Path, Path, tuple[int, int], list[tuple[str, Polygons | np.ndarray]], Counter[str]]] = []
     for path in sorted(root.glob(labels)):
         raw = read_json(path, max_bytes=_MAX_JSON_BYTES, finite=False)
         if not isinstance(raw, dict) or "shapes" not in raw:
@@ -49,32 +50,53 @@ def list_files(root: Path, labels: str) -> list[LabelledFile]:
             require_size(size, path)
             picture = picture_of(str(raw.get("imagePath") or ""), (path.parent, root, root / "images"), path.stem)
             require_same_size(size, path, picture)
-            shapes = []
+            shapes, extras = [], Counter[str]()
             for number, item in enumerate(list_field(raw, "shapes", path)):
                 where = f"{path}: shape {number} ({excerpt(item.get('label'), 40)})"
                 with problems.noted(where):
                     shape = _shape(item, size)
                     flat += shape is None
+                    extras += _extras(item, shape is None)
                     if shape is not None:
                         shapes.append((text_field(item, "label", where), shape))
-            read.append((path, picture, size, shapes))
+            read.append((path, picture, size, shapes, extras))
     problems.tell()
     if flat:
         _log.warning(
             "%s: %d points, lines and polygons of fewer than three points have no area: passed over", root, flat
         )
-    names = dict(enumerate(sorted({label for *_, shapes in read for label, _ in shapes})))
+    names = dict(enumerate(sorted({label for *_, shapes, _ in read for label, _ in shapes})))
     number_of = {name: number for number, name in names.items()}
     return [
         LabelledFile(
             path.relative_to(root).with_suffix("").as_posix(),
             picture,
             path,
-            InstanceDecoder(names, {}, size, tuple(Instance(number_of[each], shape) for each, shape in shapes), True),
+            InstanceDecoder(
+                names,
+                {},
+                size,
+                tuple(Instance(number_of[each], shape) for each, shape in shapes),
+                as_listed=True,
+                extras=tuple(extras.items()),
+            ),
             path,
         )
-        for path, picture, size, shapes in read
+        for path, picture, size, shapes, extras in read
     ]
+
+
+def _extras(item: dict[str, Any], is_flat: bool) -> Counter[str]:
+    """What a shape says beside its area."""
+    flags = item.get("flags")
+    return +Counter(
+        {
+            "points, lines and shapes without area": int(is_flat),
+            "flags": sum(map(bool, flags.values())) if isinstance(flags, dict) else 0,
+            "descriptions": int(bool(item.get("description"))),
+            "group numbers": int(item.get("group_id") is not None),
+        }
+    )
 
 
 def _shape(item: dict[str, Any], size: tuple[int, int]) -> Polygons | np.ndarray | None:

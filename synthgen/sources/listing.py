@@ -72,7 +72,7 @@ def _files(source: Source, root: Path, layout: Layout, split: str) -> list[Label
     word = layout.splits.get(split, split)
     if layout.encoding in _EXPORT_READERS:
         return _EXPORT_READERS[layout.encoding](root, layout.labels.replace("{split}", word))
-    if layout.encoding in ("coco_panoptic", "coco_instances"):
+    if layout.encoding.startswith("coco"):
         return coco.list_files(root, layout.images, layout.labels, layout.encoding, word, source.aliases)
     decode = Decoder(layout.encoding, source.classes[layout.classes])
     images, labels = layout.images.replace("{split}", word), layout.labels.replace("{split}", word)

@@ -19,14 +19,16 @@ from synthgen.recipe import read_recipe
 Tiny = Callable[..., Path]
 
 
-def test_pace_is_measured_from_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pace_leaves_out_what_comes_before_the_first_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     pace = progress.Pace(Progress("render", "", 10, 100, 640, 0))
     assert pace.text(Progress("render", "", 10, 100, 640, 0)) == ""
+    now += 600  # the models are loaded, and the first unit is made
+    assert pace.text(Progress("render", "00010", 11, 100, 700, 0)) == ""
     now += 60
-    assert pace.text(Progress("render", "00010", 12, 100, 700, 20)) == "1.33/s, 44 min left"
-    assert pace.text(Progress("render", "00099", 100, 100, 6000, 400)) == "96/s"
+    assert pace.text(Progress("render", "00011", 13, 100, 760, 20)) == "1.33/s, 44 min left"
+    assert pace.text(Progress("render", "00099", 100, 100, 6000, 400)) == "95/s"
 
 
 @pytest.mark.parametrize(

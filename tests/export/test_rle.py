@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from synthgen.export.rle import box_xywh, coco_rle
+from synthgen.sources.rle import box_xywh, coco_rle
 
 MASKS = npst.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.booleans())
 

@@ -8,7 +8,7 @@ import pytest
 from synthgen.backends import check_options, load
 from synthgen.errors import ModelError
 from synthgen.minis.train import clip
-from synthgen.models import ImageScorer
+from synthgen.models import ImageScorer, TellsCut
 from synthgen.settings import Execution
 
 
@@ -38,6 +38,17 @@ def test_rows_have_length_one_and_depend_on_their_own_item_only(scorer: ImageSco
 
 def test_a_text_that_is_too_long_is_cut_and_not_refused(scorer: ImageScorer) -> None:
     assert np.isfinite(scorer.embed_texts(["a photo of a cat " * 40])).all()
+
+
+def test_what_is_cut_is_known(scorer: ImageScorer) -> None:
+    assert isinstance(scorer, TellsCut)
+    limit = scorer._tokenizer.context_length  # type: ignore[attr-defined]
+    words = next(n for n in range(1, 200) if scorer.cuts(" ".join(["cat"] * n)))
+    assert words + 2 == limit + 1, "one word is one token, and two mark the ends"
+    for count in (0, 1, words - 1, words, words + 1, 5 * words):
+        text = " ".join(["cat"] * count)
+        same = np.array_equal(scorer.embed_texts([text]), scorer.embed_texts([text + " bus"]))
+        assert scorer.cuts(text) == (count >= words) and (not same or count + 1 >= words)
 
 
 def test_missing_weights_are_named_in_one_line(tmp_path: Path) -> None:

@@ -180,3 +180,25 @@ def test_settings_name_the_scorer_and_the_words_that_are_scored(tmp_path: Path) 
         other = settings_of([], filter={"scorer": {"name": "open_clip", "model": "other/clip"}})
     assert other["revisions"] == {"other/clip": "c" * 40}
     assert other["scorer"] == {"name": "open_clip", "model": "other/clip"} != every["scorer"]
+
+
+def test_a_prompt_that_the_scorer_cuts_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Short(ColourScorer):
+        def cuts(self, text: str) -> bool:
+            return len(text) > 20
+
+    for key in ("a", "b", "c"):
+        write_image(np.full((8, 8, 3), (250, 3, 3), np.uint8), tmp_path / f"render/00000/{key}.png")
+    rows = [
+        record("a", 1, "red"),
+        record("b", 1, "red on a very long street"),
+        record("c", 1, "red, red, red, red, red"),
+    ]
+    list(ScoreStage(tmp_path, Short(), WANTED, 1).process(rows, tmp_path, "u"))
+    (line,) = caplog.messages
+    assert line.startswith(
+        "filter: colour reads only the beginning of 'red on a very long street', so text_image_score"
+    )
+    caplog.clear()
+    list(ScoreStage(tmp_path, ColourScorer(), WANTED, 1).process(rows, tmp_path, "u"))
+    assert not caplog.messages

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,12 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
             images.build(images.Options(folder=str(name)), None)
 
 
-def test_what_is_not_taken_is_counted_and_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_taken_is_counted_and_named(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (folder / "phone.HEIC").write_bytes(b"")
+    (folder / "camera.NEF").write_bytes(b"")
     (folder / "broken link.jpg").symlink_to(folder / "absent.jpg")
     (folder / "folder.png").mkdir()
     write_image(np.zeros((8, 8, 3), np.uint8), folder / "sub" / "d.png")
@@ -58,12 +63,14 @@ def test_what_is_not_taken_is_counted_and_named(folder: Path, caplog: pytest.Log
     assert [c.origin for c in source.candidates(SPACE, (), 0)] == ["a.JPG", "b.png"]
     told = [line.split(": ", 1)[1] for line in caplog.messages]
     assert told == [
+        "1 not taken, the first phone.HEIC, HEIC needs pillow-heif: pip install 'synthgen-seg[heic]', or save the "
+        "pictures as JPEG",
         "1 not taken, the first .hidden.png, hidden (the name or a folder's begins with a dot): rename it",
         "2 not taken, the first sub/c.png, in subfolders: prompts.source.recursive=true takes them",
         "1 not taken, the first broken link.jpg, links to files that are not there",
         "1 not taken, the first folder.png, no regular files",
-        "1 not taken, the first phone.HEIC, of other formats: save them as JPEG or PNG "
-        "(.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff are read)",
+        "1 not taken, the first camera.NEF, of other formats: save them as JPEG or PNG "
+        "(.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .heic, .heif are read)",
     ]
 
 

@@ -167,3 +167,41 @@ def test_version_and_completion() -> None:
     result = run("--version")
     assert (result.exit_code, result.stdout) == (0, f"segtrain {metadata.version('synthgen-seg')}\n")
     assert "--install-completion" in run("--help").stdout
+
+
+def test_a_training_tells_its_end_result_as_json(golden: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    command = [
+        "train",
+        "--data",
+        golden,
+        "--out",
+        out,
+        "--steps",
+        2,
+        "--validate",
+        golden,
+        "--validate-every",
+        1,
+        *TINY,
+    ]
+    tried = run(*command, "--json", "--dry-run")
+    assert tried.exit_code == 0, tried.output
+    plan = {"format": "segtrain-training", "model": str(out), "finished": False, "dry_run": True}
+    assert json.loads(tried.stdout) == plan and not out.exists()
+    for _ in range(2):  # the second time there is nothing to do, and the same is told
+        result = run(*command, "--json")
+        assert result.exit_code == 0, result.output
+        told = json.loads(result.stdout)
+        assert (told["model"], told["finished"], told["dry_run"], told["steps"]) == (str(out), True, False, 2)
+        scores = json.loads((out / "validation.json").read_text())
+        assert told["validation"] == scores and told["best"]["miou"] >= scores["miou"]
+        assert [one["drawn"] for one in told["mix"]] == [4]
+
+
+def test_every_training_has_json() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    few_shot = commands.pop("few-shot").commands
+    trainings = {"train", "flex-seg", "multi-shift", "clouds", "unimatch", "iccld"}
+    for command in (*few_shot.values(), *(commands[name] for name in trainings)):
+        assert "--json" in {word for parameter in command.params for word in parameter.opts}, command.name

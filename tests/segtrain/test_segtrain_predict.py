@@ -15,6 +15,7 @@ from segkit.pictures import read_image
 from segtrain.cli import app
 from segtrain.data.folders import FolderSource
 from segtrain.errors import ConfigError
+from segtrain.lock import only_process_in
 from segtrain.overlay import overlay
 from segtrain.segmenter import load_model
 from segtrain.tiles import predict_by_tiles, tile_starts
@@ -211,3 +212,15 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "segtrain: stopped; the same command goes on where it stopped"
     assert "2 masks made, 1 were there" in run(*command).stdout
+
+
+def test_a_second_prediction_in_the_folder_is_refused_while_the_first_one_runs(
+    tiny_model: Path, album: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with only_process_in(out, "predicting"):
+        result = run("--model", tiny_model, album, "--out", out)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "another process is predicting here: wait for it, or choose another folder" in result.stderr
+    assert run("--model", tiny_model, album, "--out", out).exit_code == 0
+    assert not (out / ".lock").exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from doubles.killed_training import Killed, kill_at
 
+from segtrain import lock
 from segtrain.errors import ConfigError, ModelError, RunError
 from segtrain.files import write_whole
 from segtrain.methods.supervised.method import train
@@ -178,3 +179,24 @@ def test_a_model_of_other_classes_is_no_start(settings, tiny_model: Path, write_
     data = write_folder(tmp_path / "data", pairs(2), classes=classes)
     with pytest.raises(ModelError, match="its classes are ground, thing, those of the data are ground, other"):
         train(settings(init_from=tiny_model, data=[str(data)]))
+
+
+def test_a_lock_that_its_holder_has_just_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking, the one who held it ends: what is locked then is a file that nobody sees."""
+    real, calls = lock.fcntl.flock, []
+
+    def flock(file: object, how: int) -> None:
+        if not calls:
+            (tmp_path / ".lock").unlink()
+        calls.append(how)
+        real(file, how)
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    with lock.only_process_in(tmp_path, "training"):
+        assert len(calls) == 2 and (tmp_path / ".lock").is_file()
+        with (
+            pytest.raises(RunError, match="another process is training here"),
+            lock.only_process_in(tmp_path, "training"),
+        ):
+            pass
+    assert names(tmp_path) == []

@@ -17,6 +17,7 @@ import torch
 
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.networks.sam import SamDecoder, read_sam
+from segkit.networks.sam_checkpoints import where_to_get
 from segtrain.data.joint import JointBatch, Views
 from segtrain.errors import ModelError
 from segtrain.methods.clouds.config import Config
@@ -54,9 +55,10 @@ def sam_digest(path: Path) -> str:
     """A checksum of SAM's weights. Raises ModelError if there are none."""
     file = path / "model.safetensors" if path.is_dir() else path
     if not file.is_file():
+        way_out = where_to_get(path) or "give an official checkpoint (sam_vit_h_4b8939.pth)"
         raise ModelError(
-            f"sam {path}: no weights of SAM there: give an official checkpoint (sam_vit_h_4b8939.pth), a folder with "
-            "config.json and model.safetensors, or leave out --sam"
+            f"sam {path}: no weights of SAM there: {way_out}, a folder with config.json and model.safetensors, or "
+            "leave out --sam"
         )
     with file.open("rb") as opened_file:
         return hashlib.file_digest(opened_file, "sha256").hexdigest()

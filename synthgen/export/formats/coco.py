@@ -14,7 +14,7 @@ from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import coco_categories, has_out_of_distribution, json_document, split_word
-from synthgen.export.rle import box_xywh, coco_rle
+from synthgen.sources.rle import box_xywh, coco_rle
 
 LOSS = ""
 USE = (

@@ -15,8 +15,8 @@ from segkit.labels import IGNORE
 from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import coco_categories, has_out_of_distribution, json_document, split_word
-from synthgen.export.rle import box_xywh
 from synthgen.images import png_bytes
+from synthgen.sources.rle import box_xywh
 
 LOSS = ""
 USE = "annotations/panoptic_train.json with its PNG folder; category id = label id + 1, every class is stuff"

@@ -52,8 +52,17 @@ class ClipScorer:
         )
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts beyond the model's context are cut, as CLIP's tokenizer does."""
+        """Texts beyond the model's context are cut, as CLIP's tokenizer does; `cuts` says which."""
         return self._embed(self._clip.encode_text, [self._tokenizer([text]) for text in texts])
+
+    def cuts(self, text: str) -> bool:
+        """Whether the model reads only the beginning of a text."""
+        limit = getattr(self._tokenizer, "context_length", None)
+        if not isinstance(limit, int):
+            return False
+        # with room for one token more, a text that was cut is another row than before, or the room is taken
+        more, empty = (self._tokenizer([words], context_length=limit + 1)[0] for words in (text, ""))
+        return bool((more[:limit] != self._tokenizer([text])[0]).any() or more[limit] != empty[limit])
 
     def _embed(self, encode: Any, inputs: Sequence[Any]) -> np.ndarray:
         import torch

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from segkit.heif import HEIF_SUFFIXES, MISSING, can_read_heif
 from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.pictures import IMAGE_SUFFIXES
 from segkit.printable import printable
@@ -20,7 +21,7 @@ from synthgen.backends import Cost
 from synthgen.errors import InputError
 from synthgen.prompts.bank import Candidate, content_of
 
-_OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
+_OTHER_PICTURES = (".avif", ".gif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
 _log = logging.getLogger(__name__)
 
 
@@ -110,6 +111,8 @@ def _reason_against(path: Path, options: Options) -> str | None:
         return "links to files that are not there"
     if not path.is_file():
         return "no regular files"
+    if suffix in HEIF_SUFFIXES and not can_read_heif():
+        return MISSING
     if suffix in _OTHER_PICTURES:
         return f"of other formats: save them as JPEG or PNG ({', '.join(IMAGE_SUFFIXES)} are read)"
     return ""

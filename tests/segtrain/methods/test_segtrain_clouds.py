@@ -224,6 +224,8 @@ def test_bad_input_is_one_line(clouds, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"^sam .*: no weights of SAM there: give an official checkpoint \(") as e:
             train(clouds(sam=path))
         assert "\n" not in str(e.value) and not (tmp_path / "model").exists()
+    with pytest.raises(ModelError, match=r"get it from https://\S+/sam_vit_h_4b8939\.pth \(SHA-256 a7bf3b02"):
+        train(clouds(sam=tmp_path / "sam_vit_h_4b8939.pth"))
     other = tmp_path / "sam_vit_b.pth"
     other.write_bytes(b"no checkpoint")
     with pytest.raises(ModelError, match="is not a checkpoint of SAM vit_b"):
