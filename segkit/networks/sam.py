@@ -17,6 +17,7 @@ import numpy as np
 
 from segkit.documents import read_json
 from segkit.errors import ModelError
+from segkit.printable import excerpt
 
 if TYPE_CHECKING:
     import torch
@@ -209,6 +210,11 @@ def _from_folder(folder: Path) -> Any:
         config = read_json(folder / "config.json", ModelError)
         if not isinstance(config, dict):
             raise TypeError("config.json holds no mapping")
+        if "model_type" in config:
+            raise ModelError(
+                f"{folder}: is a {excerpt(config['model_type'], 60)} in transformers' layout, not in that of "
+                "segment_anything; synthgen reads it with refine.mask_decoder.name=sam_transformers"
+            )
         sam = construct(config)
         sam.load_state_dict(load_file(folder / "model.safetensors"))
     except FileNotFoundError as error:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from synthgen.errors import ModelError, in_one_line
+from synthgen.models.downloads import telling_downloads
 
 HUB_PREFIX = "hf-hub:"
 MINI_PREFIX = "mini/"
@@ -23,6 +24,21 @@ _MINIS = Path(__file__).resolve().parent.parent / "minis" / "weights"
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _TRAINING = {"sam": "sam", "clip": "clip", "vae": "vae", "objects": "denoiser", "streets": "prior"}
 _TRAINED_BY = {name: f"python -m synthgen.minis.train {model}" for name, model in _TRAINING.items()}
+_PUBLISHED_AT = "https://dl.fbaipublicfiles.com/segment_anything"
+_PUBLISHED = {  # file -> (the same network on the Hub, sha256 of the file)
+    "sam_vit_h_4b8939.pth": (
+        "facebook/sam-vit-huge",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    ),
+    "sam_vit_l_0b3195.pth": (
+        "facebook/sam-vit-large",
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    ),
+    "sam_vit_b_01ec64.pth": (
+        "facebook/sam-vit-base",
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    ),
+}
 _TRAINED_BY["streets-day"] = "synthgen adapt streets-mini"
 
 
@@ -52,20 +68,42 @@ def resolve(model: str) -> Path | str:
     ):
         raise ModelError(
             f"{model!r}: no such file or folder; give a local path that exists, mini/<name>, or a Hub id (owner/name)"
+            f"{_where_published(path.name)}"
         )
     return model
 
 
+def _where_published(name: str) -> str:
+    """Where a file of a known name can be had, and how it is told from another one."""
+    if name not in _PUBLISHED:
+        return ""
+    hub_id, digest = _PUBLISHED[name]
+    return (
+        f"; this file is {_PUBLISHED_AT}/{name} (sha256 {digest}), and refine.mask_decoder={{name: sam_transformers, "
+        f"model: {hub_id}}} fetches the same network from the Hub"
+    )
+
+
 @contextlib.contextmanager
 def loading(model: str) -> Iterator[None]:
-    """What a loader raises inside becomes the one line of `hub_error`."""
-    with warnings.catch_warnings():
+    """What a loader raises inside becomes the one line of `hub_error`, and a download tells how it goes on."""
+    with warnings.catch_warnings(), _telling(model):
         # diffusers 0.42 hands the Hub's client an option that it no longer has: nothing that a user could mend
         warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
         try:
             yield
         except HUB_ERRORS as error:
             raise hub_error(model, error) from error
+
+
+def _telling(model: str) -> contextlib.AbstractContextManager[None]:
+    try:
+        place = resolve(model)
+    except ModelError:  # told by whoever resolves it
+        place = Path()
+    if isinstance(place, Path):
+        return contextlib.nullcontext()
+    return telling_downloads("/".join(place.split("/")[:2]))
 
 
 def hub_error(model: str, error: BaseException, revision: str = "") -> ModelError:
