@@ -236,9 +236,10 @@ def write_bank(path: Path, rows: Sequence[PromptRecord]) -> dict[str, TextEmbedd
         key: TextEmbedding(np.full((2, 3), number, np.float32), np.full(4, number, np.float32))
         for number, key in enumerate(["negative", *(row.key for row in rows)])
     }
-    with EmbeddingWriter(path) as writer:
+    with EmbeddingWriter(path.parent) as writer:
         for key, embedding in embeddings.items():
-            writer.add(key, embedding)
+            name = writer.add(key, embedding)
+    (path.parent / name).rename(path)
     return embeddings
 
 
