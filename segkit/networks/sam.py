@@ -40,6 +40,7 @@ MINI: dict[str, Any] = {
 
 CHUNK = 32  # prompts that are decoded at once
 _KIND = re.compile(r"vit_[hlb]")
+_SAM2 = re.compile(r"sam2(\.1)?_")  # as Meta names the files
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -232,6 +233,11 @@ def _from_checkpoint(path: Path, kind: str) -> Any:
     import torch
     from segment_anything import sam_model_registry
 
+    if _SAM2.match(path.name):
+        raise ModelError(
+            f"{path}: is a checkpoint of SAM 2, which this one does not read; synthgen has it as refine.mask_decoder="
+            "{name: sam_transformers, model: facebook/sam2.1-hiera-large}"
+        )
     named = _KIND.search(path.name)
     kind = kind or (named.group() if named else "")
     if not kind:

@@ -15,7 +15,8 @@ def read_embedding(path: Path, key: str) -> TextEmbedding:
 
     Raises OSError or SafetensorError for a file that is not there, is damaged, or lacks the key.
     """
-    return TextEmbedding(*read_tensors(path, [f"{key}.tokens", f"{key}.pooled"]))
+    tokens, pooled = read_tensors(path, [f"{key}.tokens", f"{key}.pooled"])
+    return TextEmbedding(tokens, pooled)
 
 
 def read_tensors(path: Path, names: list[str]) -> list[np.ndarray]:

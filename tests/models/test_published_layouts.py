@@ -126,6 +126,18 @@ def test_a_controlnet_that_lacks_a_tensor_is_refused(copied: Callable[..., Path]
     assert net in said and "lack 1 of its tensors" in said
 
 
+def test_a_controlnet_may_lie_in_any_folder_of_a_repository(published: Path, tmp_path: Path) -> None:
+    nets = tmp_path / "nets"
+    shutil.copytree(published / "controlnet", nets / "sd35" / "edges")
+    options = sd3.Options(
+        model=str(published), controlnet=str(nets), controlnet_subfolder="sd35/edges", control="edges", steps=1
+    )
+    loaded = sd3.build(options, CPU)._pipeline.controlnet.state_dict()
+    expected = load_file(weights_in(published / "controlnet"))
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name].float()) for name in expected)
+
+
 def test_a_t5_that_is_named_and_not_there_says_how_to_do_without(copied: Callable[..., Path]) -> None:
     folder = copied()
     shutil.rmtree(folder / "text_encoder_3")

@@ -100,6 +100,7 @@ def test_what_is_not_whole_or_of_another_kind_is_one_line(sam: Path, sam2: Path,
         ("other", lambda: decoder(other)),
         ("package", lambda: segment_anything.build(segment_anything.Options(model=str(sam)), CPU)),
         ("file", lambda: resolve("sam_vit_h_4b8939.pth")),
+        ("sam2", lambda: read_sam(tmp_path / "sam2.1_hiera_large.pt")),
     ):
         with pytest.raises(ModelError) as caught:
             build()
@@ -107,6 +108,7 @@ def test_what_is_not_whole_or_of_another_kind_is_one_line(sam: Path, sam2: Path,
         assert "\n" not in said[name]
     assert "lack 1 of its tensors" in said["torn"]
     assert "config.json says 'bert'" in said["other"] and "refine.mask_decoder.name=segment_anything" in said["other"]
+    assert "is a checkpoint of SAM 2" in said["sam2"] and "name: sam_transformers" in said["sam2"]
     assert "'sam' in transformers' layout" in said["package"] and "name=sam_transformers" in said["package"]
     assert "dl.fbaipublicfiles.com/segment_anything/sam_vit_h_4b8939.pth" in said["file"]
     assert "a7bf3b02" in said["file"] and "facebook/sam-vit-huge" in said["file"]

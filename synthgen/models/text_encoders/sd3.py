@@ -177,7 +177,8 @@ class Sd3TextEncoder:
                 # the rest of T5's states are of padding, of which a short prompt has more
                 words = len(self._pipeline.tokenizer_3(prompt, truncation=True, max_length=self._length)["input_ids"])
                 pooled = states[:, -self._length :][:, :words].mean(dim=1)
-            return TextEmbedding(_numpy(states[0]), _numpy(pooled[0]), str(states.dtype).removeprefix("torch."))
+            dtype: Any = str(states.dtype).removeprefix("torch.")
+            return TextEmbedding(_numpy(states[0]), _numpy(pooled[0]), dtype)
 
 
 def _numpy(tensor: Any) -> np.ndarray:
