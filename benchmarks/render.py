@@ -333,11 +333,10 @@ def _bank(chosen: World, place: Path, numbers: range, encoder: Any = None) -> li
 
     encoder = encoder or _encoder(chosen)
     rows = []
-    with EmbeddingWriter(place / "bank.safetensors") as bank:
-        bank.add("negative", encoder.encode([""])[0])
+    with EmbeddingWriter(place, len(numbers), lambda: encoder.encode([""])[0]) as bank:
         for n in numbers:
             key, layout = f"p{n}", ""
-            bank.add(key, encoder.encode([chosen.captions[n]])[0])
+            stored = bank.add(key, encoder.encode([chosen.captions[n]])[0])
             if chosen.layouts is not None:
                 layout = str(place / f"{key}.png")
                 write_image(chosen.layouts[n], Path(layout))
@@ -351,7 +350,7 @@ def _bank(chosen: World, place: Path, numbers: range, encoder: Any = None) -> li
                     -1.0,
                     "",
                     "",
-                    "bank.safetensors",
+                    stored,
                     "",
                     layout,
                     "",

@@ -13,18 +13,23 @@ from synthgen.planning.readiness import RecipeCheck, check_recipe
 from synthgen.recipe import read_recipe, shipped_recipes
 
 
-def check_recipes(here: Machine, names: tuple[str, ...] = ()) -> list[RecipeCheck]:
-    """Check the shipped recipes, or those that are named (paths too).
+def check_recipes(here: Machine, names: tuple[str, ...] = (), sets: Sequence[str] = ()) -> list[RecipeCheck]:
+    """Check the shipped recipes, or those that are named (paths too), with the `a.b=value` of `--set`.
 
     One that cannot be read is missing its own mending.
     """
     checks: list[RecipeCheck] = []
     for name in names or tuple(shipped_recipes()):
         try:
-            checks.append(check_recipe(read_recipe(name), here, name))
+            checks.append(check_recipe(read_recipe(name, list(sets)), here, name))
         except SynthgenError as error:
             checks.append(RecipeCheck(name, (str(error),), ()))
     return checks
+
+
+def _cached(here: Machine) -> str:
+    names = (f"{name} (in part)" if name in here.hub_halves else name for name in here.hub_models)
+    return ", ".join(names) or "no model"
 
 
 def lines(here: Machine, checks: Sequence[RecipeCheck]) -> list[str]:
@@ -40,7 +45,7 @@ def lines(here: Machine, checks: Sequence[RecipeCheck]) -> list[str]:
         f"installed   {installed}",
         f"absent      {absent or 'nothing'}",
         f"minis       {minis or 'none: train them with python -m synthgen.minis.train'}",
-        f"Hub         token {token}{offline}; cached: {', '.join(here.hub_models) or 'no model'}",
+        f"Hub         token {token}{offline}; cached: {_cached(here)}",
         "",
     ]
     for check in checks:

@@ -2,11 +2,10 @@
 missing.
 
 Nothing is written, downloaded or loaded. Counts and what models take are those of synthgen/planning/estimate.py, what
-is
-missing that of synthgen/planning/readiness.py, which `synthgen doctor` asks too. Times are operations over speed, not
-measurements: at 40 % of a GPU's peak in bfloat16 [guess], or at what a core of a CPU reaches with the minis
-[measured: a
-64 px image in 0.375 s]. What nobody says is called unknown.
+is missing that of synthgen/planning/readiness.py, which `synthgen doctor` asks too. Times are those that `synthgen
+doctor --try` has measured on this machine. Without them they are operations over speed: at 25 to 40 % of a GPU's peak
+in bfloat16 (synthgen/planning/speeds.py), or at what a core of a CPU reaches with the minis [measured: a 64 px image in
+0.375 s]. What nobody says is called unknown.
 """
 
 from __future__ import annotations
@@ -17,10 +16,13 @@ from pathlib import Path
 from synthgen import lock, pipeline, stages
 from synthgen.errors import SynthgenError
 from synthgen.models.provenance import unasked
+from synthgen.models.sizes import GB
+from synthgen.planning import measured
 from synthgen.planning.estimate import PASSES, AttemptPlan, Estimate, StagePlan, estimate
 from synthgen.planning.machine import Machine
+from synthgen.planning.measured import Measured
 from synthgen.planning.readiness import check_recipe, download_gb, free_gb
-from synthgen.planning.speeds import CORE, GPUS, PROCESS_GB, REACHED
+from synthgen.planning.speeds import CORE, PROCESS_GB, REACHED, gpu_hours
 from synthgen.progress import duration
 from synthgen.recipe import Recipe
 
@@ -48,6 +50,8 @@ class Plan:
     notes: tuple[str, ...]
     attempts: AttemptPlan | None = None  # for an image that gates judge; hours are of the expected ones
     longest: float | None = None  # times the hours, if every image took all its attempts; None = as long, or unknown
+    measured: Measured | None = None  # by `synthgen doctor --try` on this machine
+    measured_hours: float | None = None  # of one worker, by what was measured
 
 
 def dry_run(recipe: Recipe, run: Path, here: Machine) -> Plan:
@@ -56,18 +60,19 @@ def dry_run(recipe: Recipe, run: Path, here: Machine) -> Plan:
     What is wrong with the recipe, its files, the machine or the run folder is listed as missing, not raised.
     """
     check, sizes = check_recipe(recipe, here), estimate(recipe)
+    tried = measured.find(recipe, here)
     missing = dict.fromkeys(check.missing)
     done = _units_done(recipe, run, missing)
     operations, memory_gb = sizes.operations, sizes.gpu_memory_gb
+    if tried is not None and tried.gpu_gb:
+        memory_gb = max(tried.gpu_gb.values()) * 2**30 / GB
     return Plan(
         recipe=recipe.name,
         run=str(run),
         what=_what(recipe, sizes),
         stages=tuple(dataclasses.replace(stage, units_done=done.get(stage.name, 0)) for stage in sizes.stages),
         needs_gpu=sizes.needs_gpu,
-        gpu_hours={gpu: operations / (REACHED * peak) / 3600 for gpu, peak in GPUS.items()}
-        if operations and sizes.needs_gpu
-        else {},
+        gpu_hours=gpu_hours(operations) if operations and sizes.needs_gpu else {},
         core_hours=None if operations is None else operations / CORE / 3600,
         disk_gb=sizes.disk_gb,
         download_gb=download_gb(sizes, here),
@@ -80,7 +85,18 @@ def dry_run(recipe: Recipe, run: Path, here: Machine) -> Plan:
         notes=check.notes,
         attempts=sizes.attempts,
         longest=sizes.worst_operations / operations if sizes.worst_operations and operations else None,
+        measured=tried,
+        measured_hours=_measured_hours(sizes, tried),
     )
+
+
+def _measured_hours(sizes: Estimate, tried: Measured | None) -> float | None:
+    rows = next((stage.rows for stage in sizes.stages if stage.name == "render"), None)
+    if tried is None or not tried.is_whole or rows is None:
+        return None
+    attempts = sizes.attempts.expected if sizes.attempts is not None else 1.0
+    seconds = rows * (tried.image_s + (attempts - 1) * tried.seconds["render"])
+    return (seconds + sum(tried.loading_s.values())) / 3600
 
 
 def _units_done(recipe: Recipe, run: Path, missing: dict[str, None]) -> dict[str, int]:
@@ -148,13 +164,20 @@ def plan_text(plan: Plan) -> str:
 
 
 def _time(plan: Plan) -> str:
+    if plan.measured is not None and plan.measured_hours is not None:
+        each = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in plan.measured.seconds.items())
+        return (
+            f"about {duration(plan.measured_hours * 3600)} with one worker (measured here on {plan.measured.device}, "
+            f"{plan.measured.at}: {each} an image)"
+        )
     if plan.core_hours is None:
         return f"{UNKNOWN}: " + (
             f"{', '.join(plan.unknown)} does not say what it takes" if plan.unknown else "see what is missing"
         )
     if plan.gpu_hours:
         hours = ", ".join(f"{gpu} {hours:.2g} h" for gpu, hours in plan.gpu_hours.items())
-        return f"{hours} (operations at {REACHED:.0%} of the peak: an estimate, not a measurement)"
+        shares = ", ".join(f"{REACHED[gpu]:.0%}" for gpu in plan.gpu_hours)
+        return f"{hours} (operations at {shares} of the peak: an estimate, not a measurement; doctor --try measures it)"
     core = duration(plan.core_hours * 3600)
     return f"about {core} of one CPU core for the images (operations over speed: an estimate, not a measurement)"
 

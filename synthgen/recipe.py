@@ -13,16 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from segkit.documents import parse_yaml, read_yaml
 from segkit.errors import InputError
 from segkit.printable import excerpt
 from synthgen.adapt_settings import Adapt
-from synthgen.backends import check_options
+from synthgen.backends import check_options, statement
 from synthgen.errors import RecipeError, did_you_mean
 from synthgen.settings import Execution, Filter, Labels, Pack, Prompts, Refine, Render, Section, Support
 from synthgen.shipped import shipped_folder
+
+# options of sections and backends that name a file or folder, and those that may name what ships or lies on the Hub too
+_PLACES = ("folder", "path", "control_images", "control_translation", "denoiser_file", "certificate", "private_key")
+_NAMES_OR_PLACES = ("space", "vocabulary", "model", "controlnet", "lora", "control_palette", "card")
 
 
 class Recipe(Section):
@@ -44,6 +48,16 @@ class Recipe(Section):
     )
     execution: Execution = Execution()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _embedder_of_the_renderer(cls, raw: Any) -> Any:
+        """What `prompts.embedder: null` means, a recipe without it, and one that names some of its options only."""
+        prompts = raw.get("prompts", {}) if isinstance(raw, dict) else None
+        given = (prompts.get("embedder") or {}) if isinstance(prompts, dict) else None
+        if not isinstance(prompts, dict) or not isinstance(given, dict) or "name" in given:
+            return raw
+        return {**raw, "prompts": {**prompts, "embedder": {**_own_text_encoder(raw), **given}}}
+
     @field_validator("support")
     @classmethod
     def _one_support(cls, value: Support) -> Support:
@@ -55,13 +69,47 @@ class Recipe(Section):
         return value
 
 
+def _own_text_encoder(raw: dict[str, Any]) -> dict[str, Any]:
+    """`{name, **options}` of the text encoder that the renderer of a raw recipe attends to: what its file's
+    `text_encoder_of(options)` says."""
+    render = raw.get("render", {})
+    renderer = render.get("renderer", Render().renderer.model_dump()) if isinstance(render, dict) else None
+    default = Prompts().embedder.model_dump()
+    if not isinstance(renderer, dict) or "name" not in renderer:
+        return default  # refused by name
+    try:
+        found: dict[str, Any] | None = statement("renderer", renderer, "text_encoder_of", None)
+    except (RecipeError, TypeError):  # likewise: of the renderer
+        return default
+    return found or default
+
+
 def read_recipe(name_or_path: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     """Read, override (`a.b=value`, the value is YAML), validate. Raises RecipeError in one line."""
     path = recipe_path(name_or_path)
     raw = read_yaml(path, RecipeError)
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
+    if path.parent != shipped_folder("pipelines"):
+        raw = _beside(raw, path.parent)
     return recipe_of_sets(raw, overrides, str(path))
+
+
+def _beside(node: Any, folder: Path, key: str = "") -> Any:
+    """A recipe's mapping in which each relative place that lies beside the recipe says where it is. Others stay: they
+    are names of what ships, ids of the Hub, or places below the working directory, as those of `--set` are.
+    """
+    if isinstance(node, dict):
+        return {name: _beside(value, folder, str(name)) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_beside(value, folder, key) for value in node]
+    is_place = key in _PLACES or (key in _NAMES_OR_PLACES and ("/" in str(node) or Path(str(node)).suffix))
+    if not isinstance(node, str) or not node or not is_place or Path(node).expanduser().is_absolute():
+        return node
+    try:
+        return str(folder / node) if (folder / node).exists() else node
+    except OSError:  # too long for a name: told by whoever reads it
+        return node
 
 
 def recipe_of_sets(raw: dict[str, Any], overrides: Sequence[str], where: str) -> Recipe:
@@ -142,6 +190,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
     node = raw
     for parent in parents:
         child = node.setdefault(parent, {})
+        if child is None:  # a section that is off
+            child = node[parent] = {}
         if not isinstance(child, dict):
             raise RecipeError(f"--set {override!r}: {parent!r} is a value, not a section")
         node = child

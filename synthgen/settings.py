@@ -72,7 +72,9 @@ class Prompts(Section):
         Backend(name="grammar"), description="where candidates come from: a file of prompts/sources"
     )
     embedder: Backend = Field(
-        Backend(name="sd3"), description="text encoder whose pooled output is compared [guess: the renderer's own]"
+        Backend(name="sd3"),
+        description="text encoder whose pooled output is compared; null = the renderer's own, of its model, which then "
+        "encodes each prompt once for both [guess]",
     )
     lambda_div: Cosine = Field(
         0.85, description="accept a candidate iff its max cosine to the accepted ones is below this [guess]"
@@ -286,7 +288,9 @@ class Execution(Section):
         le=100,
         description="tries more for a unit, worker or sample that fails; then the sample is rejected as `failed`",
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field(
+        "auto", description="auto, cpu, cuda, cuda:1, mps; several workers spread auto and cuda over the GPUs"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto = bfloat16 on a GPU, float32 on CPU"
     )

@@ -9,6 +9,7 @@ import colorsys
 import dataclasses
 import json
 import math
+import os
 import string
 from pathlib import Path
 
@@ -46,9 +47,9 @@ def write_recipe(path: Path, answers: Answers) -> list[Path]:
         raise RecipeError(f"{path}: a recipe's name ends in .yaml")
     labels = path.with_name(f"{path.stem}.labels.yaml")
     is_mini = MODELS.get(answers.model, answers.model).startswith("mini/")
-    space = answers.space or ("objects" if is_mini else str(labels))
+    space = answers.space or ("objects" if is_mini else labels.name)  # what lies beside a recipe is named as such
     texts: dict[Path, str] = {}
-    if space == str(labels):
+    if not answers.space and not is_mini:
         texts[labels] = label_space_text(path.stem, answers.classes)
     else:
         known = read_label_space(space)
@@ -58,7 +59,10 @@ def write_recipe(path: Path, answers: Answers) -> list[Path]:
         raise RecipeError(
             "--support: photographs need a support folder (images/ and labels/); without one use --model mini"
         )
-    texts[path] = recipe_text(path.stem, answers, space, is_mini)
+    answers = dataclasses.replace(answers, support=_seen_from(path.parent, answers.support))
+    num_classes = len(answers.classes) or len(read_label_space(space).foreground)
+    space = _seen_from(path.parent, space) if answers.space else space
+    texts[path] = recipe_text(path.stem, answers, space, is_mini, num_classes)
     recipe_of(parse_yaml(texts[path], str(path)), str(path))
     for each in texts:
         if each.exists():
@@ -66,6 +70,12 @@ def write_recipe(path: Path, answers: Answers) -> list[Path]:
     for each, text in texts.items():
         write_text(text, each)
     return list(texts)
+
+
+def _seen_from(folder: Path, place: str) -> str:
+    """A place below the working directory as a recipe in `folder` names it; names and absolute paths stay."""
+    path = Path(place).expanduser()
+    return os.path.relpath(path, folder) if place and not path.is_absolute() and path.exists() else place
 
 
 def label_space_text(name: str, classes: tuple[str, ...]) -> str:
@@ -91,10 +101,9 @@ def label_space_text(name: str, classes: tuple[str, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def recipe_text(name: str, answers: Answers, space: str, is_mini: bool) -> str:
+def recipe_text(name: str, answers: Answers, space: str, is_mini: bool, num_classes: int) -> str:
     """The YAML with its comments."""
     model = MODELS.get(answers.model, answers.model)
-    num_classes = len(answers.classes) or len(read_label_space(space).foreground)
     per_class = max(1, math.ceil(answers.count / num_classes))
     support = (
         f"folder: {json.dumps(answers.support)}  # images/ and labels/ with the same stems; labels are "

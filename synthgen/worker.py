@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from synthgen import claims, leases, runner, storage
-from synthgen.engines import accelerate, events, retry
+from synthgen.engines import accelerate, events, local, retry
 from synthgen.errors import RunError
-from synthgen.models.devices import use_threads
+from synthgen.models.devices import device_of_worker, use_threads
 from synthgen.models.provenance import pinned
 from synthgen.recipe import Recipe
 from synthgen.rows import StoredRows, give_memory_back
@@ -132,6 +132,10 @@ def built(recipe: str, run: Path, name: str) -> Any:
     if accelerate.is_launched() and settings.execution.device == "auto":
         execution = settings.execution.model_copy(update={"device": accelerate.device()})
         settings = settings.model_copy(update={"execution": execution})
+    number = local.worker_number()
+    if number is not None:  # of several processes on this machine each takes its GPU
+        device = device_of_worker(settings.execution.device, number)
+        settings = settings.model_copy(update={"execution": settings.execution.model_copy(update={"device": device})})
     use_threads(settings.execution)
     return modules()[name].build(settings, run)
 

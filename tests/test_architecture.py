@@ -72,7 +72,7 @@ FLOORS = (
     ("worker", "again"),
     ("pipeline",),
     ("progress", "report", "starter", "planning"),
-    ("doctor", "dry_run"),
+    ("doctor", "dry_run", "tryout"),
     ("commands",),
     ("cli",),
     ("__main__",),

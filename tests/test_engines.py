@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from doubles.processes import UNITS, alive, environment, waited, work
+import torch
+from doubles.processes import UNITS, alive, environment, numbered, waited, work
 from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen.engines import accelerate, local
 from synthgen.errors import RunError
+from synthgen.models.devices import device_of_worker
 from synthgen.runner import Unit
 
 
@@ -98,3 +100,19 @@ def test_a_plain_process_is_not_launched(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not accelerate.is_launched() and accelerate.rank() == 0
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert not accelerate.is_launched()
+
+
+def test_workers_of_a_pool_are_numbered_and_spread_over_the_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert local.worker_number() is None
+    list(local.run_units(functools.partial(numbered, tmp_path), UNITS, 2))
+    numbers = {path.read_text() for path in tmp_path.iterdir()}
+    assert numbers <= {"0", "1"} and "0" in numbers
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [device_of_worker("auto", number) for number in range(6)] == [f"cuda:{n}" for n in (0, 1, 2, 3, 0, 1)]
+    assert device_of_worker("cuda", 5) == "cuda:1"
+    assert [device_of_worker(name, 3) for name in ("cpu", "cuda:2", "mps")] == ["cpu", "cuda:2", "mps"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert device_of_worker("auto", 3) == "auto"

@@ -135,7 +135,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"render__renderer": {"name": "sd3", "steps": 0}},
         "renderer 'sd3': steps: Input should be greater than or equal to 1 (got 0)",
     ),
-    "unknown backend": ({"render__renderer": {"name": "sd4"}}, "renderer 'sd4' is not known; there are: images, sd3"),
+    "unknown backend": (
+        {"render__renderer": {"name": "sd4"}},
+        "renderer 'sd4' is not known; there are: diffusers, images, sd3",
+    ),
     "no module": (
         {"render__renderer": {"name": "doubles.sculptor"}},
         "renderer 'doubles.sculptor': no module of that name can be imported",
@@ -150,7 +153,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "relative module": (
         {"render__renderer": {"name": ".sd3"}},
-        "renderer '.sd3' is no module name; there are: images, sd3",
+        "renderer '.sd3' is no module name; there are: diffusers, images, sd3",
     ),
     "empty backend name": ({"render__renderer": {"name": ""}}, "renderer '' is no module name"),
     "backend without a name": ({"render__renderer": {"model": "x"}}, "render.renderer.name: is missing"),

@@ -17,6 +17,7 @@ import numpy as np
 
 from segkit.documents import read_json
 from segkit.errors import ModelError
+from segkit.printable import excerpt
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,7 @@ MINI: dict[str, Any] = {
 
 CHUNK = 32  # prompts that are decoded at once
 _KIND = re.compile(r"vit_[hlb]")
+_SAM2 = re.compile(r"sam2(\.1)?_")  # as Meta names the files
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -209,6 +211,11 @@ def _from_folder(folder: Path) -> Any:
         config = read_json(folder / "config.json", ModelError)
         if not isinstance(config, dict):
             raise TypeError("config.json holds no mapping")
+        if "model_type" in config:
+            raise ModelError(
+                f"{folder}: is a {excerpt(config['model_type'], 60)} in transformers' layout, not in that of "
+                "segment_anything; synthgen reads it with refine.mask_decoder.name=sam_transformers"
+            )
         sam = construct(config)
         sam.load_state_dict(load_file(folder / "model.safetensors"))
     except FileNotFoundError as error:
@@ -226,6 +233,11 @@ def _from_checkpoint(path: Path, kind: str) -> Any:
     import torch
     from segment_anything import sam_model_registry
 
+    if _SAM2.match(path.name):
+        raise ModelError(
+            f"{path}: is a checkpoint of SAM 2, which this one does not read; synthgen has it as refine.mask_decoder="
+            "{name: sam_transformers, model: facebook/sam2.1-hiera-large}"
+        )
     named = _KIND.search(path.name)
     kind = kind or (named.group() if named else "")
     if not kind:

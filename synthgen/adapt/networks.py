@@ -18,6 +18,7 @@ from synthgen.files import write_bytes
 from synthgen.models.provenance import pinned_revision, revision_of
 from synthgen.models.sd3_pipeline import LORA_FILE
 from synthgen.models.weights import loading, resolve
+from synthgen.models.whole_networks import load_network
 
 PIPELINE = "StableDiffusion3Pipeline"
 DENOISER = "SD3Transformer2DModel"
@@ -137,8 +138,7 @@ def load_denoiser(base: Base, dtype: Any) -> Any:
     """The base's SD3Transformer2DModel in `dtype`, frozen."""
     from diffusers import SD3Transformer2DModel
 
-    with loading(base.model):
-        denoiser = SD3Transformer2DModel.from_pretrained(base.place, subfolder="transformer", dtype=dtype, **base.at)
+    denoiser = load_network(SD3Transformer2DModel, base.model, base.place, "transformer", dtype, base.at)
     return denoiser.requires_grad_(False)
 
 
@@ -147,8 +147,7 @@ def load_vae(base: Base, device: Any) -> Any:
     import torch
     from diffusers import AutoencoderKL
 
-    with loading(base.model):
-        vae = AutoencoderKL.from_pretrained(base.place, subfolder="vae", dtype=torch.float32, **base.at)
+    vae = load_network(AutoencoderKL, base.model, base.place, "vae", torch.float32, base.at)
     return vae.requires_grad_(False).eval().to(device)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from segkit.printable import examples
-from synthgen.commands.arguments import AsJson, CheckedRecipes, ShownRecipe, Trust, one_line_errors
+from synthgen.commands.arguments import AsJson, CheckedRecipes, Sets, ShownRecipe, Trust, one_line_errors
 from synthgen.plugins import looking_only
 
 commands = typer.Typer()
@@ -56,19 +57,37 @@ def init(
 
 @commands.command(
     rich_help_panel=PANEL,
-    epilog=examples("synthgen doctor", "synthgen doctor ./cranes.yaml", "synthgen doctor --json | jq .machine.gpus"),
+    epilog=examples(
+        "synthgen doctor",
+        "synthgen doctor ./cranes.yaml",
+        "synthgen doctor --try syn4seg --set support.folder=my_support",
+        "synthgen doctor --json | jq .machine.gpus",
+    ),
 )
-def doctor(recipes: CheckedRecipes = None, trust: Trust = False, as_json: AsJson = False) -> None:
+def doctor(
+    recipes: CheckedRecipes = None,
+    try_it: Annotated[
+        bool,
+        typer.Option(
+            "--try", help="Make three images and masks with each named recipe: their seconds and memory go into plans"
+        ),
+    ] = False,
+    sets: Sets = None,
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
     """Say what is installed, which weights and GPUs are there, and which recipes would run.
 
     Exit code 1 if a named recipe would not.
     """
-    with one_line_errors(), looking_only(trust):
+    with one_line_errors(), contextlib.nullcontext() if try_it else looking_only(trust):
         from synthgen.doctor import check_recipes, lines
         from synthgen.planning.machine import machine
 
         here = machine()
-        checks = check_recipes(here, tuple(recipes or ()))
+        if try_it:
+            return _try(recipes or [], sets or [], here, as_json)
+        checks = check_recipes(here, tuple(recipes or ()), tuple(sets or ()))
         if as_json:
             told = {
                 "machine": dataclasses.asdict(here),
@@ -79,6 +98,21 @@ def doctor(recipes: CheckedRecipes = None, trust: Trust = False, as_json: AsJson
             typer.echo("\n".join(lines(here, checks)))
         if recipes and not all(each.would_run for each in checks):
             raise typer.Exit(1)
+
+
+def _try(recipes: list[str], sets: list[str], here: Any, as_json: bool) -> None:
+    """`doctor --try`."""
+    from synthgen.commands.stages import quiet_hubs
+    from synthgen.errors import RecipeError
+    from synthgen.recipe import read_recipe
+    from synthgen.tryout import try_recipe
+
+    if not recipes:
+        raise RecipeError("--try: name the recipe that is to be tried, for example `synthgen doctor --try syn4seg`")
+    quiet_hubs()
+    for name in recipes:
+        found, told = try_recipe(read_recipe(name, sets), here)
+        typer.echo(json.dumps({"recipe": name, **dataclasses.asdict(found)}, indent=1) if as_json else "\n".join(told))
 
 
 @commands.command(rich_help_panel=PANEL, epilog=examples("synthgen recipes", "synthgen recipes syn4seg > mine.yaml"))

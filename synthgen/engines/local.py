@@ -53,13 +53,31 @@ def _in_pool(
     work: Callable[[Unit], tuple[int, int]], units: Sequence[Unit], workers: int
 ) -> Iterator[tuple[Unit, int, int]]:
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    pool = ProcessPoolExecutor(min(workers, len(units)), mp_context=context, initializer=_end_with_parent)
+    begun = context.Value("i", 0)
+    pool = ProcessPoolExecutor(min(workers, len(units)), mp_context=context, initializer=_begin, initargs=(begun,))
     try:
         tasks: dict[Any, Unit] = {pool.submit(work, unit): unit for unit in units}
         for task in as_completed(tasks):
             yield (tasks[task], *task.result())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def worker_number() -> int | None:
+    """Of this worker process among those of its pool, from 0; None in a process that is none."""
+    return _number
+
+
+_number: int | None = None
+
+
+def _begin(begun: Any) -> None:
+    """What a worker does first: takes the next number, and sees to its own end."""
+    global _number
+    with begun.get_lock():
+        _number = begun.value
+        begun.value += 1
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class TextEmbedding:
 
     tokens: np.ndarray  # (T, D) float32, for cross or joint attention; (0, 0) for encoders that only pool
     pooled: np.ndarray  # (P,) float32, not normalised
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # that the encoder gave, and the bank stores
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -86,6 +86,28 @@ def accelerate(pipeline: Any, execution: Any, device: Any, dtype: Any) -> None:
                 block.compile()
 
 
+def accelerate_pipeline(pipeline: Any, denoiser: Any, execution: Any, device: Any, dtype: Any) -> None:
+    """The same keys for a pipeline of any family, by what diffusers gives every denoiser."""
+    import torch
+
+    if execution.attention != "auto":
+        if device.type != "cuda" and execution.attention not in CPU_ATTENTION:
+            raise ModelError(
+                f"execution.attention={execution.attention} needs a CUDA GPU, this is {device.type}; use auto, "
+                f"{' or '.join(CPU_ATTENTION)}"
+            )
+        try:
+            denoiser.set_attention_backend(ATTENTION[execution.attention])
+        except (AttributeError, RuntimeError, ImportError, ValueError) as error:
+            raise ModelError(f"execution.attention={execution.attention}: {in_one_line(error)}; or use auto") from error
+    if execution.quantise == "fp8":
+        denoiser.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    if execution.channels_last:
+        pipeline.vae.to(memory_format=torch.channels_last)
+    if execution.compile:
+        denoiser.compile()
+
+
 def place(pipeline: Any, execution: Any, device: Any) -> None:
     """Onto the device, whole or by parts as `execution.offload` says; without a GPU there is nothing to offload."""
     if device.type != "cuda" or execution.offload == "none":

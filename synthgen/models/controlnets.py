@@ -77,8 +77,9 @@ def published(name: str) -> Published | None:
     return published_controlnets().get(plain) or published_controlnets().get(f"{plain}/{SUBFOLDER}")
 
 
-def find_controlnet(name: str, revision: str = "") -> ControlNet:
-    """Read what there is to read of a ControlNet beside its weights.
+def find_controlnet(name: str, revision: str = "", subfolder: str = "") -> ControlNet:
+    """Read what there is to read of a ControlNet beside its weights. `subfolder` is that of the network in it, "" for
+    what its files say.
 
     Raises ModelError in one line for one that is not there, is no ControlNet of the SD3 kind, or cannot be used.
     """
@@ -93,8 +94,8 @@ def find_controlnet(name: str, revision: str = "") -> ControlNet:
         else:
             facts = ModelFacts() if entry is not None else _facts_on_hub(place, options)
             inner = facts.control is not None
-        if inner:
-            options |= {"subfolder": SUBFOLDER}
+        if subfolder or inner:
+            options |= {"subfolder": subfolder or SUBFOLDER}
         config = _config(place, options)
     if config.get("_class_name", "SD3ControlNetModel") != "SD3ControlNetModel":
         raise ModelError(

@@ -11,7 +11,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthgen.backends import Cost
-from synthgen.models.sizes import GB, TEXT_TOKENS, Denoiser, Encoder, clip_of, controlnet_of, denoiser_of, sam_of
+from synthgen.models.diffusion_models import diffusion_model
+from synthgen.models.sd3_options import sampling_of
+from synthgen.models.sizes import (
+    GB,
+    TEXT_TOKENS,
+    Denoiser,
+    Encoder,
+    clip_of,
+    controlnet_of,
+    denoiser_of,
+    dino_of,
+    dual_encoder_of,
+    sam_of,
+    sam_transformers_of,
+)
 from synthgen.models.weights import HUB_PREFIX
 
 SMALL = 100e6  # parameters: what is smaller needs no GPU
@@ -26,7 +40,7 @@ def denoiser_cost(options: Any, size: tuple[int, int], execution: Any) -> Cost |
     controlnet = controlnet_of(options.controlnet) if options.controlnet else Encoder(0.0, 0.0, 0.0)
     if denoiser is None or controlnet is None:
         return None
-    forwards = options.steps * (2 if options.guidance > 1 else 1)
+    forwards = sampling_of(options).passes
     tokens = text_tokens(denoiser, options)
     height_px, width_px = size
     operations = denoiser.operations(height_px, width_px, tokens)
@@ -45,7 +59,7 @@ def denoiser_cost(options: Any, size: tuple[int, int], execution: Any) -> Cost |
 
 
 def text_encoders_cost(options: Any, execution: Any) -> Cost | None:
-    """Of an SD3-type model's text encoders for one prompt; the embedding is kept in float32."""
+    """Of an SD3-type model's text encoders for one prompt; the embedding is kept in their own dtype."""
     denoiser = denoiser_of(options.model)
     if denoiser is None:
         return None
@@ -54,7 +68,7 @@ def text_encoders_cost(options: Any, execution: Any) -> Cost | None:
         denoiser.texts,
         2 * denoiser.texts * tokens,
         bytes_of_a_weight(execution, denoiser.texts) * denoiser.texts / GB,
-        item_bytes=4.0 * tokens * denoiser.text_width,
+        item_bytes=bytes_of_a_weight(execution, denoiser.texts) * tokens * denoiser.text_width,
         downloads_gb=from_the_hub({options.model: denoiser.download_gb}),
     )
 
@@ -71,6 +85,44 @@ def attention_cost(options: Any, size: tuple[int, int], execution: Any) -> Cost 
         denoiser.transformer * number / GB + texts.memory_gb + WORK_GB * size[0] * size[1] / 2**20,
         downloads_gb=texts.downloads_gb,
     )
+
+
+def diffusers_cost(model: str, steps: int, guidance: float, size: tuple[int, int], execution: Any) -> Cost | None:
+    """Of any listed text-to-image pipeline for one image, its prompt's encoding counted as the text encoder's weights
+    for each of 512 tokens. A second pass where it is guided."""
+    entry, sd3 = diffusion_model(model), denoiser_of(model)
+    if entry is None:
+        return None
+    parameters = entry.parameters or (sd3.transformer if sd3 else 0.0)
+    texts = entry.text_parameters or (sd3.texts if sd3 else 0.0)
+    tokens = (size[0] // 16) * (size[1] // 16) + 512
+    if entry.operations is not None:
+        forward = entry.operations * size[0] * size[1] / 2**20
+    else:
+        layers, width = (entry.layers or 0, entry.width or 0) if sd3 is None else (sd3.layers, sd3.width)
+        forward = 2 * parameters * tokens + 4 * layers * width * tokens**2
+    unguided = entry.guidance if entry.distilled else 1.0
+    is_guided = guidance > unguided and not entry.guidance_is_embedded
+    number = bytes_of_a_weight(execution, parameters)
+    weights = parameters * number * _QUANTISED.get(execution.quantise, 0.5) / GB
+    parts = (weights, texts * number / GB)
+    memory_gb = {"none": sum(parts), "model": max(parts), "sequential": weights / max(1, entry.layers or 20)}
+    return Cost(
+        parameters,
+        steps * (2 if is_guided else 1) * forward + 2 * texts * 512,
+        memory_gb[execution.offload] + WORK_GB * size[0] * size[1] / 2**20,
+        downloads_gb=from_the_hub({model: entry.download_gb or (sd3.download_gb if sd3 else 0.0)}),
+    )
+
+
+def dino_cost(model: str, longest_side_px: int) -> Cost | None:
+    """Of a DINOv2 or DINOv3 for one square image, at most."""
+    return _encoder_cost(model, dino_of(model, longest_side_px))
+
+
+def dual_encoder_cost(model: str) -> Cost | None:
+    """Of the image tower of a SigLIP or CLIP in transformers' layout."""
+    return _encoder_cost(model, dual_encoder_of(model))
 
 
 def clip_cost(model: str) -> Cost | None:
@@ -90,6 +142,11 @@ def clip_text_cost(model: str) -> Cost | None:
 def sam_cost(model: str, kind: str) -> Cost | None:
     """Of SAM's image encoder for one image; its mask decoder costs little beside it."""
     return _encoder_cost(model, sam_of(model, kind))
+
+
+def sam_transformers_cost(model: str) -> Cost | None:
+    """Of the image encoder of a SAM or SAM 2 in transformers' layout, for one image."""
+    return _encoder_cost(model, sam_transformers_of(model))
 
 
 def text_tokens(denoiser: Denoiser, options: Any) -> int:

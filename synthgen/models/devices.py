@@ -30,6 +30,14 @@ def torch_device(execution: Any) -> torch.device:
     return device
 
 
+def device_of_worker(name: str, worker: int) -> str:
+    """`execution.device` of a numbered worker process of this machine: `auto` and `cuda` spread over its GPUs."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return f"cuda:{worker % count}" if count > 1 and name in ("auto", "cuda") else name
+
+
 def torch_dtype(execution: Any, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 on a GPU and float32 elsewhere."""
     import torch

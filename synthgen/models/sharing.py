@@ -21,5 +21,5 @@ def shares_text(recipe: Recipe) -> bool:
         return False  # averaged T5 states are compared, but no denoiser takes them in CLIP's place
     return all(
         getattr(renderer, field, None) == getattr(encoder, field, None)
-        for field in ("model", "revision", "t5", "max_sequence_length")
+        for field in ("model", "revision", "variant", "t5", "max_sequence_length")
     )

@@ -74,6 +74,23 @@ _SAM = {
     "vit_l": Encoder(312.3e6, 1.49e12, 1.25),
     "vit_b": Encoder(93.7e6, 0.49e12, 0.375),
 }
+_SAM_TRANSFORMERS = {  # by Hub id; SAM 2.1: parameters of its README, operations at most two a weight and 16 px square
+    "facebook/sam-vit-huge": _SAM["vit_h"],
+    "facebook/sam-vit-large": _SAM["vit_l"],
+    "facebook/sam-vit-base": _SAM["vit_b"],
+    **{
+        f"facebook/{release}-hiera-{size}": Encoder(parameters, 2 * parameters * 4096, 4 * parameters / GB)
+        for release in ("sam2", "sam2.1")
+        for size, parameters in (("tiny", 38.9e6), ("small", 46.0e6), ("base-plus", 80.8e6), ("large", 224.4e6))
+    },
+}
+_DINO = {  # by the Hub id's name: parameters and patch of the published configurations
+    "dinov2-small": (22.1e6, 14), "dinov2-base": (86.6e6, 14), "dinov2-large": (304.4e6, 14),
+    "dinov2-giant": (1136.5e6, 14), "dinov3-vits16": (21.6e6, 16), "dinov3-vitb16": (85.7e6, 16),
+    "dinov3-vitl16": (303.1e6, 16), "dinov3-vit7b16": (6716.0e6, 16),
+}  # fmt: skip
+_SIGLIP = {"base": (375.2e6, 92.9e6), "large": (881.5e6, 316.3e6), "so400m": (1136.0e6, 428.2e6)}
+"""SigLIP 2's sizes: parameters of both towers (the text tower's vocabulary is Gemma's), and of the image tower."""
 _CLIP = {  # by what stands in the Hub id; operations of the image tower at 224 px
     "ViT-bigG-14": Encoder(2539.6e6, 0.97e12, 10.2),
     "ViT-g-14": Encoder(1366.7e6, 0.53e12, 5.5),
@@ -119,6 +136,43 @@ def sam_of(model: str, kind: str) -> Encoder | None:
     kind = kind or next((name for name in _SAM if name in Path(model).name), "")
     known = _SAM.get(kind)
     return dataclasses.replace(known, download_gb=0.0) if known and isinstance(place, Path) else known
+
+
+def sam_transformers_of(model: str) -> Encoder | None:
+    """Of a Hub id that is listed, or of a local folder by its weights."""
+    place = _place(model)
+    if not isinstance(place, Path):
+        return _SAM_TRANSFORMERS.get(str(place))
+    parameters = parameters_in(place)
+    return Encoder(parameters, 2 * parameters * 4096, 0.0) if parameters else None
+
+
+def dino_of(model: str, longest_side_px: int) -> Encoder | None:
+    """Of a Hub id that is listed, or of a local folder by its weights; operations are two a weight and patch."""
+    place = _place(model)
+    if isinstance(place, Path):
+        parameters, patch_px, download_gb = parameters_in(place), 14, 0.0
+    else:
+        name = str(place).lower().rpartition("/")[2]
+        known = next((known for known in _DINO if name.startswith(known)), "")
+        if not known:
+            return None
+        parameters, patch_px = _DINO[known]
+        download_gb = 4 * parameters / GB
+    return Encoder(parameters, 2 * parameters * (longest_side_px // patch_px) ** 2, download_gb) if parameters else None
+
+
+def dual_encoder_of(model: str) -> Encoder | None:
+    """Of SigLIP and CLIP in transformers' layout: by the id's size, or of a local folder by its weights."""
+    place = _place(model)
+    if isinstance(place, Path):
+        parameters = parameters_in(place)
+        return Encoder(parameters, 2 * parameters * 256, 0.0) if parameters else None
+    name = str(place).lower()
+    if "siglip2" in name:
+        size = next((sizes for size, sizes in _SIGLIP.items() if size in name), None)
+        return Encoder(size[0], 2 * size[1] * 256, 4 * size[0] / GB) if size is not None else None
+    return clip_of(model.lower().replace("vit-large-patch14", "vit-l-14").replace("vit-base-patch32", "vit-b-32"))
 
 
 def clip_of(model: str) -> Encoder | None:

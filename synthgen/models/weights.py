@@ -14,6 +14,7 @@ from pathlib import Path
 
 from segkit.networks.sam_checkpoints import where_to_get
 from synthgen.errors import ModelError, in_one_line
+from synthgen.models.downloads import telling_downloads
 
 HUB_PREFIX = "hf-hub:"
 MINI_PREFIX = "mini/"
@@ -24,6 +25,7 @@ _MINIS = Path(__file__).resolve().parent.parent / "minis" / "weights"
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _TRAINING = {"sam": "sam", "clip": "clip", "vae": "vae", "objects": "denoiser", "streets": "prior"}
 _TRAINED_BY = {name: f"python -m synthgen.minis.train {model}" for name, model in _TRAINING.items()}
+_ON_THE_HUB = {"sam_vit_h": "huge", "sam_vit_l": "large", "sam_vit_b": "base"}
 _TRAINED_BY["streets-day"] = "synthgen adapt streets-mini"
 
 
@@ -51,21 +53,38 @@ def resolve(model: str) -> Path | str:
         or model.count("/") > 1
         or path.suffix in _WEIGHT_SUFFIXES
     ):
-        way_out = where_to_get(model) or "give a local path that exists, mini/<name>, or a Hub id (owner/name)"
+        way_out = _where_published(path.name) or "give a local path that exists, mini/<name>, or a Hub id (owner/name)"
         raise ModelError(f"{model!r}: no such file or folder; {way_out}")
     return model
 
 
+def _where_published(name: str) -> str:
+    """Where an official checkpoint of SAM can be had, by its name; empty for any other."""
+    link, size = where_to_get(name), _ON_THE_HUB.get(name[: len("sam_vit_h")])
+    hub = f"refine.mask_decoder={{name: sam_transformers, model: facebook/sam-vit-{size}}}"
+    return f"{link}; or {hub} fetches the same network from the Hub" if link else ""
+
+
 @contextlib.contextmanager
 def loading(model: str) -> Iterator[None]:
-    """What a loader raises inside becomes the one line of `hub_error`."""
-    with warnings.catch_warnings():
+    """What a loader raises inside becomes the one line of `hub_error`, and a download tells how it goes on."""
+    with warnings.catch_warnings(), _telling(model):
         # diffusers 0.42 hands the Hub's client an option that it no longer has: nothing that a user could mend
         warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
         try:
             yield
         except HUB_ERRORS as error:
             raise hub_error(model, error) from error
+
+
+def _telling(model: str) -> contextlib.AbstractContextManager[None]:
+    try:
+        place = resolve(model)
+    except ModelError:  # told by whoever resolves it
+        place = Path()
+    if isinstance(place, Path):
+        return contextlib.nullcontext()
+    return telling_downloads("/".join(place.split("/")[:2]))
 
 
 def hub_error(model: str, error: BaseException, revision: str = "") -> ModelError:

@@ -21,7 +21,7 @@ from synthgen.models.provenance import pinned
 from synthgen.models.sizes import GB, TEXT_TOKENS, Denoiser, denoiser_of
 from synthgen.planning.machine import Machine
 from synthgen.planning.readiness import free_gb
-from synthgen.planning.speeds import CORE, GPUS, PROCESS_GB, REACHED
+from synthgen.planning.speeds import CORE, PROCESS_GB, gpu_hours
 from synthgen.recipe import Recipe
 
 BLOCK_BYTES = 70  # kept for the backward of a block, a token and channel, in bfloat16 [guess]
@@ -120,7 +120,7 @@ def _sized(adaptation: Adaptation, here: Machine) -> AdaptationPlan:
         memory_gb=memory_gb,
         disk_gb=disk_gb,
         result_gb=result_gb,
-        gpu_hours={gpu: operations / (REACHED * peak) / 3600 for gpu, peak in GPUS.items()},
+        gpu_hours=gpu_hours(operations),
         core_hours=operations / CORE / 3600,
         smaller=smaller,
         missing=tuple(missing),

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from synthgen import lock
+from synthgen.models.hub_cache import missing_in
 from synthgen.models.weights import MINI_PREFIX
 
 OPTIONAL = ("duckdb", "mlcroissant", "pycocotools", "ray", "wids", "fiftyone", "c2pa-python", "pillow-heif")
@@ -24,6 +25,14 @@ class Gpu:
 
     name: str
     memory_gib: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Half:
+    """A model of which the cache has a part."""
+
+    missing: tuple[str, ...]  # "part: what", see synthgen/models/hub_cache.py
+    cached_gb: float  # 10^9 bytes that are there
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,11 +49,13 @@ class Machine:
     hub_offline: bool
     hub_models: tuple[str, ...]  # in the local cache
     minis: dict[str, float]  # the package's own weights, name -> MiB
+    hub_halves: dict[str, Half] = dataclasses.field(default_factory=dict)  # of hub_models, those that are not whole
 
 
 def machine() -> Machine:
     """Look at the machine. torch is imported for its devices."""
     packages = {name: _version(name) for name in ("synthgen-seg", *lock.VERSIONED, *OPTIONAL)}
+    models, halves = _hub_models()
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
@@ -54,8 +65,9 @@ def machine() -> Machine:
         packages=packages,
         hub_token=_has_token(),
         hub_offline=os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
-        hub_models=_hub_models(),
+        hub_models=models,
         minis=_minis(),
+        hub_halves=halves,
     )
 
 
@@ -81,15 +93,23 @@ def _has_token() -> bool:
     return get_token() is not None
 
 
-def _hub_models() -> tuple[str, ...]:
-    from huggingface_hub import CacheNotFound, scan_cache_dir
+def _hub_models() -> tuple[tuple[str, ...], dict[str, Half]]:
+    """Models in the cache, and of those the ones that are not whole, by the snapshot that main names."""
+    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 
     try:
-        return tuple(
-            sorted(repository.repo_id for repository in scan_cache_dir().repos if repository.repo_type == "model")
-        )
+        cached = scan_cache_dir(constants.HF_HUB_CACHE).repos
+        found = sorted(((repo.repo_id, repo) for repo in cached if repo.repo_type == "model"), key=lambda item: item[0])
     except (CacheNotFound, OSError, ValueError):  # a fresh machine has no cache yet
-        return ()
+        return (), {}
+    halves = {}
+    for name, repository in found:
+        snapshots = [revision for revision in repository.revisions if "main" in revision.refs]
+        for revision in snapshots or repository.revisions:
+            missing = missing_in(revision.snapshot_path)
+            if missing:
+                halves[name] = Half(missing, repository.size_on_disk / 1e9)
+    return tuple(name for name, _ in found), halves
 
 
 def _minis() -> dict[str, float]:

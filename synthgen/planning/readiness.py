@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from synthgen import stages
 from synthgen.backends import find, statement, weights
 from synthgen.errors import SynthgenError
+from synthgen.models.hub_cache import concerns
 from synthgen.models.provenance import unasked
+from synthgen.models.sharing import shares_text
 from synthgen.models.sizes import GB
 from synthgen.models.used import generates, used_backends, used_parts
 from synthgen.models.weights import resolve
@@ -49,12 +53,18 @@ def check_recipe(recipe: Recipe, here: Machine, name: str = "") -> RecipeCheck:
         missing[sizes.problem] = None
     _check_machine(here, sizes, missing, notes)
     _check_domain(recipe, notes)
+    _check_texts(recipe, notes)
     return RecipeCheck(name or recipe.name, tuple(missing), tuple(notes))
 
 
 def download_gb(sizes: Estimate, here: Machine) -> float:
     """Of models that are neither local nor in the Hub's cache; 10^9 bytes."""
-    return sum(size for model, size in sizes.downloads_gb.items() if model not in here.hub_models)
+    halves = here.hub_halves
+    return sum(
+        max(0.0, size - halves[model].cached_gb) if model in halves else size
+        for model, size in sizes.downloads_gb.items()
+        if model not in here.hub_models or model in halves
+    )
 
 
 def free_gb(here: Machine) -> float:
@@ -71,12 +81,13 @@ def _check_backends(recipe: Recipe, here: Machine, missing: dict[str, None], not
         try:
             find(role, str(config["name"]))
             models = [model for model, _ in weights(role, config)]
+            loaded = tuple(statement(role, config, "parts", ()))
             sent = statement(role, config, "sends", [])
         except SynthgenError as error:
             missing[str(error)] = None
             continue
         for model in models:
-            _check_model(model, here, missing, notes)
+            _check_model(model, loaded, here, missing, notes)
         for host, variable in sent:
             _check_key(host, variable, missing, notes)
 
@@ -86,6 +97,30 @@ def _check_key(host: str, variable: str, missing: dict[str, None], notes: dict[s
     notes[f"class names and prompts are sent to {host}{key}"] = None
     if variable and not os.environ.get(variable):
         missing[f"the environment has no {variable}; set it to the key of {host}"] = None
+
+
+def _check_texts(recipe: Recipe, notes: dict[str, None]) -> None:
+    """Two text encoders where one would do, and a model that is not sampled as it was taught."""
+    try:
+        used = used_backends(recipe)
+        renderer, encoder = used["renderer"], used.get("text_encoder")
+        for note in statement("renderer", renderer, "notes", []):
+            notes[str(note)] = None
+        own = statement("renderer", renderer, "text_encoder_of", None)
+        if encoder is None or own is None or own["name"] != encoder["name"] or shares_text(recipe):
+            return
+        mine, its = (_model_of("text_encoder", config) for config in (encoder, own))
+    except SynthgenError:  # listed as missing
+        return
+    notes[
+        f"prompts.embedder is {mine}, and the renderer encodes each prompt again with {its}: both are loaded, and "
+        "downloaded if they are on the Hub; leave prompts.embedder out to encode each prompt once"
+    ] = None
+
+
+def _model_of(role: str, config: Mapping[str, Any]) -> str:
+    """The first model of a backend, as the recipe has it."""
+    return next((model for model, _ in weights(role, config)), str(config["name"]))
 
 
 def _check_domain(recipe: Recipe, notes: dict[str, None]) -> None:
@@ -104,7 +139,9 @@ def _check_domain(recipe: Recipe, notes: dict[str, None]) -> None:
         ] = None
 
 
-def _check_model(model: str, here: Machine, missing: dict[str, None], notes: dict[str, None]) -> None:
+def _check_model(
+    model: str, parts: tuple[str, ...], here: Machine, missing: dict[str, None], notes: dict[str, None]
+) -> None:
     try:
         place = resolve(model)
     except SynthgenError as error:
@@ -114,15 +151,18 @@ def _check_model(model: str, here: Machine, missing: dict[str, None], notes: dic
         if place.is_file() and not place.stat().st_size:
             missing[f"{place}: is an empty file; copy the weights again"] = None
         return
-    if place in here.hub_models:
+    half = here.hub_halves.get(place)
+    lacks = [what for what in half.missing if concerns(what, parts)] if half is not None else []
+    if place in here.hub_models and not lacks:
         return
+    told = "; ".join(what.strip(": ") for what in lacks[:3])
     if here.hub_offline:
-        missing[
-            f"{place}: not in the local cache, and HF_HUB_OFFLINE is set; download it once, or give a local folder"
-        ] = None
+        there = f"only a part of it is in the local cache ({told})" if lacks else "not in the local cache"
+        missing[f"{place}: {there}, and HF_HUB_OFFLINE is set; download it once, or give a local folder"] = None
     else:
         gated = "" if here.hub_token else "; if it is gated, accept its licence on the Hub and set HF_TOKEN first"
-        notes[f"{place}: will be downloaded{gated}"] = None
+        rest = f", the rest of it ({told})" if lacks else ""
+        notes[f"{place}: will be downloaded{rest}{gated}"] = None
 
 
 def _check_machine(here: Machine, sizes: Estimate, missing: dict[str, None], notes: dict[str, None]) -> None:

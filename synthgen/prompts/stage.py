@@ -1,8 +1,9 @@
 """`synthgen prompts`: fills the prompt bank of every wanted class, and writes the text embeddings of what it accepts.
 
-Artefacts of a unit: `embeddings.safetensors` (`{key}.tokens`, `{key}.pooled`, and the negative prompt under the key
-`negative`), unless the encoder only pools or nothing was embedded; `coverage.json`; and `replies.jsonl` if a language
-model was asked. Until the unit is whole its replies are kept beside it, so that an interrupted run does not ask again.
+Artefacts of a unit: `embeddings-00000.safetensors`, ... (`{key}.tokens` and `{key}.pooled` of `execution.unit_rows`
+prompts each, and the negative prompt's under the key `negative`), unless the encoder only pools or nothing was
+embedded; `coverage.json`; and `replies.jsonl` if a language model was asked. Until the unit is whole its replies are
+kept beside it, so that an interrupted run does not ask again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from synthgen.errors import InputError
 from synthgen.files import write_bytes
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
-from synthgen.models import TextEncoder
+from synthgen.models import TextEmbedding, TextEncoder
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
 from synthgen.models.used import used_backends
@@ -43,7 +44,7 @@ from synthgen.prompts.coverage import (
 )
 from synthgen.prompts.cut import Context
 from synthgen.prompts.replies import Replies
-from synthgen.prompts.store import EMBEDDINGS, EmbeddingWriter
+from synthgen.prompts.store import EmbeddingWriter
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, Subject, key_of
 from synthgen.runner import StageRun
@@ -53,7 +54,6 @@ NAME, VERB = "prompts", "prompts"
 READS, GIVES = None, PromptRecord
 BY_ROW = False
 SINGLE_UNIT = True
-NEGATIVE = "negative"
 COVERAGE = "coverage.json"
 REPLIES = "replies.jsonl"
 _log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class PromptStage:
         made: list[PromptRecord | Rejected] = []
         banks: list[ClassCoverage] = []
         higher: dict[str, tuple[int, dict[float, int]]] = {}  # of each class that near-duplicates have left short
-        with EmbeddingWriter(folder / EMBEDDINGS) as writer:
+        with EmbeddingWriter(folder, self._recipe.execution.unit_rows, self._negative) as writer:
             for label in (*self._wanted, None):
                 bank, tally = self._bank(label), Tally()
                 candidates = self._source.candidates(self._space, (label,) if label else (), self._recipe.seed)
@@ -187,8 +187,6 @@ class PromptStage:
                     higher[label.name] = bank.would_pass(
                         [value for value in GRID if value > self._recipe.prompts.lambda_div]
                     )
-            if not writer.empty:
-                writer.add(NEGATIVE, self._encoder().encode([self._recipe.render.negative])[0])
         if not made:
             names = ", ".join(label.name for label in self._wanted)
             name = self._recipe.prompts.source.name
@@ -264,8 +262,7 @@ class PromptStage:
                     "prompts: %s only compares prompts; the renderer %r encodes each prompt itself", embedder, name
                 )
             if entry.embedding.tokens.size:
-                writer.add(key, entry.embedding)
-                stored = f"{NAME}/{unit}/{EMBEDDINGS}"
+                stored = f"{NAME}/{unit}/{writer.add(key, entry.embedding)}"
         layout = ""
         if candidate.layout is not None:
             name = f"layout_{candidate.content}.png"  # one file for all sentences about one map
@@ -301,6 +298,9 @@ class PromptStage:
             original=original,
             cut=self._context.uncompared(candidate.prompt) if entry.embedding is not None else "",
         )
+
+    def _negative(self) -> TextEmbedding:
+        return self._encoder().encode([self._recipe.render.negative])[0]
 
     def _original(self, layout: LabelMap) -> np.ndarray:
         """(H, W, 3) uint8: the picture of a map at the size of the images that are rendered."""

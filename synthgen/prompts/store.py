@@ -1,14 +1,17 @@
-"""Writes embeddings.safetensors one prompt at a time.
+"""Writes the text embeddings of a prompt bank, one prompt at a time.
 
-A real encoder gives about 5 MB of tokens for a prompt, so a bank of 2000 prompts is 10 GB: it must never be in memory
-as a whole.
+A real encoder gives about 3 MB of tokens for a prompt in bfloat16, so a bank of 2000 prompts is 6 GB: it must never be
+in memory as a whole, and whoever renders some of the prompts should not have to hold the file of all.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -19,81 +22,124 @@ from synthgen.errors import StorageError
 from synthgen.files import temporary_beside
 from synthgen.models import TextEmbedding
 
-EMBEDDINGS = "embeddings.safetensors"
+EMBEDDINGS = "embeddings-{:05d}.safetensors"
+NEGATIVE = "negative"  # the key of the negative prompt, of which every file has a copy
 
 
 class EmbeddingWriter:
-    """Tensors `{key}.tokens` (T, D) and `{key}.pooled` (P,), float32, in the order of `add`.
+    """Files `embeddings-00000.safetensors`, ... of `prompts_per_file` prompts each, in the order of `add`: tensors
+    `{key}.tokens` (T, D) and `{key}.pooled` (P,) in the encoder's own dtype, float32 where that would lose a bit.
 
-    The file appears when the `with` block ends without an error, and only if something was added.
+    A file appears when it is full, the last one when the `with` block ends without an error, and none if nothing was
+    added. `negative` is asked once, if at all; its embedding stands in every file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._body = path.with_name(f".{path.name}.{os.getpid()}.body")
-        self._file: BinaryIO | None = None
-        self._header: dict[str, object] = {}
-        self._size = 0
-
-    @property
-    def empty(self) -> bool:
-        return not self._header
+    def __init__(
+        self, folder: Path, prompts_per_file: int = 64, negative: Callable[[], TextEmbedding] | None = None
+    ) -> None:
+        self._folder, self._prompts_per_file = folder, prompts_per_file
+        self._negative = functools.cache(negative) if negative is not None else None
+        self._number = 0
+        self._file: _File | None = None
 
     def __enter__(self) -> EmbeddingWriter:
         return self
 
-    def add(self, key: str, embedding: TextEmbedding) -> None:
-        """Raises StorageError if the disk is full."""
-        try:
-            if self._file is None:
-                self._file = self._body.open("wb")
-            self._append(self._file, key, embedding)
-        except OSError as error:
-            raise self._trouble(error) from error
-
-    def _append(self, file: BinaryIO, key: str, embedding: TextEmbedding) -> None:
-        for part, array in (("tokens", embedding.tokens), ("pooled", embedding.pooled)):
-            data = np.ascontiguousarray(array, dtype="<f4")
-            end = self._size + data.nbytes
-            self._header[f"{key}.{part}"] = {
-                "dtype": "F32",
-                "shape": list(data.shape),
-                "data_offsets": [self._size, end],
-            }
-            file.write(data.tobytes())
-            self._size = end
+    def add(self, key: str, embedding: TextEmbedding) -> str:
+        """The name of the file that it goes to. Raises StorageError if the disk is full."""
+        if self._file is not None and self._file.prompts >= self._prompts_per_file:
+            self._close()
+        if self._file is None:
+            self._file = _File(self._folder / EMBEDDINGS.format(self._number))
+        self._file.add(key, embedding)
+        self._file.prompts += 1
+        return self._file.path.name
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.close()
-            if kind is None:
-                self._publish()
-        except OSError as problem:
-            raise self._trouble(problem) from problem
-        finally:
-            self._body.unlink(missing_ok=True)
+        if self._file is not None and kind is None:
+            self._close()
+        elif self._file is not None:
+            self._file.drop()
 
-    def _publish(self) -> None:
+    def _close(self) -> None:
+        assert self._file is not None
+        file, self._file = self._file, None
+        try:
+            if self._negative is not None:
+                file.add(NEGATIVE, self._negative())
+            file.publish()
+        finally:
+            file.drop()
+        self._number += 1
+
+
+class _File:
+    """One file. Its body is written first: the header comes before it and knows every offset."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.prompts = path, 0
+        self._body = path.with_name(f".{path.name}.{os.getpid()}.body")
+        self._header: dict[str, object] = {}
+        self._size = 0
+        self._file: BinaryIO | None = None
+
+    def add(self, key: str, embedding: TextEmbedding) -> None:
+        try:
+            if self._file is None:
+                self._file = self._body.open("wb")
+            for part, array in (("tokens", embedding.tokens), ("pooled", embedding.pooled)):
+                dtype, data = _packed(array, embedding.dtype)
+                end = self._size + data.nbytes
+                offsets = [self._size, end]
+                self._header[f"{key}.{part}"] = {"dtype": dtype, "shape": list(data.shape), "data_offsets": offsets}
+                self._file.write(data.tobytes())
+                self._size = end
+        except OSError as error:
+            raise self._trouble(error) from error
+
+    def publish(self) -> None:
         header = json.dumps(self._header, separators=(",", ":")).encode()
         header += b" " * (-len(header) % 8)  # tensors start at a multiple of 8
-        temporary = temporary_beside(self._path)
+        temporary = temporary_beside(self.path)
         try:
-            # The header comes first and knows every offset, hence the copy.
+            assert self._file is not None
+            self._file.close()
             with temporary.open("wb") as whole, self._body.open("rb") as body:
                 whole.write(len(header).to_bytes(8, "little") + header)
                 shutil.copyfileobj(body, whole, 1 << 22)
                 whole.flush()
                 os.fsync(whole.fileno())
-            temporary.replace(self._path)
+            temporary.replace(self.path)
+        except OSError as error:
+            raise self._trouble(error) from error
         finally:
             temporary.unlink(missing_ok=True)
 
+    def drop(self) -> None:
+        """Leave nothing beside the published file."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk has been told already
+                self._file.close()
+        self._body.unlink(missing_ok=True)
+
     def _trouble(self, error: OSError) -> StorageError:
         return StorageError(
-            f"{self._path}: cannot be written ({error.strerror or error}); free the space or mend the "
+            f"{self.path}: cannot be written ({error.strerror or error}); free the space or mend the "
             "permissions, then run the same command again"
         )
+
+
+def _packed(array: np.ndarray, dtype: str) -> tuple[str, np.ndarray]:
+    """(safetensors' name of the dtype, the array as it is stored). bfloat16 is the upper half of a float32."""
+    whole = np.ascontiguousarray(array, dtype="<f4")
+    bits = whole.view("<u4")
+    if dtype == "bfloat16" and not (bits & 0xFFFF).any():
+        return "BF16", (bits >> 16).astype("<u2")
+    if dtype == "float16":
+        with np.errstate(over="ignore"):
+            half = whole.astype("<f2")
+        if np.array_equal(half.astype("<f4"), whole, equal_nan=True):
+            return "F16", half
+    return "F32", whole

@@ -19,6 +19,7 @@ from synthgen.errors import InputError, RecipeError
 from synthgen.images import read_image, write_image
 from synthgen.labels import read_label_space
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
+from synthgen.models.embedding_files import read_embedding
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
 from synthgen.recipe import Recipe
@@ -217,12 +218,11 @@ class RenderStage:
 
     def _embedding(self, file: str, key: str) -> TextEmbedding:
         """One prompt's tensors; nothing else of the file is read."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         path = self._run / file
         try:
-            with safe_open(path, framework="np") as bank:
-                return TextEmbedding(bank.get_tensor(f"{key}.tokens"), bank.get_tensor(f"{key}.pooled"))
+            return read_embedding(path, key)
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{path}: no embedding of {key} ({error}); run the stage prompts again with --redo prompts"

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from synthgen.errors import RunError
+from synthgen.models.embedding_files import read_tensors
 from synthgen.records import Rejected, seed_of
 from synthgen.report.run_rows import Row
 from synthgen.rows import damaged
@@ -120,18 +121,14 @@ def _near_duplicates(points: list[Point], rejected: tuple[Rejected, ...], limit:
 
 def _vectors(run: Path, rows: list[Row]) -> np.ndarray:
     """(N, P) float32 pooled embeddings of length 1."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     found: dict[str, np.ndarray] = {}
     for name in sorted({row["embedding_file"] for row in rows}):
         path = run / name
+        keys = [row["key"] for row in rows if row["embedding_file"] == name]
         try:
-            if path.exists() and not path.is_file():
-                raise OSError("it is no regular file")
-            with safe_open(path, framework="numpy") as file:
-                for row in rows:
-                    if row["embedding_file"] == name:
-                        found[row["key"]] = file.get_tensor(f"{row['key']}.pooled")
+            found |= zip(keys, read_tensors(path, [f"{key}.pooled" for key in keys]), strict=True)
         except (SafetensorError, OSError) as error:
             raise RunError(damaged(path, error)) from error
     vectors = np.stack([found[row["key"]] for row in rows]).astype(np.float32)

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,6 +41,7 @@ class Hub:
         self.repositories: dict[str, Repository] = {}
         self.asked: list[str] = []
         self.token = "hf_allowed"
+        self.pause_s = 0.0  # before each piece of a file
 
     def add(self, name: str, folder: Path, gated: bool = False) -> Repository:
         repository = self.repositories[name] = Repository(gated)
@@ -128,8 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
         self.end_headers()
-        if body:
-            self.wfile.write(data)
+        if not body:
+            return
+        piece = 1 << 14 if self.hub.pause_s else max(1, len(data))
+        for start in range(0, len(data), piece):
+            time.sleep(self.hub.pause_s)
+            self.wfile.write(data[start : start + piece])
+            self.wfile.flush()
 
     def _error(self, status: int, code: str, message: str) -> None:
         headers = {"X-Error-Code": code, "X-Error-Message": message} if code else {}

@@ -342,7 +342,13 @@ def test_stored_replies_make_the_same_bank_without_a_server(made_with: Any) -> N
     made_with("http://127.0.0.1:9/v1", "two", replies=str(first / "replies.jsonl"))
     second = first.parents[2] / "two" / "prompts" / "00000"
     names = sorted(path.name for path in first.iterdir())
-    assert names == ["coverage.json", "embeddings.safetensors", "manifest.parquet", "rejected.parquet", "replies.jsonl"]
+    assert names == [
+        "coverage.json",
+        "embeddings-00000.safetensors",
+        "manifest.parquet",
+        "rejected.parquet",
+        "replies.jsonl",
+    ]
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     assert len((first / "replies.jsonl").read_text().splitlines()) == calls

@@ -49,13 +49,13 @@ def test_a_bank_for_each_class(recipe_with: MakeRecipe, tmp_path: Path) -> None:
             row.similarity < 0.85 and row.nearest in {r.key for r in rows[:i]} for i, row in enumerate(rows) if i
         )
     assert {(row.source, row.embedder, row.parent, row.embedding_file) for row in made} == {
-        ("grammar", "word_bag", "", "prompts/00000/embeddings.safetensors")
+        ("grammar", "word_bag", "", "prompts/00000/embeddings-00000.safetensors")
     }
 
 
 def test_recorded_similarities_are_those_of_the_embeddings(recipe_with: MakeRecipe, tmp_path: Path) -> None:
     made, _ = run(recipe_with(TWO, lambda_div=0.85, per_class=12), tmp_path / "unit")
-    stored = load_file(tmp_path / "unit" / "embeddings.safetensors")
+    stored = load_file(tmp_path / "unit" / "embeddings-00000.safetensors")
     unit = {row.key: stored[f"{row.key}.pooled"] / np.linalg.norm(stored[f"{row.key}.pooled"]) for row in made}
     for row in made:
         if row.nearest:
@@ -66,7 +66,7 @@ def test_embeddings_of_accepted_prompts_and_of_the_negative(
     recipe_with: MakeRecipe, tmp_path: Path, word_bag: Any
 ) -> None:
     made, _ = run(recipe_with(TWO, render={"negative": "blurry text"}, per_class=3), tmp_path / "unit")
-    stored = load_file(tmp_path / "unit" / "embeddings.safetensors")
+    stored = load_file(tmp_path / "unit" / "embeddings-00000.safetensors")
     prompts = {row.key: row.subject.prompt for row in made} | {"negative": "blurry text"}
     assert set(stored) == {f"{key}.{part}" for key in prompts for part in ("tokens", "pooled")}
     for key, expected in zip(prompts, word_bag.WordBag(word_bag.Options()).encode(list(prompts.values())), strict=True):
@@ -90,7 +90,7 @@ def test_the_same_recipe_gives_the_same_bytes(recipe_with: MakeRecipe, tmp_path:
         write_rows(made, PromptRecord, tmp_path / name / "manifest.parquet")
         write_rows(refused, Rejected, tmp_path / name / "rejected.parquet")
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["coverage.json", "embeddings.safetensors", "manifest.parquet", "rejected.parquet"]
+    assert files == ["coverage.json", "embeddings-00000.safetensors", "manifest.parquet", "rejected.parquet"]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     other, _ = run(recipe_with(TWO, seed=1, lambda_div=0.8, per_class=8), tmp_path / "three")
@@ -169,7 +169,7 @@ def test_photographs_need_no_encoder_and_are_short_of_nothing(
         for row in made
     } == {("", "", 255, -1.0, "", "")}
     assert [row.reason for row in refused] == ["unreadable_image"]
-    assert not (tmp_path / "unit" / "embeddings.safetensors").exists()
+    assert not (tmp_path / "unit" / "embeddings-00000.safetensors").exists()
 
 
 def test_scenes_about_no_class_when_the_gate_is_off(recipe_with: MakeRecipe, tmp_path: Path) -> None:

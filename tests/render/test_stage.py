@@ -236,9 +236,10 @@ def write_bank(path: Path, rows: Sequence[PromptRecord]) -> dict[str, TextEmbedd
         key: TextEmbedding(np.full((2, 3), number, np.float32), np.full(4, number, np.float32))
         for number, key in enumerate(["negative", *(row.key for row in rows)])
     }
-    with EmbeddingWriter(path) as writer:
+    with EmbeddingWriter(path.parent) as writer:
         for key, embedding in embeddings.items():
-            writer.add(key, embedding)
+            name = writer.add(key, embedding)
+    (path.parent / name).rename(path)
     return embeddings
 
 
@@ -288,7 +289,8 @@ def pins() -> Iterator[None]:
 @pytest.mark.usefixtures("pins")
 def test_settings_hold_what_changes_a_pixel_and_nothing_else(tmp_path: Path) -> None:
     settings = stage.settings(recipe_of())
-    assert settings["render"]["renderer"]["guidance"] == 4.5  # a default that the recipe does not write down
+    assert settings["render"]["renderer"]["control_scale"] == 1.0  # a default that the recipe does not write down
+    assert settings["files"]["sampling"] == "28 steps, guidance 4.5, skip layers none"  # what it leaves to the makers
     assert settings["revisions"] == {"some/model": COMMIT}
     same = recipe_of(execution={"device": "auto", "batch_size": 9, "unit_rows": 5, "workers": 2})
     assert stage.settings(same) == settings

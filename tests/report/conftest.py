@@ -80,7 +80,7 @@ def rows_run() -> Callable[..., Path]:
         }
         prompts, rendered, masks, scored, kept, refused = [], [], [], [], [], []
         (run / "prompts" / "00000").mkdir(parents=True)
-        with EmbeddingWriter(run / "prompts" / "00000" / EMBEDDINGS) as writer:
+        with EmbeddingWriter(run / "prompts" / "00000", 1000) as writer:
             for i in range(count):
                 name = list(COLOURS)[i % 3]
                 text = prompt(i) if prompt else f"a photo of a small {name} on sand {i}"
@@ -95,7 +95,7 @@ def rows_run() -> Callable[..., Path]:
                     order=i,
                     similarity=0.5,
                     embedder="double",
-                    embedding_file=f"prompts/00000/{EMBEDDINGS}",
+                    embedding_file=f"prompts/00000/{EMBEDDINGS.format(0)}",
                 )
                 prompts.append(row)
                 writer.add(row.key, TextEmbedding(np.zeros((1, 1), np.float32), rng.normal(size=64).astype(np.float32)))

@@ -24,6 +24,7 @@ from synthgen.backends import Cost
 from synthgen.errors import ModelError
 from synthgen.models.costs import clip_cost
 from synthgen.models.devices import torch_device, torch_dtype
+from synthgen.models.downloads import telling_downloads
 from synthgen.models.feature_extractors.segment_anything import grid_of
 from synthgen.models.provenance import pinned_revision
 from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
@@ -62,7 +63,8 @@ def load_clip(model: str, execution: Any) -> tuple[Any, Any, Any]:
         )
     try:
         if not isinstance(path, Path):
-            path = _snapshot(path, model)
+            with telling_downloads(path):
+                path = _snapshot(path, model)
         name = f"local-dir:{path}"
         clip, preprocess = open_clip.create_model_from_pretrained(
             name, precision="fp32", device=torch_device(execution)

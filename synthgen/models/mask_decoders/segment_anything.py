@@ -20,7 +20,7 @@ from synthgen.errors import ModelError
 from synthgen.models.costs import sam_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.provenance import pinned_revision
-from synthgen.models.weights import HUB_ERRORS, HUB_PREFIX, MINI_PREFIX, hub_error, resolve
+from synthgen.models.weights import HUB_PREFIX, MINI_PREFIX, loading, resolve
 
 
 class Options(BaseModel):
@@ -79,10 +79,8 @@ def _on_hub(model: str) -> Path:
         raise ModelError(f"model {model!r}: a Hub id is owner/name")
     repository = "/".join(parts[:2])
     revision = pinned_revision(HUB_PREFIX + repository)["revision"]
-    try:
+    with loading(model):
         if len(parts) == 3:
             return Path(hf_hub_download(repository, parts[2], revision=revision))
         hf_hub_download(repository, "config.json", revision=revision)
         return Path(hf_hub_download(repository, "model.safetensors", revision=revision)).parent
-    except HUB_ERRORS as error:
-        raise hub_error(model, error) from error

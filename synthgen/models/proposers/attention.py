@@ -31,7 +31,8 @@ from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.licences import sd3_licences
 from synthgen.models.provenance import pinned_revision
 from synthgen.models.text_encoders import sd3 as text_encoder
-from synthgen.models.weights import loading, resolve
+from synthgen.models.weights import resolve
+from synthgen.models.whole_networks import load_network
 
 TIMESTEPS = 1000  # SD3's denoisers are told sigma x 1000
 _OTSU_BINS = 64
@@ -119,11 +120,8 @@ class AttentionProposer:
         self._torch, self._options = torch, options
         self._device = torch_device(execution)
         self._dtype = torch_dtype(execution, self._device)
-        with loading(options.model):
-            self._vae = AutoencoderKL.from_pretrained(place, subfolder="vae", dtype=self._dtype, **revision)
-            transformer = SD3Transformer2DModel.from_pretrained(
-                place, subfolder="transformer", dtype=self._dtype, **revision
-            )
+        self._vae = load_network(AutoencoderKL, options.model, place, "vae", self._dtype, revision)
+        transformer = load_network(SD3Transformer2DModel, options.model, place, "transformer", self._dtype, revision)
         depth = len(transformer.transformer_blocks)
         layers = options.layers or tuple(range(depth // 2, depth))
         if not all(0 <= layer < depth for layer in layers):

@@ -17,16 +17,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from segkit.documents import MAX_YAML_BYTES
-from segkit.files import read_regular
 from synthgen.backends import Cost, Licence
-from synthgen.errors import LabelError, ModelError
+from synthgen.errors import ModelError
 from synthgen.labels import LabelSpace
 from synthgen.models import Rendered, Renderer, RenderJob, TextEmbedding
 from synthgen.models.conditions import Conditions, ExtraChannels
@@ -38,11 +34,13 @@ from synthgen.models.devices import torch_threads
 from synthgen.models.licences import sd3_licences
 from synthgen.models.model_facts import num_t5_tokens
 from synthgen.models.provenance import pinned_revision, revision_of
-from synthgen.models.sd3_pipeline import add_lora, load_sd3_pipeline
-from synthgen.models.step_cache import StepCache, StepCacheOptions
+from synthgen.models.sd3_options import Options, fingerprint, notes, sampling_of
+from synthgen.models.sd3_pipeline import add_lora, load_sd3_pipeline, sd3_index
+from synthgen.models.step_cache import StepCache
 from synthgen.models.text_encoders import sd3 as text_encoder
-from synthgen.models.weights import loading, resolve
-from synthgen.records import digest_of
+from synthgen.models.weights import resolve
+
+__all__ = ["Options", "Sd3Renderer", "build", "cost", "fingerprint", "licences", "notes", "parts", "text_encoder_of"]
 
 GROUP = 4  # images of one call of a small model
 CACHED_GROUP = 8  # ... under the step cache, where copies cost nothing and more images leave fewer gaps
@@ -52,51 +50,6 @@ ROWS = 4
 # denoiser parameters x image tokens: below, a call costs more than its arithmetic. mini: 5e8; SD3.5-Large at 256 px:
 # 2e12
 SMALL = 1e10
-
-
-class Options(BaseModel):
-    """Which model and how it samples."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    model: str = Field("stabilityai/stable-diffusion-3.5-large", description="Hub id, local folder or mini/<name>")
-    revision: str = Field("", description="Hub revision; empty = main")
-    controlnet: str = Field(
-        "",
-        description="ControlNet for layouts: Hub id, folder of `synthgen adapt` or of a ControlNet, mini/...; "
-        "empty = text only",
-    )
-    controlnet_revision: str = Field("", description="Hub revision of the ControlNet; empty = main")
-    control: Literal["auto", "palette", "onehot", "edges", "depth", "image"] = Field(
-        "auto", description="what the ControlNet is fed; auto = what its folder or the list of published ones says"
-    )
-    control_scale: float = Field(1.0, ge=0, le=4, description="weight of the ControlNet's residuals")
-    control_palette: str = Field(
-        "", description="label space whose colours the ControlNet has learnt; empty = what its folder says"
-    )
-    control_translation: str = Field(
-        "", description="file of `class: class` lines from the maps' labels to the ControlNet's; empty = a shipped one"
-    )
-    lora: str = Field(
-        "",
-        description="look of labelled pictures that `synthgen adapt` has learnt: its folder, or any LoRA of diffusers' "
-        "form; empty = the model's own look (style swap)",
-    )
-    steps: int = Field(28, ge=1, le=1000, description="denoiser steps [SD3.5-Large card: 28-40]")
-    guidance: float = Field(4.5, ge=0, le=30, description="classifier-free guidance, 1 = none [SD3.5-Large card: 4.5]")
-    t5: bool = Field(True, description="use the T5 encoder if the model has one")
-    max_sequence_length: int = Field(
-        -1, ge=-1, le=512, description="T5 tokens; -1 = what the model folder says, else 256"
-    )
-    group: int = Field(
-        0,
-        ge=0,
-        le=64,
-        description="images of one call of the model, whatever the batch size; 0 = 4 for small models (8 with a "
-        "step cache), else 1",
-    )
-    step_cache: StepCacheOptions = Field(
-        StepCacheOptions(), description="skip the denoiser's blocks where its input hardly moves; off by default"
-    )
 
 
 def build(options: Options, execution: Any) -> Sd3Renderer:
@@ -109,12 +62,22 @@ def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None
     return denoiser_cost(options, size, execution)
 
 
-def fingerprint(options: Options) -> dict[str, str]:
-    """Hash of each file that an option names, so that a changed one is noticed."""
-    files = {"control_translation": options.control_translation}
-    if options.control_palette.endswith((".yaml", ".yml")):
-        files["control_palette"] = options.control_palette
-    return {key: digest_of(read_regular(Path(path), MAX_YAML_BYTES, LabelError)) for key, path in files.items() if path}
+def text_encoder_of(options: Options) -> dict[str, Any]:
+    """`{name, **options}` of the text encoder whose embeddings this renderer attends to."""
+    shared = ("revision", "variant", "t5", "max_sequence_length")
+    chosen = {name: getattr(options, name) for name in shared}
+    fields = text_encoder.Options.model_fields
+    return {
+        "name": "sd3",
+        "model": options.model,
+        **{name: value for name, value in chosen.items() if value != fields[name].default},
+    }
+
+
+def parts(options: Options) -> tuple[str, ...]:
+    """Of the model's folder, what is loaded here; text encoders are the embedder's matter, or come when it has another
+    model."""
+    return ("transformer", "vae", "scheduler")
 
 
 def licences(options: Options) -> dict[str, Licence]:
@@ -130,7 +93,6 @@ class Sd3Renderer(Renderer):
 
     def __init__(self, options: Options, execution: Any) -> None:
         import torch
-        from diffusers import StableDiffusion3Pipeline
 
         from synthgen.models.acceleration import quantisation
         from synthgen.models.devices import torch_device, torch_dtype
@@ -146,8 +108,9 @@ class Sd3Renderer(Renderer):
         self._encode = functools.lru_cache(maxsize=64)(self._encode_prompt)
         self._place = resolve(options.model)
         self._revision = pinned_revision(options.model, options.revision)
-        with loading(options.model):  # what is missing is told now, not after the prompts have been encoded
-            StableDiffusion3Pipeline.load_config(self._place, **self._revision)
+        # what is missing is told now, not after the prompts have been encoded
+        sd3_index(options.model, self._place, self._revision)
+        self._sampling = sampling_of(options)
         self._length = num_t5_tokens(self._place, options.max_sequence_length)
         self._cache: StepCache | None = None
         self._is_placed = False
@@ -167,7 +130,7 @@ class Sd3Renderer(Renderer):
         options = self._options
         if not options.controlnet:
             return None, None
-        net = find_controlnet(options.controlnet, options.controlnet_revision)
+        net = find_controlnet(options.controlnet, options.controlnet_revision, options.controlnet_subfolder)
         control = control_of(net, options.control, options.control_palette)
         require_fit(net, control, transformer_config(self._place, self._revision, options.model), options.model)
         return net, Conditions(control, self.id, options.control_translation)
@@ -189,7 +152,14 @@ class Sd3Renderer(Renderer):
 
         give_memory_back()  # the prompt bank's text encoders
         pipeline = load_sd3_pipeline(
-            self._options.model, self._place, self._revision, self._controlnet, self._dtype, self._quantised
+            self._options.model,
+            self._place,
+            self._revision,
+            self._controlnet,
+            self._dtype,
+            self._quantised,
+            variant=self._options.variant,
+            denoiser_file=self._options.denoiser_file,
         )
         if self._options.lora:
             add_lora(pipeline, self._options.lora)
@@ -262,7 +232,7 @@ class Sd3Renderer(Renderer):
 
     def _rendered(self, image: np.ndarray | None, denoiser_runs: int) -> Rendered:
         absent = ("not_finite", "the model's output is not finite") if image is None else ("", "")
-        return Rendered(image, *absent, denoiser_runs, self._options.steps, self._options.guidance)
+        return Rendered(image, *absent, denoiser_runs, self._sampling.steps, self._sampling.guidance)
 
     def _render(self, jobs: list[RenderJob], small: bool) -> list[np.ndarray | None]:
         """One call of the pipeline."""
@@ -270,6 +240,14 @@ class Sd3Renderer(Renderer):
         embeddings = [job.embedding or self._prepared.get(job.prompt) or self._encode(job.prompt) for job in jobs]
         negatives = [j.negative_embedding or self._prepared.get(j.negative) or self._encode(j.negative) for j in jobs]
         extra: dict[str, Any] = {}
+        skip = self._sampling.skip_layers
+        if skip.layers:
+            extra = {
+                "skip_guidance_layers": list(skip.layers),
+                "skip_layer_guidance_scale": skip.scale,
+                "skip_layer_guidance_start": skip.start,
+                "skip_layer_guidance_stop": skip.stop,
+            }
         if self._conditions is None and any(job.layout is not None for job in jobs):
             raise ModelError(
                 f"{self.id} would ignore the label maps that the prompts bring; set render.renderer.controlnet"
@@ -289,8 +267,8 @@ class Sd3Renderer(Renderer):
                 negative_pooled_prompt_embeds=self._tensor([e.pooled for e in negatives]),
                 height=height,
                 width=width,
-                num_inference_steps=self._options.steps,
-                guidance_scale=self._options.guidance,
+                num_inference_steps=self._sampling.steps,
+                guidance_scale=self._sampling.guidance,
                 generator=[self._torch.Generator("cpu").manual_seed(job.seed) for job in jobs],
                 max_sequence_length=self._length,
                 output_type="pt",
@@ -302,8 +280,9 @@ class Sd3Renderer(Renderer):
     def _runs(self, images: int) -> list[int]:
         if self._cache is not None:
             return self._cache.runs()
-        steps = len(self._pipeline.scheduler.timesteps)
-        return [steps * (1 + self._pipeline.do_classifier_free_guidance)] * images
+        steps, is_guided = len(self._pipeline.scheduler.timesteps), self._pipeline.do_classifier_free_guidance
+        skipped = self._sampling.skip_layers.passes(self._sampling.steps) if is_guided else 0
+        return [steps * (1 + is_guided) + skipped] * images
 
     def _on_device(self) -> None:
         from synthgen.models.acceleration import place
@@ -339,6 +318,7 @@ class Sd3Renderer(Renderer):
                 text_encoder.Options(
                     model=options.model,
                     revision=options.revision,
+                    variant=options.variant,
                     t5=options.t5,
                     max_sequence_length=options.max_sequence_length,
                 ),

@@ -26,7 +26,9 @@ from synthgen.models.costs import text_encoders_cost
 from synthgen.models.licences import sd3_licences
 from synthgen.models.model_facts import num_t5_tokens
 from synthgen.models.provenance import pinned_revision, revision_of
+from synthgen.models.sd3_pipeline import sd3_index
 from synthgen.models.weights import loading, resolve
+from synthgen.models.whole_networks import load_network
 
 
 class Options(BaseModel):
@@ -35,6 +37,9 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str = Field("stabilityai/stable-diffusion-3.5-large", description="Hub id, local folder or mini/<name>")
     revision: str = Field("", description="Hub revision; empty = main")
+    variant: str = Field(
+        "", description="of the weights' file names, as fp16; empty = plain ones, or the only variant that is there"
+    )
     t5: bool = Field(
         True, description="use the T5 encoder if the model has one; without it SD3.5 takes zeros in its place"
     )
@@ -56,6 +61,12 @@ def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None
     return text_encoders_cost(options, execution)
 
 
+def parts(options: Options) -> tuple[str, ...]:
+    """Of the model's folder, what is loaded here."""
+    numbers = ("", "_2", "_3") if options.t5 else ("", "_2")
+    return tuple(f"{part}{number}" for part in ("text_encoder", "tokenizer") for number in numbers)
+
+
 def licences(options: Options) -> dict[str, Licence]:
     """That of the model's family."""
     return sd3_licences(options.model)
@@ -68,6 +79,7 @@ class Sd3TextEncoder:
         import torch
         from accelerate import init_empty_weights
         from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+        from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
         from synthgen.models.devices import torch_device, torch_dtype
 
@@ -76,19 +88,29 @@ class Sd3TextEncoder:
         self._pooled = options.pooled
         self._length = num_t5_tokens(place, options.max_sequence_length)
         revision = pinned_revision(options.model, options.revision)
-        without_t5 = {} if options.t5 and has_t5(place, revision) else {"text_encoder_3": None, "tokenizer_3": None}
+        index = sd3_index(options.model, place, revision)
+        is_absent = not options.t5 or (index.get("text_encoder_3") or [None])[0] is None
+        parts: dict[str, Any] = {"text_encoder_3": None, "tokenizer_3": None} if is_absent else {}
+        kinds = {"text_encoder": CLIPTextModelWithProjection, "text_encoder_2": CLIPTextModelWithProjection}
+        kinds |= {} if is_absent else {"text_encoder_3": T5EncoderModel}
+        for name, kind in kinds.items():
+            parts[name] = load_network(
+                kind,
+                options.model,
+                place,
+                name,
+                torch_dtype(execution, self._device),
+                revision,
+                variant=options.variant,
+                way_out="; or set t5: false for embedder and renderer" if kind is T5EncoderModel else "",
+            )
         with loading(options.model):
             # encode_prompt asks the transformer for its width when T5 is absent: its configuration is enough
             config = SD3Transformer2DModel.load_config(place, subfolder="transformer", **revision)
             with init_empty_weights(include_buffers=True):  # SD3.5-Large has 360 MB of positions
                 transformer = SD3Transformer2DModel.from_config(config)
             self._pipeline = StableDiffusion3Pipeline.from_pretrained(
-                place,
-                transformer=transformer,
-                vae=None,
-                **without_t5,
-                dtype=torch_dtype(execution, self._device),
-                **revision,
+                place, transformer=transformer, vae=None, **parts, **revision
             )
         for part in (self._pipeline.text_encoder, self._pipeline.text_encoder_2, self._pipeline.text_encoder_3):
             if part is not None:
@@ -97,7 +119,7 @@ class Sd3TextEncoder:
         if options.pooled == "t5" and self._pipeline.text_encoder_3 is None:
             why = "it lacks" if options.t5 else "is switched off"
             raise ModelError(f"model {options.model!r}: pooled: t5 needs a T5 encoder, which {why}; use pooled: clip")
-        t5 = "" if "text_encoder_3" in without_t5 else "+t5"
+        t5 = "" if is_absent else "+t5"
         self.id = (
             f"sd3:{options.model}@{revision_of(options.model, options.revision)}:{options.pooled}{t5}:{self._length}"
         )
@@ -155,19 +177,8 @@ class Sd3TextEncoder:
                 # the rest of T5's states are of padding, of which a short prompt has more
                 words = len(self._pipeline.tokenizer_3(prompt, truncation=True, max_length=self._length)["input_ids"])
                 pooled = states[:, -self._length :][:, :words].mean(dim=1)
-            return TextEmbedding(_numpy(states[0]), _numpy(pooled[0]))
-
-
-def has_t5(place: Any, revision: dict[str, str]) -> bool:
-    """Whether a pipeline folder or repository names a third text encoder.
-
-    Raises ModelError if the model cannot be reached.
-    """
-    from diffusers import StableDiffusion3Pipeline
-
-    with loading(str(place)):
-        index = StableDiffusion3Pipeline.load_config(place, **revision)
-    return (index.get("text_encoder_3") or [None])[0] is not None
+            dtype: Any = str(states.dtype).removeprefix("torch.")
+            return TextEmbedding(_numpy(states[0]), _numpy(pooled[0]), dtype)
 
 
 def _numpy(tensor: Any) -> np.ndarray:

@@ -29,6 +29,8 @@ from synthgen.models.provenance import pinned_revision, revision_of
 from synthgen.models.sizes import GB, parameters_in
 from synthgen.models.weights import loading, resolve
 
+_PUBLISHED = {"sentence-transformers/all-MiniLM-L6-v2": 22.7e6}  # parameters, by its configuration
+
 
 class Options(BaseModel):
     """Which encoder and how its states become one vector."""
@@ -53,16 +55,20 @@ def build(options: Options, execution: Any) -> SentenceEncoder:
 
 
 def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
-    """Of a local folder, at most: a prompt as long as they may be."""
+    """Of the default and of a local folder, at most: a prompt as long as they may be."""
     try:
         place = resolve(options.model)
     except ModelError:
         return None
-    if not isinstance(place, Path):
+    parameters, downloads = _PUBLISHED.get(str(place), 0.0), {}
+    if isinstance(place, Path):
+        parameters = parameters_in(place)
+    elif parameters:
+        downloads = {place: 4 * parameters / GB}
+    if not parameters:
         return None
-    parameters = parameters_in(place)
     memory_gb = parameters * bytes_of_a_weight(execution, parameters) / GB
-    return Cost(parameters, 2 * parameters * options.max_length, memory_gb)
+    return Cost(parameters, 2 * parameters * options.max_length, memory_gb, downloads_gb=downloads)
 
 
 class SentenceEncoder:

@@ -1,0 +1,111 @@
+"""`synthgen doctor --try RECIPE`: three prompts through the recipe's own stages, up to the scores: seconds and
+memory.
+
+The first image carries what loading and warming up take, the last one tells what an image takes. The same classes,
+files and checks are at work as in a run, so what would fail after hours fails now.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from synthgen import pipeline, stages
+from synthgen.classes import wanted_classes
+from synthgen.engines import events
+from synthgen.errors import RunError
+from synthgen.labels import read_label_space
+from synthgen.models.used import generates
+from synthgen.planning import measured
+from synthgen.planning.machine import Machine
+from synthgen.planning.measured import BY_IMAGE, Measured
+from synthgen.recipe import Recipe
+
+PROMPTS = 3  # the first warms up, and one may be refused
+
+
+def try_recipe(recipe: Recipe, here: Machine) -> tuple[Measured, list[str]]:
+    """Make three images in a temporary folder that stays, keep what was measured for later plans, and tell it in lines.
+
+    Raises what a run would raise.
+    """
+    if not generates(recipe):
+        raise RunError(f"--try {recipe.name}: renders nothing, so there is no image to be tried; run it")
+    folder = Path(tempfile.mkdtemp(prefix="synthgen-try-")) / recipe.name
+    small, _ = pipeline.begin(_small(recipe), folder)
+    peaks: dict[str, float] = {}
+    for name in ("prompts", *BY_IMAGE):
+        _forget_peak()
+        for _ in pipeline.run_stage(small, folder, name, log=True):
+            pass
+        peaks[name] = events.gpu_memory_gb()
+    units: dict[str, list[float]] = collections.defaultdict(list)
+    for event in events.read_events(folder):
+        if event["event"] == "unit":
+            units[event["stage"]].append(float(event["seconds"]))
+    found = Measured(
+        at=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        device=measured.device_name(recipe, here),
+        seconds={name: units[name][-1] for name in BY_IMAGE if len(units[name]) > 1},
+        loading_s={
+            name: round(max(0.0, units[name][0] - (units[name][-1] if len(units[name]) > 1 else 0.0)), 3)
+            for name in ("prompts", *BY_IMAGE)
+        },
+        gpu_gb={name: size for name, size in peaks.items() if size},
+        memory_gb=_peak_memory_gb(),
+    )
+    measured.save(found, recipe, here)
+    return found, _lines(found, folder, recipe)
+
+
+def _small(recipe: Recipe) -> Recipe:
+    """Three prompts of the first class, an image each, every row a unit of its own."""
+    space = read_label_space(recipe.labels.space)
+    source: dict[str, Any] = recipe.prompts.source.model_dump()
+    if source["name"] == "layouts":
+        source["limit"] = PROMPTS
+        if source.get("windows"):
+            source["windows"] = {**source["windows"], "count": PROMPTS}
+    raw = recipe.model_dump(mode="json")
+    raw["labels"]["classes"] = [wanted_classes(recipe, space)[0].name]
+    raw["prompts"] |= {"per_class": PROMPTS, "source": source}
+    raw["render"]["images_per_prompt"] = 1
+    raw["execution"] |= {"unit_rows": 1, "workers": 1, "retries": 0, "engine": "local"}
+    return Recipe.model_validate(raw)
+
+
+def _forget_peak() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_memory_gb() -> float:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
+
+
+def _lines(found: Measured, folder: Path, recipe: Recipe) -> list[str]:
+    lines = [f"tried {recipe.name} on {found.device}"]
+    for name in ("prompts", *BY_IMAGE):
+        each = f"{found.seconds[name]:.3g} s an image, " if name in found.seconds else ""
+        gpu = f", {found.gpu_gb[name]:.1f} GiB of the GPU" if name in found.gpu_gb else ""
+        lines.append(f"  {name:8} {each}{found.loading_s[name]:.3g} s to load and warm up{gpu}")
+    lines.append(f"  memory   {found.memory_gb:.1f} GiB of the machine's")
+    run = stages.stages(folder)
+    for row in run["render"].rows():
+        lines.append(f"  image    {folder / row.picture.image}")
+    for row in run["refine"].rows():
+        lines.append(f"  mask     {folder / row.labelling.mask}")
+    for name in ("render", "refine"):
+        for reason, count in run[name].reasons().items():
+            lines.append(f"  refused  {count} in {name}: {reason}")
+    if not found.is_whole:
+        lines.append("  note     fewer than two images came to their scores, so plans do not use these seconds")
+    return lines
