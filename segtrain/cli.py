@@ -1,4 +1,7 @@
-"""The command line: no logic. A folder of `segtrain/methods/` brings its commands itself."""
+"""The command line: no logic. A folder of `segtrain/methods/` brings its commands itself.
+
+Importing it loads typer and nothing else of weight, so that `--help` and shell completion answer at once.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,10 @@ import typer
 from segkit.printable import examples
 from segtrain.commands import models, scoring
 from segtrain.commands.arguments import one_line_errors
-from segtrain.options import SPELLINGS, command_of, examples_of
-from segtrain.presets import read_preset
-
-_METHODS = Path(__file__).parent / "methods"
+from segtrain.method_group import MethodGroup
 
 app = typer.Typer(
+    cls=MethodGroup,
     epilog=examples(
         "segtrain train --data runs/demo/dataset --out model --steps 1000",
         "segtrain eval --model model --data held-out",
@@ -54,36 +55,27 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[StandardError()])
 
 
-def methods() -> list[str]:
-    """The folders of `segtrain/methods/`."""
-    return sorted(path.parent.name for path in _METHODS.glob("*/method.py"))
+def _add(parent: typer.Typer, folder: str, words: str, kind: str) -> None:
+    """The command of a method: its settings become options."""
+    from segtrain.options import command_of, examples_of
+
+    settings = getattr(importlib.import_module(f"segtrain.methods.{folder}.config"), kind)
+    made = command_of(settings, _trainer(folder, settings), _preset_reader(words, settings))
+    parent.command(words.split()[-1], epilog=examples(*examples_of(settings)))(made)
 
 
-def add_method(name: str) -> None:
-    """Add the commands of a method: `COMMANDS` of its config.py, by their words, `few-shot base` for a group."""
-    folder = importlib.import_module(f"segtrain.methods.{name}")
-    for words, kind in importlib.import_module(f"segtrain.methods.{name}.config").COMMANDS.items():
-        *group, command = words.split()
-        parent = _group(group[0], (folder.__doc__ or "").strip().splitlines()[0]) if group else app
-        made = command_of(kind, _trainer(name, kind), _preset_reader(words, kind))
-        parent.command(command, epilog=examples(*examples_of(kind)))(made)
+MethodGroup.add = staticmethod(_add)
 
 
 def _preset_reader(words: str, kind: type[Any]) -> Callable[[str], dict[str, Any]]:
     def read(value: str) -> dict[str, Any]:
+        from segtrain.options import SPELLINGS
+        from segtrain.presets import read_preset
+
         with one_line_errors():
             return read_preset(value, words, {SPELLINGS.get(name, name) for name in kind.model_fields})
 
     return read
-
-
-def _group(name: str, summary: str) -> typer.Typer:
-    for info in app.registered_groups:
-        if info.name == name and info.typer_instance:
-            return info.typer_instance
-    group = typer.Typer(no_args_is_help=True, help=summary)
-    app.add_typer(group, name=name)
-    return group
 
 
 def _trainer(name: str, kind: type[Any]) -> Callable[[dict[str, Any], bool], None]:
@@ -113,7 +105,5 @@ def _stopped(out: Path) -> str:
     return f"stopped; {standing(out)}"
 
 
-for _name in methods():
-    add_method(_name)
 app.add_typer(scoring.commands)
 app.add_typer(models.commands)

@@ -1,8 +1,8 @@
 """What a training method may change. `segtrain/loop.py` knows no more of one than this.
 
-A method is a folder of `segtrain/methods/`: `config.py` has its settings and, in `COMMANDS`, which commands it gives to
-the command line; `method.py` has `train(config)`, which wires its components and hands them to the loop; the other
-files are the components, under the paper's names.
+A method is a folder of `segtrain/methods/`: `__init__.py` says in a line what it is and, in `COMMANDS`, which commands it
+brings, each with the class of `config.py` that has its settings; `method.py` has `train(config)`, which wires its
+components and hands them to the loop; the other files are the components, under the paper's names.
 """
 
 from __future__ import annotations

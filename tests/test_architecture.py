@@ -49,7 +49,7 @@ SEGTRAIN_FLOORS = (
     ("loop",),
     ("self_training",),
     ("methods",),
-    ("commands",),
+    ("commands", "method_group"),
     ("cli",),
     ("__main__",),
 )

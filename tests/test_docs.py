@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 import yaml
 from pydantic import BaseModel
 from typer.main import get_command
@@ -207,6 +208,12 @@ def command_lines(page: str) -> Iterator[list[str]]:
             yield tokens
 
 
+@functools.cache
+def below(group: Any, name: str) -> Any:
+    """A command of a group, whole: segtrain's methods are built when they are called."""
+    return group.resolve_command(typer.Context(group), [name])[1]
+
+
 def why_no_command(tokens: list[str]) -> str:
     """What is wrong with a command line; "" if every word that can be checked is right."""
     if tokens[0] == "accelerate":
@@ -230,7 +237,7 @@ def why_no_command(tokens: list[str]) -> str:
     while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
         if rest[0] not in command.commands:
             return f"{command.name or tokens[0]} has no command {rest[0]}"
-        command = command.commands[rest.pop(0)]
+        command = below(command, rest.pop(0))
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {
         "--help"
     }
@@ -263,11 +270,11 @@ def test_every_command_of_a_document_exists_with_its_options(page: str) -> None:
 
 def with_subcommands(program: str) -> list[str]:
     """Every command by its words: `segtrain few-shot base`."""
-    commands = COMMANDS[program].commands  # type: ignore[attr-defined]
+    group: Any = COMMANDS[program]
     return [
         f"{program} {name}{'' if sub is None else f' {sub}'}"
-        for name, command in commands.items()
-        for sub in getattr(command, "commands", [None])
+        for name in group.commands
+        for sub in getattr(below(group, name), "commands", [None])
     ]
 
 
@@ -276,7 +283,7 @@ def test_every_command_shows_examples_that_are_right(words: str) -> None:
     program, *path = words.split()
     command: Any = COMMANDS[program]
     for name in path:
-        command = command.commands[name]
+        command = below(command, name)
     first, *lines = command.epilog.replace("\\[", "[").splitlines()
     assert first == "Examples:" and lines
     for line in lines:

@@ -33,7 +33,9 @@ def test_a_path_that_does_not_exist_is_not_taken_for_a_hub_id(model: str) -> Non
     [("sam_vit_h_4b8939.pth", "a7bf3b02"), ("sam_vit_l_0b3195.pth", "3adcc431"), ("sam_vit_b_01ec64.pth", "ec2df627")],
 )
 def test_an_official_checkpoint_that_is_not_there_is_told_with_its_link_and_checksum(name: str, begins: str) -> None:
-    link = rf"get it from https://dl\.fbaipublicfiles\.com/segment_anything/{name} \(SHA-256 {begins}[0-9a-f]{{56}}\); or"
+    link = (
+        rf"get it from https://dl\.fbaipublicfiles\.com/segment_anything/{name} \(SHA-256 {begins}[0-9a-f]{{56}}\); or"
+    )
     for model in (name, f"./weights/{name}"):
         with pytest.raises(ModelError, match=link):
             weights.resolve(model)

@@ -13,8 +13,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 import segtrain
-from segtrain.cli import app, methods
+from segtrain.cli import app
 from segtrain.config import TrainConfig
+from segtrain.method_group import MethodGroup, methods
 
 TINY = [
     "--encoder",
@@ -106,10 +107,11 @@ def test_scores_replace_scores_and_nothing_else(golden: Path, tmp_path: Path) ->
 
 def test_every_method_folder_is_a_command() -> None:
     assert methods() == ["clouds", "few_shot", "flex_seg", "iccld", "multi_shift", "supervised", "unimatch"]
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    group = typer.main.get_command(app)
+    assert isinstance(group, MethodGroup)
     own = {"eval", "predict", "export", "report"}
-    assert set(commands) == {"train", "few-shot", "flex-seg", "multi-shift", "clouds", "unimatch", "iccld"} | own
-    assert set(commands["few-shot"].commands) == {"base", "novel"}
+    assert set(group.commands) == {"train", "few-shot", "flex-seg", "multi-shift", "clouds", "unimatch", "iccld"} | own
+    assert set(group.whole("few-shot").commands) == {"base", "novel"}
 
 
 def test_a_new_method_folder_needs_no_edit_elsewhere(tmp_path: Path) -> None:
@@ -118,17 +120,18 @@ def test_a_new_method_folder_needs_no_edit_elsewhere(tmp_path: Path) -> None:
     shutil.copytree(Path(segtrain.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     folder = package / "methods" / "mine"
     folder.mkdir()
-    (folder / "__init__.py").write_text('"""Mine."""')
+    (folder / "__init__.py").write_text('"""Mine of all."""\n\nCOMMANDS = {"mine": "Config"}\n')
     (folder / "config.py").write_text(
         "from pydantic import Field\nfrom segtrain.config import TrainConfig\n"
         'class Config(TrainConfig):\n    """My method."""\n    weight: float = Field(2.0, description="how much")\n'
-        'COMMANDS = {"mine": Config}\n'
     )
     (folder / "method.py").write_text("def train(config): return f'weight {config.weight}'\n")
     call = [sys.executable, "-m", "segtrain", "mine"]
     root = str(Path(segtrain.__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{root}", "COLUMNS": "120"}
     run_it = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True, "check": True}
+    listed = subprocess.run([*call[:-1], "--help"], **run_it).stdout  # type: ignore[call-overload]
+    assert "Mine of all." in listed
     text = subprocess.run([*call, "--help"], **run_it).stdout  # type: ignore[call-overload]
     assert "My method." in text and "--weight" in text and "how much [default: 2.0]" in text
     done = subprocess.run([*call, "--data", "x", "--out", "y", "--weight", "3"], **run_it)  # type: ignore[call-overload]
@@ -136,7 +139,9 @@ def test_a_new_method_folder_needs_no_edit_elsewhere(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_an_option_with_its_own_help_and_default() -> None:
-    options = {parameter.name: parameter for parameter in typer.main.get_command(app).commands["train"].params}  # type: ignore[attr-defined]
+    group = typer.main.get_command(app)
+    assert isinstance(group, MethodGroup)
+    options = {parameter.name: parameter for parameter in group.whole("train").params}
     names = {"crop_px": "crop", "validation": "validate"}
     for name, field in TrainConfig.model_fields.items():
         option = options[names.get(name, name)]
@@ -146,8 +151,11 @@ def test_every_setting_is_an_option_with_its_own_help_and_default() -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys; from segtrain.cli import app; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys; from segtrain.cli import app; app(['--help'], standalone_mode=False)\n"
+    heavy = ("torch", "numpy", "pydantic", "yaml", "PIL")
+    code += f"assert not {{*{heavy}}} & sys.modules.keys(), {{*{heavy}}} & sys.modules.keys()"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "Weak-to-strong" in done.stdout and "few-shot" in done.stdout
     for command in ("train", "eval", "flex-seg"):
         assert run(command, "--help").exit_code == 0
 
@@ -200,8 +208,8 @@ def test_a_training_tells_its_end_result_as_json(golden: Path, tmp_path: Path) -
 
 
 def test_every_training_has_json() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    few_shot = commands.pop("few-shot").commands
+    group = typer.main.get_command(app)
+    assert isinstance(group, MethodGroup)
     trainings = {"train", "flex-seg", "multi-shift", "clouds", "unimatch", "iccld"}
-    for command in (*few_shot.values(), *(commands[name] for name in trainings)):
+    for command in (*group.whole("few-shot").commands.values(), *(group.whole(name) for name in trainings)):
         assert "--json" in {word for parameter in command.params for word in parameter.opts}, command.name

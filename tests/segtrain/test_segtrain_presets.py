@@ -13,8 +13,9 @@ from typer.testing import CliRunner, Result
 
 from segkit.labels import read_label_space
 from segtrain import presets
-from segtrain.cli import app, methods
+from segtrain.cli import app
 from segtrain.errors import ConfigError
+from segtrain.method_group import methods
 
 ROOT = Path(__file__).parents[2]
 SMALL = "--encoder tu-test_efficientnet --encoder-weights none --crop 64 --batch-size 2 --num-threads 1 --device cpu"

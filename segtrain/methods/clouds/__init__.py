@@ -1,1 +1,3 @@
 """CLOUDS: self-training on generated pictures or photographs, with pseudo-labels that SAM redraws."""
+
+COMMANDS = {"clouds": "Config"}

@@ -86,6 +86,3 @@ class Config(SamSettings, SelfTrainingConfig):
         if self.sam_when == "offline" and (self.sinkhorn or self.teacher_flips):
             raise ValueError("sam_when offline: looks at one picture at a time: leave out --sinkhorn, --teacher-flips")
         return self
-
-
-COMMANDS = {"clouds": Config}

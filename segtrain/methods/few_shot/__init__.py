@@ -4,3 +4,5 @@ One network labels background, base and novel classes in one pass. Two stages as
 classes with all their images (`base_learning`), then novel classes with a few shots and, as in Syn4Seg, a synthetic set
 (`novel_learning`).
 """
+
+COMMANDS = {"few-shot base": "BaseConfig", "few-shot novel": "NovelConfig"}

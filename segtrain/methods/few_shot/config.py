@@ -110,6 +110,3 @@ class NovelConfig(LoopConfig):
     schedule: Literal["poly", "cosine", "constant"] = Field(
         "constant", description="how the learning rate falls [code: constant]"
     )
-
-
-COMMANDS = {"few-shot base": BaseConfig, "few-shot novel": NovelConfig}

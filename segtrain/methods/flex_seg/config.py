@@ -186,6 +186,3 @@ class Config(
                 "batches ahead, more than a chunk: raise it or lower --num-workers"
             )
         return self
-
-
-COMMANDS = {"flex-seg": Config}

@@ -102,6 +102,3 @@ class Config(AdversarySettings, DiffusionSettings, SelfTrainingConfig):
         if self.form == "unet" and self.unet is None and self.base is None and self.diffusion:
             raise ValueError("form unet: begins with a trained model: name its folder with --unet")
         return self
-
-
-COMMANDS = {"iccld": Config}

@@ -194,6 +194,3 @@ class Config(LoopConfig):
         if self.object_classes and not self.objects:
             raise ValueError("object_classes are those of --objects: give one")
         return self
-
-
-COMMANDS = {"multi-shift": Config}

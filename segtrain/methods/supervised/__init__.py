@@ -1,1 +1,3 @@
-"""Cross-entropy on labelled images."""
+"""Training on labelled images and finished datasets, mixed as you like."""
+
+COMMANDS = {"train": "Config"}

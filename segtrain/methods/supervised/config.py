@@ -64,6 +64,3 @@ class Config(TrainConfig):
         """The same training on the first --data, beside the model."""
         alone = {"data": self.data[:1], "ratio": (), "out": self.out / "first-alone"}
         return self.model_copy(update={**alone, **_ONLY_FOR_SEVERAL, "classes": self.classes})
-
-
-COMMANDS = {"train": Config}

@@ -43,6 +43,3 @@ class Config(SelfTrainingConfig):
         if self.their_masks == "ignore":
             del settings["their_masks"]
         return settings
-
-
-COMMANDS = {"unimatch": Config}
