@@ -1,7 +1,7 @@
 """What a training method may change. `segtrain/loop.py` knows no more of one than this.
 
-A method is a folder of `segtrain/methods/`: `__init__.py` says in a line what it is and, in `COMMANDS`, which commands it
-brings, each with the class of `config.py` that has its settings; `method.py` has `train(config)`, which wires its
+A method is a folder of `segtrain/methods/`: `__init__.py` says in a line what it is and, in `COMMANDS`, which commands
+it brings, each with the class of `config.py` that has its settings; `method.py` has `train(config)`, which wires its
 components and hands them to the loop; the other files are the components, under the paper's names.
 """
 
