@@ -23,6 +23,7 @@ from benchmarks import (
     clouds,
     dedup,
     flexseg,
+    fuzz_readers,
     iccld,
     prompt_images,
     prompts,
@@ -93,6 +94,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.prompt_images:images": tuple(f"prompts/{b}/{m}" for b in prompts.BANKS for m in prompt_images.MEASURES),
     **{f"benchmarks.dedup:{function}": dedup.names(*what) for function, what in dedup.FUNCTIONS.items()},
     "benchmarks.fuzz:rows": ("verify/fuzz_cases", "verify/fuzz_found"),
+    **{f"benchmarks.fuzz_readers:{name}": names for name, names in fuzz_readers.NAMES.items()},
     "benchmarks.engine:kills": ("engine/kills", "engine/kills_identical"),
     "benchmarks.engine:memory": tuple(
         f"engine/rss_mb_{stage}_{n}" for n in (1000, 10000, 100000) for stage in ("refine", "filter", "pack")

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from synthgen.backends import ROLES, available
+from synthgen.dataset.verify import NOT_CHECKED
 from synthgen.errors import did_you_mean
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
@@ -180,6 +181,7 @@ def test_json_of_verify(cli: Cli, finished: Path) -> None:
         "dataset": str(dataset),
         "whole": True,
         "problems": [],
+        "not_checked": NOT_CHECKED,
     }
     (dataset / "train-000000.tar").write_bytes(b"")
     done = cli("verify", dataset, "--json")

@@ -15,10 +15,11 @@ from typing import cast
 
 import numpy as np
 
-from segkit.labels import LabelSpace
+from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segtrain.config import LoopConfig
 from segtrain.data.batches import Batch, Draft, Reading, StepBatches
 from segtrain.data.formats import open_dataset
+from segtrain.data.labelled import require_labels
 from segtrain.data.sample import Sample
 from segtrain.data.source import PairedSource, Source
 from segtrain.errors import DataError
@@ -31,7 +32,8 @@ _READERS = 4
 def open_pairs(paths: Sequence[str], label_space: LabelSpace) -> list[PairedSource]:
     """The sources, in the order given; folders without classes take those of `label_space`, the model's.
 
-    Raises DataError for one that holds no pairs, or a class that `label_space` has not.
+    Raises DataError for one that holds no pairs, or a class that `label_space` has not, and if no pixel of any, of its
+    originals neither, shows a class.
     """
     sources = []
     for path in paths:
@@ -43,7 +45,18 @@ def open_pairs(paths: Sequence[str], label_space: LabelSpace) -> list[PairedSour
             )
         source.label_space.require_within(label_space, path)
         sources.append(cast(PairedSource, source))
+    try:
+        require_labels(sources, label_space, background_counts=True)
+    except DataError:
+        if not any(map(_originals_label_something, sources)):
+            raise
     return sources
+
+
+def _originals_label_something(source: PairedSource) -> bool:
+    rows = range(sum(source.group_sizes))
+    originals = (source.read(row, original=True).original for row in rows)
+    return any(pair is not None and bool((pair[1] < OUT_OF_DISTRIBUTION).any()) for pair in originals)
 
 
 def variants_of_originals(sources: Sequence[PairedSource]) -> list[list[tuple[int, int]]]:

@@ -14,7 +14,7 @@ _MOST_POINTS = 500
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 460, 190, 66, 22, 8
 _TITLES = {
     "train/loss": "training loss",
-    "validation/miou": "mIoU on the validation set",
+    "validation/miou": "mIoU on the validation set, percent",
     "train/learning_rate": "learning rate",
     "train/steps_per_s": "steps a second",
 }
@@ -75,9 +75,12 @@ def chosen(curves: dict[str, Curve]) -> list[Curve]:
 
 
 def drawing(curve: Curve) -> Drawing:
-    """The y axis is as high as the values; shares (mIoU) begin at 0."""
+    """The y axis is as high as the values. mIoU is in percent, as everywhere on the page, and begins at 0."""
     keep = np.unique(np.linspace(0, len(curve.steps) - 1, _MOST_POINTS).round().astype(int))
     steps, values = np.array(curve.steps)[keep], np.array(curve.values)[keep]
+    form = ".4g"
+    if curve.name == "validation/miou":
+        values, form = 100 * values, ".2f"
     low, high = values.min(), values.max()
     if curve.name == "validation/miou":
         low = 0.0
@@ -93,14 +96,14 @@ def drawing(curve: Curve) -> Drawing:
     mean = _polyline(x, place(_running_mean(values))) if len(values) > 20 else ""
     few = len(values) <= 20
     dots = tuple(
-        (round(float(across), 1), round(float(up), 1), f"step {step}: {value:.4g}")
+        (round(float(across), 1), round(float(up), 1), f"step {step}: {value:{form}}")
         for across, up, step, value in zip(x, place(values), steps, values, strict=True)
     )
     ends = [(_LEFT, f"{steps[0]}"), (_WIDTH - 6, f"{steps[-1]}")] if len(steps) > 1 else [(_LEFT, f"{steps[0]}")]
     marks = np.linspace(low, high, 3)
     return Drawing(
         curve.title,
-        f"{values[-1]:.4g}",
+        f"{values[-1]:{form}}",
         _WIDTH,
         _HEIGHT,
         _LEFT,

@@ -173,7 +173,7 @@ def _facts(run: Path, settings: dict[str, Any], curves: dict[str, Curve], judged
     if validation and len(validation.values) > 1:
         miou = max(validation.values)
         step = validation.steps[validation.values.index(miou)]
-        facts.append({"name": "best mIoU on the way", "value": percent(miou), "more": f"at step {step:,}"})
+        facts.append({"name": "best mIoU on the way, percent", "value": percent(miou), "more": f"at step {step:,}"})
     network = f"{settings.get('arch', '')} {settings.get('encoder', '')}".strip()
     if network:
         facts.append({"name": "network", "value": str(settings.get("arch")), "more": str(settings.get("encoder"))})

@@ -57,7 +57,7 @@ def _listed(reply: str) -> list[str]:
     for match in itertools.islice(re.finditer(r"[\[{]", reply), _TRIES):
         try:
             value, _ = decoder.raw_decode(reply, match.start())
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # Python refuses to read thousands of digits
             continue
         if isinstance(value, dict):
             value = value.get("captions")

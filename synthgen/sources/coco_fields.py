@@ -11,6 +11,7 @@ import numpy as np
 from segkit.errors import InputError
 from segkit.printable import excerpt
 
+LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes of a name and of a path that file systems take
 IGNORED_AREA = "ignore_segmentation"
 """The key of an image record under which `synthgen export` and `convert` write the run lengths of what is unlabelled;
 other readers pass over it."""
@@ -72,6 +73,8 @@ def text_field(item: dict[str, Any], key: str, where: object) -> str:
 def relative_file(name: str, where: object) -> str:
     """A file name that stays below its folder."""
     place = PurePosixPath(name.replace("\\", "/"))
+    if len(name) > _LONGEST_PATH or any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in place.parts):
+        raise InputError(f"{where}: file {excerpt(name)} is longer than the name of a file can be")
     if place.is_absolute() or ".." in place.parts or "\0" in name or not place.name:
         raise InputError(f"{where}: file {excerpt(name)} leads out of the dataset; write it relative to the images")
     return place.as_posix()

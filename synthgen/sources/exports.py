@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 from segkit.errors import InputError
 from segkit.pictures import IMAGE_SUFFIXES
 from segkit.printable import excerpt
+from synthgen.sources.coco_fields import LONGEST_NAME
 from synthgen.sources.coco_instances import MOST_PROBLEMS
 
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # that Label Studio puts before the name of an uploaded file
@@ -58,8 +59,9 @@ def picture_of(name: str, folders: tuple[Path, ...], stem: str = "") -> Path:
     names = [last, _UPLOAD.sub("", last, count=1)] if last else []
     stems = dict.fromkeys(filter(None, (stem, *(PurePosixPath(each).stem for each in names))))
     names += [each + suffix for each in stems for suffix in IMAGE_SUFFIXES]
+    possible = [each for each in dict.fromkeys(names) if len(each.encode("utf-8", "replace")) <= LONGEST_NAME]
     for folder in folders:
-        for each in dict.fromkeys(names):
+        for each in possible:
             if (folder / each).is_file():
                 return folder / each
     looked = " or ".join(str(folder) for folder in folders)

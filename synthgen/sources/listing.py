@@ -49,9 +49,10 @@ def list_source(name: str, folder: Path, split: str = "") -> list[LabelledFile]:
     looked_for = ", or ".join(
         dict.fromkeys(layout.labels.replace("{split}", layout.splits.get(chosen, chosen)) for layout in source.layouts)
     )
+    others = f" (the splits are {', '.join(source.splits)})" if len(source.splits) > 1 else ""
     raise InputError(
-        f"{folder}: holds no labels of {source.title}, split {chosen!r}: there is no {looked_for}; see `synthgen "
-        f"sources {name}`"
+        f"{folder}: holds no labels of {source.title}, split {chosen!r}{others}: there is no {looked_for}; see "
+        f"`synthgen sources {name}`"
     )
 
 

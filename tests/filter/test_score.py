@@ -187,6 +187,7 @@ def test_a_prompt_that_the_scorer_cuts_is_told_once(tmp_path: Path, caplog: pyte
         def cuts(self, text: str) -> bool:
             return len(text) > 20
 
+    (tmp_path / "render" / "00000").mkdir(parents=True)
     for key in ("a", "b", "c"):
         write_image(np.full((8, 8, 3), (250, 3, 3), np.uint8), tmp_path / f"render/00000/{key}.png")
     rows = [

@@ -122,3 +122,9 @@ def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, line: str) -> Non
     path.write_text('{"asked": "a", "reply": "b"}\n' + line + "\n")
     with pytest.raises(InputError, match=r"replies\.jsonl:2: is no stored reply"):
         Replies().read(path)
+
+
+def test_a_number_of_thousands_of_digits_is_no_end_of_a_run() -> None:
+    digits = "9" * 5000
+    assert captions_of(f'[{digits}] then {{"captions": ["a cat"]}}', 5) == ["a cat"]
+    assert captions_of(f"[{digits}]", 5) == []

@@ -180,6 +180,13 @@ def test_the_worst_pictures_are_kept_and_painted(tiny_model: Path, pairs) -> Non
 
 def test_a_curve_is_drawn_where_its_values_are(trained: Path) -> None:
     curves = read_curves(trained)
+    miou = curves["validation/miou"]
+    drawn = drawing(miou)
+    assert drawn.title == "mIoU on the validation set, percent" and drawn.last == f"{100 * miou.values[-1]:.2f}"
+    assert [text for *_, text in drawn.dots] == [
+        f"step {step}: {100 * value:.2f}" for step, value in zip(miou.steps, miou.values, strict=True)
+    ]
+    assert float(drawn.up[-1][1]) > 1 or max(miou.values) < 0.01, "the axis is in percent as well"
     assert curves["train/loss"].steps == (1, 2, 3, 4, 5, 6)
     assert [curve.name for curve in chosen(curves)][:2] == ["train/loss", "validation/miou"]
     drawn = drawing(Curve("train/loss", (0, 50, 100), (4.0, 1.0, 2.5)))

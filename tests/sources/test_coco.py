@@ -269,6 +269,14 @@ def test_two_pictures_of_one_name_in_two_folders_stay_two(tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "out/labels").iterdir()) == ["seq_1_0.png", "seq_2_0.png"]
 
 
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
+    for name in ("x" * 100_000, "\u732b" * 90 + ".png", "a/" * 3000 + "b.png"):
+        write_set(tmp_path, [shape()], [{"id": 1, "file_name": name, "height": 8, "width": 10}], write=False)
+        _annotations.cache_clear()
+        with pytest.raises(InputError, match=r"image 1: file .* is longer than the name of a file can be"):
+            list_source("coco_instances", tmp_path, "val")
+
+
 def test_conversion_refuses_names_that_would_fall_together(tmp_path: Path) -> None:
     images = [{"id": n, "file_name": name, "height": 8, "width": 10} for n, name in ((1, "a/0.png"), (2, "a_0.png"))]
     write_set(tmp_path, [shape(), shape(image_id=2)], images)

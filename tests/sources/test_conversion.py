@@ -268,3 +268,12 @@ def test_every_format_can_be_read_again_under_its_name() -> None:
 
     assert set(available()) == {*EXPORTS, FOLDER}
     assert {name for name in available() if find(name).OBJECTS} == set(WITH_OBJECTS)
+
+
+def test_an_export_in_another_split_is_told_with_the_splits_that_there_are(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "train" / "a.jpg")
+    (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(coco_json(["a.jpg"])))
+    told = call("coco_export", tmp_path, tmp_path / "out").stderr
+    assert "split 'default' (the splits are default, train, valid, val, test): there is no" in told
+    assert call("coco_export", tmp_path, tmp_path / "out", "--split", "train").exit_code == 0

@@ -341,7 +341,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         list_source("voc", tmp_path, "test")
     with pytest.raises(
         InputError,
-        match=r"holds no labels of Cityscapes, fine annotations, split 'train': there is no gtFine/train/\{city\}",
+        match=r"holds no labels of Cityscapes, fine .*'train' \(.*train_extra\): there is no gtFine/train/\{city\}",
     ):
         list_source("cityscapes", tmp_path, "train")
     with pytest.raises(InputError, match=r"nowhere: no such folder; `synthgen sources voc` says what to download"):

@@ -298,3 +298,10 @@ def test_a_colour_of_no_class_is_named(tmp_path: Path) -> None:
     (pair,) = list_source("cvat_masks", root)
     with pytest.raises(UserError, match=r"a\.png: stored values \[51, 221, 255\] are not of this dataset"):
         read_label(pair, SPACE)
+
+
+def test_a_picture_whose_name_no_file_can_have_is_one_line(tmp_path: Path) -> None:
+    labelme(tmp_path, TANK_POLYGON, imagePath="x" * 100_000)
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(InputError, match=r"a\.json: its picture 'xxx.* is not in"):
+        list_source("labelme", tmp_path)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from segkit.labels import Label, LabelSpace
 from segkit.networks.uncertainty import UncertaintyNetwork
+from segkit.shards import ShardRows
 from segtrain.config import checked
 from segtrain.data.batches import Batch
 from segtrain.data.pairs import PairBatches, open_pairs
@@ -366,6 +367,17 @@ def test_no_object_to_paste_is_one_line(config_of: MakeConfig, tmp_path: Path, w
 
 
 # the base model
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(255, "every pixel of the masks is 255"), (254, "every pixel of the masks is 254")]
+)
+def test_pairs_that_label_nothing_are_one_line(value: int, says: str, tmp_path: Path, write_shards, pairs) -> None:
+    void = [(image, np.full_like(mask, value)) for image, mask in pairs(3)]
+    made = write_shards(tmp_path / "void", void, originals=void)
+    space = ShardRows(made, "train").labels
+    with pytest.raises(DataError, match=f"no pixel of the 3 images shows a class of .*: {says}"):
+        open_pairs([str(made)], space)
 
 
 def test_a_base_of_another_label_space_is_one_line(
