@@ -12,6 +12,7 @@ import typer
 
 from segkit.printable import examples
 from synthgen.commands.arguments import AsJson, CheckedRecipes, Sets, ShownRecipe, Trust, one_line_errors
+from synthgen.commands.stages import quiet_hubs
 from synthgen.plugins import looking_only
 
 commands = typer.Typer()
@@ -69,7 +70,7 @@ def doctor(
     try_it: Annotated[
         bool,
         typer.Option(
-            "--try", help="Make three images and masks with each named recipe: their seconds and memory go into plans"
+            "--try", help="Make a few images and masks with each named recipe: their seconds and memory go into plans"
         ),
     ] = False,
     sets: Sets = None,
@@ -81,6 +82,8 @@ def doctor(
     Exit code 1 if a named recipe would not.
     """
     with one_line_errors(), contextlib.nullcontext() if try_it else looking_only(trust):
+        if try_it:
+            quiet_hubs()  # before anything is imported that reads it
         from synthgen.doctor import check_recipes, lines
         from synthgen.planning.machine import machine
 
@@ -102,14 +105,12 @@ def doctor(
 
 def _try(recipes: list[str], sets: list[str], here: Any, as_json: bool) -> None:
     """`doctor --try`."""
-    from synthgen.commands.stages import quiet_hubs
     from synthgen.errors import RecipeError
     from synthgen.recipe import read_recipe
     from synthgen.tryout import try_recipe
 
     if not recipes:
         raise RecipeError("--try: name the recipe that is to be tried, for example `synthgen doctor --try syn4seg`")
-    quiet_hubs()
     for name in recipes:
         found, told = try_recipe(read_recipe(name, sets), here)
         typer.echo(json.dumps({"recipe": name, **dataclasses.asdict(found)}, indent=1) if as_json else "\n".join(told))

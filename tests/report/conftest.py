@@ -80,7 +80,7 @@ def rows_run() -> Callable[..., Path]:
         }
         prompts, rendered, masks, scored, kept, refused = [], [], [], [], [], []
         (run / "prompts" / "00000").mkdir(parents=True)
-        with EmbeddingWriter(run / "prompts" / "00000", 1000) as writer:
+        with EmbeddingWriter(run / "prompts" / "00000", max(1, count)) as writer:
             for i in range(count):
                 name = list(COLOURS)[i % 3]
                 text = prompt(i) if prompt else f"a photo of a small {name} on sand {i}"
