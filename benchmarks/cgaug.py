@@ -30,8 +30,8 @@ T1 = the val split, T2 and T3 = the sequence at dusk; the val split is a part of
 
 Sizes are such that all of it should fit into 4 hours on two slow cores: 75 trainings of 2 to 7 minutes of one core (at
 20 pictures a second to learn all of a network, 35 to learn a decoder), 225 scorings, 1,300 attempts of the generator.
-Steps and rates are first guesses; they are to be chosen with `Plan(seeds=(100,), first_test_seed=0)`, not on the
-streets of the tables.
+Rates and the share that is kept (the paper's is .8) were chosen with seed 100 on the streets from seed 0 on (docs/LOG.md),
+not on those of the tables.
 """
 
 from __future__ import annotations
@@ -106,11 +106,12 @@ class Plan:
     faults: float = 0.1
     base_steps: int = 600
     base_batch: int = 16
-    base_rate: float = 1e-3
+    base_rate: float = 3e-3
     steps: int = 400
     stage1_steps: int = 60
     batch: int = 8  # pairs
-    rates: tuple[float, float] = (1e-3, 3e-4)  # of stage 1 and 2
+    rates: tuple[float, float] = (1e-3, 1e-3)  # of stage 1 and 2
+    keep: float = 0.9  # of the augmented pixels
     network: str = NETWORK
     generated: int = 300
     camvid_base_steps: int = 300
@@ -270,6 +271,7 @@ def shifted_training(
 ) -> Training:
     """`options` come last, so they overrule the sizes."""
     size = f"--steps {plan.steps} --batch-size {plan.batch} --crop 64 --stage1-share {plan.stage1_steps / plan.steps}"
+    size += f" --keep {plan.keep}"
     rates = f"--learning-rate {plan.rates[0]} --stage2-learning-rate {plan.rates[1]}"
     kinds = " ".join(f"--object-classes {kind}" for kind in TRAINING)
     objects = f"--objects {data.objects_of(plan.place, plan.objects)} {kinds}"

@@ -88,6 +88,28 @@ MEANING = {
     "adapt/steps_s_ours": "ControlNet training, steps a second of one core, 32 windows a step",
     "adapt/steps_s_plain": "... a plain diffusers loop with everything in memory",
     "adapt/steps_s_ratio": "... ours over plain, round by round",
+    "flexseg/source_adverse": "1,000 drawn *day* scenes with labels, tested at night, in fog, rain and snow: mIoU "
+    "(n = seeds, here and below; 800 steps)",
+    "flexseg/jitter_adverse": "... with strong jitter, as all that follow",
+    "flexseg/plain_adverse": "... and 600 pictures of `synthgen run flexseg-mini` in that weather, plain loss "
+    "(DGInStyle's trainer)",
+    "flexseg/enhance_adverse": "... boundaries x 2.5, the fair control of UBE",
+    "flexseg/ube_adverse": "... UBE",
+    "flexseg/gap_ube_adverse": "... GAP + UBE",
+    "flexseg/all_adverse": "... GAP + UBE + HAS: all of FLEX-Seg",
+    "flexseg/ceiling_adverse": "... drawn weather with exact masks in place of the generated: the ceiling",
+    "flexseg/ceiling_ube_adverse": "... the ceiling with UBE",
+    "flexseg/jitter_day": "the same by day: labels and strong jitter alone",
+    "flexseg/plain_day": "... and the generated pictures, plain loss",
+    "flexseg/ube_day": "... UBE",
+    "flexseg/warp1.5/gain_ube_adverse": "drawn weather, pictures warped by 1.5 px under their masks (400 steps): gain "
+    "of UBE over the plain loss",
+    "flexseg/warp1.5/ube_over_enhance_adverse": "... over boundaries x 2.5",
+    "flexseg/camvid_dusk/jitter_miou": "305 photographs of CamVid by day, tested on its dusk sequence: strong jitter",
+    "flexseg/camvid_dusk/plain_miou": "... and the same photographs darkened, plain loss",
+    "flexseg/camvid_dusk/ube_miou": "... UBE",
+    "flexseg/camvid_dusk/all_miou": "... all of FLEX-Seg",
+    "flexseg/steps_s_ratio": "steps a second with GAP, UBE and HAS over those of plain training (n = rounds)",
     "clouds/source_jitter_avg5": "600 drawn *day* scenes with labels, strong jitter, tested in five weathers: mIoU, "
     "mean over weathers (n = seeds, here and below)",
     "clouds/selftrain_avg5": "... and 600 generated pictures in all weathers *without* labels, self-training at "
