@@ -30,7 +30,7 @@ T1 = the val split, T2 and T3 = the sequence at dusk; the val split is a part of
 
 Sizes are such that all of it should fit into 4 hours on two slow cores: 75 trainings of 2 to 7 minutes of one core (at
 20 pictures a second to learn all of a network, 35 to learn a decoder), 225 scorings, 1,300 attempts of the generator.
-Rates and the share that is kept (the paper's is .8) were chosen with seed 100 on the streets from seed 0 on (docs/LOG.md),
+Rates and the share that is kept (.8 in the paper) were chosen with seed 100, on streets from seed 0 on (docs/LOG.md),
 not on those of the tables.
 """
 
