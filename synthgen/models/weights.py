@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from segkit.networks.sam_checkpoints import where_to_get
+from segkit.sam_checkpoints import where_to_get
 from synthgen.errors import ModelError, in_one_line
 from synthgen.models.downloads import telling_downloads
 

@@ -82,7 +82,7 @@ def stems(folder: Path) -> set[str]:
 def parsed(words: tuple[str, ...]) -> dict[str, Any]:
     """Of a command line of segtrain, refused as it would be."""
     group = get_command(segtrain.cli.app)
-    command = group.get_command(None, words[0])  # type: ignore[attr-defined,arg-type]
+    command = group.whole(words[0])  # type: ignore[attr-defined]
     return dict(command.make_context(words[0], [*words[1:], "--out", "x"]).params)
 
 

@@ -17,7 +17,7 @@ import torch
 
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.networks.sam import SamDecoder, read_sam
-from segkit.networks.sam_checkpoints import where_to_get
+from segkit.sam_checkpoints import where_to_get
 from segtrain.data.joint import JointBatch, Views
 from segtrain.errors import ModelError
 from segtrain.methods.clouds.config import Config

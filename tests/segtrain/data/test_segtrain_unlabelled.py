@@ -76,7 +76,11 @@ def test_what_cannot_be_used_is_one_line_with_the_way_out(tmp_path: Path, write_
     shards = write_shards(tmp_path / "shards", pairs(1))
     for path, crop, says in (
         (tmp_path / "nowhere", 32, r"unlabelled '.*nowhere': no such folder$"),
-        (tmp_path / "none", 32, r"unlabelled .*none: no picture in it; known kinds are \.jpg, .*\.tiff$"),
+        (
+            tmp_path / "none",
+            32,
+            r"unlabelled .*none: no picture in it; known kinds are \.jpg, .*\.tiff, \.heic, \.heif$",
+        ),
         (tmp_path / "empty", 32, r"there is below/p\.png, but subfolders are not read"),
         (small, 64, r"p1\.png: is 200 x 31 px, most of a crop of 64 px would be padding: lower --crop, or"),
         (shards, 96, r"sample 0: is 32 x 32 px, most of a crop of 96 px would be padding"),

@@ -230,7 +230,7 @@ def test_every_setting_is_an_option_and_the_help_has_an_example(
     result = run("few-shot", stage, "--help")
     assert result.exit_code == 0
     assert f"segtrain few-shot {stage} " in " ".join(result.stdout.split())
-    command = typer.main.get_command(app).commands["few-shot"].commands[stage]  # type: ignore[attr-defined]
+    command = typer.main.get_command(app).whole("few-shot").commands[stage]  # type: ignore[attr-defined]
     options = {parameter.name: parameter for parameter in command.params}
     for name, field in kind.model_fields.items():
         option = options[{"crop_px": "crop", "validation": "validate"}.get(name, name)]
