@@ -51,6 +51,16 @@ def test_weights_against_a_loop_over_pixels() -> None:
         assert weights[picture, row, column] == pytest.approx(1 + 3 / (1 + math.exp(-z)), abs=1e-4)
 
 
+@pytest.mark.parametrize(("pixels", "own"), [(63, False), (64, True)])
+def test_a_band_of_64_pixels_has_statistics_of_its_own(pixels: int, own: bool) -> None:
+    entropies = torch.stack([torch.linspace(0, 1, 100), torch.linspace(5, 9, 100)])[:, None]
+    in_band = torch.zeros(2, 1, 100, dtype=torch.bool)
+    in_band[0, 0, :pixels] = in_band[1] = True
+    of = entropies[0, 0, :pixels] if own else entropies[in_band]
+    z = (entropies[0, 0, 0] - of.mean()) / of.std(correction=0)
+    assert entropy_weights(entropies, in_band, 3.0)[0, 0, 0].item() == pytest.approx(1 + 3 * torch.sigmoid(z).item())
+
+
 @pytest.mark.parametrize("kind", ["normal", "exponential", "nearly certain"])
 def test_ube_is_on_average_a_constant_of_about_two_and_a_half(kind: str) -> None:
     """Whatever the network knows: so `enhance` with 2.5 is its fair control."""
