@@ -66,16 +66,17 @@ def test_one_draw_decides_for_the_whole_batch() -> None:
 
 
 def test_folding_against_the_moving_average_by_hand() -> None:
-    table = hardness(has_ema=0.5)
+    table = hardness(has_ema=0.75)
     see(table, 1, [(0, 0), (1, 3)], [4.0, 1.0])
     assert not table.values.any(), "a chunk is two steps"
     see(table, 2, [(0, 0), (1, 0)], [2.0, 9.0], void=1)
     # Image 0 had 3 on average, image 6 had 1; image 3 had no labelled pixel. Their mean is 2, where all begin.
-    assert table.values.tolist() == [2.5, 2, 2, 2, 2, 2, 1.5]
+    assert table.values.tolist() == [2.25, 2, 2, 2, 2, 2, 1.75]
     see(table, 3, [(0, 0), (0, 1)], [1.0, 5.0])
     see(table, 4, [(1, 1), (1, 1), (1, 0)], [3.0, 3.0, 7.0])
-    mean = 0.5 * 2 + 0.5 * (1 + 5 + 3 + 7) / 4
-    assert table.values.tolist() == [1.75, (mean + 5) / 2, mean, (mean + 7) / 2, (mean + 3) / 2, mean, 1.5]
+    mean = 0.75 * 2 + 0.25 * (1 + 5 + 3 + 7) / 4
+    first, new = 0.75 * 2.25 + 0.25 * 1, [0.75 * mean + 0.25 * loss for loss in (5, 7, 3)]
+    assert table.values.tolist() == [first, new[0], mean, new[1], new[2], mean, 1.75]
 
 
 def test_a_chunk_is_drawn_from_the_table_of_the_chunk_before() -> None:
