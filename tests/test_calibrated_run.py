@@ -1,7 +1,8 @@
-"""Thresholds that a recipe leaves open, in whole runs with doubles for every model."""
+"""Thresholds that a recipe leaves open, in runs up to the masks with doubles for every model."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.runs import digest, whole_run
+from doubles.runs import digest
 
 from synthgen import pipeline, stages
 from synthgen.errors import RecipeError
@@ -22,13 +23,21 @@ Tiny = Callable[..., Path]
 OPEN = ("refine.apf.lambda_apf=auto", "refine.apr.min_cosine=auto", "refine.apr.min_margin=auto")
 
 
+def run_to_masks(recipe: Path, run: Path, *sets: str) -> Path:
+    settings, _ = pipeline.begin(read_recipe(str(recipe), sets), run)
+    for name in ("prompts", "render", "refine"):
+        for _ in pipeline.run_stage(settings, run, name):
+            pass
+    return run
+
+
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
     """A finished run with open thresholds. Nobody writes into it."""
     from doubles.world import write_recipe
 
     folder = tmp_path_factory.mktemp("calibrated")
-    return whole_run(write_recipe(world, folder / "tiny.yaml"), folder / "run", *OPEN)
+    return run_to_masks(write_recipe(world, folder / "tiny.yaml"), folder / "run", *OPEN)
 
 
 def test_a_run_keeps_its_choice_and_its_masks_are_those_of_the_chosen_numbers(
@@ -39,7 +48,7 @@ def test_a_run_keeps_its_choice_and_its_masks_are_those_of_the_chosen_numbers(
     assert {name: tuple(value for value, _ in curve) for name, curve in found.curves.items()} == VALUES
     chosen = found.thresholds
     sets = [f"refine.apf.lambda_apf={chosen.lambda_apf}", f"refine.apr.min_cosine={chosen.min_cosine}"]
-    fixed = whole_run(tiny(), tmp_path / "fixed", *sets, f"refine.apr.min_margin={chosen.min_margin}")
+    fixed = run_to_masks(tiny(), tmp_path / "fixed", *sets, f"refine.apr.min_margin={chosen.min_margin}")
     assert recorded(stages.stages(fixed)["refine"]) is None, "nothing is chosen where all is fixed"
     made = [{k: v for k, v in digest(run / "refine").items() if k.endswith(".png")} for run in (calibrated, fixed)]
     assert made[0] == made[1] and made[0]
@@ -83,8 +92,7 @@ def test_the_summary_the_card_and_the_report_tell_the_choice(calibrated: Path, t
     line = stages.modules()["refine"].closing_lines(stage)[0]
     assert line.startswith(f"masks: by the support set lambda_apf {found.thresholds.lambda_apf:g}, min_cosine ")
     assert f"IoU {found.iou:.3f}" in line
-    card = (calibrated / "dataset" / "README.md").read_text(encoding="utf-8")
-    assert re.search(rf"cosine below\s+{found.thresholds.lambda_apf}, chosen from the support images\)", card)
+    assert pipeline.card_facts(calibrated)["calibrated"] == dataclasses.asdict(found.thresholds)
     page = write_report(calibrated, tmp_path / "page.html").path.read_text(encoding="utf-8")
     section = page.partition('id="calibration"')[2].partition("</section>")[0]
     cells = re.findall(r'<td class="n">(.*?)</td>', section)
@@ -94,7 +102,7 @@ def test_the_summary_the_card_and_the_report_tell_the_choice(calibrated: Path, t
 
 
 def test_one_shot_holds_to_the_defaults_and_says_so(tiny: Tiny, tmp_path: Path) -> None:
-    run = whole_run(tiny(support__shots=1), tmp_path / "run", *OPEN)
+    run = run_to_masks(tiny(support__shots=1), tmp_path / "run", *OPEN)
     stage = stages.stages(run)["refine"]
     line = stages.modules()["refine"].closing_lines(stage)[0]
     assert line.endswith("nothing can be left out: lambda_apf 0.6, min_cosine 0.6, min_margin 0.05 by default")
