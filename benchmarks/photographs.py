@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.masks import CAMVID, STEPS, refine, scored
+from benchmarks.masks import CAMVID, STEPS, Masks, refine, scored
 from benchmarks.row import Row, spread_of
 from segkit.labels import IGNORE, LabelSpace
 from segkit.masks import read_mask
@@ -32,6 +32,7 @@ from synthgen.shipped import shipped_folder
 
 SUPPORT, FRAMES = 10, 24
 MIN_SHARE = 0.002  # objects of the SAM row: at least this share of the image
+WITH_SABR = ("refine.sabr.enabled=true", "refine.mask_decoder={name: segment_anything, model: mini/sam}")
 THINGS = ("car", "pedestrian", "bicyclist", "sign")
 
 
@@ -41,11 +42,11 @@ def unseen() -> Iterator[Row]:
         print(f"  not run: no CamVid in {CAMVID}; set SYNTHGEN_CAMVID to the folder that holds train/ and val/")
         return
     space = read_label_space("camvid")
-    frames = _by_sequence()
+    frames = by_sequence()
     values: dict[str, list[float]] = {}
     for name, own in frames.items():
         others = [frame for other, more in frames.items() if other != name for frame in more]
-        scores = _labelled(_evenly(others, SUPPORT), _evenly(own, FRAMES), space)
+        scores = _scores(*labelled(evenly(others, SUPPORT), evenly(own, FRAMES), space, WITH_SABR), space)
         print(f"  {name}: " + ", ".join(f"{key} {value:.4f}" for key, value in scores.items()), flush=True)
         for key, value in scores.items():
             values.setdefault(key, []).append(value)
@@ -75,8 +76,8 @@ def sam() -> Iterator[Row]:
     decoder = load("mask_decoder", {"name": "segment_anything", "model": "mini/sam"}, Execution(device="cpu"))
     by_sam: list[float] = []
     by_box: list[float] = []
-    for frames in _by_sequence().values():
-        for image_path, label_path in _evenly(frames, FRAMES)[::2]:
+    for frames in by_sequence().values():
+        for image_path, label_path in evenly(frames, FRAMES)[::2]:
             image, mask = read_image(image_path), read_mask(label_path)
             others = tuple(i for i in range(256) if i not in ids)
             regions = connected_components(mask, exclude=others)
@@ -96,7 +97,7 @@ def sam() -> Iterator[Row]:
     yield Row("photographs/filled_box_iou", float(np.mean(by_box)), "fraction", spread_of(by_box), len(by_box))
 
 
-def _by_sequence() -> dict[str, list[tuple[Path, Path]]]:
+def by_sequence() -> dict[str, list[tuple[Path, Path]]]:
     """Sequence -> (image, label) of its frames in order."""
     frames: dict[str, list[tuple[Path, Path]]] = {}
     for split in ("train", "val"):
@@ -106,11 +107,14 @@ def _by_sequence() -> dict[str, list[tuple[Path, Path]]]:
     return {name: sorted(own) for name, own in sorted(frames.items())}
 
 
-def _evenly(frames: list[tuple[Path, Path]], count: int) -> list[tuple[Path, Path]]:
+def evenly(frames: list[tuple[Path, Path]], count: int) -> list[tuple[Path, Path]]:
     return [frames[n] for n in np.linspace(0, len(frames) - 1, count).round().astype(int)]
 
 
-def _labelled(support: list[tuple[Path, Path]], frames: list[tuple[Path, Path]], space: LabelSpace) -> dict[str, float]:
+def labelled(
+    support: list[tuple[Path, Path]], frames: list[tuple[Path, Path]], space: LabelSpace, settings: Sequence[str]
+) -> tuple[list[Masks], list[np.ndarray]]:
+    """Each frame's masks by the recipe label-photos with `settings`, and its true mask; (image, label) files."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "support"
         for part in ("images", "labels"):
@@ -124,15 +128,17 @@ def _labelled(support: list[tuple[Path, Path]], frames: list[tuple[Path, Path]],
             [
                 f"support.folder={folder}",
                 f"prompts.source.folder={folder / 'images'}",
-                "refine.sabr.enabled=true",
-                "refine.mask_decoder={name: segment_anything, model: mini/sam}",
+                *settings,
             ],
         )
         run = Path(place) / "run"
         run.mkdir()
         images = [read_image(image) for image, _ in frames]
         masks = refine(stage.build(recipe, run), run, images, [IGNORE] * len(images))
-    truth = [_own_ids(read_mask(label), space) for _, label in frames]
+    return masks, [_own_ids(read_mask(label), space) for _, label in frames]
+
+
+def _scores(masks: list[Masks], truth: list[np.ndarray], space: LabelSpace) -> dict[str, float]:
     scores: dict[str, float] = {}
     for step in STEPS:
         made = [m[step] for m in masks]

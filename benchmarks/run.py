@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks import (
+    calibration,
     cgaug,
     cgaug_cost,
     cgaug_generation,
@@ -79,6 +80,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
         "photographs/gain_apr_miou",
         "photographs/gain_sabr_miou",
     ),
+    **{f"benchmarks.calibration:{data}": names for data, names in calibration.ROWS.items()},
     "benchmarks.photographs:sam": ("photographs/sam_box_iou", "photographs/filled_box_iou"),
     "benchmarks.refine:sam_speedup": ("refine/sam_speedup", "refine/sam_speedup_reencoding"),
     "benchmarks.use:drawn": ("use/drawn/few_miou", "use/drawn/few_plus_synthetic_miou"),

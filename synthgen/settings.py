@@ -8,12 +8,36 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator
+from pydantic_core import PydanticCustomError
 
 from synthgen.plugins import modules
 
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+AUTO = "auto"
+"""A threshold of this value is chosen from the support set (synthgen/refine/calibration.py)."""
+
+
+def _number_or_auto(least: float, most: float) -> BeforeValidator:
+    """One line for both kinds of value: a union would tell of each kind by itself, under a key of its own."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value == AUTO:
+            return value
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = float("nan")
+        if not least <= number <= most:
+            raise PydanticCustomError("threshold", f"Input should be a number from {least} to {most}, or {AUTO}")
+        return number
+
+    return BeforeValidator(check)
+
+
+AutoCosine = Annotated[float | Literal["auto"], _number_or_auto(-1, 1)]
+AutoMargin = Annotated[float | Literal["auto"], _number_or_auto(0, 2)]
 
 
 class Section(BaseModel):
@@ -156,8 +180,8 @@ class Apf(Section):
     """Adaptive pseudo-label filtering: regions unlike the support prototype of their class are freed."""
 
     enabled: bool = Field(True, description="off for masks that are exact by themselves: label maps [ours]")
-    lambda_apf: Cosine = Field(
-        0.6, description="keep a region iff its cosine to the prototype is at least this [guess]"
+    lambda_apf: AutoCosine = Field(
+        0.6, description="keep a region iff its cosine to the prototype is at least this; auto = by support [guess]"
     )
     min_region_px: int = Field(64, ge=1, description="smaller regions are freed [guess: 64 at 512 px]")
 
@@ -169,8 +193,10 @@ class Apr(Section):
     beta: Fraction = Field(
         0.5, description="weight of the support prototype against the image's own [guess; paper: moderate values best]"
     )
-    min_cosine: Cosine = Field(0.6, description="relabel only where the best cosine reaches this [guess]")
-    min_margin: float = Field(0.05, ge=0, le=2, description="... and leads the second best by this [guess]")
+    min_cosine: AutoCosine = Field(
+        0.6, description="relabel only where the best cosine reaches this; auto = by support [guess]"
+    )
+    min_margin: AutoMargin = Field(0.05, description="... and leads the second best by this; auto = by support [guess]")
 
 
 class Sabr(Section):

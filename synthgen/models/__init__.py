@@ -160,7 +160,8 @@ class FeatureExtractor(Protocol):
 
 class Proposer(Protocol):
     def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
-        """Called once before the first `propose`, with the support set."""
+        """Called before the first `propose`, with the support set; where thresholds are chosen from it, first without
+        each of its images and at last with all: what was learnt before is to be forgotten."""
         ...
 
     def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:

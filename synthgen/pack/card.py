@@ -140,6 +140,7 @@ def _facts(
             for stage, made in counts.made.items()
             for reason, count in sorted(counts.rejected.get(stage, {}).items(), key=lambda item: (-item[1], item[0]))
         ],
+        "calibrated": counts.calibrated,
         "mask_rates": [
             {
                 "name": labels.by_id(rate.class_id).name,

@@ -55,4 +55,5 @@ class RunCounts:
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # stage -> time spent in it
     models: tuple[ModelUse, ...] = ()
     cut_prompts: int = 0  # that are longer than the text encoder reads
+    calibrated: Mapping[str, float] = dataclasses.field(default_factory=dict)  # thresholds chosen from the support set
     mask_rates: tuple[MaskRate, ...] = ()  # by class id; classes of which the proposer gave a region

@@ -20,6 +20,7 @@ from segkit.errors import InputError
 from segkit.labels import IGNORE
 from synthgen.errors import RunError
 from synthgen.refine.ape import Filtered
+from synthgen.refine.calibration import recorded
 from synthgen.runner import StageRun
 
 WORST = 3
@@ -113,6 +114,8 @@ def rates_text(stage: StageRun) -> list[str]:
         return []
     settings = stage.claim()["settings"]
     names = {k: settings["labels"]["names"].get(str(k), str(k)) for k in rates}
+    found = recorded(stage)
+    least = settings["refine"]["apf"]["lambda_apf"] if found is None else found.thresholds.lambda_apf
     total = ClassCounts()
     for counts in rates.values():
         total.add(counts)
@@ -129,7 +132,6 @@ def rates_text(stage: StageRun) -> list[str]:
     ]
     for k, counts in rates.items():
         if not counts.num_kept:
-            least = settings["refine"]["apf"]["lambda_apf"]
             lines.append(
                 f"masks: every region of class {names[k]!r} was freed ({counts.num_regions} regions, the most "
                 "similar at "

@@ -12,6 +12,7 @@ The background is many things: `background_prototypes` > 1 splits it by a determ
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -61,44 +62,63 @@ def masked_average(features: np.ndarray, index: np.ndarray, count: int) -> np.nd
     return normalise(weights @ features.reshape(-1, features.shape[-1]))
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class SupportSums:
+    """What one support image adds to the prototypes of K classes, the background last."""
+
+    pure: np.ndarray  # (K, D) float32: sums over pixels in cells that a class has to itself
+    every: np.ndarray  # (K, D) float32: sums over all pixels
+    cells: np.ndarray  # (n, D) float32, cells of the background alone; n = 0 without a background
+    cell_weights: np.ndarray  # (n,) float32, pixels in each of them
+
+
+def support_sums(
+    features: np.ndarray, mask: np.ndarray, class_ids: Sequence[int], background: int | None
+) -> SupportSums:
+    """The sums of one image: features (h, w, D) with unit cells, mask (H, W) uint8; classes as `support_prototypes`
+    takes them. At most 2048 background cells are given.
+    """
+    classes = _in_order(class_ids, background)
+    group = np.full(256, -1, np.int16)
+    group[classes] = np.arange(len(classes))
+    flat = features.reshape(-1, features.shape[-1])
+    counts = pixels_per_cell(group[mask], len(classes), features.shape[:2])
+    whole = pixels_per_cell(np.zeros_like(mask), 1, features.shape[:2])
+    pure = np.where(counts >= PURE * whole, counts, 0)
+    some = np.zeros(0, np.int64) if background is None else np.flatnonzero(pure[-1])
+    some = some[:: max(1, -(-len(some) // _MOST_BACKGROUND_CELLS))]
+    return SupportSums(pure @ flat, counts @ flat, flat[some], pure[-1][some])
+
+
 def support_prototypes(
-    labelled: Iterable[tuple[np.ndarray, np.ndarray]],
-    class_ids: Sequence[int],
-    background: int | None,
-    background_prototypes: int,
+    images: Iterable[SupportSums], class_ids: Sequence[int], background: int | None, background_prototypes: int
 ) -> Prototypes:
     """Prototypes of the support set:
 
     one row a foreground class, then up to `background_prototypes` rows of the background.
 
-    `labelled` gives (features (h, w, D) with unit cells, mask (H, W) uint8) once for each image. Classes are taken in
-    the order of `class_ids`; one that has no pixel has no row, and at least one must have. At most 2048 background
-    cells of an image enter the k-means.
+    `images` gives `support_sums` of each image once. Classes are taken in the order of `class_ids`; one that has no
+    pixel has no row, and at least one must have.
     """
-    classes = [k for k in class_ids if k != background] + ([] if background is None else [background])
-    group = np.full(256, -1, np.int16)
-    group[classes] = np.arange(len(classes))
+    classes = _in_order(class_ids, background)
     pure_sums: Any = 0.0
     all_sums: Any = 0.0
     cells: list[np.ndarray] = []
     cell_weights: list[np.ndarray] = []
-    for features, mask in labelled:
-        flat = features.reshape(-1, features.shape[-1])
-        counts = pixels_per_cell(group[mask], len(classes), features.shape[:2])
-        whole = pixels_per_cell(np.zeros_like(mask), 1, features.shape[:2])
-        pure = np.where(counts >= PURE * whole, counts, 0)
-        pure_sums, all_sums = pure_sums + pure @ flat, all_sums + counts @ flat
-        if background is not None:
-            some = np.flatnonzero(pure[-1])
-            some = some[:: max(1, -(-len(some) // _MOST_BACKGROUND_CELLS))]
-            cells.append(flat[some])
-            cell_weights.append(pure[-1][some])
+    for image in images:
+        pure_sums, all_sums = pure_sums + image.pure, all_sums + image.every
+        cells.append(image.cells)
+        cell_weights.append(image.cell_weights)
     means = normalise(np.where(np.any(pure_sums, axis=-1, keepdims=True), pure_sums, all_sums))
     rows = [(k, vector) for k, vector in zip(classes, means, strict=True) if vector.any()]
     if background_prototypes > 1 and any(len(some) for some in cells):
         centres = background_centres(np.concatenate(cells), np.concatenate(cell_weights), background_prototypes)
         rows = [row for row in rows if row[0] != background] + [(int(classes[-1]), centre) for centre in centres]
     return Prototypes(tuple(k for k, _ in rows), np.stack([vector for _, vector in rows]).astype(np.float32))
+
+
+def _in_order(class_ids: Sequence[int], background: int | None) -> list[int]:
+    return [k for k in class_ids if k != background] + ([] if background is None else [background])
 
 
 def background_centres(vectors: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from segkit.labels import IGNORE, LabelSpace
-from synthgen.backends import load
+from synthgen.backends import load, statement
 from synthgen.classes import wanted_ids
-from synthgen.errors import InputError
+from synthgen.errors import InputError, RecipeError
 from synthgen.images import read_image, read_mask, write_image
 from synthgen.labels import read_label_space
 from synthgen.models import FeatureExtractor, MaskDecoder, MaskPrompts, ProposalRequest, Proposer, Prototypes
@@ -40,8 +40,18 @@ from synthgen.refine.ape import (
     filter_regions,
     relabel,
 )
+from synthgen.refine.calibration import (
+    calibrate,
+    calibration_text,
+    numbers,
+    open_thresholds,
+    record,
+    recorded,
+    with_thresholds,
+)
 from synthgen.refine.class_rates import Rates, add_rates, count_image, rates_of, rates_text, write_rates
-from synthgen.refine.prototypes import support_prototypes
+from synthgen.refine.leave_one_out import cases, distinct, left_out_of
+from synthgen.refine.prototypes import support_prototypes, support_sums
 from synthgen.refine.regions import band_radius
 from synthgen.refine.sabr import BoxPrompts, boundary_refine, box_prompts, sam_confidence
 from synthgen.refine.support import check_support, support_shots
@@ -63,9 +73,10 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     option, weight revisions.
 
     Raises InputError or LabelError for a support folder that does not show a wanted class or holds ids outside the
-    label space.
+    label space, and RecipeError for a threshold that is to be found by a proposer which cannot label support images.
     """
     space = read_label_space(recipe.labels.space)
+    _refuse_open_without_masks(recipe)
     support = recipe.support.model_dump(mode="json")
     if recipe.support.folder:
         support["folder"] = source_hash(
@@ -100,11 +111,24 @@ def build(recipe: Recipe, run: Path) -> RefineStage:
         return RefineStage(recipe, run, space, NO_PROTOTYPES, None, proposer, None)
     shots = support_shots(recipe, space)
     extractor: FeatureExtractor = load("feature_extractor", recipe.refine.features.model_dump(), recipe.execution)
-    # An image that serves two classes is one image j of the sum over the support set.
-    images = {id(shot.image): shot for shot in shots}.values()
-    labelled = ((extractor.features([shot.image])[0], shot.mask) for shot in images)
-    wanted = wanted_ids(recipe, space)
-    prototypes = support_prototypes(labelled, wanted, space.background, recipe.refine.background_prototypes)
+    wanted, images = wanted_ids(recipe, space), distinct(shots)
+    stage = StageRun(NAME, run / NAME, GIVES, None)
+    is_open = bool(open_thresholds(recipe.refine))
+    found = recorded(stage) if is_open else None
+    left_out = left_out_of(len(images)) if is_open and found is None else frozenset()
+    grids, sums = {}, []
+    for number, shot in enumerate(images):  # features once, and kept of those alone that are asked for again
+        features = extractor.features([shot.image])[0]
+        sums.append(support_sums(features, shot.mask, wanted, space.background))
+        if number in left_out:
+            grids[number] = features
+    count = recipe.refine.background_prototypes
+    if is_open and found is None:
+        asked = cases(shots, grids, sums, proposer, wanted, space.background, count)
+        found = record(calibrate(asked, recipe.refine, space.background), stage)
+    if found is not None:
+        recipe = recipe.model_copy(update={"refine": with_thresholds(recipe.refine, found.thresholds)})
+    prototypes = support_prototypes(sums, wanted, space.background, count)
     proposer.prepare(shots, prototypes, space.background)
     decoder: MaskDecoder | None = None
     if recipe.refine.sabr.enabled:
@@ -112,9 +136,21 @@ def build(recipe: Recipe, run: Path) -> RefineStage:
     return RefineStage(recipe, run, space, prototypes, extractor, proposer, decoder)
 
 
+def _refuse_open_without_masks(recipe: Recipe) -> None:
+    open_ones = open_thresholds(recipe.refine)
+    proposer = recipe.refine.proposer.model_dump()
+    if open_ones and statement("proposer", proposer, "needs_layout", False):
+        raise RecipeError(
+            f"refine: {open_ones[0]} is auto, but the proposer {proposer['name']!r} labels only what was rendered from "
+            "a label map, so it cannot try thresholds on the support images; give a number"
+        )
+
+
 def card_facts(stage: StageRun) -> dict[str, Any]:
-    """What APE did to each class, for the data card."""
+    """What APE did to each class, for the data card, and the thresholds that were chosen for it."""
+    found = recorded(stage)
     return {
+        "calibrated": {} if found is None else dataclasses.asdict(found.thresholds),
         "mask_rates": [
             {
                 "class_id": class_id,
@@ -124,13 +160,13 @@ def card_facts(stage: StageRun) -> dict[str, Any]:
                 "returned": rates.return_rate if rates.freed_px else None,
             }
             for class_id, rates in rates_of(stage).items()
-        ]
+        ],
     }
 
 
 def closing_lines(stage: StageRun) -> list[str]:
     """The same for the end of a run, as plain text."""
-    return rates_text(stage)
+    return [*calibration_text(stage), *rates_text(stage)]
 
 
 @dataclasses.dataclass(slots=True)
@@ -225,12 +261,12 @@ class RefineStage:
 
     def _enhance(self, row: RenderRecord, request: ProposalRequest, coarse: np.ndarray) -> _Work:
         """APF, then APR; then the boxes for SABR."""
-        apf, apr, sabr = self._settings.apf, self._settings.apr, self._settings.sabr
+        apf, apr, sabr, least = self._settings.apf, self._settings.apr, self._settings.sabr, numbers(self._settings)
         filtered = filter_regions(
             coarse,
             request.features,
             self._prototypes,
-            lambda_apf=apf.lambda_apf,
+            lambda_apf=least.lambda_apf,
             min_region_px=apf.min_region_px,
             background=self._background,
             enabled=apf.enabled,
@@ -242,7 +278,7 @@ class RefineStage:
             )
             looks = class_cosines(request.features, adapted, (coarse.shape[0], coarse.shape[1]))
         if apr.enabled and looks is not None:
-            relabelled = relabel(filtered.mask, looks, min_cosine=apr.min_cosine, min_margin=apr.min_margin)
+            relabelled = relabel(filtered.mask, looks, min_cosine=least.min_cosine, min_margin=least.min_margin)
         prompts = box_prompts(
             relabelled, background=self._background, min_region_px=sabr.min_region_px, box_padding=sabr.box_padding
         )

@@ -20,6 +20,7 @@ from synthgen import stages
 from synthgen.errors import StorageError
 from synthgen.files import write_bytes
 from synthgen.recipe import chosen_backends
+from synthgen.refine.calibration import Calibration, recorded
 from synthgen.refine.class_rates import ClassCounts, rates_of
 from synthgen.report.gallery import STEPS, Gallery, attribute_values, gallery
 from synthgen.report.lineage import Step, lineage
@@ -96,6 +97,7 @@ def page(found: RunRows, pictures: Gallery) -> str:
         "domains": attribute_values(pictures.cards),
         "classes": class_pixels(found, pictures),
         "masks": mask_rates(found),
+        "calibration": calibration(found),
         "is_packed": _is_packed(found),
         "bank": bank,
         "cut": [f"{row['prompt'].removesuffix(row['cut'])}[{row['cut']}]" for row in found.prompts if row.get("cut")],
@@ -204,6 +206,11 @@ def mask_rates(found: RunRows) -> list[tuple[Label, ClassCounts]]:
         ((labels[k], counts) for k, counts in rates.items() if k in labels),
         key=lambda each: (each[1].keep_rate, each[0].id),
     )
+
+
+def calibration(found: RunRows) -> Calibration | None:
+    """How the thresholds were chosen that the recipe leaves open; None where it fixes all, or before the stage."""
+    return recorded(stages.stages(found.run)["refine"]) if found.stage("refine") else None
 
 
 def refusals(found: RunRows, pictures: Gallery) -> list[dict[str, Any]]:

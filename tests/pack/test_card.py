@@ -18,7 +18,7 @@ from synthgen.models.licences import STABILITY
 from synthgen.pack.card import dataset_license, size_category
 from synthgen.pack.counts import MaskRate, ModelUse, RunCounts
 from synthgen.pack.finish import finish
-from synthgen.settings import Pack
+from synthgen.settings import Apf, Pack
 
 MakeRun = Callable[..., Any]
 SD3 = ModelUse(
@@ -131,6 +131,17 @@ def test_what_was_kept_of_the_masks_is_told_by_class(make_run: MakeRun) -> None:
         ["disc", "12", "75 %", "50 %", "25 %"],
         ["pipe \\| bar", "3", "0 %", "100 %", "0 %"],
     ]
+
+
+def test_a_threshold_that_was_chosen_from_the_support_set_is_told_by_value(make_run: MakeRun) -> None:
+    run = make_run(count=3)
+    refine = run.recipe.refine.model_copy(update={"apf": Apf(lambda_apf="auto")})
+    counts = RunCounts(calibrated={"lambda_apf": 0.35, "min_cosine": 0.6, "min_margin": 0.05})
+    recipe = run.recipe.model_copy(update={"refine": refine})
+    text = (finish(recipe, run.folder, run.pack(), run.samples, counts) / "README.md").read_text()
+    assert re.search(r"cosine below\s+0\.35, chosen from the support images\) were freed", text)
+    fixed = _card(make_run("fixed", 3), RunCounts()).read_text()
+    assert re.search(r"cosine below\s+0\.6\) were freed", fixed)
 
 
 def test_nothing_known_is_said_plainly(make_run: MakeRun) -> None:

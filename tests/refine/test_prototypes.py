@@ -1,15 +1,31 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pytest
 
 from segkit.labels import IGNORE
-from synthgen.refine.prototypes import background_centres, masked_average, pixels_per_cell, support_prototypes
+from synthgen.models import Prototypes
+from synthgen.refine.prototypes import (
+    background_centres,
+    masked_average,
+    pixels_per_cell,
+    support_prototypes,
+    support_sums,
+)
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
     vectors = rng.normal(size=shape)
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def prototypes_of(
+    labelled: Iterable[tuple[np.ndarray, np.ndarray]], class_ids: Sequence[int], background: int | None, count: int
+) -> Prototypes:
+    sums = (support_sums(features, mask, class_ids, background) for features, mask in labelled)
+    return support_prototypes(sums, class_ids, background, count)
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (3, 5), (7, 2), (16, 12)])
@@ -40,7 +56,7 @@ def test_one_prototype_a_class_over_all_images() -> None:
     rng = np.random.default_rng(2)
     features = [unit(rng, 4, 4, 5) for _ in range(3)]
     masks = [rng.choice(np.array([0, 3, 7, 9, IGNORE], np.uint8), (4, 4)) for _ in range(3)]
-    prototypes = support_prototypes(zip(features, masks, strict=True), (7, 3), 0, 1)
+    prototypes = prototypes_of(zip(features, masks, strict=True), (7, 3), 0, 1)
     assert prototypes.ids == (7, 3, 0)
     for k, vector in zip(prototypes.ids, prototypes.vectors, strict=True):
         total = sum(f[m == k].sum(axis=0) for f, m in zip(features, masks, strict=True))
@@ -50,14 +66,14 @@ def test_one_prototype_a_class_over_all_images() -> None:
 def test_cells_on_an_edge_do_not_blur_a_class_that_has_cells_of_its_own() -> None:
     features = np.eye(3, dtype=np.float32)[None]  # three cells with three different looks
     mask = np.repeat(np.array([[1, 1, 1, 0, 0, 0]], np.uint8), 2, axis=0)  # the middle cell is half and half
-    prototypes = support_prototypes([(features, mask)], (1,), 0, 1)
+    prototypes = prototypes_of([(features, mask)], (1,), 0, 1)
     np.testing.assert_array_equal(prototypes.vectors, [[1, 0, 0], [0, 0, 1]])
 
 
 def test_a_class_that_never_fills_a_cell_still_gets_a_prototype() -> None:
     features = np.eye(2, dtype=np.float32)[None]
     mask = np.array([[0, 0, 0, 5]], np.uint8)
-    prototypes = support_prototypes([(features, mask)], (5,), 0, 1)
+    prototypes = prototypes_of([(features, mask)], (5,), 0, 1)
     assert prototypes.ids == (5, 0)
     np.testing.assert_array_equal(prototypes.vectors[0], [0, 1])
 
@@ -70,16 +86,16 @@ def test_the_background_may_be_many_things_and_the_split_is_repeatable() -> None
     features /= np.linalg.norm(features, axis=-1, keepdims=True)
     mask = np.zeros((8, 8), np.uint8)
     mask[0, 0] = 4
-    first = support_prototypes([(features, mask)], (4,), 0, 3)
+    first = prototypes_of([(features, mask)], (4,), 0, 3)
     assert first.ids == (4, 0, 0, 0)
     assert (looks @ first.vectors[1:].T).max(axis=1).min() > 0.99
-    second = support_prototypes([(features, mask)], (4,), 0, 3)
+    second = prototypes_of([(features, mask)], (4,), 0, 3)
     np.testing.assert_array_equal(first.vectors, second.vectors)
 
 
 def test_without_a_background_there_is_no_background_prototype() -> None:
     features = unit(np.random.default_rng(4), 2, 2, 3)
-    assert support_prototypes([(features, np.array([[0, 1], [1, 255]], np.uint8))], (0, 1), None, 4).ids == (0, 1)
+    assert prototypes_of([(features, np.array([[0, 1], [1, 255]], np.uint8))], (0, 1), None, 4).ids == (0, 1)
 
 
 def test_kmeans_of_one_is_the_mean_and_equal_vectors_make_one_centre() -> None:

@@ -38,6 +38,11 @@ def needs_support(options: Options) -> bool:
     return False
 
 
+def needs_layout(options: Options) -> bool:
+    """An image that was not rendered from a label map, as a support image, cannot be labelled."""
+    return True
+
+
 class LayoutProposer:
     """Gives back the map, at the image's size."""
 
