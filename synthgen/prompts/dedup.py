@@ -64,7 +64,7 @@ class GreedyBank:
         if block.ndim == 2 and block.shape[1] != self._dim:
             raise ValueError(f"the bank holds vectors of length {self._dim}, not {block.shape[1]}")
         for start in range(0, max(1, len(block)), ROWS):
-            normalised(block[start : start + ROWS])
+            _largest(block[start : start + ROWS])
 
 
 def greedy_dedup(vectors: np.ndarray, lambda_div: float) -> Verdicts:
@@ -74,13 +74,19 @@ def greedy_dedup(vectors: np.ndarray, lambda_div: float) -> Verdicts:
 
 def normalised(vectors: np.ndarray) -> np.ndarray:
     """(N, dim) -> float64 rows of length 1. Raises ValueError for a vector that is zero or not finite."""
-    if vectors.ndim != 2:
-        raise ValueError(f"expected (N, dim) vectors, got shape {vectors.shape}")
-    rows = vectors.astype(np.float64)
     # Dividing by the largest entry first keeps the squares of very small and very large vectors in range.
-    largest = np.abs(rows).max(axis=1, initial=0.0)
-    if not np.isfinite(largest).all() or (largest == 0).any():
-        raise ValueError("a vector is zero or not finite, so it has no direction")
+    largest = _largest(vectors)
+    rows = vectors.astype(np.float64)
     rows /= largest[:, None]
     rows /= np.linalg.norm(rows, axis=1)[:, None]
     return rows
+
+
+def _largest(vectors: np.ndarray) -> np.ndarray:
+    """(N,) float64, the largest magnitude of each vector; ValueError as `normalised`."""
+    if vectors.ndim != 2:
+        raise ValueError(f"expected (N, dim) vectors, got shape {vectors.shape}")
+    largest = np.maximum(vectors.max(axis=1, initial=0), -vectors.min(axis=1, initial=0).astype(np.float64))
+    if not np.isfinite(largest).all() or (largest == 0).any():
+        raise ValueError("a vector is zero or not finite, so it has no direction")
+    return largest

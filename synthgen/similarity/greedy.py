@@ -50,6 +50,10 @@ class Tile:
         first, *others = (part[places].astype(np.float64) for part in self.parts)
         return np.asarray(sum(others, first))
 
+    def part(self, places: slice) -> Tile:
+        """Those of a slice, without a copy."""
+        return Tile(self.numbers[places], self.rough[places], tuple(part[places] for part in self.parts))
+
 
 class Store(Protocol):
     """Holds the accepted vectors."""
@@ -158,21 +162,44 @@ def search_tiles(rows: np.ndarray, tiles: Iterable[Tile], longest: float) -> tup
     nearest = np.full(len(rows), -1, dtype=np.int64)
     rough = rows.astype(np.float32)
     best = np.full(len(rows), -np.inf, dtype=np.float32)
-    # |error| of a float32 product, summed in any order (Higham, Accuracy and Stability, sec. 3.1), inputs rounded; two
-    # of them, and what rounding to millionths makes equal
-    lengths = max(1.0, longest) * max(1.0, float(np.linalg.norm(rows, axis=1).max(initial=0.0)))
-    margin = np.float32(2 * _ROUND_OFF * (rows.shape[1] + 3) * lengths + 1 / UNITS)
+    margin = margin_of(rows, longest)
     for tile in tiles:
-        products = rough @ tile.rough.T
-        np.maximum(best, products.max(axis=1), out=best)
-        near = products >= (best - margin)[:, None]
-        count = int(np.count_nonzero(near))
-        if count > max(len(rows), products.size * _MOST_PAIRS):
-            _compare_all(rows, tile, similarity, nearest)
-        elif count:
-            row, column = np.nonzero(near)
-            _compare_pairs(rows, tile, row, column, similarity, nearest)
+        compare_tile(rows, rough, tile, best, margin, similarity, nearest)
     return similarity, nearest
+
+
+def margin_of(rows: np.ndarray, longest: float) -> np.float32:
+    """How far a float32 product, summed in any order, may lie below the highest of its row and still be the nearest.
+
+    |error| of one (Higham, Accuracy and Stability, sec. 3.1), inputs rounded; two of them, and what rounding to
+    millionths makes equal. `longest` is the length of the longest vector that rows (N, D) float64 are compared with.
+    """
+    lengths = max(1.0, longest) * max(1.0, float(np.linalg.norm(rows, axis=1).max(initial=0.0)))
+    return np.float32(2 * _ROUND_OFF * (rows.shape[1] + 3) * lengths + 1 / UNITS)
+
+
+def compare_tile(
+    rows: np.ndarray,
+    rough: np.ndarray,
+    tile: Tile,
+    best: np.ndarray,
+    margin: np.float32,
+    similarity: np.ndarray,
+    nearest: np.ndarray,
+) -> None:
+    """All rows (N, D) float64, float32 in `rough`, with a tile.
+
+    `best` (N,) float32, the highest float32 product so far, and the answer (`similarity`, `nearest`) are updated.
+    """
+    products = rough @ tile.rough.T
+    np.maximum(best, products.max(axis=1), out=best)
+    near = products >= (best - margin)[:, None]
+    count = int(np.count_nonzero(near))
+    if count > max(len(rows), products.size * _MOST_PAIRS):
+        _compare_all(rows, tile, similarity, nearest)
+    elif count:
+        row, column = np.nonzero(near)
+        compare_pairs(rows, tile, row, column, similarity, nearest)
 
 
 def tile_rows(num_rows: int) -> int:
@@ -206,12 +233,10 @@ def _compare_all(rows: np.ndarray, tile: Tile, similarity: np.ndarray, nearest: 
     products = _millionths(rows * UNITS, tile.exact(slice(None)).T)
     column = products.argmax(axis=1)
     best = products[np.arange(len(rows)), column]
-    closer = (best > similarity) | (nearest < 0)
-    similarity[closer] = best[closer]
-    nearest[closer] = tile.numbers[column[closer]]
+    _take_closer(np.arange(len(rows)), best, tile.numbers[column], similarity, nearest)
 
 
-def _compare_pairs(
+def compare_pairs(
     rows: np.ndarray,
     tile: Tile,
     row: np.ndarray,
@@ -228,6 +253,14 @@ def _compare_pairs(
     row, column, products = row[order], column[order], products[order]
     first_of_row = np.flatnonzero(np.diff(row, prepend=-1))
     row, column, products = row[first_of_row], column[first_of_row], products[first_of_row]
-    closer = (products > similarity[row]) | (nearest[row] < 0)
+    _take_closer(row, products, tile.numbers[column], similarity, nearest)
+
+
+def _take_closer(
+    row: np.ndarray, products: np.ndarray, numbers: np.ndarray, similarity: np.ndarray, nearest: np.ndarray
+) -> None:
+    """One product for each of some rows: the highest stays, of equals the earliest, in whatever order they come."""
+    before, product_before = nearest[row], similarity[row]
+    closer = (products > product_before) | ((products == product_before) & (numbers < before)) | (before < 0)
     similarity[row[closer]] = products[closer]
-    nearest[row[closer]] = tile.numbers[column[closer]]
+    nearest[row[closer]] = numbers[closer]

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from synthgen.similarity import leading
 from synthgen.similarity.greedy import ROWS, Tile, search_tiles, spans, tile_rows
+from synthgen.similarity.leading import Leading
 
 
 class MemoryStore:
@@ -20,13 +22,24 @@ class MemoryStore:
         self._high = np.empty((ROWS, dim), dtype=np.float32)
         self._low = np.empty((ROWS, dim), dtype=np.float32)
         self._numbers = np.empty(ROWS, dtype=np.int64)
+        self._leading: Leading | None = None  # where it pays
+        self._seen = np.empty((0, 1), dtype=np.float32)  # coordinates of the vectors, if there is a basis
+        self._next_fit = leading.FIRST_FIT
 
     def __len__(self) -> int:
         return self._held
 
     def search(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `Store.search`."""
-        return search_tiles(rows, self._tiles(tile_rows(len(rows))), 1.0)
+        if self._held >= self._next_fit:
+            self._fit()
+        if self._leading is None:
+            return search_tiles(rows, self._tiles(tile_rows(len(rows))), 1.0)
+        whole = self._part(slice(0, self._held))
+        similarity, nearest, cost = leading.search_bounded(rows, whole, self._seen[: self._held], self._leading)
+        if cost > leading.cost_of_all(rows.shape[1]):
+            self._leading = None  # until the next fit
+        return similarity, nearest
 
     def add(self, rows: np.ndarray, numbers: np.ndarray) -> None:
         """As `Store.add`."""
@@ -38,6 +51,8 @@ class MemoryStore:
         self._high[self._held : needed] = rows
         self._low[self._held : needed] = rows - self._high[self._held : needed]
         self._numbers[self._held : needed] = numbers
+        if self._leading is not None:
+            self._see(self._held, needed)
         self._held = needed
 
     def take_all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,8 +61,29 @@ class MemoryStore:
         return self._high[:held].copy(), self._low[:held].copy(), self._numbers[:held].copy()
 
     def _tiles(self, step: int) -> Iterator[Tile]:
-        for part in spans(self._held, step):
-            yield Tile(self._numbers[part], self._high[part], (self._high[part], self._low[part]))
+        return map(self._part, spans(self._held, step))
+
+    def _part(self, part: slice) -> Tile:
+        return Tile(self._numbers[part], self._high[part], (self._high[part], self._low[part]))
+
+    def _fit(self) -> None:
+        """A basis for the vectors that are here now, or none."""
+        self._next_fit = leading.REFIT * self._held
+        self._leading = leading.fitted(self._high[: self._held])
+        self._seen = np.empty((0, 1), dtype=np.float32)
+        if self._leading is not None:
+            self._see(0, self._held)
+
+    def _see(self, start: int, stop: int) -> None:
+        """Coordinates of the vectors start..stop, which follow on those before."""
+        assert self._leading is not None
+        if stop > len(self._seen):
+            grown = np.empty((len(self._numbers), self._leading.width + 1), dtype=np.float32)
+            grown[:start] = self._seen[:start]
+            self._seen = grown
+        for part in spans(stop - start, ROWS):
+            places = slice(start + part.start, start + part.stop)
+            self._seen[places] = self._leading.coordinates(self._part(places).exact(slice(None)))
 
 
 def _grown(array: np.ndarray, rows: int) -> np.ndarray:
