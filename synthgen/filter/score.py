@@ -16,7 +16,7 @@ from segkit.labels import Label
 from segkit.printable import excerpt
 from synthgen.backends import load
 from synthgen.classes import wanted_classes
-from synthgen.errors import InputError
+from synthgen.errors import InputError, ModelError
 from synthgen.images import read_image
 from synthgen.labels import read_label_space
 from synthgen.models import ImageScorer, TellsCut
@@ -64,9 +64,12 @@ def pixel_std(image: np.ndarray) -> float:
 def class_rank(image: np.ndarray, class_vectors: np.ndarray, index: int) -> int:
     """How many classes (C, D) are more like the image (D,) than class `index`; 0 = it is the best.
 
-    All rows have length 1.
+    All rows have length 1. Raises ModelError if a scorer gave numbers that are none: they would be the best of all.
     """
-    similarity = class_vectors @ image
+    with np.errstate(invalid="ignore"):  # kernels of BLAS raise the flag over padding of their own, too
+        similarity = class_vectors @ image
+    if not np.isfinite(similarity).all():
+        raise ModelError("filter.scorer: an embedding of it is not finite: take another scorer, or float32")
     return int(np.count_nonzero(similarity > similarity[index]))
 
 

@@ -9,6 +9,7 @@ import pytest
 from doubles.rows import row as row_of
 
 from segkit.labels import Label
+from synthgen.errors import ModelError
 from synthgen.filter import score
 from synthgen.filter.score import ScoreStage, class_rank, class_text, pixel_std
 from synthgen.images import write_image
@@ -203,3 +204,17 @@ def test_a_prompt_that_the_scorer_cuts_is_told_once(tmp_path: Path, caplog: pyte
     caplog.clear()
     list(ScoreStage(tmp_path, ColourScorer(), WANTED, 1).process(rows, tmp_path, "u"))
     assert not caplog.messages
+
+
+def test_a_rank_counts_the_classes_that_are_more_like_the_image() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    image = np.array([0.6, 0.8, 0.0], np.float32)
+    assert [class_rank(image, vectors, index) for index in range(3)] == [1, 0, 2]
+
+
+@pytest.mark.parametrize("broken", ["image", "classes"])
+def test_an_embedding_that_is_no_number_is_told_and_not_the_best(broken: str) -> None:
+    vectors, image = np.eye(3, dtype=np.float32), np.array([0.6, 0.8, 0.0], np.float32)
+    (image if broken == "image" else vectors[1])[:] = np.nan
+    with pytest.raises(ModelError, match=r"filter\.scorer: an embedding of it is not finite"):
+        class_rank(image, vectors, 0)
