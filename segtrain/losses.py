@@ -19,6 +19,18 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return total / (targets != IGNORE).sum().clamp(min=1)
 
 
+def pixel_losses(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, C, H, W) and (B, H, W) to cross-entropies (B, H, W), 0 where a pixel has no class, and which have one."""
+    targets = without_unknown(targets)
+    losses = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
+    return losses, targets != IGNORE
+
+
+def mean_over(losses: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Sum of all losses over the number of pixels that count; 0 if none does."""
+    return losses.sum() / counted.sum().clamp(min=1)
+
+
 def without_unknown(targets: torch.Tensor) -> torch.Tensor:
     """int64 targets in which out of distribution (254) has become unlabelled (255)."""
     return targets.long().masked_fill(targets == OUT_OF_DISTRIBUTION, IGNORE)

@@ -8,7 +8,7 @@ import torch
 
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segtrain.data.joint import LABELLED, UNLABELLED, Views
-from segtrain.losses import without_unknown
+from segtrain.losses import mean_over, pixel_losses
 from segtrain.self_training.config import SelfTrainingSettings
 
 
@@ -92,10 +92,8 @@ def weighted_cross_entropy(logits: torch.Tensor, labels: PseudoLabels) -> torch.
 
     Not over the sum of the weights: what is unsure makes the loss smaller, not the rest larger (UniMatch, DACS).
     """
-    channels = without_unknown(labels.channels)
-    losses = torch.nn.functional.cross_entropy(logits, channels, ignore_index=IGNORE, reduction="none")
-    labelled = channels != IGNORE
-    return (losses * labels.weights).sum() / labelled.sum().clamp(min=1)
+    losses, labelled = pixel_losses(logits, labels.channels)
+    return mean_over(losses * labels.weights, labelled)
 
 
 def moved(views: Views, device: torch.device) -> Views:

@@ -25,8 +25,8 @@ _MINIS = Path(__file__).resolve().parent.parent / "minis" / "weights"
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _TRAINING = {"sam": "sam", "clip": "clip", "vae": "vae", "objects": "denoiser", "streets": "prior"}
 _TRAINED_BY = {name: f"python -m synthgen.minis.train {model}" for name, model in _TRAINING.items()}
-_ON_THE_HUB = {"sam_vit_h": "huge", "sam_vit_l": "large", "sam_vit_b": "base"}
 _TRAINED_BY["streets-day"] = "synthgen adapt streets-mini"
+_ON_THE_HUB = {"sam_vit_h": "huge", "sam_vit_l": "large", "sam_vit_b": "base"}
 
 
 def resolve(model: str) -> Path | str:

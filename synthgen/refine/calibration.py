@@ -15,6 +15,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ VALUES: dict[str, tuple[float, ...]] = {
     "min_margin": (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
 }
 """What is tried for each threshold, the default among it [ours]."""
+_STEPS = {"lambda_apf": "apf", "min_cosine": "apr", "min_margin": "apr"}  # whose setting each threshold is
 _EQUAL = 6  # decimals of a mean IoU: further ones are rounding
 
 
@@ -69,22 +71,17 @@ class Calibration:
 
 def open_thresholds(refine: Refine) -> tuple[str, ...]:
     """Names of the thresholds that are `auto` and take part; a step that is off has none."""
-    apf, apr = refine.apf, refine.apr
-    open_ones = {
-        "lambda_apf": apf.enabled and apf.lambda_apf == AUTO,
-        "min_cosine": apr.enabled and apr.min_cosine == AUTO,
-        "min_margin": apr.enabled and apr.min_margin == AUTO,
-    }
-    return tuple(name for name, is_open in open_ones.items() if is_open)
+    return _open(refine.model_dump(include={"apf", "apr"}))
+
+
+def _open(refine: Mapping[str, Any]) -> tuple[str, ...]:
+    """`open_thresholds` of the section as plain values."""
+    return tuple(name for name, step in _STEPS.items() if refine[step]["enabled"] and refine[step][name] == AUTO)
 
 
 def numbers(refine: Refine) -> Thresholds:
     """The recipe's thresholds, the default for one that is `auto`."""
-    given = {
-        "lambda_apf": refine.apf.lambda_apf,
-        "min_cosine": refine.apr.min_cosine,
-        "min_margin": refine.apr.min_margin,
-    }
+    given = {name: getattr(getattr(refine, step), name) for name, step in _STEPS.items()}
     return Thresholds(**{k: getattr(DEFAULTS, k) if v == AUTO else float(v) for k, v in given.items()})
 
 
@@ -178,12 +175,7 @@ def calibration_text(stage: StageRun) -> list[str]:
     found = recorded(stage)
     if found is None:
         return []
-    refine = stage.claim()["settings"]["refine"]
-    open_ones = [
-        name
-        for step, name in (("apf", "lambda_apf"), ("apr", "min_cosine"), ("apr", "min_margin"))
-        if refine[step]["enabled"] and refine[step][name] == AUTO
-    ]
+    open_ones = _open(stage.claim()["settings"]["refine"])
     used = dataclasses.asdict(found.thresholds)
     if not found.num_cases:
         return [f"masks: {_fallback(open_ones, used)}"]

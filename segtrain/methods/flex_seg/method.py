@@ -21,12 +21,13 @@ from segtrain.data.source import Source
 from segtrain.errors import ConfigError
 from segtrain.evaluate import open_validation
 from segtrain.loop import Training, reports, run
+from segtrain.losses import mean_over, pixel_losses
 from segtrain.method import StandardMethod
 from segtrain.methods.flex_seg.config import Config
 from segtrain.methods.flex_seg.feature_distance import FrozenEncoder, feature_distance, thing_cells
 from segtrain.methods.flex_seg.gap import Projector, PrototypeBank, boundary_cells, choose_tokens
 from segtrain.methods.flex_seg.has import Hardness
-from segtrain.methods.flex_seg.ube import emphasised, entropy, mean_over, pixel_losses
+from segtrain.methods.flex_seg.ube import emphasised, entropy
 from segtrain.segmenter import Segmenter, build_segmenter
 
 _log = logging.getLogger(__name__)

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import torch
 
-from segkit.labels import IGNORE
-from segtrain.losses import without_unknown
 from segtrain.methods.flex_seg.config import BoundarySettings
 
 MIN_PIXELS = 64  # a picture with a smaller band takes the statistics of the batch
@@ -66,15 +64,3 @@ def emphasised(
         return losses * entropy_weights(entropy(logits), in_band, settings.ube_alpha)
     weight = settings.boundary_reduce if strategy == "reduce" else settings.boundary_enhance
     return torch.where(in_band, weight * losses, losses)
-
-
-def pixel_losses(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, C, H, W) and (B, H, W) to cross-entropies (B, H, W), 0 where a pixel has no class, and which have one."""
-    targets = without_unknown(targets)
-    losses = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
-    return losses, targets != IGNORE
-
-
-def mean_over(losses: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-    """Sum of all losses over the number of pixels that count; 0 if none does."""
-    return losses.sum() / counted.sum().clamp(min=1)

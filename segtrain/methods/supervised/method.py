@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
+from segkit.labels import OUT_OF_DISTRIBUTION
 from segtrain.config import MASK_ARCH, TrainConfig
 from segtrain.data.batches import Batch
 from segtrain.data.mixture import Mixture, mix, open_sources, shares
@@ -16,7 +16,7 @@ from segtrain.data.source import Source
 from segtrain.errors import ConfigError
 from segtrain.evaluate import open_validation
 from segtrain.loop import Training, reports, run
-from segtrain.losses import kept_pixels, without_unknown
+from segtrain.losses import kept_pixels, mean_over, pixel_losses
 from segtrain.method import StandardMethod, segmentation_loss
 from segtrain.methods.supervised.comparison import compare
 from segtrain.methods.supervised.config import Config
@@ -110,10 +110,8 @@ def unsure_cross_entropy(
     the `keep` share of pixels of smallest loss is learnt from. What is unsure makes the loss smaller, not another
     pixel's share of it larger.
     """
-    targets = without_unknown(targets)
-    losses = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
-    valid = targets != IGNORE
+    losses, valid = pixel_losses(logits, targets)
     learnt = valid & ~others[:, None, None]
     chosen = kept_pixels(losses, valid & others[:, None, None], keep)
     learnt.view(-1)[chosen] = True
-    return (losses * weights * learnt).sum() / learnt.sum().clamp(min=1)
+    return mean_over(losses * weights * learnt, learnt)

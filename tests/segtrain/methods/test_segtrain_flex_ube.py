@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from segtrain.losses import mean_over, pixel_losses
 from segtrain.methods.flex_seg.config import BoundarySettings
-from segtrain.methods.flex_seg.ube import emphasised, entropy, entropy_weights, mean_over, pixel_losses
+from segtrain.methods.flex_seg.ube import emphasised, entropy, entropy_weights
 
 
 def a_batch(seed: int = 0, size: tuple[int, int, int] = (3, 20, 24)) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
