@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,10 @@ class Board:
     def __init__(self, folder: Path, first_step: int) -> None:
         """Points from `first_step` on, which a killed training may have left, are dropped."""
         self._folder, self._pictures = folder / "tensorboard", folder / "pictures"
+        # TensorBoard reads a log's files in the order of their names, which begin with the second they were opened in;
+        # what follows within a second (process, counter) does not sort as numbers do.
+        while any(self._folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+            time.sleep(0.02)
         with self._one_line():
             self._writer = SummaryWriter(str(self._folder), purge_step=first_step)
 
