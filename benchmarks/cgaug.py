@@ -63,7 +63,7 @@ VARIANTS: dict[str, tuple[str, str]] = {  # name -> options, kind of pairs
     "ds_and_ss": ("", "ds_and_ss"),
 }
 RIVALS = ("energy", *(name for name in VARIANTS if name != "full"))
-SWEEP = (0.0, 0.1, 0.2, 0.4)
+SWEEP = (0.1, 0.2, 0.4)
 SELECTION = {"selection": "", "all": "--keep 1"}
 GENERATED = {"pairs_old_loss": OLD_LOSS, "no_selection": "--keep 1", "full": ""}
 CAMVID = {"head": VARIANTS["head"][0], "pairs_old_loss": OLD_LOSS, "full": ""}
@@ -111,7 +111,7 @@ class Plan:
     stage1_steps: int = 60
     batch: int = 8  # pairs
     rates: tuple[float, float] = (1e-3, 1e-3)  # of stage 1 and 2
-    keep: float = 0.9  # of the augmented pixels
+    keep: float = 0.98  # of the augmented pixels
     network: str = NETWORK
     generated: int = 300
     camvid_base_steps: int = 300

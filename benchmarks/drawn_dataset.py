@@ -16,9 +16,10 @@ from synthgen.labels import read_label_space
 from synthgen.pack import stage
 from synthgen.pack.counts import ModelUse, RunCounts
 from synthgen.pack.finish import finish
+from synthgen.pack_settings import Pack
 from synthgen.recipe import Recipe
 from synthgen.records import Sample, ShardRecord, from_flat, key_of
-from synthgen.settings import Labels, Pack
+from synthgen.settings import Labels
 
 COUNTS = RunCounts(
     made={"filter": 9},

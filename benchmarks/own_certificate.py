@@ -6,7 +6,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from synthgen.settings import C2pa
+from synthgen.pack_settings import C2pa
 
 
 def write_certificate(folder: Path) -> C2pa:

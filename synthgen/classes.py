@@ -13,6 +13,12 @@ def wanted_classes(recipe: Recipe, space: LabelSpace) -> tuple[Label, ...]:
     Raises LabelError for an unknown, repeated or background one.
     """
     wanted = tuple(space.by_name(name) for name in recipe.labels.classes) or space.foreground
+    names = [label.name for label in wanted]
+    for name in recipe.prompts.quotas:
+        if name not in names:
+            raise LabelError(
+                f"prompts.quotas: {name!r} is no class that samples are made for; those are: {', '.join(names)}"
+            )
     for i, label in enumerate(wanted):
         if label.id == space.background:
             raise LabelError(

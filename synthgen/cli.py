@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from segkit.printable import examples
-from synthgen.commands import adapting, datasets, labelled, runs, stages, start
+from synthgen.commands import adapting, datasets, improving, labelled, runs, stages, start
 
 app = typer.Typer(
     epilog=examples(
@@ -42,5 +42,5 @@ def main(
     """Makes labelled training data for semantic segmentation: prompts -> images -> masks -> WebDataset shards."""
 
 
-for group in (start, stages, adapting, runs, datasets, labelled):
+for group in (start, stages, improving, adapting, runs, datasets, labelled):
     app.add_typer(group.commands)

@@ -122,11 +122,11 @@ def _what(recipe: Recipe, sizes: Estimate) -> str:
     if sizes.num_prompts is None or sizes.num_classes is None:
         return f"an unknown number of prompts, {images}"
     quota = sizes.num_classes * recipe.prompts.per_class
-    origin = (
-        f"{sizes.num_classes} classes x {recipe.prompts.per_class} prompts"
-        if sizes.num_prompts == quota
-        else "as the source gives them"
-    )
+    origin = "as the source gives them"
+    if sizes.num_prompts == quota:
+        origin = f"{sizes.num_classes} classes x {recipe.prompts.per_class} prompts"
+    elif recipe.prompts.quotas:
+        origin = "by prompts.quotas"
     return f"at most {sizes.num_prompts:,} prompts ({origin}), {images}"
 
 

@@ -144,6 +144,7 @@ def identity(recipe: Recipe) -> dict[str, Any]:
     for name in _WORDS:
         del settings["pack"][name]
     settings["labels"].pop("space")
+    settings["prompts"].pop("apart_from")
     for section in (settings["support"], settings["prompts"]["source"], settings["render"]["object_bank"] or {}):
         for name in _PLACES:
             section.pop(name, None)

@@ -21,11 +21,15 @@ from segkit.printable import excerpt
 from synthgen.adapt_settings import Adapt
 from synthgen.backends import check_options, statement
 from synthgen.errors import RecipeError, did_you_mean
-from synthgen.settings import Execution, Filter, Labels, Pack, Prompts, Refine, Render, Section, Support
+from synthgen.pack_settings import Pack
+from synthgen.settings import Execution, Filter, Labels, Prompts, Refine, Render, Section, Support
 from synthgen.shipped import shipped_folder
 
 # options of sections and backends that name a file or folder, and those that may name what ships or lies on the Hub too
-_PLACES = ("folder", "path", "control_images", "control_translation", "denoiser_file", "certificate", "private_key")
+_PLACES = (
+    *("folder", "path", "control_images", "control_translation", "denoiser_file", "certificate", "private_key"),
+    "apart_from",
+)
 _NAMES_OR_PLACES = ("space", "vocabulary", "model", "controlnet", "lora", "control_palette", "card")
 
 

@@ -104,6 +104,14 @@ class Prompts(Section):
         0.85, description="accept a candidate iff its max cosine to the accepted ones is below this [guess]"
     )
     per_class: int = Field(100, ge=1, description="N_t, accepted prompts per class [guess: 100]")
+    quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {}, description="N_t of single classes in place of per_class; 0 = none of it [ours: synthgen improve]"
+    )
+    apart_from: str = Field(
+        "",
+        description="file of sentences, CLASS<TAB>SENTENCE a line: the bank of a class keeps away from its own as if "
+        "they had been proposed first; empty = none [ours: synthgen improve]",
+    )
     budget_per_class: int = Field(2000, ge=1, description="candidates to try per class before giving up [guess]")
     class_gate: bool = Field(True, description="refuse a prompt that names neither the class nor a synonym [guess]")
     min_class_similarity: Cosine = Field(
@@ -112,6 +120,10 @@ class Prompts(Section):
     dedup: Literal["exact", "indexed"] = Field(
         "exact", description="compare with all accepted prompts, or beyond 4096 of them by an index [ours]"
     )
+
+    def quota(self, class_name: str) -> int:
+        """N_t of a class."""
+        return self.quotas.get(class_name, self.per_class)
 
 
 class ObjectBank(Section):
@@ -244,42 +256,6 @@ class Filter(Section):
 
     scorer: Backend = Field(Backend(name="open_clip"), description="a file of models/image_scorers")
     rules: Rules = Rules()
-
-
-class C2pa(Section):
-    """Who signs the images, for `pack.mark: c2pa`."""
-
-    certificate: str = Field("", description="PEM file: the signer's certificate, then those that it hangs on")
-    private_key: str = Field("", description="PEM file (PKCS 8) of its key; only the path is ever written anywhere")
-    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field(
-        "es256", description="that of the key"
-    )
-
-
-class Pack(Section):
-    """Shards, index, card."""
-
-    samples_per_shard: int = Field(1000, ge=1, description="planned by count; about 1 GB a shard is what loaders like")
-    validation_fraction: Fraction = Field(
-        0.0, description="share of samples that goes to the split `validation`, chosen by key"
-    )
-    jpeg_quality: int = Field(95, ge=50, le=100)
-    mark: Literal["none", "iptc", "c2pa"] = Field(
-        "iptc",
-        description="say in each rendered JPEG that a model made it: iptc = IPTC trainedAlgorithmicMedia in XMP, "
-        "always the same bytes; "
-        "c2pa = that and a signed manifest, other bytes each time; photographs are never marked",
-    )
-    c2pa: C2pa = C2pa()
-    card: str = Field("synthetic", description="template of data_cards/, or a path with a `/`")
-    license: str = Field("other", description="licence id of the dataset card (Hub identifiers)")
-    license_name: str = Field("", description="name of the licence if `license` is `other`")
-    license_link: str = Field("", description="where it can be read")
-    creator: str = Field("", description="who publishes the dataset, for croissant.json; left out if empty")
-    url: str = Field("", description="where it is published, for croissant.json; left out if empty")
-    date_published: str = Field(
-        "", pattern=r"^(\d{4}-\d{2}-\d{2})?$", description="2026-11-21, for croissant.json; left out if empty"
-    )
 
 
 class Ray(Section):

@@ -339,6 +339,7 @@ _NAMES = (
     ".object_bank",
     ".segmenter",
     ".vocabulary",
+    ".apart_from",
     ".space",
     "support.folder",
     "support.source",

@@ -19,9 +19,9 @@ from typing import Any
 
 from synthgen.errors import RecipeError, in_one_line
 from synthgen.models.used import generates
+from synthgen.pack_settings import C2pa
 from synthgen.recipe import Recipe
 from synthgen.records import Sample
-from synthgen.settings import C2pa
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"

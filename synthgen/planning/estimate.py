@@ -99,9 +99,10 @@ def estimate(recipe: Recipe) -> Estimate:
     """What can be said of a recipe. What is wrong with it becomes `problem`, never an error."""
     num_classes, num_prompts, problem = None, None, ""
     try:
-        num_classes = len(wanted_classes(recipe, read_label_space(recipe.labels.space)))
+        wanted = wanted_classes(recipe, read_label_space(recipe.labels.space))
+        num_classes = len(wanted)
         given = statement("prompt_source", recipe.prompts.source.model_dump(), "num_given", None)
-        num_prompts = num_classes * recipe.prompts.per_class if given is None else int(given)
+        num_prompts = sum(recipe.prompts.quota(c.name) for c in wanted) if given is None else int(given)
     except SynthgenError as error:
         problem = str(error)
     costs, unknown = _costs(recipe)

@@ -24,6 +24,7 @@ from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.pictures import image_size
 from synthgen.errors import InputError, ModelError
 from synthgen.models import TextEmbedding, TextEncoder
+from synthgen.prompts.compared import Compared, compared
 from synthgen.prompts.dedup import GreedyBank, greedy_dedup, normalised
 from synthgen.prompts.indexed import IndexedBank
 from synthgen.prompts.words import article, mentions
@@ -108,16 +109,6 @@ class Entry:
     embedding: TextEmbedding | None  # None for refused ones and for photographs
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Compared:
-    """One way to spend a class's budget of prompts."""
-
-    prompts: int
-    distinct: int  # of them, as lambda_div has it
-    nearest: float  # mean cosine of a prompt to the most similar other one; -1 for a single one
-    values: int  # attribute values that some prompt has
-
-
 class ClassBank:
     """The accepted prompts of one class, or of no single class if `label` is None."""
 
@@ -133,8 +124,10 @@ class ClassBank:
         min_class_similarity: float = -1.0,
         indexed: bool = False,
         rendered: Callable[[str], str] = str,
+        earlier: Sequence[str] = (),
     ) -> None:
-        """`rendered` gives the beginning of a prompt that reaches the renderer: the class must stand in it."""
+        """`rendered` gives the beginning of a prompt that reaches the renderer: the class must stand in it. `earlier`
+        are sentences that the bank keeps away from as if they had been proposed first; it never gives them."""
         self.class_name = label.name if label else ""
         self.class_id = label.id if label else IGNORE
         self.stopped = ""  # "quota", "budget", "exhausted" or an agent's own word once `fill` has ended
@@ -150,7 +143,10 @@ class ClassBank:
         self._seen: set[str] = set()
         self._copies: Counter[str] = Counter()
         self._greedy: GreedyBank | None = None
-        self._judged: list[Candidate] = []  # in the order of the greedy bank's indices
+        self._earlier = [Candidate(prompt, self.class_name, self.class_id, ()) for prompt in earlier]
+        self._judged: list[
+            Candidate
+        ] = []  # in the order of the greedy bank's indices, which begin with the earlier ones
         self._vectors: list[np.ndarray] = []  # of the first REMEMBERED of them, float32, and whether each was accepted
         self._taken: list[np.ndarray] = []
 
@@ -192,16 +188,10 @@ class ClassBank:
         """What the accepted prompts, as many times the class's name alone, and the first so many candidates without any
         comparison would give.
         """
-        taken = np.flatnonzero(np.concatenate(self._taken)) if self._taken else np.empty(0, int)
-        if not len(taken):
+        if not self._vectors:
             return {}
-        vectors = np.concatenate(self._vectors)
-        found = {"class name alone": Compared(len(taken), 1, 1.0 if len(taken) > 1 else -1.0, 0)}
-        for name, rows in (("candidates uncompared", np.arange(len(taken))), ("this bank", taken)):
-            attributes = {attribute for row in rows for attribute in self._judged[row].attributes}
-            distinct = int(greedy_dedup(vectors[rows], self._lambda_div).accepted.sum())
-            found[name] = Compared(len(rows), distinct, nearest_similarity(vectors[rows]), len(attributes))
-        return found
+        attributes = [candidate.attributes for candidate in self._judged]
+        return compared(np.concatenate(self._vectors), np.concatenate(self._taken), attributes, self._lambda_div)
 
     def would_pass(self, grid: Sequence[float]) -> tuple[int, dict[float, int]]:
         """(candidates, lambda_div -> how many of them pass there) for those that were compared, the first 2000 at
@@ -246,6 +236,7 @@ class ClassBank:
         meant = np.flatnonzero(to_class >= self._min_class_similarity)
         if self._greedy is None:
             self._greedy = self._new_greedy(pooled.shape[1], self._lambda_div)
+            self._take_earlier(self._greedy)
         verdicts = self._greedy.offer(pooled[meant], limit)
         judged = meant[: len(verdicts.accepted)]
         if len(self._judged) < REMEMBERED:
@@ -259,13 +250,25 @@ class ClassBank:
                 yield "off_class", float(to_class[i]), None, embeddings[i]
                 continue
             n = place[i]
-            nearest = self._judged[verdicts.nearest[n]] if verdicts.nearest[n] >= 0 else None
+            nearest = self._named(int(verdicts.nearest[n]))
             yield (
                 "" if verdicts.accepted[n] else "near_duplicate",
                 float(verdicts.similarity[n]),
                 nearest,
                 embeddings[i],
             )
+
+    def _take_earlier(self, greedy: GreedyBank) -> None:
+        for start in range(0, len(self._earlier), BLOCK):
+            block = self._earlier[start : start + BLOCK]
+            greedy.offer(pooled_vectors(block, self._encoder().encode([c.prompt for c in block]), self._encoder().id))
+
+    def _named(self, number: int) -> Candidate | None:
+        """The candidate of an index of the greedy bank; None for -1."""
+        if number < 0:
+            return None
+        own = number - len(self._earlier)
+        return self._judged[own] if own >= 0 else self._earlier[number]
 
     def _class_similarity(self, pooled: np.ndarray) -> np.ndarray:
         """(N,) cosines, rounded as the greedy comparison rounds, to "a photo of a <class>";
@@ -322,19 +325,6 @@ def content_of(path: Path) -> str:
 def _is_given(candidate: Candidate) -> bool:
     """Whether the candidate stands for a file of the user's rather than for a sentence."""
     return bool(candidate.photograph or candidate.layout)
-
-
-def nearest_similarity(vectors: np.ndarray) -> float:
-    """Mean cosine of each row (N, P) to the most similar other one, rounded to 6 decimals; -1 for a single row."""
-    if len(vectors) < 2:
-        return -1.0
-    unit = normalised(vectors)
-    best = []
-    for start in range(0, len(unit), 256):
-        cosines = unit[start : start + 256] @ unit.T
-        cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))] = -2
-        best.append(cosines.max(axis=1))
-    return round(float(np.concatenate(best).mean()), 6)
 
 
 def pooled_vectors(texts: Sequence[Candidate], embeddings: Sequence[TextEmbedding], encoder_id: str) -> np.ndarray:

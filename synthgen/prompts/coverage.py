@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from segkit.documents import parse_json
-from synthgen.prompts.bank import Compared, Entry
+from synthgen.prompts.bank import Entry
+from synthgen.prompts.compared import Compared
 from synthgen.prompts.dedup import greedy_dedup
 
 GRID = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.825, 0.85, 0.875, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0)
@@ -248,16 +249,22 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def shortage_text(lambda_div: float, wanted: int, higher: Mapping[str, tuple[int, dict[float, int]]]) -> str:
+def shortage_text(
+    lambda_div: float, wanted: Mapping[str, int], higher: Mapping[str, tuple[int, dict[float, int]]]
+) -> str:
     """What higher lambda_div would let pass, for the classes that near-duplicates have left short:
 
-    up to the first at which all have enough.
+    up to the first at which all have enough. `wanted` says what enough is, by class.
     """
     grid = sorted({value for _, passing in higher.values() for value in passing})
     if not grid:
         return ""
     enough = next(
-        (n for n, value in enumerate(grid) if all(passing[value] >= wanted for _, passing in higher.values())),
+        (
+            n
+            for n, value in enumerate(grid)
+            if all(passing[value] >= wanted[name] for name, (_, passing) in higher.items())
+        ),
         len(grid) - 1,
     )
     shown = sorted({round(enough * part) for part in (1 / 3, 2 / 3, 1)})

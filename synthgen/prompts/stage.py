@@ -43,6 +43,7 @@ from synthgen.prompts.coverage import (
     shortage_text,
 )
 from synthgen.prompts.cut import Context
+from synthgen.prompts.earlier import earlier_digest, read_earlier
 from synthgen.prompts.replies import Replies
 from synthgen.prompts.store import EmbeddingWriter
 from synthgen.recipe import Recipe
@@ -95,13 +96,19 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     if "text_encoder" in used_backends(recipe):
         embedder = chosen_options("text_encoder", recipe.prompts.embedder)
         embedder["revisions"] = revisions_of("text_encoder", recipe.prompts.embedder)
+    prompts = recipe.prompts.model_dump(mode="json")
+    for name in ("quotas", "apart_from"):  # the file counts by what is in it
+        if not prompts[name]:
+            del prompts[name]
+    if recipe.prompts.apart_from:
+        prompts["apart_from"] = earlier_digest(recipe.prompts.apart_from)
     source = recipe.prompts.source.model_dump()
     has_size = statement("prompt_source", source, "takes_size", False)
     return {
         **({"size_px": [recipe.render.height_px, recipe.render.width_px]} if has_size else {}),
         "classes": list(recipe.labels.classes),
         "label_space": hashlib.sha256(repr(space).encode()).hexdigest(),
-        "prompts": recipe.prompts.model_dump(mode="json") | {"source": _source_settings(recipe), "embedder": embedder},
+        "prompts": prompts | {"source": _source_settings(recipe), "embedder": embedder},
         "negative": recipe.render.negative,
         "seed": recipe.seed,
     }
@@ -151,6 +158,7 @@ class PromptStage:
         self._space = space
         self._wanted = wanted
         self._source = source
+        self._earlier = read_earlier(recipe.prompts.apart_from, wanted) if recipe.prompts.apart_from else {}
         self._encoder = encoder
         self._context = Context(encoder, shares_text(recipe))
         self._said_unshared = False
@@ -164,7 +172,7 @@ class PromptStage:
         banks: list[ClassCoverage] = []
         higher: dict[str, tuple[int, dict[float, int]]] = {}  # of each class that near-duplicates have left short
         with EmbeddingWriter(folder, self._recipe.execution.unit_rows, self._negative) as writer:
-            for label in (*self._wanted, None):
+            for label in (*(label for label in self._wanted if self._quota(label)), None):
                 bank, tally = self._bank(label), Tally()
                 candidates = self._source.candidates(self._space, (label,) if label else (), self._recipe.seed)
                 for entry in bank.fill(candidates):
@@ -179,11 +187,7 @@ class PromptStage:
                 )
                 if label or coverage.tried:
                     banks.append(coverage)
-                if (
-                    label
-                    and coverage.accepted < self._recipe.prompts.per_class
-                    and "near_duplicate" in coverage.refused
-                ):
+                if label and coverage.accepted < self._quota(label) and "near_duplicate" in coverage.refused:
                     higher[label.name] = bank.would_pass(
                         [value for value in GRID if value > self._recipe.prompts.lambda_div]
                     )
@@ -211,22 +215,32 @@ class PromptStage:
                 reasons.update(bank.refused)
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             way_out = "loosen prompts.class_gate or prompts.min_class_similarity"
+            if "near_duplicate" in reasons:
+                way_out = "raise prompts.lambda_div, or give the source more words"
+                way_out += " (prompts.apart_from counts too)" if self._recipe.prompts.apart_from else ""
             if "class_cut" in reasons:
                 way_out = "name the class nearer to the beginning: the text encoder reads no further"
             raise InputError(f"prompts: every candidate was refused ({told}); {way_out}")
-        wanted = self._recipe.prompts.per_class
         # photographs and label maps are of no one class: nothing was asked for of a class that they were not tried for
         are_own = any(bank.accepted for bank in banks if not bank.class_name)
         short = [
             f"{bank.class_name} {bank.accepted} ({bank.stopped})"
             for bank in banks
-            if bank.class_name and bank.accepted < wanted and (bank.tried or not are_own)
+            if bank.class_name
+            and bank.accepted < self._recipe.prompts.quota(bank.class_name)
+            and (bank.tried or not are_own)
         ]
         if short:
-            way_out = shortage_text(self._recipe.prompts.lambda_div, wanted, higher)
+            prompts = self._recipe.prompts
+            wanted = {name: prompts.quota(name) for name in higher}
+            way_out = shortage_text(prompts.lambda_div, wanted, higher)
+            asked = "their quotas" if prompts.quotas else str(prompts.per_class)
             _log.warning(
-                "prompts: fewer than %d for %s%s; see `synthgen prompts --calibrate`", wanted, ", ".join(short), way_out
+                "prompts: fewer than %s for %s%s; see `synthgen prompts --calibrate`", asked, ", ".join(short), way_out
             )
+
+    def _quota(self, label: Label) -> int:
+        return self._recipe.prompts.quota(label.name)
 
     def _bank(self, label: Label | None) -> ClassBank:
         prompts = self._recipe.prompts
@@ -234,12 +248,13 @@ class PromptStage:
             label,
             self._encoder,
             lambda_div=prompts.lambda_div,
-            quota=prompts.per_class,
+            quota=self._quota(label) if label else prompts.per_class,
             budget=prompts.budget_per_class,
             class_gate=prompts.class_gate,
             min_class_similarity=prompts.min_class_similarity,
             indexed=prompts.dedup == "indexed",
             rendered=self._context.rendered,
+            earlier=self._earlier.get(label.name, ()) if label else (),
         )
 
     def _row(self, entry: Entry, unit: str, folder: Path, writer: EmbeddingWriter) -> PromptRecord | Rejected:

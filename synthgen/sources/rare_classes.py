@@ -94,6 +94,7 @@ class Sampling:
     min_map_share: float  # a map serves for a class that covers this share of it
     min_share: float  # a window serves for a class that covers this share of it
     shares: tuple[float, float]  # range of a window's sides, as a share of the largest one that fits
+    weights: tuple[float, ...] = ()  # by which P(c) is multiplied, in the order of the label space; empty = all 1
 
 
 def rare_windows(
@@ -110,6 +111,8 @@ def rare_windows(
     counts, sizes, by_content = _census(maps, space)
     serves = (counts > 0) & (counts >= sampling.min_map_share * sizes[:, None])
     probabilities = class_probabilities(counts, sampling.temperature) * serves.any(axis=0) if counts.any() else counts
+    if sampling.weights:
+        probabilities = probabilities * np.array(sampling.weights)
     if not probabilities.sum() > 0:
         raise InputError(f"{where}: no map shows enough of any class for a window (windows.min_map_share)")
     probabilities /= probabilities.sum()

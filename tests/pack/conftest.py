@@ -14,9 +14,10 @@ from segkit.labels import LabelSpace
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
 from synthgen.pack import stage
+from synthgen.pack_settings import Pack
 from synthgen.recipe import Recipe
 from synthgen.records import Sample, ShardRecord, key_of
-from synthgen.settings import Labels, Pack
+from synthgen.settings import Labels
 
 LABELS = """
 name: shapes

@@ -18,7 +18,8 @@ from synthgen.models.licences import STABILITY
 from synthgen.pack.card import dataset_license, size_category
 from synthgen.pack.counts import MaskRate, ModelUse, RunCounts
 from synthgen.pack.finish import finish
-from synthgen.settings import Apf, Pack
+from synthgen.pack_settings import Pack
+from synthgen.settings import Apf
 
 MakeRun = Callable[..., Any]
 SD3 = ModelUse(

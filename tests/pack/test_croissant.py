@@ -14,7 +14,7 @@ from synthgen.models.licences import STABILITY
 from synthgen.pack.counts import ModelUse, RunCounts
 from synthgen.pack.fields import SAMPLE_FIELDS
 from synthgen.pack.finish import finish
-from synthgen.settings import Pack
+from synthgen.pack_settings import Pack
 
 MakeRun = Callable[..., Any]
 SD3 = ModelUse(

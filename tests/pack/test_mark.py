@@ -24,7 +24,8 @@ from synthgen.images import jpeg_bytes, read_image
 from synthgen.pack import mark, stage
 from synthgen.pack.counts import RunCounts
 from synthgen.pack.finish import finish
-from synthgen.settings import Backend, C2pa
+from synthgen.pack_settings import C2pa
+from synthgen.settings import Backend
 
 MakeRun = Callable[..., Any]
 TERM = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -14,7 +14,8 @@ from segkit.labels import Label
 from synthgen.errors import ModelError
 from synthgen.images import write_image
 from synthgen.prompts import bank
-from synthgen.prompts.bank import Candidate, ClassBank, Entry, nearest_similarity
+from synthgen.prompts.bank import Candidate, ClassBank, Entry
+from synthgen.prompts.compared import nearest_similarity
 
 CAR = Label(7, "car", (1, 2, 3), ("car", "taxi"))
 

@@ -7,6 +7,7 @@ labelled set of fair days becomes one of nights and fog.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from synthgen.backends import Cost
 from synthgen.errors import InputError
 from synthgen.files import file_digest
 from synthgen.prompts.bank import Candidate
+from synthgen.prompts.need import Need
 from synthgen.records import digest_of, ids_digest, pixels_digest, seed_of
 from synthgen.settings import Fraction
 from synthgen.sources.catalogue import FOLDER
@@ -77,6 +79,15 @@ class Options(BaseModel, extra="forbid"):
     domains_per_map: int = Field(
         0, ge=0, description="take so many of the domains for each map or window, drawn by run seed and map; 0 = all"
     )
+    domain_weights: tuple[float, ...] = Field(
+        (),
+        description="chances of the domains, in their order, where domains_per_map draws some; empty = alike [ours]",
+    )
+    class_weights: dict[str, float] = Field(
+        {},
+        description="chances of maps and windows by class, where limit or windows choose some; 1 for what is not "
+        "named: a map has the greatest weight of the classes it shows, a window that of the class it is around [ours]",
+    )
     sentence: str = Field(
         "a street with {things} {domain}",
         description="{things} = the classes that the map shows, {domain} = a word of `domains`",
@@ -100,6 +111,15 @@ class Options(BaseModel, extra="forbid"):
         False, description="the picture of each map goes along: a sample is a pair of original and rendered [CG-Aug]"
     )
     unnamed: tuple[str, ...] = Field(("road", "sidewalk", "sky"), description="classes that go without saying")
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Options:
+        if self.domain_weights and len(self.domain_weights) != len(self.domains):
+            raise ValueError(f"domain_weights: {len(self.domain_weights)} numbers for {len(self.domains)} domains")
+        for name, weights in (("domain_weights", self.domain_weights), ("class_weights", self.class_weights.values())):
+            if not all(0 < weight < math.inf for weight in weights):
+                raise ValueError(f"{name} are above 0 and finite (got {list(weights)})")
+        return self
 
 
 def build(options: Options, execution: Any) -> Layouts:
@@ -133,6 +153,23 @@ def num_given(options: Options) -> int:
     num_maps = len(_labelled(options))
     num_maps = options.windows.count if options.windows else min(num_maps, options.limit or num_maps)
     return num_maps * min(len(options.domains), options.domains_per_map or len(options.domains))
+
+
+def aimed(options: Options, need: Need, count: int) -> dict[str, Any]:
+    """The options of `count` images for what a segmenter is weak at: drawn maps or windows of the classes, and domains.
+
+    A domain counts as one of the segmenter's if its words have the other's name ("at night", night).
+    """
+    needs = [need.of_domain(domain) for domain in options.domains]
+    per_map = options.domains_per_map or (1 if any(needs) else len(options.domains))
+    number = max(1, round(count / min(per_map, len(options.domains))))
+    changed: dict[str, Any] = {"class_weights": dict(need.classes), "domains_per_map": per_map}
+    if any(needs):
+        told = [value for value in needs if value]
+        changed["domain_weights"] = tuple(value or sum(told) / len(told) for value in needs)
+    if options.windows:
+        return {**changed, "windows": options.windows.model_copy(update={"count": number}).model_dump()}
+    return {**changed, "limit": number}
 
 
 def takes_size(options: Options) -> bool:
@@ -218,7 +255,7 @@ class Layouts:
     def _chosen(self, space: LabelSpace, seed: int) -> Iterator[tuple[LabelMap, np.ndarray]]:
         """(map or window, its ids)."""
         options, windows = self._options, self._options.windows
-        order = np.random.default_rng(seed).permutation(len(self._maps))[: options.limit or len(self._maps)]
+        order = self._drawn(space, np.random.default_rng(seed))
         maps = [self._maps[number] for number in sorted(order)]
         if windows is None:
             for label_map in maps:
@@ -226,9 +263,29 @@ class Layouts:
             return
         assert self._size_px is not None, "the size of the images is told before windows are cut"
         sampling = Sampling(
-            windows.count, windows.temperature, windows.min_map_share, windows.min_share, windows.side
+            windows.count, windows.temperature, windows.min_map_share, windows.min_share, windows.side,
+            tuple(self._weights(space)) if options.class_weights else (),
         )  # fmt: skip
         yield from rare_windows(maps, space, self._size_px, seed, sampling)
+
+    def _drawn(self, space: LabelSpace, rng: np.random.Generator) -> np.ndarray:
+        """Numbers of the maps that `limit` chooses, all of them without it."""
+        limit, number = self._options.limit or len(self._maps), len(self._maps)
+        if not self._options.class_weights or self._options.windows or limit >= number:
+            return rng.permutation(number)[:limit]
+        of_class, chances = np.array(self._weights(space)), np.ones(number)
+        for place, label_map in enumerate(self._maps):
+            ids = label_map.ids(space)
+            counts = np.bincount(space.channel_of_id[ids].ravel(), minlength=256)[: len(of_class)]
+            shown = counts >= max(1, self._options.min_share * ids.size)
+            chances[place] = of_class[shown].max(initial=0) or 1.0
+        return rng.choice(number, limit, replace=False, p=chances / chances.sum())
+
+    def _weights(self, space: LabelSpace) -> list[float]:
+        """Of the classes of the label space, in its order. Raises LabelError for a name that it lacks."""
+        for name in self._options.class_weights:
+            space.by_name(name)
+        return [self._options.class_weights.get(label.name, 1.0) for label in space.labels]
 
     def _things(self, ids: np.ndarray, space: LabelSpace) -> str:
         """The words for the classes that a map shows, the background excepted, as a list in a sentence."""
@@ -245,7 +302,12 @@ class Layouts:
         options = self._options
         domains = list(options.domains)
         if 0 < options.domains_per_map < len(domains):
-            chosen = rng.permutation(len(domains))[: options.domains_per_map]
+            weights = np.array(options.domain_weights)
+            chosen = (
+                rng.choice(len(domains), options.domains_per_map, replace=False, p=weights / weights.sum())
+                if len(weights)
+                else rng.permutation(len(domains))[: options.domains_per_map]
+            )
             domains = [domains[number] for number in sorted(chosen)]
         for domain in domains:
             drawn = {name: words[int(rng.integers(len(words)))] for name, words in sorted(options.words.items())}
