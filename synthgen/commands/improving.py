@@ -17,9 +17,10 @@ commands = typer.Typer()
 @commands.command(
     rich_help_panel="Make a dataset",
     epilog=examples(
-        "synthgen improve runs/syn4seg-mini --model model --validation held-out",
-        "synthgen improve runs/syn4seg-mini --model model --validation held-out --beside my_photos --rounds 2",
-        "synthgen improve runs/syn4seg-mini --model model --validation held-out --power 0 --out runs/all-alike",
+        "synthgen improve runs/mine --model model --validation held-out",
+        "synthgen improve runs/mine --model model --validation held-out --rounds 2",
+        "synthgen improve runs/mine --model m --validation v --beside my_photos",
+        "synthgen improve runs/mine --model m --validation v --power 0 --out alike",
     ),
 )
 def improve(
