@@ -26,6 +26,7 @@ from benchmarks import (
     flexseg,
     fuzz_readers,
     iccld,
+    loop,
     prompt_images,
     prompts,
     render,
@@ -171,6 +172,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.iccld:drawn": tuple(name for name in iccld.ROWS if "camvid" not in name),
     "benchmarks.iccld:camvid": tuple(name for name in iccld.ROWS if "camvid" in name),
     "benchmarks.iccld:cost": iccld.COST_ROWS,
+    "benchmarks.loop:objects": loop.ROWS,
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
 
