@@ -7,7 +7,6 @@ Importing it loads typer and nothing else of weight, so that `--help` and shell 
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -29,6 +28,8 @@ app = typer.Typer(
 
 def _tell_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         typer.echo(f"synthgen {metadata.version('synthgen-seg')}")
         raise typer.Exit
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 import segkit.labels
-from segkit.labels import Label, LabelSpace
+from segkit.labels import IGNORE, Label, LabelSpace
+from segkit.regions import connected_components
 from segkit.spelling import same_name
 from synthgen.errors import InputError, RecipeError
 from synthgen.labels import read_label_space
@@ -27,7 +27,6 @@ from synthgen.sources.folder import LabelledFile, read_label
 from synthgen.sources.listing import list_source
 
 FILES_IN_MEMORY = 64  # whose shapes are kept
-_EIGHT = np.ones((3, 3), int)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,9 +76,10 @@ class ObjectBank:
                     found.append((name, drawn(instance.shape, decode.size)))
         else:
             ids = read_label(file, self._space)
-            for name in self._words:
-                parts, count = ndimage.label(ids == self._space.by_name(name).id, structure=_EIGHT)
-                found += [(name, parts == part + 1) for part in range(count)]
+            names = {self._space.by_name(name).id: name for name in self._words}
+            parts = connected_components(np.where(np.isin(ids, list(names)), ids, IGNORE))
+            found = [(names[int(part)], parts.index == n) for n, part in enumerate(parts.class_ids, start=1)]
+            found.sort(key=lambda shape: list(self._words).index(shape[0]))
         return tuple(
             Shape(name, self._words[name], cut_out(mask)) for name, mask in found if mask.sum() >= self._min_px
         )
