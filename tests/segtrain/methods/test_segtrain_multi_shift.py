@@ -325,6 +325,8 @@ def test_objects_are_single_components_of_a_separate_source(
         object_ids(source.label_space, SPACE, config_of(objects=["x"], object_classes=["horse"]))
     synonyms = LabelSpace("other", (Label(0, "ground"), Label(5, "thing", synonyms=("Cow",))), 0)
     assert object_ids(source.label_space, synonyms, config_of()) == [254]
+    streets = LabelSpace("streets", (Label(0, "road"),))  # which knows no "ground"
+    assert object_ids(SPACE, streets, config_of()) == [254, 5], "a background is no object"
 
 
 def test_objects_larger_than_the_crop(config_of: MakeConfig, tmp_path: Path, write_shards, caplog) -> None:
