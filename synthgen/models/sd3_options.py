@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segkit.documents import MAX_YAML_BYTES
 from segkit.files import read_regular
@@ -15,6 +15,7 @@ from synthgen.models.diffusion_models import SkipLayers, default_sampling, diffu
 from synthgen.models.provenance import digest_of_weights
 from synthgen.models.step_cache import StepCacheOptions
 from synthgen.records import digest_of
+from synthgen.settings import Fraction
 
 
 class Options(BaseModel):
@@ -42,6 +43,9 @@ class Options(BaseModel):
         "auto", description="what the ControlNet is fed; auto = what its folder or the list of published ones says"
     )
     control_scale: float = Field(1.0, ge=0, le=4, description="weight of the ControlNet's residuals")
+    control_range: tuple[Fraction, Fraction] = Field(
+        (0.0, 1.0), description="shares of the steps between which the ControlNet is heard; all with a step cache"
+    )
     control_palette: str = Field(
         "", description="label space whose colours the ControlNet has learnt; empty = what its folder says"
     )
@@ -78,6 +82,15 @@ class Options(BaseModel):
     step_cache: StepCacheOptions = Field(
         StepCacheOptions(), description="skip the denoiser's blocks where its input hardly moves; off by default"
     )
+
+    @model_validator(mode="after")
+    def _heard(self) -> Options:
+        start, end = self.control_range
+        if start >= end:
+            raise ValueError(f"control_range is [start, end], the first below the second (got {[start, end]})")
+        if self.step_cache.threshold and (start, end) != (0, 1):
+            raise ValueError("control_range: a step cache does not see where a ControlNet ends; leave one of them out")
+        return self
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -224,6 +224,26 @@ def test_a_layout_steers_the_image_and_nothing_else_does(controlled: sd3.Sd3Rend
     np.testing.assert_array_equal(enlarged, first)
 
 
+def test_a_controlnet_is_heard_in_its_range_of_steps_alone(family: Path, controlled: sd3.Sd3Renderer) -> None:
+    (job,) = jobs_of(PROMPTS[:1])
+    jobs = [dataclasses.replace(job, layout=layout(number, 0)) for number in (2, 8)]
+
+    def of(*heard: float) -> list[np.ndarray]:
+        given = {"controlnet": str(family / "controlnet"), "control_palette": PALETTE, "control_range": heard}
+        return images_of(renderer(family, **given).render(jobs))
+
+    for whole, same in zip(images_of(controlled.render(jobs)), of(0.0, 1.0), strict=True):
+        np.testing.assert_array_equal(whole, same)
+    never = of(0.0, 1e-6)  # ends before the first step does
+    np.testing.assert_array_equal(never[0], never[1])
+    early, late = of(0.0, 0.5), of(0.5, 1.0)
+    assert (early[0] != early[1]).any() and (late[0] != late[1]).any() and (early[0] != late[0]).any()
+    with pytest.raises(ValueError, match="the first below the second"):
+        sd3.Options(control_range=(0.5, 0.5))
+    with pytest.raises(ValueError, match="leave one of them out"):
+        sd3.Options(control_range=(0.0, 0.5), step_cache={"threshold": 0.1})
+
+
 def test_controlled_images_do_not_depend_on_their_neighbours(controlled: sd3.Sd3Renderer) -> None:
     jobs = [dataclasses.replace(job, layout=layout(number, 8)) for number, job in enumerate(jobs_of())]
     together = images_of(controlled.render(jobs))

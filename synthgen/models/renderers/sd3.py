@@ -258,6 +258,8 @@ class Sd3Renderer(Renderer):
             extra = {
                 "control_image": self._conditions.pixels(jobs),
                 "controlnet_conditioning_scale": self._options.control_scale,
+                "control_guidance_start": self._options.control_range[0],
+                "control_guidance_end": self._options.control_range[1],
             }
         with self._torch.inference_mode(), torch_threads(1 if small and self._device.type == "cpu" else 0):
             pictures = self._pipeline(
