@@ -74,7 +74,7 @@ def ratio_of(model: Path, num_others: int, num_made: Sequence[int]) -> list[floa
 def train(
     options: dict[str, Any], data: Sequence[str], ratio: Sequence[float], out: Path, extra: Sequence[str]
 ) -> None:
-    """Train, or go on where a killed training stopped. Raises RunError with the trainer's own line."""
+    """Train, or go on where a killed training stopped. Raises RunError; the trainer has told why."""
     preset = out.with_name(f"{out.name}.train.yaml")
     preset.parent.mkdir(parents=True, exist_ok=True)
     write_text(yaml.safe_dump({"command": "train", **options}, sort_keys=False), preset)
