@@ -293,6 +293,19 @@ def test_a_share_of_the_originals_has_an_object(config_of: MakeConfig) -> None:
     assert not (none.batch(0).original_targets == 254).any()
 
 
+def test_every_original_of_a_batch_draws_an_object_and_a_place_of_its_own(config_of: MakeConfig) -> None:
+    config = config_of(steps=10)
+    data = MixedBatches(PairBatches(open_pairs(config.data, SPACE), SPACE, config, 0.0), bank_of(config), config)
+    places = [
+        tuple(torch.nonzero(target == 254)[0].tolist())
+        for step in range(10)
+        for target in data.batch(step).original_targets
+    ]
+    per_step = len(places) // 10
+    assert any(len(set(places[start : start + per_step])) > 1 for start in range(0, len(places), per_step))
+    assert len(set(places)) > 10, "more places than steps: not one for all of a step"
+
+
 def test_pasting_leaves_its_arguments_alone(config_of: MakeConfig) -> None:
     image, target = torch.zeros(3, 32, 32, dtype=torch.uint8), torch.full((32, 32), 255, dtype=torch.uint8)
     pasted, labels = bank_of(config_of()).paste(image, target, np.random.default_rng(0))
