@@ -23,7 +23,8 @@ from segtrain.data.pairs import PairBatches, open_pairs
 from segtrain.errors import ConfigError, DataError, ModelError, RunError
 from segtrain.methods.multi_shift.anomaly_mix import MixedBatches, ObjectBank, object_ids
 from segtrain.methods.multi_shift.config import Config
-from segtrain.methods.multi_shift.method import train
+from segtrain.methods.multi_shift.method import MultiShift, train
+from segtrain.methods.multi_shift.relative_contrast import Half
 from segtrain.methods.supervised.method import train as train_base
 from segtrain.segmenter import load_model
 
@@ -252,6 +253,29 @@ def test_another_base_in_the_same_folder_is_refused_and_a_moved_one_is_not(
     train(config_of(steps=1, base=moved))
     with pytest.raises(RunError, match="belongs to a training with"):
         train(config_of(steps=1, base=moved, keep=0.7))
+
+
+@pytest.mark.parametrize(
+    ("contrast", "expected"),
+    [("pooled", {"unknown_over_known": 12.0}), ("originals", {"unknown_over_known": 7.0}), ("relative", {
+        "unknown_over_original": 7.0, "unknown_over_augmented": 9.0, "augmented_over_original": 1.5 * 2.0
+    })],
+)  # fmt: skip
+def test_each_contrast_looks_at_its_own_pixels(config_of: MakeConfig, contrast: str, expected: dict[str, Any]) -> None:
+    """u = 0 by day, 5 in bad weather, 3 for the unknown; margins 10, 7, 3. Pooled, with known pixels of weather alone:
+    10 + 5 - 3; originals: 10 - 3; relative: 10 - 3, 7 + 5 - 3 and 5 - 3, times its weight."""
+    config = config_of(contrast=contrast, margins="10,7,3", relative_weight=1.5)
+    method = MultiShift(PairBatches(open_pairs(config.data, SPACE), SPACE, config, 0.0), config, "DeepLabV3Plus", {})
+    targets = torch.full((1, 4, 4), 254)
+    by_day = targets.clone()
+    if contrast != "pooled":
+        by_day[:, :2] = 0
+    augmented = targets.clone()
+    augmented[:, :2] = 0
+    original = Half(torch.where(by_day == 254, 3.0, 0.0), by_day)
+    weather = Half(torch.where(augmented == 254, 3.0, 5.0), augmented)
+    terms = method._contrast(original, weather)
+    assert {name: round(float(term), 5) for name, term in terms.items()} == pytest.approx(expected)
 
 
 # AnomalyMix
