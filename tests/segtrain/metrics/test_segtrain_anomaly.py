@@ -167,3 +167,10 @@ def test_wrong_input_is_refused() -> None:
     with pytest.raises(ValueError, match="not a number"):
         ScoreHistogram().add(np.array([[np.nan]]), np.zeros((1, 1), np.uint8))
     ScoreHistogram().add(np.array([[np.nan]]), np.full((1, 1), 255, np.uint8))
+
+
+def test_zero_has_no_sign() -> None:
+    """-0.0 and 0.0 are equal, so an unknown pixel of one and a known one of the other are a tie."""
+    histogram = ScoreHistogram()
+    histogram.add(np.array([[-0.0, 0.0]]), np.array([[0, 254]], np.uint8))
+    assert histogram.scores().auroc == 0.5
