@@ -114,7 +114,7 @@ class ScoreHistogram:
         if not len(bins):
             raise ValueError("no pixel is labelled")
         sums = np.cumsum(self.known[bins] + self.unknown[bins])
-        return _lowest_of(int(bins[np.searchsorted(sums, max(1, share * sums[-1]))]))
+        return _lowest_of(int(bins[np.searchsorted(sums, share * sums[-1])]))
 
     def _curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The bins that occur, from the highest down, and how many unknown and known pixels lie in each or above."""
