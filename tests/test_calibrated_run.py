@@ -116,7 +116,7 @@ def test_one_shot_holds_to_the_defaults_and_says_so(tiny: Tiny, tmp_path: Path) 
         ("refine.apr.min_margin=2.1", "refine.apr.min_margin: Input should be a number from 0 to 2, or auto"),
         ("refine.apr.min_cosine=-1.01", "refine.apr.min_cosine: Input should be a number from -1 to 1, or auto"),
         ("refine.apr.min_cosine=[1]", "refine.apr.min_cosine: Input should be a number from -1 to 1, or auto"),
-        ("prompts.lambda_div=auto", "prompts.lambda_div: Input should be a valid number"),
+        ("prompts.lambda_div=automatic", "prompts.lambda_div: Input should be a number from -1 to 1, or auto"),
     ],
 )
 def test_a_value_that_is_neither_is_refused_in_one_line(tiny: Tiny, override: str, said: str) -> None:
