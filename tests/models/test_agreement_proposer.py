@@ -17,7 +17,6 @@ from synthgen.models.proposers.agreement import AgreementProposer, agreed
 from synthgen.settings import Execution
 
 CPU = Execution(device="cpu")
-CLIP = {"name": "dense_clip", "space": "objects", "model": "mini/clip"}
 
 
 def by_hand(of_image: Sequence[Proposal], keeps_one_sided: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from synthgen.records import PromptRecord
 Make = Callable[..., Recipe]
 GRAMMAR = """
 name: two ways
-templates: ["a photo of {a} {colour} {class} {place} at {hour}", "at {hour} {a} {colour} {class} {place}, a photo"]
+templates: ["{a} {colour} {class} {place} at {hour}", "at {hour} {a} {colour} {class} {place}"]
 slots:
   colour: [red, green, blue, white]
   place: [on sand, on snow, in water]
