@@ -136,4 +136,6 @@ def surest(made: Sequence[Proposal], truth: Sequence[np.ndarray], count: int) ->
 def _rows(data: str, found: Sequence[dict[str, float]]) -> Iterator[Row]:
     for measure in MEASURES:
         values = [one[measure] for one in found]
-        yield Row(f"proposers/{data}/{measure}", float(np.mean(values)), "fraction", spread_of(values), len(values))
+        # what does not follow from the support set has no spread, not one of rounding
+        spread = spread_of(values) if len(set(values)) > 1 or len(values) < 2 else 0.0
+        yield Row(f"proposers/{data}/{measure}", float(np.mean(values)), "fraction", spread, len(values))
