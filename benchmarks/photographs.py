@@ -26,7 +26,7 @@ from segtrain.metrics.boundary import boundary_f, mean_of_images, tolerance_px
 from segtrain.metrics.iou import mean_iou
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
-from synthgen.recipe import read_recipe
+from synthgen.recipe import Recipe, read_recipe
 from synthgen.refine import stage
 from synthgen.shipped import shipped_folder
 
@@ -116,26 +116,30 @@ def labelled(
 ) -> tuple[list[Masks], list[np.ndarray]]:
     """Each frame's masks by the recipe label-photos with `settings`, and its true mask; (image, label) files."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "support"
-        for part in ("images", "labels"):
-            (folder / part).mkdir(parents=True)
-        for image, label in support:
-            shutil.copy(image, folder / "images")
-            write_image(_own_ids(read_mask(label), space), folder / "labels" / f"{image.stem}.png")
-        shutil.copy(shipped_folder("prompts") / "camvid" / "labels.yaml", folder)
-        recipe = read_recipe(
-            "label-photos",
-            [
-                f"support.folder={folder}",
-                f"prompts.source.folder={folder / 'images'}",
-                *settings,
-            ],
-        )
+        recipe = recipe_for(support, space, Path(place), settings)
         run = Path(place) / "run"
         run.mkdir()
         images = [read_image(image) for image, _ in frames]
         masks = refine(stage.build(recipe, run), run, images, [IGNORE] * len(images))
-    return masks, [_own_ids(read_mask(label), space) for _, label in frames]
+    return masks, true_masks(frames, space)
+
+
+def recipe_for(support: list[tuple[Path, Path]], space: LabelSpace, place: Path, settings: Sequence[str]) -> Recipe:
+    """The recipe label-photos with `settings` and these support images, which are copied into `place`."""
+    folder = place / "support"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for image, label in support:
+        shutil.copy(image, folder / "images")
+        write_image(_own_ids(read_mask(label), space), folder / "labels" / f"{image.stem}.png")
+    shutil.copy(shipped_folder("prompts") / "camvid" / "labels.yaml", folder)
+    where = [f"support.folder={folder}", f"prompts.source.folder={folder / 'images'}"]
+    return read_recipe("label-photos", [*where, *settings])
+
+
+def true_masks(frames: list[tuple[Path, Path]], space: LabelSpace) -> list[np.ndarray]:
+    """(H, W) uint8 of each frame, 255 for what is no class of the space."""
+    return [_own_ids(read_mask(label), space) for _, label in frames]
 
 
 def _scores(masks: list[Masks], truth: list[np.ndarray], space: LabelSpace) -> dict[str, float]:

@@ -29,6 +29,7 @@ from benchmarks import (
     loop,
     prompt_images,
     prompts,
+    proposers,
     render,
     trainings,
 )
@@ -82,6 +83,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
         "photographs/gain_sabr_miou",
     ),
     **{f"benchmarks.calibration:{data}": names for data, names in calibration.ROWS.items()},
+    **{f"benchmarks.proposers:{data}": names for data, names in proposers.ROWS.items()},
     "benchmarks.photographs:sam": ("photographs/sam_box_iou", "photographs/filled_box_iou"),
     "benchmarks.refine:sam_speedup": ("refine/sam_speedup", "refine/sam_speedup_reencoding"),
     "benchmarks.use:drawn": ("use/drawn/few_miou", "use/drawn/few_plus_synthetic_miou"),

@@ -16,7 +16,8 @@ from synthgen.plugins import modules
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 AUTO = "auto"
-"""A threshold of this value is chosen from the support set (synthgen/refine/calibration.py)."""
+"""A threshold of this value is chosen from the support set (synthgen/refine/calibration.py); lambda_div by paraphrases
+(synthgen/prompts/paraphrases.py)."""
 
 
 def _number_or_auto(least: float, most: float) -> BeforeValidator:
@@ -100,8 +101,10 @@ class Prompts(Section):
         description="text encoder whose pooled output is compared; null = the renderer's own, of its model, which then "
         "encodes each prompt once for both [guess]",
     )
-    lambda_div: Cosine = Field(
-        0.85, description="accept a candidate iff its max cosine to the accepted ones is below this [guess]"
+    lambda_div: AutoCosine = Field(
+        0.85,
+        description="accept a candidate iff its max cosine to the accepted ones is below this; auto = where the "
+        "embedder tells a grammar's paraphrases from its other sentences [guess; auto: ours]",
     )
     per_class: int = Field(100, ge=1, description="N_t, accepted prompts per class [guess: 100]")
     quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(

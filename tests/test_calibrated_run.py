@@ -17,7 +17,9 @@ from synthgen import pipeline, stages
 from synthgen.errors import RecipeError
 from synthgen.recipe import read_recipe
 from synthgen.refine.calibration import VALUES, recorded
+from synthgen.report.lineage import lineage
 from synthgen.report.page import write_report
+from synthgen.report.run_rows import read_run
 
 Tiny = Callable[..., Path]
 OPEN = ("refine.apf.lambda_apf=auto", "refine.apr.min_cosine=auto", "refine.apr.min_margin=auto")
@@ -109,6 +111,18 @@ def test_one_shot_holds_to_the_defaults_and_says_so(tiny: Tiny, tmp_path: Path) 
     assert "so nothing could be left out" in write_report(run, tmp_path / "page.html").path.read_text("utf-8")
 
 
+def test_a_lambda_div_that_could_not_be_chosen_is_told_by_summary_and_report(tiny: Tiny, tmp_path: Path) -> None:
+    """The tiny grammar words nothing twice."""
+    run = run_to_masks(tiny(), tmp_path / "run", "prompts.lambda_div=auto")
+    [line] = stages.modules()["prompts"].closing_lines(stages.stages(run)["prompts"])
+    assert line.endswith("(the source gave 0 of them): lambda_div 0.85 by default")
+    page = write_report(run, tmp_path / "page.html").path.read_text("utf-8")
+    assert line in page
+    found = read_run(run)
+    told = [value for row in found.images for step in lineage(found, row) for _, value in step.facts]
+    assert any(value.endswith(", must be below 0.85") for value in told)
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -116,7 +130,7 @@ def test_one_shot_holds_to_the_defaults_and_says_so(tiny: Tiny, tmp_path: Path) 
         ("refine.apr.min_margin=2.1", "refine.apr.min_margin: Input should be a number from 0 to 2, or auto"),
         ("refine.apr.min_cosine=-1.01", "refine.apr.min_cosine: Input should be a number from -1 to 1, or auto"),
         ("refine.apr.min_cosine=[1]", "refine.apr.min_cosine: Input should be a number from -1 to 1, or auto"),
-        ("prompts.lambda_div=auto", "prompts.lambda_div: Input should be a valid number"),
+        ("prompts.lambda_div=automatic", "prompts.lambda_div: Input should be a number from -1 to 1, or auto"),
     ],
 )
 def test_a_value_that_is_neither_is_refused_in_one_line(tiny: Tiny, override: str, said: str) -> None:

@@ -60,7 +60,7 @@ def test_unknown_recipe(cli: Cli, command: str) -> None:
             {"render__renderer": {"name": "doubles.painter", "contrst": 2}},
             "renderer 'doubles.painter': contrst: Extra inputs are not permitted (got 2)",
         ),
-        ({"prompts__lambda_div": 2}, "prompts.lambda_div: Input should be less than or equal to 1 (got 2)"),
+        ({"prompts__lambda_div": 2}, "prompts.lambda_div: Input should be a number from -1 to 1, or auto (got 2)"),
         ({"labels__space": "objcts"}, "label space 'objcts': no file "),
         (
             {"labels__classes": ["cow"]},

@@ -160,7 +160,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "backend as a word": ({"render__renderer": "sd3"}, "render.renderer: Input should be a valid dictionary"),
     "value out of range": (
         {"prompts__lambda_div": 1.5},
-        "prompts.lambda_div: Input should be less than or equal to 1 (got 1.5)",
+        "prompts.lambda_div: Input should be a number from -1 to 1, or auto (got 1.5)",
     ),
     "not a number": ({"prompts__lambda_div": float("nan")}, "cannot be read as YAML ('.nan' in line "),
     "wrong type": ({"render__height_px": "big"}, "render.height_px: Input should be a valid integer"),

@@ -16,6 +16,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from segkit.labels import IGNORE
 from segkit.networks.sam import MaskPrompts
 from synthgen.labels import LabelSpace
 
@@ -94,6 +95,15 @@ class ProposalRequest:
     candidates: tuple[int, ...]
     prompt: str
     layout: np.ndarray | None = None  # (H, W) uint8 ids, the label map that the image was rendered from
+    class_names: tuple[str, ...] = ()  # the word for each of `candidates` in a sentence; () = not told
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Proposal:
+    """The coarse mask of one image, and how sure the proposer is of each label, on a scale of its own."""
+
+    mask: np.ndarray  # (H, W) uint8: a candidate id, or 255 where the proposer does not know
+    score: np.ndarray  # (H, W) float32 in [0, 1]; 0 where the mask is 255
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -167,6 +177,22 @@ class Proposer(Protocol):
     def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
         """(H, W) uint8 for each request: a candidate id, or 255 where the proposer does not know."""
         ...
+
+
+@runtime_checkable
+class TellsScores(Protocol):
+    """What a proposer that knows how sure it is also has."""
+
+    def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
+        """The masks of `propose`, each with its score map."""
+        ...
+
+
+def proposals(proposer: Proposer, requests: Sequence[ProposalRequest]) -> list[Proposal]:
+    """A Proposal for each request; a proposer that tells no scores is taken at its word: 1 where it labels."""
+    if isinstance(proposer, TellsScores):
+        return proposer.propose_scored(requests)
+    return [Proposal(mask, (mask != IGNORE).astype(np.float32)) for mask in proposer.propose(requests)]
 
 
 class MaskDecoder(Protocol):

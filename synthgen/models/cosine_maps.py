@@ -54,6 +54,16 @@ def two_best(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return best, top, second
 
 
+CONFIDENCE_SCALE = 0.1
+"""Cosine margin at which confidence is sigmoid(1) = 0.73 [ours]."""
+
+
+def confidence_of_margin(margin: np.ndarray) -> np.ndarray:
+    """sigmoid(m / CONFIDENCE_SCALE) in (0, 1) of cosine margins of any shape, infinite ones too; 0.5 is a tie."""
+    share: np.ndarray = 1 / (1 + np.exp(-np.clip(margin / CONFIDENCE_SCALE, -30, 30)))
+    return share
+
+
 def of_classes(prototypes: Prototypes, candidates: tuple[int, ...]) -> Prototypes:
     """The rows that belong to `candidates`, grouped in the order of `candidates`.
 

@@ -78,6 +78,8 @@ _SAM_TRANSFORMERS = {  # by Hub id; SAM 2.1: parameters of its README, operation
     "facebook/sam-vit-huge": _SAM["vit_h"],
     "facebook/sam-vit-large": _SAM["vit_l"],
     "facebook/sam-vit-base": _SAM["vit_b"],
+    # counted in the library's default configuration, at 72 x 72 patches; the file holds the video tracker as well
+    "facebook/sam3": Encoder(840.4e6, 2 * 454.0e6 * 5184, 3.4),
     **{
         f"facebook/{release}-hiera-{size}": Encoder(parameters, 2 * parameters * 4096, 4 * parameters / GB)
         for release in ("sam2", "sam2.1")

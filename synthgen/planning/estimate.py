@@ -175,7 +175,7 @@ def _stage(
     if num_prompts is None:
         return StagePlan(name, None, None, None, None, memory_gb)
     images = num_prompts * recipe.render.images_per_prompt
-    items = num_prompts * (TRIED if recipe.prompts.lambda_div < 1 else 1) if name == "prompts" else images
+    items = num_prompts * (1 if recipe.prompts.lambda_div == 1 else TRIED) if name == "prompts" else images
     operations = [one.operations for one in known]
     each = None
     if len(known) == len(own) and None not in operations:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from segkit.documents import parse_json
 from synthgen.prompts.bank import Entry
 from synthgen.prompts.compared import Compared
 from synthgen.prompts.dedup import greedy_dedup
+from synthgen.prompts.paraphrases import Choice
 
+COVERAGE = "coverage.json"  # of a unit
 GRID = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.825, 0.85, 0.875, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0)
 TARGET = (0.5, 0.7)  # share of candidates that should pass
 
@@ -46,6 +49,7 @@ class Coverage:
     embedder: str  # "" if nothing was embedded
     lambda_div: float
     classes: tuple[ClassCoverage, ...]
+    chosen: Choice | None = None  # how lambda_div was chosen; None = the recipe says it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,15 +140,25 @@ class Tally:
 
 def coverage_json(coverage: Coverage) -> str:
     """The text of coverage.json; the same coverage gives the same text."""
-    return json.dumps(dataclasses.asdict(coverage), indent=1, ensure_ascii=False) + "\n"
+    body = dataclasses.asdict(coverage)
+    if coverage.chosen is None:
+        del body["chosen"]
+    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
 
 def coverage_of(text: str) -> Coverage:
     """Read back what `coverage_json` gave."""
     raw = parse_json(text, "coverage.json")
-    return Coverage(
-        raw["source"], raw["embedder"], raw["lambda_div"], tuple(ClassCoverage(**item) for item in raw["classes"])
-    )
+    classes = tuple(ClassCoverage(**item) for item in raw["classes"])
+    chosen = Choice(**raw["chosen"]) if "chosen" in raw else None
+    return Coverage(raw["source"], raw["embedder"], raw["lambda_div"], classes, chosen)
+
+
+def chosen_lambda_div(stage: Path) -> Choice | None:
+    """What the stage in a folder has chosen; None if the recipe gives a number, or no unit is made yet."""
+    for path in sorted(stage.glob(f"[0-9]*/{COVERAGE}")):
+        return coverage_of(path.read_text(encoding="utf-8")).chosen
+    return None
 
 
 def coverage_text(coverage: Coverage) -> str:
@@ -168,7 +182,7 @@ def coverage_text(coverage: Coverage) -> str:
         for item in coverage.classes
     ]
     head = f"source {coverage.source}, embedder {coverage.embedder or 'none'}, lambda_div {coverage.lambda_div:g}"
-    parts = [head, "", *_table(heads, rows)]
+    parts = [head, *([coverage.chosen.text] if coverage.chosen else []), "", *_table(heads, rows)]
     if any(item.compared for item in coverage.classes):
         parts += ["", *_compared_table(coverage.classes)]
     for attribute in sorted({name for item in coverage.classes for name in item.used}):

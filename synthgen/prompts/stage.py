@@ -14,7 +14,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,12 +31,15 @@ from synthgen.models import TextEmbedding, TextEncoder
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.sharing import shares_text
 from synthgen.models.used import used_backends
+from synthgen.prompts.abilities import CountsReplies, KeepsReplies, ListsAttributes, TakesSize
 from synthgen.prompts.bank import ClassBank, Entry, PromptSource
 from synthgen.prompts.coverage import (
+    COVERAGE,
     GRID,
     ClassCoverage,
     Coverage,
     Tally,
+    chosen_lambda_div,
     coverage_json,
     coverage_of,
     coverage_text,
@@ -44,54 +47,29 @@ from synthgen.prompts.coverage import (
 )
 from synthgen.prompts.cut import Context
 from synthgen.prompts.earlier import earlier_digest, read_earlier
-from synthgen.prompts.replies import Replies
+from synthgen.prompts.paraphrases import Choice, choose, refuse_auto_without_attributes
 from synthgen.prompts.store import EmbeddingWriter
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, Subject, key_of
 from synthgen.runner import StageRun
+from synthgen.settings import AUTO
 from synthgen.sources.label_maps import LabelMap
 
 NAME, VERB = "prompts", "prompts"
 READS, GIVES = None, PromptRecord
 BY_ROW = False
 SINGLE_UNIT = True
-COVERAGE = "coverage.json"
 REPLIES = "replies.jsonl"
 _log = logging.getLogger(__name__)
 
 
-@runtime_checkable
-class ListsAttributes(Protocol):
-    """What a source may also have: the attribute values that it could give for a class."""
-
-    def attribute_values(self, label: Label) -> dict[str, tuple[str, ...]]: ...
-
-
-@runtime_checkable
-class KeepsReplies(Protocol):
-    """What a source may also have: answers that cost something to get and may not come the same again."""
-
-    replies: Replies
-
-
-@runtime_checkable
-class TakesSize(Protocol):
-    """What a source may also have: what it gives follows from the size of the images (`takes_size` of its file)."""
-
-    def expect_size(self, height_px: int, width_px: int) -> None: ...
-
-
-@runtime_checkable
-class CountsReplies(Protocol):
-    """What the iterator of such a source has."""
-
-    asked: int
-    bad_replies: int
-
-
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """What changes the bank, the contents of the files it is made from included."""
+    """What changes the bank, the contents of the files it is made from included.
+
+    Raises RecipeError for a lambda_div that is to be found from a source without attributes.
+    """
     space = read_label_space(recipe.labels.space)
+    refuse_auto_without_attributes(recipe.prompts)
     embedder: dict[str, Any] = {}
     if "text_encoder" in used_backends(recipe):
         embedder = chosen_options("text_encoder", recipe.prompts.embedder)
@@ -138,6 +116,12 @@ def coverage_report(run: Path) -> str:
     return "\n".join(texts)
 
 
+def closing_lines(stage: StageRun) -> list[str]:
+    """How lambda_div was chosen, if it was."""
+    found = chosen_lambda_div(stage.folder)
+    return [] if found is None else [found.text]
+
+
 def card_facts(stage: StageRun) -> dict[str, object]:
     """What the data card tells of the bank: how many prompts its text encoder has cut."""
     return {"cut_prompts": sum(1 for row in stage.stored().column("cut").to_pylist() if row)}
@@ -162,12 +146,18 @@ class PromptStage:
         self._encoder = encoder
         self._context = Context(encoder, shares_text(recipe))
         self._said_unshared = False
+        self._chosen: Choice | None = None
+        self._lambda_div = 0.0 if recipe.prompts.lambda_div == AUTO else float(recipe.prompts.lambda_div)
 
     def process(self, rows: Sequence[object], folder: Path, unit: str) -> list[PromptRecord | Rejected]:
         """Fill the banks class after class; what is about no single class comes last. There are no input rows.
 
         Raises InputError if the source proposes nothing at all.
         """
+        if self._recipe.prompts.lambda_div == AUTO:
+            asked = [label for label in self._wanted if self._quota(label)]
+            self._chosen = choose(self._source, self._space, asked, self._recipe.seed, self._encoder)
+            self._lambda_div = self._chosen.lambda_div
         made: list[PromptRecord | Rejected] = []
         banks: list[ClassCoverage] = []
         higher: dict[str, tuple[int, dict[float, int]]] = {}  # of each class that near-duplicates have left short
@@ -188,9 +178,7 @@ class PromptStage:
                 if label or coverage.tried:
                     banks.append(coverage)
                 if label and coverage.accepted < self._quota(label) and "near_duplicate" in coverage.refused:
-                    higher[label.name] = bank.would_pass(
-                        [value for value in GRID if value > self._recipe.prompts.lambda_div]
-                    )
+                    higher[label.name] = bank.would_pass([value for value in GRID if value > self._lambda_div])
         if not made:
             names = ", ".join(label.name for label in self._wanted)
             name = self._recipe.prompts.source.name
@@ -233,7 +221,7 @@ class PromptStage:
         if short:
             prompts = self._recipe.prompts
             wanted = {name: prompts.quota(name) for name in higher}
-            way_out = shortage_text(prompts.lambda_div, wanted, higher)
+            way_out = shortage_text(self._lambda_div, wanted, higher)
             asked = "their quotas" if prompts.quotas else str(prompts.per_class)
             _log.warning(
                 "prompts: fewer than %s for %s%s; see `synthgen prompts --calibrate`", asked, ", ".join(short), way_out
@@ -247,7 +235,7 @@ class PromptStage:
         return ClassBank(
             label,
             self._encoder,
-            lambda_div=prompts.lambda_div,
+            lambda_div=self._lambda_div,
             quota=self._quota(label) if label else prompts.per_class,
             budget=prompts.budget_per_class,
             class_gate=prompts.class_gate,
@@ -324,7 +312,7 @@ class PromptStage:
 
     def _write_coverage(self, banks: list[ClassCoverage], made: list[PromptRecord | Rejected], folder: Path) -> None:
         embedder = next((row.embedder for row in made if isinstance(row, PromptRecord) and row.embedder), "")
-        coverage = Coverage(self._recipe.prompts.source.name, embedder, self._recipe.prompts.lambda_div, tuple(banks))
+        coverage = Coverage(self._recipe.prompts.source.name, embedder, self._lambda_div, tuple(banks), self._chosen)
         write_bytes(coverage_json(coverage).encode(), folder / COVERAGE)
 
 

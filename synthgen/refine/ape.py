@@ -14,12 +14,9 @@ import numpy as np
 
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.regions import connected_components
-from synthgen.models import Prototypes
-from synthgen.models.cosine_maps import best_per_class, cosine_maps, two_best
+from synthgen.models import Proposal, Prototypes
+from synthgen.models.cosine_maps import best_per_class, confidence_of_margin, cosine_maps, two_best
 from synthgen.refine.prototypes import masked_average, normalise, pixels_per_cell
-
-CONFIDENCE_SCALE = 0.1
-"""Cosine margin at which confidence is sigmoid(1) = 0.73."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,12 +141,13 @@ def filled_fraction(coarse: np.ndarray, filtered: np.ndarray, relabelled: np.nda
     return float((relabelled[freed] != IGNORE).mean()) if freed.any() else 1.0
 
 
-def confidence_map(mask: np.ndarray, looks: ClassCosines) -> np.ndarray:
+def confidence_map(mask: np.ndarray, looks: ClassCosines, proposal: Proposal | None = None) -> np.ndarray:
     """(H, W) uint8, 0..255 = 0..1: how far each pixel's label leads the other candidates.
 
     sigmoid(m / CONFIDENCE_SCALE), m = cosine to the label's class minus the best cosine to another class; 128 is a tie,
     less means that another class looks likelier. At least 1 where there is a label, 0 where `mask` is 255; 255 where no
-    other candidate exists. A label that is not among the candidates counts as a tie.
+    other candidate exists. A label that is not among the candidates counts as a tie. With a `proposal`, a label that
+    is still the proposer's has its score as confidence [ours].
     """
     row_of = np.full(256, -1, np.int16)
     row_of[looks.class_ids] = np.arange(len(looks.class_ids))
@@ -158,7 +156,10 @@ def confidence_map(mask: np.ndarray, looks: ClassCosines) -> np.ndarray:
     if len(looks.class_ids):
         own = np.take_along_axis(looks.cosines, np.maximum(row, 0)[None], axis=0)[0]
         margin = own - np.where(row == looks.best, looks.second, looks.top)
-        share = 1 / (1 + np.exp(-np.clip(margin / CONFIDENCE_SCALE, -30, 30)))
-        confidence = np.where(row >= 0, np.maximum(1, np.rint(255 * share)), 128).astype(np.uint8)
+        share = np.maximum(1, np.rint(255 * confidence_of_margin(margin)))
+        confidence = np.where(row >= 0, share, 128).astype(np.uint8)
+    if proposal is not None:
+        scored = np.maximum(1, np.rint(255 * proposal.score))
+        confidence = np.where(mask == proposal.mask, scored, confidence).astype(np.uint8)
     confidence[mask == IGNORE] = 0
     return confidence

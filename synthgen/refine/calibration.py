@@ -22,7 +22,8 @@ import numpy as np
 from segkit.documents import read_json
 from segkit.errors import InputError
 from synthgen import claims, storage
-from synthgen.errors import RunError
+from synthgen.backends import statement
+from synthgen.errors import RecipeError, RunError
 from synthgen.files import write_first
 from synthgen.refine.leave_one_out import Case, iou_grid
 from synthgen.runner import StageRun
@@ -77,6 +78,16 @@ def open_thresholds(refine: Refine) -> tuple[str, ...]:
 def _open(refine: Mapping[str, Any]) -> tuple[str, ...]:
     """`open_thresholds` of the section as plain values."""
     return tuple(name for name, step in _STEPS.items() if refine[step]["enabled"] and refine[step][name] == AUTO)
+
+
+def refuse_open_without_masks(refine: Refine) -> None:
+    """Raise RecipeError if a threshold is to be found by a proposer that cannot label support images."""
+    open_ones, proposer = open_thresholds(refine), refine.proposer.model_dump()
+    if open_ones and statement("proposer", proposer, "needs_layout", False):
+        raise RecipeError(
+            f"refine: {open_ones[0]} is auto, but the proposer {proposer['name']!r} labels only what was rendered from "
+            "a label map, so it cannot try thresholds on the support images; give a number"
+        )
 
 
 def numbers(refine: Refine) -> Thresholds:

@@ -53,13 +53,14 @@ def cases(
     wanted: Sequence[int],
     background: int | None,
     background_prototypes: int,
+    class_names: Mapping[int, str],
 ) -> Iterator[Case]:
     """Every question to every image that is left out, in the order of the shots; none for a class that no other image
     shows.
 
     Images are numbered as the shots first show them. `grids` holds the features (h, w, D) of those that are left out,
-    `sums` what each image adds to the prototypes. The proposer is prepared anew for each image: afterwards it is to be
-    prepared with the whole support set.
+    `sums` what each image adds to the prototypes, `class_names` the word for each class id. The proposer is prepared
+    anew for each image: afterwards it is to be prepared with the whole support set.
     """
     images = distinct(shots)
     for number, grid in sorted(grids.items()):
@@ -73,7 +74,10 @@ def cases(
         if not asked:
             continue
         proposer.prepare(rest, prototypes, background)
-        requests = [ProposalRequest(own.image, grid, candidates, "") for candidates, _ in asked]
+        requests = [
+            ProposalRequest(own.image, grid, named, "", None, tuple(class_names[k] for k in named))
+            for named, _ in asked
+        ]
         for (candidates, scored), coarse in zip(asked, proposer.propose(requests), strict=True):
             yield Case(coarse, own.mask, grid, prototypes, candidates, scored)
 

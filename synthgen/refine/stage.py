@@ -21,10 +21,19 @@ import numpy as np
 from segkit.labels import IGNORE, LabelSpace
 from synthgen.backends import load, statement
 from synthgen.classes import wanted_ids
-from synthgen.errors import InputError, RecipeError
+from synthgen.errors import InputError
 from synthgen.images import read_image, read_mask, write_image
 from synthgen.labels import read_label_space
-from synthgen.models import FeatureExtractor, MaskDecoder, MaskPrompts, ProposalRequest, Proposer, Prototypes
+from synthgen.models import (
+    FeatureExtractor,
+    MaskDecoder,
+    MaskPrompts,
+    Proposal,
+    ProposalRequest,
+    Proposer,
+    Prototypes,
+    proposals,
+)
 from synthgen.models.cosine_maps import of_classes
 from synthgen.models.provenance import chosen_options, revisions_of
 from synthgen.models.used import masks_are_maps, used_backends
@@ -47,6 +56,7 @@ from synthgen.refine.calibration import (
     open_thresholds,
     record,
     recorded,
+    refuse_open_without_masks,
     with_thresholds,
 )
 from synthgen.refine.class_rates import Rates, add_rates, count_image, rates_of, rates_text, write_rates
@@ -76,7 +86,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     label space, and RecipeError for a threshold that is to be found by a proposer which cannot label support images.
     """
     space = read_label_space(recipe.labels.space)
-    _refuse_open_without_masks(recipe)
+    refuse_open_without_masks(recipe.refine)
     support = recipe.support.model_dump(mode="json")
     if recipe.support.folder:
         support["folder"] = source_hash(
@@ -124,7 +134,8 @@ def build(recipe: Recipe, run: Path) -> RefineStage:
             grids[number] = features
     count = recipe.refine.background_prototypes
     if is_open and found is None:
-        asked = cases(shots, grids, sums, proposer, wanted, space.background, count)
+        words = {label.id: label.spoken for label in space.labels}
+        asked = cases(shots, grids, sums, proposer, wanted, space.background, count, words)
         found = record(calibrate(asked, recipe.refine, space.background), stage)
     if found is not None:
         recipe = recipe.model_copy(update={"refine": with_thresholds(recipe.refine, found.thresholds)})
@@ -134,16 +145,6 @@ def build(recipe: Recipe, run: Path) -> RefineStage:
     if recipe.refine.sabr.enabled:
         decoder = load("mask_decoder", recipe.refine.mask_decoder.model_dump(), recipe.execution)
     return RefineStage(recipe, run, space, prototypes, extractor, proposer, decoder)
-
-
-def _refuse_open_without_masks(recipe: Recipe) -> None:
-    open_ones = open_thresholds(recipe.refine)
-    proposer = recipe.refine.proposer.model_dump()
-    if open_ones and statement("proposer", proposer, "needs_layout", False):
-        raise RecipeError(
-            f"refine: {open_ones[0]} is auto, but the proposer {proposer['name']!r} labels only what was rendered from "
-            "a label map, so it cannot try thresholds on the support images; give a number"
-        )
 
 
 def card_facts(stage: StageRun) -> dict[str, Any]:
@@ -175,9 +176,9 @@ class _Work:
 
     row: RenderRecord
     image: np.ndarray  # (H, W, 3) uint8
-    coarse: np.ndarray  # (H, W) uint8, like the masks below
+    proposal: Proposal  # the coarse mask
     filtered: Filtered
-    relabelled: np.ndarray
+    relabelled: np.ndarray  # (H, W) uint8
     looks: ClassCosines | None  # to the image's adapted prototypes; None where no features are computed
     prompts: BoxPrompts
 
@@ -200,6 +201,9 @@ class RefineStage:
         self._run = run
         self._background = space.background
         self._wanted = wanted_ids(recipe, space)
+        self._words = {label.id: label.spoken for label in space.labels}
+        chosen = recipe.refine.proposer.model_dump()
+        self._is_scored = bool(statement("proposer", chosen, "score_is_confidence", False))
         self._prototypes = prototypes
         self._extractor = extractor
         self._proposer = proposer
@@ -236,21 +240,19 @@ class RefineStage:
                 self._candidates(row.subject.class_id),
                 row.subject.prompt,
                 read_mask(self._run / row.picture.layout) if row.picture.layout else None,
+                tuple(self._words[k] for k in self._candidates(row.subject.class_id)),
             )
             for (row, image), grid in zip(readable, features, strict=True)
         ]
-        coarse = self._proposer.propose(requests)
-        works = [
-            self._enhance(row, request, mask)
-            for (row, _), request, mask in zip(readable, requests, coarse, strict=True)
-        ]
+        given = zip(readable, requests, proposals(self._proposer, requests), strict=True)
+        works = [self._enhance(row, request, proposal) for (row, _), request, proposal in given]
         decoded: list[tuple[np.ndarray, np.ndarray]] | list[None] = [None] * len(works)
         if self._decoder is not None:
             # One call for the batch: every image is encoded once for all of its boxes.
             prompts = [MaskPrompts(work.prompts.boxes) for work in works]
             decoded = self._decoder.decode([work.image for work in works], prompts)
         for work, of_sam in zip(works, decoded, strict=True):
-            rates.append(count_image(work.coarse, work.filtered, work.relabelled))
+            rates.append(count_image(work.proposal.mask, work.filtered, work.relabelled))
             yield self._finish(work, of_sam, folder, place)
 
     def _candidates(self, class_id: int) -> tuple[int, ...]:
@@ -259,8 +261,9 @@ class RefineStage:
         background = () if self._background is None else (self._background,)
         return (class_id, *background) if class_id != IGNORE and background else (*self._wanted, *background)
 
-    def _enhance(self, row: RenderRecord, request: ProposalRequest, coarse: np.ndarray) -> _Work:
+    def _enhance(self, row: RenderRecord, request: ProposalRequest, proposal: Proposal) -> _Work:
         """APF, then APR; then the boxes for SABR."""
+        coarse = proposal.mask
         apf, apr, sabr, least = self._settings.apf, self._settings.apr, self._settings.sabr, numbers(self._settings)
         filtered = filter_regions(
             coarse,
@@ -282,18 +285,18 @@ class RefineStage:
         prompts = box_prompts(
             relabelled, background=self._background, min_region_px=sabr.min_region_px, box_padding=sabr.box_padding
         )
-        return _Work(row, request.image, coarse, filtered, relabelled, looks, prompts)
+        return _Work(row, request.image, proposal, filtered, relabelled, looks, prompts)
 
     def _finish(
         self, work: _Work, of_sam: tuple[np.ndarray, np.ndarray] | None, folder: Path, place: str
     ) -> MaskRecord:
         """SABR, the confidence map, the files and the row."""
         sabr = self._settings.sabr
-        mask, sam_ious = work.relabelled, np.zeros(0)
+        mask, sam_ious, scored = work.relabelled, np.zeros(0), work.proposal if self._is_scored else None
         if work.looks is None:  # a label map is sure of itself
             confidence = np.where(mask == IGNORE, 0, 255).astype(np.uint8)
         elif of_sam is None:
-            confidence = confidence_map(mask, work.looks)
+            confidence = confidence_map(mask, work.looks, scored)
         else:
             sam_masks, sam_ious = of_sam
             band_px = band_radius((mask.shape[0], mask.shape[1]), sabr.band_fraction, sabr.min_band_px)
@@ -306,11 +309,12 @@ class RefineStage:
                 min_agreement=sabr.min_agreement,
                 background=self._background,
             )
-            mask, confidence = refined.mask, sam_confidence(confidence_map(refined.mask, work.looks), refined)
+            known = confidence_map(refined.mask, work.looks, scored)
+            mask, confidence = refined.mask, sam_confidence(known, refined)
         key = work.row.key
         files = {}
         for name, array in (
-            ("coarse", work.coarse),
+            ("coarse", work.proposal.mask),
             ("filtered", work.filtered.mask),
             ("relabelled", work.relabelled),
             ("mask", mask),
@@ -324,7 +328,7 @@ class RefineStage:
             mask=files["mask"],
             confidence=files["confidence"],
             region_similarity=work.filtered.similarity,
-            filled_fraction=filled_fraction(work.coarse, work.filtered.mask, work.relabelled),
+            filled_fraction=filled_fraction(work.proposal.mask, work.filtered.mask, work.relabelled),
             labelled_fraction=labelled,
             # A row that is about no class in particular has what it was made for wherever it is labelled.
             class_fraction=labelled if class_id == IGNORE else float((mask == class_id).mean()),

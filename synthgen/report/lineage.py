@@ -9,6 +9,7 @@ from pathlib import Path
 from synthgen.backends import statement
 from synthgen.errors import SynthgenError
 from synthgen.images import read_image, read_mask
+from synthgen.prompts.coverage import chosen_lambda_div
 from synthgen.report.gallery import STEPS
 from synthgen.report.run_rows import Row, RunRows
 from synthgen.report.scores import SCORES, value_of
@@ -41,7 +42,7 @@ def lineage(found: RunRows, row: Row) -> list[Step]:
             facts.append(
                 (
                     "cosine to the nearest accepted before",
-                    f"{prompt['similarity']:.3f}, must be below {recipe.prompts.lambda_div:g}",
+                    f"{prompt['similarity']:.3f}, must be below {_lambda_div(found):.4g}",
                 )
             )
         if prompt["embedder"]:
@@ -103,6 +104,11 @@ _MASK_TEXT = {
     "relabelled": "freed pixels are labelled again by image-adaptive prototypes (APR)",
     "mask": "boundaries by the mask decoder (SABR); this one is packed",
 }
+
+
+def _lambda_div(found: RunRows) -> float:
+    chosen = chosen_lambda_div(found.run / "prompts")
+    return float(found.recipe.prompts.lambda_div) if chosen is None else chosen.lambda_div
 
 
 def template_of(found: RunRows, row: Row) -> str:

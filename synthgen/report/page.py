@@ -19,6 +19,7 @@ from segkit.labels import Label
 from synthgen import stages
 from synthgen.errors import StorageError
 from synthgen.files import write_bytes
+from synthgen.prompts.coverage import chosen_lambda_div
 from synthgen.recipe import chosen_backends
 from synthgen.refine.calibration import Calibration, recorded
 from synthgen.refine.class_rates import ClassCounts, rates_of
@@ -98,6 +99,7 @@ def page(found: RunRows, pictures: Gallery) -> str:
         "classes": class_pixels(found, pictures),
         "masks": mask_rates(found),
         "calibration": calibration(found),
+        "paraphrases": chosen_lambda_div(found.run / "prompts"),
         "is_packed": _is_packed(found),
         "bank": bank,
         "cut": [f"{row['prompt'].removesuffix(row['cut'])}[{row['cut']}]" for row in found.prompts if row.get("cut")],

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from doubles.processes import environment
 from doubles.runs import digest
+from doubles.stores import files_of, stored
 
 from synthgen import claims, local_copies, lock, pipeline, runner, stages, storage, worker
 from synthgen.errors import RunError, StorageError
@@ -29,68 +30,6 @@ from synthgen.runner import StageRun, Unit
 
 Tiny = Callable[..., Path]
 Cli = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty bucket; what is opened in the test is forgotten after it."""
-    settings = {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "id",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    name = "b" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()  # instances keep the settings that they were made with
-    _files(f"s3://{name}").mkdir(name)
-    with forgetting(monkeypatch):
-        yield f"s3://{name}"
-
-
-class forgetting:  # noqa: N801
-    """Stores that are opened inside are forgotten, and their copies are somewhere else than other launches'."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(storage, "_stores", {})
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    with forgetting(monkeypatch):
-        yield f"memory://{tmp_path.name}/runs"
-
-
-def _files(url: str) -> Any:
-    import fsspec
-
-    return fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)[0]
-
-
-def stored(url: str) -> dict[str, str]:
-    """sha256 of every object below a URL, by relative name."""
-    files, place = _files(url), url.removeprefix("s3://")
-    return {
-        name.removeprefix(f"{place}/"): hashlib.sha256(files.cat_file(name)).hexdigest() for name in files.find(place)
-    }
 
 
 def launch(recipe: Path, url: str, *more: str, first: tuple[str, ...] = ("-m", "synthgen")) -> subprocess.Popen[str]:
@@ -290,7 +229,7 @@ def test_a_unit_is_done_when_its_manifest_is_stored(memory: str, monkeypatch: py
     stage = _stage(memory)
     claims.claim(stage, {}, lambda: UNITS)
     runner.run_unit(stage, UNITS[0], Writes(), [])
-    files = _files(memory)
+    files = files_of(memory)
     place = "/" + memory.removeprefix("memory://") + "/run/shout"
     assert {Path(name).name for name in files.find(f"{place}/00000")} == {
         "picture.png", "counts.json", runner.SECONDS, runner.REJECTED, runner.MANIFEST,
@@ -351,7 +290,7 @@ def test_another_shard_in_the_store_is_not_replaced(memory: str) -> None:
 
 
 def test_foreign_objects_are_refused(memory: str) -> None:
-    _files(memory).pipe_file(memory.removeprefix("memory://") + "/run/thesis.tex", b"mine")
+    files_of(memory).pipe_file(memory.removeprefix("memory://") + "/run/thesis.tex", b"mine")
     with pytest.raises(RunError, match=r"thesis\.tex is not part of this run"):
         pipeline._refuse_foreign(storage.local_copy(Path(memory) / "run"))
 

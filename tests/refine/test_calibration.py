@@ -33,6 +33,7 @@ ALL_OPEN = Refine.model_validate(
 )
 
 
+NAMES = {0: "ground", 3: "ball", 7: "box"}
 COLOURS = {0: (60, 60, 60), 3: (200, 60, 60), 7: (60, 60, 200)}
 
 
@@ -67,7 +68,7 @@ def cases_of(shots: Sequence[SupportShot], wanted: Sequence[int] = (3, 7), backg
     features = [features_of(shot.image) for shot in images]
     sums = [support_sums(grid, shot.mask, wanted, background) for grid, shot in zip(features, images, strict=True)]
     grids = {number: features[number] for number in left_out_of(len(images))}
-    return list(cases(shots, grids, sums, PrototypeProposer(-1.0), wanted, background, 2))
+    return list(cases(shots, grids, sums, PrototypeProposer(-1.0), wanted, background, 2, NAMES))
 
 
 def brute_iou(case: Case, refine: Refine, point: Thresholds, background: int | None) -> float:
@@ -150,6 +151,7 @@ def test_the_image_itself_teaches_nothing_and_is_asked_once_for_each_of_its_clas
             super().prepare(shots, prototypes, background)
 
         def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
+            assert all(request.class_names == tuple(NAMES[k] for k in request.candidates) for request in requests)
             assert all(id(request.image) not in prepared[-1] for request in requests)
             return super().propose(requests)
 
@@ -162,13 +164,13 @@ def test_the_image_itself_teaches_nothing_and_is_asked_once_for_each_of_its_clas
     assert len(images) == 6
     features = [features_of(shot.image) for shot in images]
     sums = [support_sums(grid, shot.mask, (3, 7), 0) for grid, shot in zip(features, images, strict=True)]
-    asked = list(cases(shots, dict(enumerate(features)), sums, Watching(-1.0), (3, 7), 0, 1))
+    asked = list(cases(shots, dict(enumerate(features)), sums, Watching(-1.0), (3, 7), 0, 1, NAMES))
     assert len(prepared) == 6 and [case.scored for case in asked[:2]] == [(3,), (7,)] and len(asked) == 7
     changed = [
         SupportShot(shot.image, np.where(n == 2, np.uint8(0), shot.mask), shot.class_id) for n, shot in enumerate(shots)
     ]
     other_sums = [*sums[:2], support_sums(features[2], changed[2].mask, (3, 7), 0), *sums[3:]]
-    again = list(cases(shots, {2: features[2]}, other_sums, Watching(-1.0), (3, 7), 0, 1))
+    again = list(cases(shots, {2: features[2]}, other_sums, Watching(-1.0), (3, 7), 0, 1, NAMES))
     np.testing.assert_array_equal(again[0].prototypes.vectors, asked[3].prototypes.vectors)
 
 

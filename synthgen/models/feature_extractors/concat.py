@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from synthgen.backends import Cost, Licence, check_options, load, statement
-from synthgen.backends import cost as cost_of
-from synthgen.backends import weights as weights_of
-from synthgen.errors import RecipeError
+from synthgen.backends import Cost, Licence, load
 from synthgen.models import FeatureExtractor
+from synthgen.models.composed import (
+    check_parts,
+    cost_of_parts,
+    licences_of_parts,
+    packages_of_parts,
+    weights_of_parts,
+)
 from synthgen.models.cosine_maps import resize_bilinear
 
 
@@ -41,11 +45,7 @@ class Options(BaseModel):
     @field_validator("parts")
     @classmethod
     def _known_parts(cls, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-        for part in parts:
-            try:
-                check_options("feature_extractor", part.backend)
-            except RecipeError as error:
-                raise ValueError(str(error)) from error
+        check_parts("feature_extractor", [part.backend for part in parts])
         return parts
 
 
@@ -58,36 +58,26 @@ def build(options: Options, execution: Any) -> Concat:
 
 def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
     """All parts, one after the other; unknown if that of one is."""
-    costs = [cost_of("feature_extractor", part.backend, size, execution) for part in options.parts]
-    known = [part for part in costs if part is not None]
-    if len(known) < len(costs):
-        return None
-    operations = [part.operations for part in known]
-    return Cost(
-        max(part.parameters for part in known),
-        None if None in operations else sum(value for value in operations if value is not None),
-        sum(part.memory_gb for part in known),
-        downloads_gb={model: size_gb for part in known for model, size_gb in part.downloads_gb.items()},
-    )
+    return cost_of_parts("feature_extractor", _parts(options), size, execution)
 
 
 def weights(options: Options) -> list[tuple[str, str]]:
     """Those of the parts."""
-    return [model for part in options.parts for model in weights_of("feature_extractor", part.backend)]
+    return weights_of_parts("feature_extractor", _parts(options))
 
 
 def packages(options: Options) -> list[str]:
     """Those of the parts."""
-    return [name for part in options.parts for name in statement("feature_extractor", part.backend, "packages", [])]
+    return packages_of_parts("feature_extractor", _parts(options))
 
 
 def licences(options: Options) -> dict[str, Licence]:
     """Those of the parts."""
-    return {
-        model: licence
-        for part in options.parts
-        for model, licence in statement("feature_extractor", part.backend, "licences", {}).items()
-    }
+    return licences_of_parts("feature_extractor", _parts(options))
+
+
+def _parts(options: Options) -> list[dict[str, Any]]:
+    return [part.backend for part in options.parts]
 
 
 class Concat:

@@ -24,7 +24,7 @@ from synthgen.backends import Cost, Licence
 from synthgen.errors import ModelError
 from synthgen.images import IGNORE
 from synthgen.labels import Label, read_label_space
-from synthgen.models import ProposalRequest, Prototypes, SupportShot, TextEmbedding
+from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot, TextEmbedding
 from synthgen.models.cosine_maps import resize_bilinear
 from synthgen.models.costs import attention_cost
 from synthgen.models.devices import torch_device, torch_dtype
@@ -150,16 +150,21 @@ class AttentionProposer:
         """Nothing to learn: the words are the classifier."""
 
     def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
+        return [proposal.mask for proposal in self.propose_scored(requests)]
+
+    def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
+        """The score is the class's scaled share; of the background, what the highest share leaves to 1 [ours]."""
         # One by one: rounding may follow the batch's size, and batch_size must not change a pixel.
         return [self._propose(request) for request in requests]
 
-    def _propose(self, request: ProposalRequest) -> np.ndarray:
+    def _propose(self, request: ProposalRequest) -> Proposal:
         wanted = [self._space.by_id(k) for k in request.candidates if k != self._space.background]
         background = self._space.background if self._space.background in request.candidates else IGNORE
         size = (request.image.shape[0], request.image.shape[1])
-        mask, best, unsure = (
+        mask, best, highest, unsure = (
             np.full(size, background, np.uint8),
             np.full(size, -np.inf, np.float32),
+            np.zeros(size, np.float32),
             np.zeros(size, bool),
         )
         for class_id, share in self.shares(request.image, wanted, request.prompt).items():
@@ -167,9 +172,11 @@ class AttentionProposer:
             threshold = self._options.threshold or otsu_threshold(scaled)
             above = (scaled > threshold) & (scaled > best)
             mask[above], best[above] = class_id, scaled[above]
+            highest = np.maximum(highest, scaled)
             unsure |= abs(scaled - threshold) < self._options.unsure
         mask[unsure] = IGNORE
-        return mask
+        score = np.where(best > -np.inf, best, 1 - highest)
+        return Proposal(mask, np.where(mask == IGNORE, 0, score).astype(np.float32))
 
     def shares(self, image: np.ndarray, wanted: Sequence[Label], prompt: str) -> dict[int, np.ndarray]:
         """(h, w) float32 in [0, 1] for each wanted class id:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from synthgen.backends import Cost
 from synthgen.labels import LabelSpace, read_label_space
-from synthgen.models import ProposalRequest, Prototypes, SupportShot
+from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot
 from synthgen.models.costs import clip_cost
 from synthgen.models.feature_extractors.open_clip import ClipFeatures, load_clip
 from synthgen.models.feature_extractors.open_clip import Options as ClipOptions
@@ -58,9 +58,8 @@ def build(options: Options, execution: Any) -> DenseClipProposer:
     vectors = np.stack(
         [_embed(clip, tokenizer, [template.format(word) for template in options.templates]) for _, word in texts]
     )
-    return DenseClipProposer(
-        extractor, Prototypes(tuple(class_id for class_id, _ in texts), vectors), options.min_cosine
-    )
+    prototypes = Prototypes(tuple(class_id for class_id, _ in texts), vectors)
+    return DenseClipProposer(extractor, prototypes, options.min_cosine, float(clip.logit_scale.exp()))
 
 
 def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None:
@@ -71,8 +70,10 @@ def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None
 class DenseClipProposer:
     """Argmax of the upsampled cosines of CLIP's patches to the candidates' text embeddings."""
 
-    def __init__(self, extractor: ClipFeatures, texts: Prototypes, min_cosine: float) -> None:
+    def __init__(self, extractor: ClipFeatures, texts: Prototypes, min_cosine: float, logit_scale: float) -> None:
+        """`logit_scale`: what CLIP multiplies its cosines with before its softmax."""
         self._extractor = extractor
+        self._logit_scale = logit_scale
         self._texts = texts
         self._min_cosine = min_cosine
 
@@ -80,11 +81,22 @@ class DenseClipProposer:
         """Nothing to learn: the texts are the classifier."""
 
     def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
+        return [proposal.mask for proposal in self.propose_scored(requests)]
+
+    def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
+        """The score is the label's share of CLIP's own softmax over the candidates (CLIP, Radford et al. 2021, 2.3),
+        one word a candidate: its best."""
         features = self._extractor.features([request.image for request in requests])
         return [
-            nearest_class(request, grid, self._texts, self._min_cosine)
+            nearest_class(request, grid, self._texts, self._min_cosine, self._likelihood)
             for request, grid in zip(requests, features, strict=True)
         ]
+
+    def _likelihood(self, cosines: np.ndarray) -> np.ndarray:
+        """(H, W): the greatest of softmax(logit_scale * cosines) over K of (K, H, W)."""
+        behind = self._logit_scale * (cosines - cosines.max(axis=0))
+        share: np.ndarray = 1 / np.exp(behind).sum(axis=0)
+        return share
 
 
 def class_texts(space: LabelSpace, background_words: Sequence[str]) -> list[tuple[int, str]]:

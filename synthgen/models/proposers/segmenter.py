@@ -23,7 +23,7 @@ from synthgen.backends import Cost
 from synthgen.errors import LabelError, ModelError
 from synthgen.images import IGNORE
 from synthgen.labels import LabelSpace, read_label_space
-from synthgen.models import ProposalRequest, Prototypes, SupportShot
+from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.sizes import GB, parameters_in
 from synthgen.models.weights import resolve
@@ -105,18 +105,23 @@ class SegmenterProposer:
         """Nothing to learn: the segmenter has been trained."""
 
     def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
+        return [proposal.mask for proposal in self.propose_scored(requests)]
+
+    def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
+        """The score is the label's probability among all classes of the segmenter."""
         # One by one: rounding may follow the batch's size, and batch_size must not change a pixel.
         return [self._propose(request) for request in requests]
 
-    def _propose(self, request: ProposalRequest) -> np.ndarray:
+    def _propose(self, request: ProposalRequest) -> Proposal:
         channels = [int(n) for k in dict.fromkeys(request.candidates) for n in np.flatnonzero(self._ids == k)]
         if not channels:
-            return np.full(request.image.shape[:2], IGNORE, np.uint8)
+            size = (request.image.shape[0], request.image.shape[1])
+            return Proposal(np.full(size, IGNORE, np.uint8), np.zeros(size, np.float32))
         probabilities = self._probabilities(request.image)[channels]
-        best = probabilities.argmax(axis=0)
+        best, highest = probabilities.argmax(axis=0), probabilities.max(axis=0)
         mask = self._ids[channels][best]
-        mask[probabilities.max(axis=0) < self._options.min_probability] = IGNORE
-        return mask
+        mask[highest < self._options.min_probability] = IGNORE
+        return Proposal(mask, np.where(mask == IGNORE, 0, highest).astype(np.float32))
 
     def known_probabilities(self, image: np.ndarray) -> np.ndarray:
         """(H, W) float32: the probability of the likeliest class of the recipe's label space at each pixel."""

@@ -68,6 +68,11 @@ def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
     return Cost()
 
 
+def gives_attributes(options: Options) -> bool:
+    """Sentences with the same attributes say the same."""
+    return True
+
+
 def template_of(options: Options, prompt: str) -> str:
     """The template that gives this sentence; "" if none does: the grammar may have changed since.
 
