@@ -219,6 +219,13 @@ class Refine(Section):
     background_prototypes: int = Field(
         1, ge=1, description="k-means prototypes for the background [seed: one mean; more is ours]"
     )
+    rounds: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="how often a proposer that learns (support_segmenter) is trained again, on the support set and on "
+        "the run's own masks of the round before; 0 = on the support set alone [ours]",
+    )
     apf: Apf = Apf()
     apr: Apr = Apr()
     sabr: Sabr = Sabr()
