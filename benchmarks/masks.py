@@ -50,9 +50,13 @@ def drawn() -> Iterator[Row]:
 
     3 support seeds.
     """
-    for row in _drawn("prototype", ()):
-        yield row
-        yield Row(row.name.replace("/prototype/", "/"), row.value, row.unit, row.spread, row.n)
+    for row in _drawn("recipe", ()):
+        yield Row(row.name.replace("/recipe/", "/"), row.value, row.unit, row.spread, row.n)
+
+
+def drawn_prototype() -> Iterator[Row]:
+    """As `drawn`, with coarse masks from prototypes."""
+    return _drawn("prototype", ("refine.proposer={name: prototype}",))
 
 
 def drawn_dense_clip() -> Iterator[Row]:

@@ -31,7 +31,7 @@ _DECODER = (64, 32, 32, 16, 16)  # channels of the U-Net's decoder: a third of t
 _SCALES, _ASPECT, _DEGREES, _SHIFT = (0.6, 1.6), 0.2, 15.0, 0.3
 _PASTED = 0.5  # share of crops into which an object of another image is pasted
 _LEAST_PASTED = 0.01  # of the crop, that a pasted object covers
-_WARMUP_STEPS = 50
+_WARMUP = 1 / 8  # of the steps
 _ENCODER_RATE = 0.5  # the pretrained encoder learns at this share of the decoder's rate
 _AVERAGE = 0.99  # decay of the weights' running average, which is the result
 
@@ -98,7 +98,7 @@ def learn(
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     with torch_threads(THREADS):
         for step in range(steps):
-            rate = learning_rate * min(1.0, (step + 1) / _WARMUP_STEPS) * (1 - step / steps) ** 0.9
+            rate = learning_rate * min(1.0, (step + 1) / max(1.0, _WARMUP * steps)) * (1 - step / steps) ** 0.9
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["share"]
             rng = np.random.default_rng([seed, step])

@@ -19,7 +19,7 @@ from synthgen.settings import Execution
 
 SIZE = 32
 NO_PROTOTYPES = Prototypes((), np.zeros((0, 1), np.float32))
-SMALL = {"steps": 20, "batch_size": 4, "crop_px": 32, "pretrained": True, "learning_rate": 3e-3}
+SMALL = {"steps": 40, "batch_size": 4, "crop_px": 32, "pretrained": True, "learning_rate": 3e-3}
 
 
 def picture(rng: np.random.Generator, class_id: int) -> tuple[np.ndarray, np.ndarray]:
