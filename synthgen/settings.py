@@ -208,6 +208,11 @@ class Sabr(Section):
     box_padding: Fraction = Field(0.05, description="box is padded by this share of its sides [guess]")
     min_region_px: int = Field(64, ge=1, description="smaller components get no box [guess]")
     min_agreement: Fraction = Field(0.5, description="skip a component if IoU(SAM, component) is below this [guess]")
+    max_probability: Fraction = Field(
+        1.0,
+        description="SAM changes no pixel of which the proposer is at least so sure, where the proposer tells "
+        "probabilities (support_segmenter); 1 = off [the paper: what is sure never changes; a number: ours]",
+    )
 
 
 class Refine(Section):

@@ -169,6 +169,16 @@ class Proposer(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsProbabilities(Protocol):
+    """What a proposer also has that knows how sure it is."""
+
+    def propose_with_probabilities(self, requests: Sequence[ProposalRequest]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each request the mask that `propose` gives and (H, W) float32 in [0, 1], the probability of its labels;
+        all 0 where it does not know."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Labelled:
     """What a proposer that learns is taught. Of masks, 254 and 255 count for nothing."""

@@ -162,3 +162,12 @@ def confidence_map(mask: np.ndarray, looks: ClassCosines) -> np.ndarray:
         confidence = np.where(row >= 0, np.maximum(1, np.rint(255 * share)), 128).astype(np.uint8)
     confidence[mask == IGNORE] = 0
     return confidence
+
+
+def with_probabilities(
+    confidence: np.ndarray, mask: np.ndarray, coarse: np.ndarray, probability: np.ndarray
+) -> np.ndarray:
+    """A confidence map (H, W) uint8 with the proposer's own probability (H, W) in [0, 1] where it tells one (above 0)
+    and the label of `mask` is still that of `coarse`: at least 1 where there is a label."""
+    own = (mask == coarse) & (mask != IGNORE) & (probability > 0)
+    return np.where(own, np.clip(np.rint(255 * probability), 1, 255).astype(np.uint8), confidence)

@@ -11,7 +11,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from segkit.labels import IGNORE
-from synthgen.models import FeatureExtractor, MaskDecoder, MaskPrompts, ProposalRequest, Proposer, Prototypes
+from synthgen.models import (
+    FeatureExtractor,
+    MaskDecoder,
+    MaskPrompts,
+    ProposalRequest,
+    Proposer,
+    Prototypes,
+    TellsProbabilities,
+)
 from synthgen.models.cosine_maps import of_classes
 from synthgen.refine.ape import (
     ClassCosines,
@@ -21,6 +29,7 @@ from synthgen.refine.ape import (
     confidence_map,
     filter_regions,
     relabel,
+    with_probabilities,
 )
 from synthgen.refine.calibration import numbers
 from synthgen.refine.regions import band_radius
@@ -58,6 +67,7 @@ class _Work:
 
     image: np.ndarray
     coarse: np.ndarray
+    probability: np.ndarray  # (H, W) float32, of the coarse labels; 0 = not told
     filtered: Filtered
     relabelled: np.ndarray
     looks: ClassCosines | None  # to the image's adapted prototypes; None where no features are computed
@@ -93,8 +103,10 @@ class MaskSteps:
             ProposalRequest(one.image, grid, self._candidates(one.class_id), one.prompt, one.layout)
             for one, grid in zip(asked, features, strict=True)
         ]
-        coarse = self._proposer.propose(requests)
-        works = [self._enhance(request, mask) for request, mask in zip(requests, coarse, strict=True)]
+        works = [
+            self._enhance(request, mask, probability)
+            for request, (mask, probability) in zip(requests, self._proposed(requests), strict=True)
+        ]
         decoded: list[tuple[np.ndarray, np.ndarray]] | list[None] = [None] * len(works)
         if self._decoder is not None:
             # One call for the batch: every image is encoded once for all of its boxes.
@@ -109,7 +121,13 @@ class MaskSteps:
         background = () if self._background is None else (self._background,)
         return (class_id, *background) if class_id != IGNORE and background else (*self._wanted, *background)
 
-    def _enhance(self, request: ProposalRequest, coarse: np.ndarray) -> _Work:
+    def _proposed(self, requests: Sequence[ProposalRequest]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Coarse masks, each with the probability of its labels; 0 where the proposer does not tell it."""
+        if isinstance(self._proposer, TellsProbabilities):
+            return self._proposer.propose_with_probabilities(requests)
+        return [(mask, np.zeros(mask.shape, np.float32)) for mask in self._proposer.propose(requests)]
+
+    def _enhance(self, request: ProposalRequest, coarse: np.ndarray, probability: np.ndarray) -> _Work:
         """APF, then APR; then the boxes for SABR."""
         apf, apr, sabr, least = self._settings.apf, self._settings.apr, self._settings.sabr, numbers(self._settings)
         filtered = filter_regions(
@@ -132,7 +150,7 @@ class MaskSteps:
         prompts = box_prompts(
             relabelled, background=self._background, min_region_px=sabr.min_region_px, box_padding=sabr.box_padding
         )
-        return _Work(request.image, coarse, filtered, relabelled, looks, prompts)
+        return _Work(request.image, coarse, probability, filtered, relabelled, looks, prompts)
 
     def _finished(self, work: _Work, of_sam: tuple[np.ndarray, np.ndarray] | None) -> Steps:
         """SABR and the confidence map."""
@@ -141,18 +159,27 @@ class MaskSteps:
         if work.looks is None:  # a label map is sure of itself
             confidence = np.where(mask == IGNORE, 0, 255).astype(np.uint8)
         elif of_sam is None:
-            confidence = confidence_map(mask, work.looks)
+            confidence = self._confidence(mask, work, work.looks)
         else:
             sam_masks, sam_ious = of_sam
-            band_px = band_radius((mask.shape[0], mask.shape[1]), sabr.band_fraction, sabr.min_band_px)
             refined = boundary_refine(
                 mask,
                 work.prompts,
                 sam_masks,
                 sam_ious,
-                band_px=band_px,
+                band_px=band_radius((mask.shape[0], mask.shape[1]), sabr.band_fraction, sabr.min_band_px),
                 min_agreement=sabr.min_agreement,
                 background=self._background,
+                sure=None if sabr.max_probability == 1 else self._sure(work),
             )
-            mask, confidence = refined.mask, sam_confidence(confidence_map(refined.mask, work.looks), refined)
+            mask = refined.mask
+            confidence = sam_confidence(self._confidence(mask, work, work.looks), refined)
         return Steps(work.coarse, work.filtered, work.relabelled, mask, confidence, sam_ious)
+
+    def _sure(self, work: _Work) -> np.ndarray:
+        """(H, W) bool: where the proposer's label still stands, and it is sure enough of it."""
+        return (work.probability >= self._settings.sabr.max_probability) & (work.relabelled == work.coarse)
+
+    @staticmethod
+    def _confidence(mask: np.ndarray, work: _Work, looks: ClassCosines) -> np.ndarray:
+        return with_probabilities(confidence_map(mask, looks), mask, work.coarse, work.probability)

@@ -17,6 +17,7 @@ from synthgen.refine.ape import (
     filled_fraction,
     filter_regions,
     relabel,
+    with_probabilities,
 )
 
 
@@ -162,3 +163,11 @@ def test_no_candidate_leaves_everything_as_it_is() -> None:
     mask = np.array([[4, IGNORE]], np.uint8)
     assert relabel(mask, looks, min_cosine=-1, min_margin=0).tolist() == [[4, IGNORE]]
     assert confidence_map(mask, looks).tolist() == [[128, 0]]
+
+
+def test_the_proposers_own_probability_is_the_confidence_where_its_label_stands() -> None:
+    coarse = np.array([[1, 1, 0, 0, IGNORE]], np.uint8)
+    mask = np.array([[1, 2, 0, 0, IGNORE]], np.uint8)
+    probability = np.array([[0.6, 0.9, 0.001, 0.0, 0.7]], np.float32)
+    before = np.array([[10, 20, 30, 40, 0]], np.uint8)
+    assert with_probabilities(before, mask, coarse, probability).tolist() == [[153, 20, 1, 40, 0]]

@@ -155,20 +155,26 @@ class SupportSegmenter:
         self._network = network.to(self._device).eval()
 
     def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
+        return [mask for mask, _ in self.propose_with_probabilities(requests)]
+
+    def propose_with_probabilities(self, requests: Sequence[ProposalRequest]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Probabilities are those among the candidates; those of prototypes are not known (0)."""
         if not self.learns:
-            return [nearest_class(request, request.features, self._prototypes, -1.0) for request in requests]
+            masks = [nearest_class(request, request.features, self._prototypes, -1.0) for request in requests]
+            return [(mask, np.zeros(mask.shape, np.float32)) for mask in masks]
         if self._network is None:
             self.learn([self.support], lambda step: None)
         # One by one: rounding may follow the batch's size, and batch_size must not change a pixel.
         return [self._propose(request) for request in requests]
 
-    def _propose(self, request: ProposalRequest) -> np.ndarray:
+    def _propose(self, request: ProposalRequest) -> tuple[np.ndarray, np.ndarray]:
         channels = [self._ids.index(k) for k in dict.fromkeys(request.candidates) if k in self._ids]
         if not channels:
-            return np.full(request.image.shape[:2], IGNORE, np.uint8)
-        best = self._probabilities(request.image, channels).argmax(axis=0)
-        mask: np.ndarray = np.asarray(self._ids, np.uint8)[channels][best]
-        return mask
+            size = request.image.shape[:2]
+            return np.full(size, IGNORE, np.uint8), np.zeros(size, np.float32)
+        probabilities = self._probabilities(request.image, channels)
+        mask: np.ndarray = np.asarray(self._ids, np.uint8)[channels][probabilities.argmax(axis=0)]
+        return mask, probabilities.max(axis=0)
 
     def _probabilities(self, image: np.ndarray, channels: Sequence[int]) -> np.ndarray:
         """(candidates, H, W) float32: a softmax over the candidates alone, as the network was trained."""
