@@ -208,11 +208,7 @@ class Sabr(Section):
     box_padding: Fraction = Field(0.05, description="box is padded by this share of its sides [guess]")
     min_region_px: int = Field(64, ge=1, description="smaller components get no box [guess]")
     min_agreement: Fraction = Field(0.5, description="skip a component if IoU(SAM, component) is below this [guess]")
-    max_probability: Fraction = Field(
-        1.0,
-        description="SAM changes no pixel of which the proposer is at least so sure, where the proposer tells "
-        "probabilities (support_segmenter); 1 = off [the paper: what is sure never changes; a number: ours]",
-    )
+    max_probability: Fraction = Field(1.0, description="SAM leaves what a proposer is so sure of; 1 = off [ours]")
 
 
 class Refine(Section):
@@ -224,13 +220,7 @@ class Refine(Section):
     background_prototypes: int = Field(
         1, ge=1, description="k-means prototypes for the background [seed: one mean; more is ours]"
     )
-    rounds: int = Field(
-        0,
-        ge=0,
-        le=10,
-        description="how often a proposer that learns (support_segmenter) is trained again, on the support set and on "
-        "the run's own masks of the round before; 0 = on the support set alone [ours]",
-    )
+    rounds: int = Field(0, ge=0, le=10, description="a proposer that learns learns again from the run's masks [ours]")
     apf: Apf = Apf()
     apr: Apr = Apr()
     sabr: Sabr = Sabr()
@@ -279,8 +269,7 @@ class Pack(Section):
     mark: Literal["none", "iptc", "c2pa"] = Field(
         "iptc",
         description="say in each rendered JPEG that a model made it: iptc = IPTC trainedAlgorithmicMedia in XMP, "
-        "always the same bytes; "
-        "c2pa = that and a signed manifest, other bytes each time; photographs are never marked",
+        "always the same bytes; c2pa = that and a signed manifest, other bytes each time; photographs are never marked",
     )
     c2pa: C2pa = C2pa()
     card: str = Field("synthetic", description="template of data_cards/, or a path with a `/`")
@@ -348,8 +337,7 @@ class Execution(Section):
     )
     attention: Literal["auto", "flash", "flash3", "sage", "xformers", "flex", "cudnn", "efficient", "math"] = Field(
         "auto",
-        description="the denoiser's attention kernel; auto = torch's choice, the others as diffusers' dispatcher "
-        "has them",
+        description="the denoiser's attention kernel; auto = torch's choice, others as diffusers' dispatcher has them",
     )
     compile: bool = Field(
         False, description="torch.compile of the denoiser's blocks: takes a minute at the first image"
