@@ -148,7 +148,7 @@ def normalised(pixels: torch.Tensor) -> torch.Tensor:
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-Views = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]  # image (3, H, W) 0..255, channels (H, W), weights (H, W)
+Views = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]  # image (3, H, W), channels (H, W), weights (H, W)
 
 
 def crop(samples: Sequence[Views], rng: np.random.Generator, crop_px: int, background: int | None) -> Views:
@@ -182,16 +182,17 @@ def _objects(target: torch.Tensor, rng: np.random.Generator, background: int | N
 
 
 def _tensors(sample: Labelled, ids: Sequence[int]) -> Views:
+    """In few bytes: hundreds of a run's own images may be learnt from."""
     import torch
 
-    channel = np.full(256, -1, np.int64)
+    channel = np.full(256, -1, np.int16)
     channel[list(ids)] = np.arange(len(ids))
     channel[[IGNORE, OUT_OF_DISTRIBUTION]] = -1
     confidence = np.full(sample.mask.shape, 255, np.uint8) if sample.confidence is None else sample.confidence
     return (
-        torch.from_numpy(np.array(sample.image)).permute(2, 0, 1).float(),
+        torch.from_numpy(np.array(sample.image)).permute(2, 0, 1),
         torch.from_numpy(channel[sample.mask]),
-        torch.from_numpy(confidence.astype(np.float32) / 255),
+        torch.from_numpy(np.array(confidence)),
     )
 
 
@@ -221,8 +222,8 @@ def _view(sample: Views, rng: np.random.Generator, crop_px: int) -> Views:
         )[0]
         return found
 
-    both = sampled(torch.stack([target.float(), weight]), "nearest")
-    return sampled(image, "bilinear"), both[0].round().long(), both[1]
+    both = sampled(torch.stack([target.float(), weight.float() / 255]), "nearest")
+    return sampled(image.float(), "bilinear"), both[0].round().long(), both[1]
 
 
 def _recoloured(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

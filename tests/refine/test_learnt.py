@@ -147,6 +147,11 @@ def test_rounds_of_a_proposer_that_learns_nothing_are_refused() -> None:
         refine_stage.settings(recipe)
 
 
+def test_rounds_are_part_of_what_the_stage_was_made_with() -> None:
+    none, one = (refine_stage.settings(read_recipe("syn4seg-mini", [f"refine.rounds={n}"])) for n in (0, 1))
+    assert none != one
+
+
 def test_thresholds_are_not_left_to_a_proposer_that_would_be_trained_for_each_image() -> None:
     recipe = read_recipe("syn4seg-mini", ["refine.apf.lambda_apf=auto", "refine.proposer={name: support_segmenter}"])
     with pytest.raises(RecipeError, match="lambda_apf is auto, but the proposer 'support_segmenter' would be trained"):
