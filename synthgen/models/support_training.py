@@ -203,7 +203,7 @@ def _view(sample: Views, rng: np.random.Generator, crop_px: int) -> Views:
 
     image, target, weight = sample
     height, width = target.shape
-    scale = math.exp(rng.uniform(*map(math.log, _SCALES)))
+    scale = math.exp(rng.uniform(math.log(_SCALES[0]), math.log(_SCALES[1])))
     stretch = math.exp(rng.uniform(-_ASPECT, _ASPECT))
     angle = math.radians(rng.uniform(-_DEGREES, _DEGREES))
     mirror = -1.0 if rng.random() < 0.5 else 1.0
