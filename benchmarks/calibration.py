@@ -38,13 +38,19 @@ ROWS = {data: tuple(f"calibration/{data}/{choice}_iou" for choice in CHOICES) fo
 
 
 def drawn(per_class: int = 10, seeds: Sequence[int] = SUPPORT_SEEDS, settings: Sequence[str] = ()) -> Iterator[Row]:
-    """The default recipe on held-out drawings, `per_class` of each class; spread over the seeds of the support set."""
+    """The default recipe with coarse masks from prototypes on held-out drawings, `per_class` of each class.
+
+    Spread over the seeds of the support set.
+    """
     scenes, space = drawn_scenes(per_class), read_label_space("objects")
     images, truth = [scene.image for scene in scenes], [scene.mask for scene in scenes]
     for choice, chosen in CHOICES.items():
         values = []
         for seed in seeds:
-            recipe = read_recipe("syn4seg-mini", [f"support.drawn.seed={seed}", *settings, *chosen])
+            recipe = read_recipe(
+                "syn4seg-mini",
+                [f"support.drawn.seed={seed}", "refine.proposer={name: prototype}", *settings, *chosen],
+            )
             with tempfile.TemporaryDirectory() as place:
                 masks = refine(stage.build(recipe, Path(place)), Path(place), images, class_ids_of(scenes))
             values.append(scored(mean_iou([mask["sabr"] for mask in masks], truth, space.ids)))

@@ -41,6 +41,11 @@ from synthgen.shipped import shipped_folder
 STEPS = {"coarse": "coarse", "apf": "filtered", "apr": "relabelled", "sabr": "mask"}
 SUPPORT_SEEDS = (7, 8, 9)
 CAMVID = Path(os.environ.get("SYNTHGEN_CAMVID", Path(__file__).parents[2] / "shared" / "data" / "camvid"))
+# What the recipe's settings were for prototypes: its own are for a proposer that tells probabilities.
+WITHOUT_PROBABILITIES = (
+    "refine.apf.lambda_apf=0.3",
+    "refine.sabr={band_fraction: 0.05, min_band_px: 3, min_region_px: 20, min_agreement: 0.4}",
+)
 Masks = dict[str, np.ndarray]  # step -> (H, W) uint8
 Answers = dict[str, dict[Any, Any]]  # what models have answered, by kind and question
 
@@ -50,24 +55,30 @@ def drawn() -> Iterator[Row]:
 
     3 support seeds.
     """
-    for row in _drawn("prototype", ()):
-        yield row
-        yield Row(row.name.replace("/prototype/", "/"), row.value, row.unit, row.spread, row.n)
+    for row in _drawn("recipe", ()):
+        yield Row(row.name.replace("/recipe/", "/"), row.value, row.unit, row.spread, row.n)
+
+
+def drawn_prototype() -> Iterator[Row]:
+    """As `drawn`, with coarse masks from prototypes."""
+    return _drawn("prototype", ("refine.proposer={name: prototype}", *WITHOUT_PROBABILITIES))
 
 
 def drawn_dense_clip() -> Iterator[Row]:
     """As `drawn`, with coarse masks from mini/clip and class names."""
-    return _drawn("dense_clip", ("refine.proposer={name: dense_clip, space: objects, model: mini/clip}",))
+    proposer = "refine.proposer={name: dense_clip, space: objects, model: mini/clip}"
+    return _drawn("dense_clip", (proposer, *WITHOUT_PROBABILITIES))
 
 
 def drawn_attention() -> Iterator[Row]:
     """As `drawn`, with coarse masks from the joint attention of mini/objects."""
-    return _drawn("attention", ("refine.proposer={name: attention, space: objects, model: mini/objects}",))
+    proposer = "refine.proposer={name: attention, space: objects, model: mini/objects}"
+    return _drawn("attention", (proposer, *WITHOUT_PROBABILITIES))
 
 
 def drawn_segmenter() -> Iterator[Row]:
     """As `drawn`, with coarse masks from a UNet that has learnt from the support set alone: 500 steps each."""
-    return _drawn("segmenter", ())
+    return _drawn("segmenter", WITHOUT_PROBABILITIES)
 
 
 def camvid() -> Iterator[Row]:
@@ -107,7 +118,11 @@ def _drawn(proposer: str, settings: Sequence[str]) -> Iterator[Row]:
             model = learn_from_support(recipe, f"masks-segmenter-drawn-{seed}", crop_px=64, batch_size=16)
             recipe = read_recipe(
                 "syn4seg-mini",
-                [f"support.drawn.seed={seed}", f"refine.proposer={{name: segmenter, space: objects, model: {model}}}"],
+                [
+                    f"support.drawn.seed={seed}",
+                    f"refine.proposer={{name: segmenter, space: objects, model: {model}}}",
+                    *settings,
+                ],
             )
         with tempfile.TemporaryDirectory() as place:
             built = remembering(stage.build(recipe, Path(place)), answers)

@@ -53,12 +53,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.minis:decoder": ("minis/sam_box_miou",),
     "benchmarks.minis:scorer": ("minis/clip_top1_of_64",),
     "benchmarks.main_job:dataset": ("main/dataset_minutes", "main/kept_samples", "main/peak_rss_gb"),
-    "benchmarks.masks:drawn": (
-        *_masks("drawn"),
-        *_masks("drawn/prototype"),
-        "masks/drawn/confidence_ece",
-        "masks/drawn/prototype/confidence_ece",
-    ),
+    "benchmarks.masks:drawn": (*_masks("drawn"), "masks/drawn/confidence_ece"),
+    "benchmarks.masks:drawn_prototype": (*_masks("drawn/prototype"), "masks/drawn/prototype/confidence_ece"),
     **{f"benchmarks.masks:drawn_{name}": _masks(f"drawn/{name}") for name in ("dense_clip", "attention", "segmenter")},
     "benchmarks.masks:camvid": ("masks/camvid/coarse_miou", "masks/camvid/final_miou", *_masks("camvid/prototype")),
     **{
@@ -72,6 +68,12 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
             "apr_iou",
             "final_iou",
             "kept_final_iou",
+            "coarse_broken",
+            "final_broken",
+            "coarse_boundary_f",
+            "final_boundary_f",
+            "worst_class_iou",
+            "oracle_iou",
             "oracle_drawn_miou",
             "no_object",
         )

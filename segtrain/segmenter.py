@@ -16,12 +16,12 @@ from segkit.labels import LabelSpace, label_space_of
 from segkit.networks import smp
 from segkit.networks.folder import MEAN, STD, STRIDE_PX, NetworkSpec, create_network, encode, read_folder
 from segkit.networks.latent_diffusion import LatentDiffusionNetwork
+from segkit.networks.lite0 import ENCODER, WEIGHTS, load_lite0
 from segkit.networks.uncertainty import with_uncertainty
 from segkit.printable import excerpt, in_one_line
 from segtrain.config import MASK_ARCH, TrainConfig
 from segtrain.errors import ConfigError, DataError, ModelError
 from segtrain.files import write_whole
-from segtrain.pretrained import ENCODER, WEIGHTS, load_lite0
 
 _TAKES_DECODER_CHANNELS = ("Unet", "UnetPlusPlus", "MAnet")
 _SMALL_DECODER = (128, 64, 64, 32, 32)

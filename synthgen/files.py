@@ -115,21 +115,25 @@ def is_alive(pid: int) -> bool:
 
 def write_text(text: str, path: Path) -> None:
     """Write whole or not at all, making the folder. Raises StorageError in one line."""
+    _write(text, path)
+
+
+def _write(content: str | bytes, path: Path) -> None:
     way_out = "free the space, mend the permissions or choose another place with --runs"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error}); {way_out}") from error
-    write_bytes(text.encode(), path, way_out)
+    write_bytes(content.encode() if isinstance(content, str) else content, path, way_out)
 
 
-def write_first(text: str, path: Path) -> bool:
+def write_first(content: str | bytes, path: Path) -> bool:
     """Write whole, unless the file is there: of several writers exactly one wins.
 
     Raises StorageError as `write_text` does.
     """
     candidate = scratch_beside(path)
-    write_text(text, candidate)
+    _write(content, candidate)
     try:
         os.link(candidate, path)
     except FileExistsError:
@@ -137,7 +141,7 @@ def write_first(text: str, path: Path) -> bool:
     except OSError:  # a file system without links: the window between look and rename is all that is left open
         if path.exists():
             return False
-        write_text(text, path)
+        _write(content, path)
     finally:
         candidate.unlink(missing_ok=True)
     return True

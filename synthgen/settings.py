@@ -223,6 +223,7 @@ class Sabr(Section):
     box_padding: Fraction = Field(0.05, description="box is padded by this share of its sides [guess]")
     min_region_px: int = Field(64, ge=1, description="smaller components get no box [guess]")
     min_agreement: Fraction = Field(0.5, description="skip a component if IoU(SAM, component) is below this [guess]")
+    max_probability: Fraction = Field(1.0, description="SAM leaves what a proposer is so sure of; 1 = off [ours]")
 
 
 class Refine(Section):
@@ -234,6 +235,7 @@ class Refine(Section):
     background_prototypes: int = Field(
         1, ge=1, description="k-means prototypes for the background [seed: one mean; more is ours]"
     )
+    rounds: int = Field(0, ge=0, le=10, description="a proposer that learns learns again from the run's masks [ours]")
     apf: Apf = Apf()
     apr: Apr = Apr()
     sabr: Sabr = Sabr()
@@ -315,8 +317,7 @@ class Execution(Section):
     )
     attention: Literal["auto", "flash", "flash3", "sage", "xformers", "flex", "cudnn", "efficient", "math"] = Field(
         "auto",
-        description="the denoiser's attention kernel; auto = torch's choice, the others as diffusers' dispatcher "
-        "has them",
+        description="the denoiser's attention kernel; auto = torch's choice, others as diffusers' dispatcher has them",
     )
     compile: bool = Field(
         False, description="torch.compile of the denoiser's blocks: takes a minute at the first image"

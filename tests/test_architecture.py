@@ -42,7 +42,7 @@ SEGKIT_FLOORS = (
 SEGTRAIN_FLOORS = (
     ("errors",),
     ("files", "lock", "config", "presets", "uncertainty_maps", "overlay", "progress", "interrupt"),
-    ("run_folder", "board", "pretrained", "losses", "bands", "optimiser", "metrics", "data", "options"),
+    ("run_folder", "board", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
     ("evaluate", "method", "tiles"),
     ("validation", "evaluate_anomaly", "evaluate_samples", "predict", "export", "report"),

@@ -319,6 +319,7 @@ def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) ->
     # where only some values are allowed
     others = {"prompts.dedup": "indexed", "support.limit": 5, "pack.date_published": "2020-02-02"}
     others |= {"render.renew": "noise", "pack.mark": "none", "pack.c2pa.algorithm": "es384"}
+    told_only |= {"refine.rounds"}  # refused without a proposer that learns: tests/refine/test_learnt.py
     path = str(tiny(labels__classes=["disc", "bar"]))
     before = read_recipe(path)
     every = {name: stages.settings(before, name) for name in stages.names()}

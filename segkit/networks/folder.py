@@ -37,7 +37,7 @@ STRIDE_PX = 32  # no encoder of segmentation_models_pytorch shrinks its input by
 # Channel statistics of ImageNet for RGB in 0..1: what pretrained encoders expect.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FOLDER = Path(__file__).parent
-_NO_NETWORK = ("__init__", "folder", "sam")
+_NO_NETWORK = ("__init__", "folder", "lite0", "sam")
 _ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")  # timm would load `hf-hub:...` and `local-dir:...`
 
 

@@ -10,7 +10,7 @@ its neighbours in the batch. Tensors, devices and [-1, 1] stay inside a backend.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -193,6 +193,38 @@ def proposals(proposer: Proposer, requests: Sequence[ProposalRequest]) -> list[P
     if isinstance(proposer, TellsScores):
         return proposer.propose_scored(requests)
     return [Proposal(mask, (mask != IGNORE).astype(np.float32)) for mask in proposer.propose(requests)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Labelled:
+    """What a proposer that learns is taught. Of masks, 254 and 255 count for nothing."""
+
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    mask: np.ndarray  # (H, W) uint8 class ids
+    confidence: np.ndarray | None = None  # (H, W) uint8, 0..255 = 0..1, the weight of each pixel; None = all 1
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """What a proposer also has whose learning is too dear to be done by every worker: a run learns once."""
+
+    @property
+    def learns(self) -> bool:
+        """After `prepare`: whether this support set is learnt from at all."""
+        ...
+
+    @property
+    def support(self) -> list[Labelled]:
+        """The images of the support set, each once."""
+        ...
+
+    def learn(self, sets: Sequence[Sequence[Labelled]], watch: Callable[[int], None]) -> bytes:
+        """Learn anew from equal shares of `sets`, telling `watch` of each step; gives what `take` takes."""
+        ...
+
+    def take(self, learnt: bytes) -> None:
+        """Go on with what another worker's `learn` has given. Raises ModelError if it is damaged."""
+        ...
 
 
 class MaskDecoder(Protocol):

@@ -32,7 +32,7 @@ def compared(
         return {}
     found = {"class name alone": Compared(len(taken), 1, 1.0 if len(taken) > 1 else -1.0, 0)}
     for name, rows in (("candidates uncompared", np.arange(len(taken))), ("this bank", taken)):
-        values = {attribute for row in rows for attribute in attributes[row]}
+        values = {attribute for row in rows.tolist() for attribute in attributes[row]}
         distinct = int(greedy_dedup(vectors[rows], lambda_div).accepted.sum())
         found[name] = Compared(len(rows), distinct, nearest_similarity(vectors[rows]), len(values))
     return found

@@ -147,7 +147,7 @@ def confidence_map(mask: np.ndarray, looks: ClassCosines, proposal: Proposal | N
     sigmoid(m / CONFIDENCE_SCALE), m = cosine to the label's class minus the best cosine to another class; 128 is a tie,
     less means that another class looks likelier. At least 1 where there is a label, 0 where `mask` is 255; 255 where no
     other candidate exists. A label that is not among the candidates counts as a tie. With a `proposal`, a label that
-    is still the proposer's has its score as confidence [ours].
+    is still the proposer's has its score as confidence, where it tells one (above 0) [ours].
     """
     row_of = np.full(256, -1, np.int16)
     row_of[looks.class_ids] = np.arange(len(looks.class_ids))
@@ -159,7 +159,8 @@ def confidence_map(mask: np.ndarray, looks: ClassCosines, proposal: Proposal | N
         share = np.maximum(1, np.rint(255 * confidence_of_margin(margin)))
         confidence = np.where(row >= 0, share, 128).astype(np.uint8)
     if proposal is not None:
-        scored = np.maximum(1, np.rint(255 * proposal.score))
-        confidence = np.where(mask == proposal.mask, scored, confidence).astype(np.uint8)
+        scored = np.clip(np.rint(255 * proposal.score), 1, 255)
+        told = (mask == proposal.mask) & (proposal.score > 0)
+        confidence = np.where(told, scored, confidence).astype(np.uint8)
     confidence[mask == IGNORE] = 0
     return confidence

@@ -88,6 +88,11 @@ def refuse_open_without_masks(refine: Refine) -> None:
             f"refine: {open_ones[0]} is auto, but the proposer {proposer['name']!r} labels only what was rendered from "
             "a label map, so it cannot try thresholds on the support images; give a number"
         )
+    if open_ones and statement("proposer", proposer, "trains", False):
+        raise RecipeError(
+            f"refine: {open_ones[0]} is auto, but the proposer {proposer['name']!r} would be trained anew for every "
+            "support image that is left out; give a number"
+        )
 
 
 def numbers(refine: Refine) -> Thresholds:

@@ -12,6 +12,8 @@ here:
     comes first
     IoU(SAM, r) < min_agreement                              -> r is left alone: SAM has latched on to something else
 
+    sure of it    where the proposer is (`refine.sabr.max_probability`) -> a labelled pixel stays as it is
+
 So: a labelled pixel outside every band never changes, an unlabelled pixel is never called background, and a class never
 appears outside the padded box of one of its regions.
 """
@@ -76,12 +78,15 @@ def boundary_refine(
     band_px: int,
     min_agreement: float,
     background: int | None,
+    sure: np.ndarray | None = None,
 ) -> Refined:
     """The mask after the update rule above (SABR, steps 2 and 3); the input is not changed.
 
-    mask (H, W) uint8 that `prompts` was made from; sam_masks (N, H, W) bool and sam_ious (N,), one for each box.
+    mask (H, W) uint8 that `prompts` was made from; sam_masks (N, H, W) bool and sam_ious (N,), one for each box; sure
+    (H, W) bool, labelled pixels that stay as they are wherever they lie.
     """
     unlabelled = mask == IGNORE
+    open_to_sam = np.ones(mask.shape, bool) if sure is None else unlabelled | ~sure
     claimed_by = np.zeros(mask.shape, np.int32)  # region number, 0 = nobody
     claim_iou = np.full(mask.shape, -np.inf)
     clear_iou = np.full(mask.shape, -np.inf)
@@ -92,10 +97,10 @@ def boundary_refine(
             continue
         band = _band_in(region, window, band_px)
         inside = sam_mask[window]
-        claim = (band | unlabelled[window]) & inside & (iou > claim_iou[window])
+        claim = (band | unlabelled[window]) & open_to_sam[window] & inside & (iou > claim_iou[window])
         claimed_by[window][claim] = number
         claim_iou[window][claim] = iou
-        clear = band & ~inside & region[window]
+        clear = band & open_to_sam[window] & ~inside & region[window]
         clear_iou[window][clear] = iou  # regions do not overlap: a pixel is cleared by its own region alone
     cleared = clear_iou > -np.inf
     refined = mask.copy()

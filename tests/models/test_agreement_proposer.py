@@ -98,6 +98,7 @@ def test_what_cannot_agree_is_one_line() -> None:
         ([{"name": "prototype"}], "at least 2"),
         ([{"name": "prototype"}, {"name": "prototpye"}], "prototpye"),
         ([{"name": "prototype"}, {"name": "prototype", "min_cosin": 1}], "min_cosin"),
+        ([{"name": "prototype"}, {"name": "support_segmenter"}], "'support_segmenter' is trained once a run"),
     ):
         with pytest.raises(RecipeError, match=told) as caught:
             load("proposer", {"name": "agreement", "proposers": parts}, CPU)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from segkit.labels import IGNORE
 from segkit.regions import connected_components
-from synthgen.models import Prototypes
+from synthgen.models import Proposal, Prototypes
 from synthgen.models.cosine_maps import two_best
 from synthgen.refine.ape import (
     ClassCosines,
@@ -162,3 +162,14 @@ def test_no_candidate_leaves_everything_as_it_is() -> None:
     mask = np.array([[4, IGNORE]], np.uint8)
     assert relabel(mask, looks, min_cosine=-1, min_margin=0).tolist() == [[4, IGNORE]]
     assert confidence_map(mask, looks).tolist() == [[128, 0]]
+
+
+def test_the_proposers_own_probability_is_the_confidence_where_its_label_stands() -> None:
+    coarse = np.array([[1, 1, 0, 0, IGNORE]], np.uint8)
+    mask = np.array([[1, 2, 0, 0, IGNORE]], np.uint8)
+    probability = np.array([[0.6, 0.9, 0.001, 0.0, 0.7]], np.float32)
+    cosines = np.array([[[0.5] * 5], [[0.4] * 5]], np.float32)
+    looks = ClassCosines(np.array([0, 2], np.uint8), cosines, *two_best(cosines))
+    plain = confidence_map(mask, looks)[0].tolist()
+    got = confidence_map(mask, looks, Proposal(coarse, probability))[0].tolist()
+    assert got == [153, plain[1], 1, plain[3], 0] and plain[1] != 230

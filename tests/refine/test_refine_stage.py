@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,18 @@ from safetensors.torch import save_file
 from segkit.labels import IGNORE
 from segkit.networks.sam import MINI, construct
 from segkit.regions import connected_components
+from synthgen import claims
 from synthgen.drawn import objects
 from synthgen.images import read_mask, write_image
-from synthgen.models import MaskDecoder, MaskPrompts
+from synthgen.models import Labelled, MaskDecoder, MaskPrompts, Proposal, ProposalRequest
+from synthgen.models.proposers.support_segmenter import SupportSegmenter
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, RenderRecord, flat
 from synthgen.refine import stage
 from synthgen.refine.class_rates import read_rates
 from synthgen.refine.regions import box_window
+from synthgen.runner import StageRun, Unit
+from synthgen.settings import Apf, Apr
 
 SIZE_PX = 64
 CLASSES = ("bus", "cat")
@@ -294,3 +298,69 @@ def test_settings_hash_the_files_of_a_support_folder(run: Path) -> None:
     assert isinstance(made, MaskRecord)
     write_image(np.full((SIZE_PX, SIZE_PX), 9, np.uint8), folder / "labels" / "bus.png")
     assert stage.settings(base) != first
+
+
+LEARNER = {"name": "support_segmenter", "steps": 4, "batch_size": 2, "crop_px": 32}
+
+
+def masks_of(run: Path, made: Sequence[MaskRecord | Rejected]) -> list[bytes]:
+    return [(run / m.labelling.mask).read_bytes() for m in made if isinstance(m, MaskRecord)]
+
+
+def test_what_a_run_has_learnt_holds_for_every_worker_and_batch(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, _, sam = drawn(run, ["bus", "cat", "cat"])
+    claims.claim(StageRun("refine", run / "refine", MaskRecord, None), {"a": 1}, lambda: [Unit("u", 0, 3)])
+    taught: list[list[int]] = []
+    learn = SupportSegmenter.learn
+
+    def counted(self: SupportSegmenter, sets: Sequence[Sequence[Labelled]], watch: Callable[[int], None]) -> bytes:
+        taught.append([len(one) for one in sets])
+        return learn(self, sets, watch)
+
+    monkeypatch.setattr(SupportSegmenter, "learn", counted)
+    monkeypatch.setattr(stage, "_first_rows", lambda run: rows)
+    first = with_decoder(stage.build(recipe(run, proposer=LEARNER, rounds=1), run), sam)
+    assert taught == [[6], [6, 3]], "the support set, then half of it and half of the run's own images"
+    second = with_decoder(stage.build(recipe(run, proposer=LEARNER, rounds=1), run), sam)
+    assert len(taught) == 2
+    second.batch_size = 1
+    assert masks_of(run, process(first, rows, run, "a")) == masks_of(run, process(second, rows, run, "b"))
+
+
+def test_a_round_learns_from_the_images_of_the_first_keys_of_a_finished_render(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stage._first_rows(run) == []
+    rows = [row(n, "bus") for n in (3, 1, 2)]
+    monkeypatch.setattr(StageRun, "is_complete", lambda self: True)
+    monkeypatch.setattr(StageRun, "iter_rows", lambda self: iter(rows))
+    monkeypatch.setattr(stage, "MOST_OWN_IMAGES", 2)
+    assert [r.key for r in stage._first_rows(run)] == ["s1", "s2"]
+
+
+def test_probabilities_of_the_proposer_hold_sam_back_and_are_the_confidence(run: Path) -> None:
+    rows, truths, sam = drawn(run, ["bus", "cat"])
+    settings = {"min_band_px": 30, "min_region_px": 12, "min_agreement": 0.0, "max_probability": 0.6}
+    built = with_decoder(stage.build(recipe(run, sabr=settings), run), sam)
+
+    class Sure:
+        def prepare(self, *given: object) -> None: ...
+
+        def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
+            return [proposal.mask for proposal in self.propose_scored(requests)]
+
+        def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
+            sure = np.full((SIZE_PX, SIZE_PX), 0.5, np.float32)
+            sure[:, : SIZE_PX // 2] = 0.8
+            return [Proposal(np.roll(t, 6, axis=1), sure) for t, _ in zip(truths, requests, strict=True)]
+
+    built._proposer, built._is_scored = Sure(), True
+    built._settings = built._settings.model_copy(update={"apf": Apf(enabled=False), "apr": Apr(enabled=False)})
+    half = SIZE_PX // 2
+    for m, truth in zip(process(built, rows, run, "00000"), truths, strict=True):
+        assert isinstance(m, MaskRecord)
+        final, confidence = read_mask(run / m.labelling.mask), read_mask(run / m.labelling.confidence)
+        moved = np.roll(truth, 6, axis=1)
+        assert np.array_equal(final[:, :half], moved[:, :half])
+        assert (final[:, half:] == truth[:, half:]).mean() > (moved[:, half:] == truth[:, half:]).mean()
+        assert (confidence[:, :half] == 204).all()

@@ -176,3 +176,22 @@ def test_the_more_confident_of_two_claims_gives_the_confidence() -> None:
     sam[0, 2:7, 2:7], sam[1, 2:7, 5:10] = True, True
     refined = boundary_refine(mask, prompts, sam, np.array([0.6, 0.8]), band_px=3, min_agreement=0.1, background=0)
     assert refined.mask[4, 5] == 2 and refined.sam_iou[4, 5] == np.float32(0.8)
+
+
+def test_a_labelled_pixel_that_the_proposer_is_sure_of_never_changes() -> None:
+    rng = np.random.default_rng(3)
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = 5
+    mask[12:14, 12:20] = IGNORE
+    prompts = box_prompts(mask, background=0, min_region_px=4, box_padding=0.2)
+    sam = np.stack([np.roll(mask == 5, 2, axis=1) for _ in prompts.boxes])
+    ious = np.full(len(sam), 0.9, np.float32)
+    settings = {"band_px": 4, "min_agreement": 0.1, "background": 0}
+    sure = rng.random(mask.shape) < 0.5
+    free = boundary_refine(mask, prompts, sam, ious, **settings).mask
+    held = boundary_refine(mask, prompts, sam, ious, **settings, sure=sure)
+    fixed = sure & (mask != IGNORE)
+    assert (free != mask)[fixed].any()
+    assert np.array_equal(held.mask[fixed], mask[fixed])
+    assert np.array_equal(held.mask[~fixed], free[~fixed])
+    assert np.isnan(held.sam_iou[fixed]).all()

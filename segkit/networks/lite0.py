@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from segtrain.errors import ModelError
+from segkit.errors import ModelError
 
 WEIGHTS = "package"
 ENCODER = "tu-tf_efficientnet_lite0"
