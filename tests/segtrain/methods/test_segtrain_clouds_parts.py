@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from segkit.networks.sam import MaskPrompts
 from segkit.regions import connected_components
+from segtrain.methods.clouds.method import Clouds
 from segtrain.methods.clouds.negatives import none_of_the_present
 from segtrain.methods.clouds.offline import OncePerPicture
 from segtrain.methods.clouds.pictures import columns
@@ -211,3 +213,18 @@ def test_labels_of_a_picture_are_made_once() -> None:
         channels, sureness = labels(*place)
         assert channels.shape == (3, 5) and (channels == place[1]).all() and (sureness == 200 + place[0]).all()
     assert made == [(0, 1), (1, 1), (0, 2)]
+
+
+def test_every_crop_of_every_step_draws_points_of_its_own() -> None:
+    """Two crops of the same answer are asked about at different places, the same crop of the same step at the same."""
+    method = Clouds.__new__(Clouds)
+    sam = Answers(lambda image, prompts: np.ones((len(prompts.points), *image.shape[:2]), bool))
+    method._decoder, method._rules = sam, rules()  # type: ignore[assignment]
+    method._settings = SimpleNamespace(seed=3)  # type: ignore[assignment]
+    views: Any = SimpleNamespace(teacher=torch.zeros(2, 3, 24, 24, dtype=torch.uint8))
+    channels = np.ones((2, 24, 24), np.uint8)
+    for step in (4, 4, 5):
+        method._redrawn(views, channels, step)
+    first, second, again, _, other, _ = (prompts.points for prompts in sam.asked)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second) and not np.array_equal(first, other)
