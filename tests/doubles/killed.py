@@ -27,13 +27,13 @@ def die() -> None:
 
 def main(stage_name: str, moment: str, command: list[str]) -> None:
     """Arrange the death and run the command."""
-    claim, run_unit, sync, write_chunks = files.write_text, runner.run_unit, runner._sync, finish.write_chunks
+    claim, run_unit, sync, write_chunks = files._write, runner.run_unit, runner._sync, finish.write_chunks
     place: dict[str, Any] = {"stage": "", "units": 0}
 
-    def write_text(text: str, path: Path) -> None:
+    def write(content: str | bytes, path: Path) -> None:
         if moment == "claim" and path.parent.name == stage_name and runner.CLAIM in path.name:
             die()
-        claim(text, path)
+        claim(content, path)
 
     def counted(
         stage: runner.StageRun, unit: runner.Unit, processor: runner.Stage, rows: Sequence[Any]
@@ -60,8 +60,8 @@ def main(stage_name: str, moment: str, command: list[str]) -> None:
             die()
         write_chunks(chunks, path)
 
-    files.write_text, runner.run_unit, runner._sync, finish.write_chunks = (
-        write_text,
+    files._write, runner.run_unit, runner._sync, finish.write_chunks = (
+        write,
         counted,
         sync_unit,
         write_dataset,
