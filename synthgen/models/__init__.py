@@ -103,7 +103,7 @@ class Proposal:
     """The coarse mask of one image, and how sure the proposer is of each label, on a scale of its own."""
 
     mask: np.ndarray  # (H, W) uint8: a candidate id, or 255 where the proposer does not know
-    score: np.ndarray  # (H, W) float32 in [0, 1]; 0 where the mask is 255
+    score: np.ndarray  # (H, W) float32 in [0, 1]; 0 where the mask is 255, or where it is not told
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

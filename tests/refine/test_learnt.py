@@ -148,7 +148,8 @@ def test_rounds_of_a_proposer_that_learns_nothing_are_refused() -> None:
 
 
 def test_rounds_are_part_of_what_the_stage_was_made_with() -> None:
-    none, one = (refine_stage.settings(read_recipe("syn4seg-mini", [f"refine.rounds={n}"])) for n in (0, 1))
+    learns = "refine.proposer={name: support_segmenter}"
+    none, one = (refine_stage.settings(read_recipe("syn4seg-mini", [f"refine.rounds={n}", learns])) for n in (0, 1))
     assert none != one
 
 

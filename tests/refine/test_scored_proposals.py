@@ -62,13 +62,15 @@ def test_what_proposers_contradict_each_other_about_stays_unlabelled_without_apr
     assert sum(int((both["mask"] == 255).sum()) for both in agreed)
 
 
-@pytest.mark.parametrize("score", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("score", [1e-6, 0.3, 1.0])
 def test_a_label_is_never_quite_unsure(score: float) -> None:
     mask = np.array([[0, 3, 255]], np.uint8)
     looks = class_cosines(np.ones((1, 1, 1), np.float32), _nothing(), (1, 3))
     proposal = Proposal(np.array([[0, 7, 255]], np.uint8), np.full((1, 3), score, np.float32))
     plain, scored = confidence_map(mask, looks), confidence_map(mask, looks, proposal)
     assert scored.tolist() == [[max(1, round(255 * score)), plain[0, 1], 0]]
+    untold = Proposal(proposal.mask, np.zeros((1, 3), np.float32))
+    assert confidence_map(mask, looks, untold).tolist() == plain.tolist(), "a score of 0 is one that was not told"
 
 
 def _nothing() -> Any:
