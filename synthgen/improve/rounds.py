@@ -11,7 +11,6 @@ A killed launch goes on where it stopped: a run and a training do, and scores th
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from segkit.documents import read_json
 from segkit.index import INDEX_FILE, read_index_head
 from synthgen import lock
 from synthgen.errors import RunError
-from synthgen.files import write_text
+from synthgen.files import file_digest, write_text
 from synthgen.improve import trainer
 from synthgen.improve.next_recipe import aimed
 from synthgen.ownership import DATASET
@@ -179,7 +178,6 @@ def _num_samples(run: Path) -> int:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from error

@@ -144,9 +144,8 @@ class ClassBank:
         self._copies: Counter[str] = Counter()
         self._greedy: GreedyBank | None = None
         self._earlier = [Candidate(prompt, self.class_name, self.class_id, ()) for prompt in earlier]
-        self._judged: list[
-            Candidate
-        ] = []  # in the order of the greedy bank's indices, which begin with the earlier ones
+        # in the order of the greedy bank's indices, which begin with the earlier ones
+        self._judged: list[Candidate] = []
         self._vectors: list[np.ndarray] = []  # of the first REMEMBERED of them, float32, and whether each was accepted
         self._taken: list[np.ndarray] = []
 

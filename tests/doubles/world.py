@@ -37,6 +37,16 @@ slots:
   place: [on sand, on snow, in a box]
 """
 
+# For banks that keep away from what the words above give.
+MORE_WORDS = """
+name: shapes
+templates: ["a photo of {a} {size} {class} {place} {time}"]
+slots:
+  size: [small, large, tiny, huge, wide, old, new]
+  place: [on sand, on snow, in a box, under water, near trees, beside rocks]
+  time: [at dawn, by noon, after dusk, every winter]
+"""
+
 RECIPE: dict[str, Any] = {
     "name": "tiny",
     "title": "Shapes on sand, made by doubles",

@@ -8,18 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from doubles.world import IDS, paint
+from doubles.world import IDS, MORE_WORDS, paint
 
 from synthgen.images import write_image
-
-MORE_WORDS = """
-name: shapes
-templates: ["a photo of {a} {size} {class} {place} {time}"]
-slots:
-  size: [small, large, tiny, huge, wide, old, new]
-  place: [on sand, on snow, in a box, under water, near trees, beside rocks]
-  time: [at dawn, by noon, after dusk, every winter]
-"""
 
 
 def held_out(folder: Path) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.world import MORE_WORDS
 
 from synthgen import pipeline
 from synthgen.errors import InputError, RunError
@@ -17,14 +18,6 @@ from synthgen.improve.rounds import Plan, best_of, improve
 from synthgen.recipe import Recipe
 from synthgen.stages import names, stages
 
-MORE_WORDS = """
-name: shapes
-templates: ["a photo of {a} {size} {class} {place} {time}"]
-slots:
-  size: [small, large, tiny, huge, wide, old, new]
-  place: [on sand, on snow, in a box, under water, near trees, beside rocks]
-  time: [at dawn, by noon, after dusk, every winter]
-"""
 FIRST = {"disc": 0.9, "square": 0.8, "bar": 0.3}
 
 
