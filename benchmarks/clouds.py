@@ -15,18 +15,7 @@ The teacher keeps .67 of the warm-up, as in 40k steps of the paper: interval 10,
 from single points and boxes. `clouds/gain/*` are differences to `source_jitter` seed by seed, which has the student's
 jitter; `clouds/prompts_{1,100}` learn from 300 pictures of one prompt, and of 100. What the paper cannot show is
 `clouds/pseudo/*` (benchmarks/clouds_pseudo.py).
-
-CamVid at 160 x 120. 20 labelled frames of sequence 0006R0; unlabelled: the other frames of 0006R0 and 0016E5 of the
-train split. Test: the published val split, and the dusk sequence 0001TP of which nothing is learnt. Equal steps (1,000
-of 8 crops), ImageNet Lite0. The learning rate of *every* row is chosen in the same way, of two: with seed 100, its own
-20 frames and without the last 80 frames of 0016E5, by mIoU on those.
-
-    few, all_labels    labels of the 20, labels of all            few_selftrain   CLOUDS without SAM
-    few_clouds     ... with ramped teacher, ClassMix, CutMix, strong view, confidence share
-    few_unimatch, few_unimatch_sinkhorn    few_class_mix, few_confidence, few_strong    few_selftrain with that alone
-    few_clouds_sam    few_clouds with the mini SAM, which is worse than a filled box on photographs: what it costs
-
-`closed` is (row - few) / (all_labels - few), seed by seed. Spread is over seeds (network, order, crops, frames).
+Spread is over seeds (network, order, crops). Photographs: benchmarks/clouds_camvid.py.
 """
 
 from __future__ import annotations
@@ -40,7 +29,6 @@ import numpy as np
 
 from benchmarks import clouds_data as data
 from benchmarks import flexseg_data
-from benchmarks.camvid import at_hand
 from benchmarks.flexseg import measures
 from benchmarks.row import SCRATCH, Row, row_of_seeds
 from benchmarks.trainings import Training, scores
@@ -67,34 +55,11 @@ PROMPTS = (1, 100)
 DOMAINS = ("avg5", "adverse", *streets.DOMAINS)
 GAINED = tuple(name for name in DRAWN if name not in ("source", "source_jitter"))
 
-STRONG = "--student-view strong"
-SELF = "clouds --source-share 0.3 --teacher-every 1 --teacher-decay 0.99 --teacher-ramp"
-KIT = f"{SELF} --class-mix 0.5 --cut-mix 0.5 {STRONG} --confidence share"
-CAMVID_WAYS = {
-    "few": "train --data {few} --photometric",
-    "few_selftrain": f"{SELF} {{both}}",
-    "few_class_mix": f"{SELF} --class-mix 1 {{both}}",
-    "few_confidence": f"{SELF} --confidence share {{both}}",
-    "few_strong": f"{SELF} {STRONG} {{both}}",
-    "few_unimatch": "unimatch --teacher-decay 0.99 {both}",
-    "few_unimatch_sinkhorn": "unimatch --teacher-decay 0.99 --sinkhorn {both}",
-    "few_clouds": f"{KIT} {{both}}",
-    "few_clouds_sam": f"{KIT} --sam {SAM} --sam-prompts boxes --min-agreement 0.5 --uncovered teacher {{both}}",
-    "all_labels": "train --data {few} --data {rest} --ratio 1 --ratio 1 --photometric",
-}
-RATES = (5e-4, 2e-3)
-TUNING_SEED = 100
-
 DRAWN_ROWS = (
     *(f"clouds/{who}_{what}" for who in DRAWN for what in DOMAINS),
     *(f"clouds/gain/{who}_{what}" for who in GAINED for what in ("avg5", "adverse")),
 )
 PROMPT_ROWS = tuple(f"clouds/prompts_{count}_{what}" for count in PROMPTS for what in ("avg5", "adverse"))
-CAMVID_ROWS = (
-    *(f"clouds/camvid/{who}_{what}" for who in CAMVID_WAYS for what in ("miou", "held_out", "rate")),
-    *(f"clouds/camvid/gain_{who}_{what}" for who in CAMVID_WAYS if who != "few" for what in ("miou", "held_out")),
-    *(f"clouds/camvid/closed_{who}" for who in CAMVID_WAYS if who not in ("few", "all_labels")),
-)
 WHO, WHEN, WHAT = ("teacher", "target"), ("start", "end"), ("miou", "coverage")
 PSEUDO_ROWS = (
     *(f"clouds/pseudo/{who}_{what}_{when}" for who in WHO for what in WHAT for when in WHEN),
@@ -129,7 +94,7 @@ class Plan:
     camvid_steps: int = 1_000
     camvid_batch: int = 8
     camvid_crop: int = 96
-    rates: tuple[float, ...] = RATES
+    rates: tuple[float, ...] = (5e-4, 2e-3)
 
 
 def drawn() -> Iterator[Row]:
@@ -140,12 +105,6 @@ def drawn() -> Iterator[Row]:
 def prompts() -> Iterator[Row]:
     """clouds/prompts_*."""
     yield from prompt_rows(Plan())
-
-
-def camvid() -> Iterator[Row]:
-    """clouds/camvid/*."""
-    if at_hand():
-        yield from camvid_rows(Plan())
 
 
 def drawn_rows(plan: Plan) -> Iterator[Row]:
@@ -195,54 +154,6 @@ def drawn_words(plan: Plan, way: str, run: Path, seed: int) -> tuple[str, ...]:
     if DRAWN[way].startswith("clouds"):
         words += f" --source-share {warmup}"
     return tuple(words.split())
-
-
-def camvid_rows(plan: Plan) -> Iterator[Row]:
-    """Choose a rate for each way, then measure what is missing, then put it together."""
-    rates = _chosen_rates(plan)
-    trainings = [_camvid(plan, way, seed, rates[way]) for seed in plan.seeds for way in CAMVID_WAYS]
-    made = scores(trainings, plan.place)
-    found = {
-        way: {
-            what: np.array([made[f"camvid-{way}-seed{seed}-{rates[way]:g}"][what]["miou"] for seed in plan.seeds])
-            for what in ("miou", "held_out")
-        }
-        for way in CAMVID_WAYS
-    }
-    few, room = found["few"], found["all_labels"]["miou"] - found["few"]["miou"]
-    for way, by_test in found.items():
-        for what, values in by_test.items():
-            yield row_of_seeds(f"clouds/camvid/{way}_{what}", values)
-            if way != "few":
-                yield row_of_seeds(f"clouds/camvid/gain_{way}_{what}", values - few[what])
-        yield Row(f"clouds/camvid/{way}_rate", rates[way], "1")
-        if way not in ("few", "all_labels"):
-            yield row_of_seeds(f"clouds/camvid/closed_{way}", (by_test["miou"] - few["miou"]) / room)
-
-
-def _chosen_rates(plan: Plan) -> dict[str, float]:
-    """For each way the learning rate that is best with the tuning seed, on frames that none of them learns from."""
-    tuning = [_camvid(plan, way, TUNING_SEED, rate, tuning=True) for way in CAMVID_WAYS for rate in plan.rates]
-    made = scores(tuning, plan.place)
-
-    def score(way: str, rate: float) -> float:
-        return float(made[f"camvid-tuning-{way}-{rate:g}"]["tuning"]["miou"])
-
-    return {way: max(plan.rates, key=lambda rate: score(way, rate)) for way in CAMVID_WAYS}
-
-
-def _camvid(plan: Plan, way: str, seed: int, rate: float, tuning: bool = False) -> Training:
-    few, rest = data.few(plan, seed), data.rest(plan, seed, data.TUNING_FRAMES if tuning else 0)
-    places = {"few": few, "rest": rest, "both": f"--data {few} --unlabelled {rest}"}
-    words = f"{CAMVID_WAYS[way].format(**places)} {plan.network} --seed {seed} --num-threads 1 --device cpu"
-    words += f" --steps {plan.camvid_steps} --batch-size {plan.camvid_batch} --crop {plan.camvid_crop}"
-    words += f" --learning-rate {rate}"
-    if tuning:
-        return Training(
-            f"camvid-tuning-{way}-{rate:g}", tuple(words.split()), {"tuning": ("--data", str(data.tuning(plan)))}
-        )
-    tests = {"miou": ("--data", str(data.validation(plan))), "held_out": ("--data", str(data.held_out(plan)))}
-    return Training(f"camvid-{way}-seed{seed}-{rate:g}", tuple(words.split()), tests)
 
 
 def _by_measure(plan: Plan, made: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:

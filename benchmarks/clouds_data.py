@@ -20,7 +20,7 @@ from synthgen.drawn.split import write_split
 from synthgen.images import write_image
 
 SOURCE_SEED, LAYOUT_SEED = 3_300_000, 3_400_000
-LABELLED_SEQUENCE, MORE_SEQUENCE, HELD_OUT = "0006R0", "0016E5", "0001TP"
+SAME, OTHER, HELD_OUT = "0016E5", "0006R0", "0001TP"  # sequences: the val split's own, another one by day, dusk
 TUNING_FRAMES = 80
 
 
@@ -83,26 +83,35 @@ def with_layouts(plan: Plan, run: Path) -> Path:
     return whole(plan.place / "data" / f"oracle-{run.name}", make)
 
 
-def few(plan: Plan, seed: int) -> Path:
-    """The labelled frames: so many of one sequence, evenly spaced, beginning elsewhere for each seed."""
-    every = frames("train", LABELLED_SEQUENCE)
+def few(plan: Plan, sequence: str, seed: int, without: int = 0) -> Path:
+    """The labelled frames: so many of one sequence, evenly spaced, beginning elsewhere for each seed; none of those
+    that `rest` leaves out."""
+    chosen = _labelled(plan, sequence, seed, without)
+    return _camvid(plan, f"few-{sequence}-{without}-{chosen[0].stem}", chosen)
+
+
+def rest(plan: Plan, sequence: str, seed: int, without: int = 0) -> Path:
+    """All other frames of both sequences by day but the last `without` ones of the val split's own, with their labels:
+    who learns without them names the folder with --unlabelled."""
+    labelled = _labelled(plan, sequence, seed, without)
+    chosen = [frame for name in (OTHER, SAME) for frame in _frames(name, without) if frame not in labelled]
+    return _camvid(plan, f"rest-{sequence}-{without}-{labelled[0].stem}", chosen)
+
+
+def _labelled(plan: Plan, sequence: str, seed: int, without: int) -> list[Path]:
+    every = _frames(sequence, without)
     stride = len(every) // plan.labelled_frames
-    chosen = [every[(seed % stride) + stride * n] for n in range(plan.labelled_frames)]
-    return _camvid(plan, f"few-{seed % stride}", chosen)
+    return [every[(seed % stride) + stride * number] for number in range(plan.labelled_frames)]
 
 
-def rest(plan: Plan, seed: int, without: int = 0) -> Path:
-    """All other frames of the train split but those of the sequence held out and the last `without` ones, with their
-    labels: who learns without them names the folder with --unlabelled."""
-    stems = {path.stem for path in (few(plan, seed) / "images").iterdir()}
-    first, more = frames("train", LABELLED_SEQUENCE), frames("train", MORE_SEQUENCE)
-    chosen = [frame for frame in (*first, *more[: len(more) - without]) if frame.stem not in stems]
-    return _camvid(plan, f"rest{without or ''}-{seed % (len(first) // plan.labelled_frames)}", chosen)
+def _frames(sequence: str, without: int) -> list[Path]:
+    every = frames("train", sequence)
+    return every[: len(every) - without] if sequence == SAME else every
 
 
 def tuning(plan: Plan) -> Path:
-    """The last frames of the second sequence, on which rates are chosen."""
-    return _camvid(plan, "tuning", frames("train", MORE_SEQUENCE)[-TUNING_FRAMES:])
+    """The last frames of the val split's own sequence, on which rates are chosen."""
+    return _camvid(plan, "tuning", frames("train", SAME)[-TUNING_FRAMES:])
 
 
 def validation(plan: Plan) -> Path:

@@ -15,6 +15,7 @@ from benchmarks import (
     claims_flexseg,
     claims_iccld,
     clouds,
+    clouds_camvid,
     flexseg,
     iccld,
     pages,
@@ -67,6 +68,6 @@ def test_a_page_asks_for_rows_that_there_are_and_for_each_benchmark(name: str) -
 def test_pages_tell_every_training() -> None:
     assert set(claims_flexseg.WHO) == {"source", "jitter", *flexseg.PARTS, *flexseg.CEILINGS}
     assert set(claims_cgaug.WHO) == {"energy", "jitter", *cgaug.VARIANTS, "ceiling"}
-    assert set(claims_clouds.WHO) == set(clouds.DRAWN) and set(claims_clouds.FEW) == set(clouds.CAMVID_WAYS)
+    assert set(claims_clouds.WHO) == set(clouds.DRAWN) and set(claims_clouds.FEW) == set(clouds_camvid.WAYS)
     assert set(claims_iccld.WHO) == set(iccld.VARIANTS) and set(claims_iccld.GAINS) == set(iccld.GAINS)
     assert set(claims_iccld.PLACES) == set(iccld.PLACES)

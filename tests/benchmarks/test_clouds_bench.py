@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import segtrain.cli
 from benchmarks import camvid as camvid_module
-from benchmarks import clouds, clouds_data, clouds_pseudo, run
+from benchmarks import clouds, clouds_camvid, clouds_data, clouds_pseudo, run
 from benchmarks.row import Row
 from segkit.labels import IGNORE
 from segtrain.data.folders import FolderSource
@@ -96,23 +96,27 @@ def test_the_command_of_every_way_of_the_drawn_world_is_one(plan: clouds.Plan, w
         assert Path(values["sam"]).is_dir()
 
 
-@pytest.mark.parametrize("way", clouds.CAMVID_WAYS)
+@pytest.mark.parametrize("way", clouds_camvid.WAYS)
 def test_the_command_of_every_way_of_camvid_is_one(plan: clouds.Plan, frames: None, way: str) -> None:
-    training = clouds._camvid(plan, way, 0, 1e-3)
+    training = clouds_camvid.training(plan, "camvid", way, 0, 1e-3)
     values = parsed(training.train)
     assert values["steps"] == 3 and values["learning_rate"] == 1e-3
     assert set(training.evaluations) == {"miou", "held_out"}
+    assert parsed(clouds_camvid.tuning(plan, "camvid", way, 1e-3).train)["seed"] == 100
 
 
-def test_frames_that_are_tested_are_learnt_by_nobody(plan: clouds.Plan, frames: None) -> None:
-    few, rest = clouds_data.few(plan, 0), clouds_data.rest(plan, 0)
+@pytest.mark.parametrize("sequence", [clouds_data.SAME, clouds_data.OTHER])
+def test_frames_that_are_tested_are_learnt_by_nobody(plan: clouds.Plan, frames: None, sequence: str) -> None:
+    few, rest = clouds_data.few(plan, sequence, 0), clouds_data.rest(plan, sequence, 0)
     assert len(stems(few)) == 2 and len(stems(rest)) == 6 + 5 - 2 and not stems(few) & stems(rest)
-    assert all(stem.startswith("0006R0") for stem in stems(few))
+    assert all(stem.startswith(sequence) for stem in stems(few))
     learnt = stems(few) | stems(rest)
     assert not learnt & (stems(clouds_data.validation(plan)) | stems(clouds_data.held_out(plan)))
-    tuned = stems(clouds_data.rest(plan, clouds.TUNING_SEED, 2)) | stems(clouds_data.few(plan, clouds.TUNING_SEED))
-    assert len(stems(clouds_data.tuning(plan))) == 2 and not tuned & stems(clouds_data.tuning(plan))
-    assert stems(clouds_data.few(plan, 1)) != stems(few)
+    of_tuning = [part(plan, sequence, 100, 2) for part in (clouds_data.few, clouds_data.rest)]
+    tuned = stems(of_tuning[0]) | stems(of_tuning[1])
+    assert len(tuned) == 6 + 5 - 2 and len(stems(clouds_data.tuning(plan))) == 2
+    assert not tuned & stems(clouds_data.tuning(plan))
+    assert stems(clouds_data.few(plan, sequence, 1)) != stems(few)
     mask = FolderSource(few, None).read_mask(0)
     assert mask.shape == (120, 160) and (mask == IGNORE).any() and not (mask == 11).any()
 
@@ -154,16 +158,17 @@ def test_rows_of_a_tiny_plan_are_those_that_are_listed(
 ) -> None:
     """Of some of the ways, with one seed and one rate; the commands of the others are parsed above."""
     drawn, camvid = ("source_jitter", "selftrain", "oracle"), ("few", "few_clouds", "all_labels")
+    listed = {*clouds.DRAWN_ROWS, *clouds_camvid.rows_of("camvid")}
     monkeypatch.setattr(clouds, "DRAWN", {way: clouds.DRAWN[way] for way in drawn})
     monkeypatch.setattr(clouds, "GAINED", drawn[1:])
-    monkeypatch.setattr(clouds, "CAMVID_WAYS", {way: clouds.CAMVID_WAYS[way] for way in camvid})
+    monkeypatch.setattr(clouds_camvid, "SETTINGS", {"camvid": (clouds_data.SAME, camvid)})
     small = dataclasses.replace(plan, seeds=(0,), rates=(1e-3,))
-    made = {row.name: row for row in (*clouds.drawn_rows(small), *clouds.camvid_rows(small))}
-    assert set(made) <= {*clouds.DRAWN_ROWS, *clouds.CAMVID_ROWS}
+    made = {row.name: row for row in (*clouds.drawn_rows(small), *clouds_camvid.rows(small, "camvid"))}
+    assert set(made) <= listed
     assert len(made) == 3 * len(clouds.DOMAINS) + 2 * 2 + 3 * 3 + 2 * 2 + 1
     gain = number(made["clouds/selftrain_avg5"]) - number(made["clouds/source_jitter_avg5"])
     assert made["clouds/gain/selftrain_avg5"].value == pytest.approx(gain)
-    again = {row.name: row for row in clouds.camvid_rows(small)}  # from what was kept
+    again = {row.name: row for row in clouds_camvid.rows(small, "camvid")}  # from what was kept
     assert all(made[name] == row for name, row in again.items())
     assert {row.name for row in clouds.prompt_rows(small)} == set(clouds.PROMPT_ROWS)
 

@@ -1,0 +1,129 @@
+"""What photographs without labels are worth: rows clouds/camvid/* and clouds/camvid_other/*.
+
+CamVid at 160 x 120. 20 labelled frames of one sequence, evenly spaced; unlabelled: the other frames of 0006R0 and
+0016E5 of the train split. Test: the published val split, which is of 0016E5 as well, and the dusk sequence 0001TP of
+which nothing is learnt. Equal steps (1,000 of 8 crops), ImageNet Lite0, which has seen no street labels.
+
+    camvid          the 20 are of 0016E5: who labels a few frames of the camera and the place that are to be segmented
+    camvid_other    the 20 are of 0006R0: the place that is tested is seen without labels alone
+
+The learning rate of *every* row is chosen in the same way, of two: with seed 100, without the last 80 frames of 0016E5,
+by mIoU on those.
+
+    few, all_labels    labels of the 20, labels of all            few_selftrain   CLOUDS without SAM
+    few_clouds     ... with ramped teacher, ClassMix, strong view
+    few_unimatch, few_unimatch_sinkhorn    few_class_mix, few_confidence, few_strong    few_selftrain with that alone
+    few_clouds_sam    few_clouds with the mini SAM, which is worse than a filled box on photographs: what it costs
+
+`closed` is (row - few) / (all_labels - few), seed by seed. Spread is over seeds (network, order, crops, frames).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchmarks import clouds_data as data
+from benchmarks.camvid import at_hand
+from benchmarks.clouds import SAM, Plan
+from benchmarks.row import Row, row_of_seeds
+from benchmarks.trainings import Training, scores
+
+STRONG = "--student-view strong"
+SELF = "clouds --source-share 0.3 --teacher-every 1 --teacher-decay 0.99 --teacher-ramp"
+KIT = f"{SELF} --class-mix 1 {STRONG}"
+WAYS = {  # what is behind `segtrain`; {few} and {rest} are folders
+    "few": "train --data {few} --photometric",
+    "few_selftrain": f"{SELF} {{both}}",
+    "few_class_mix": f"{SELF} --class-mix 1 {{both}}",
+    "few_confidence": f"{SELF} --confidence share {{both}}",
+    "few_strong": f"{SELF} {STRONG} {{both}}",
+    "few_unimatch": "unimatch --teacher-decay 0.99 {both}",
+    "few_unimatch_sinkhorn": "unimatch --teacher-decay 0.99 --sinkhorn {both}",
+    "few_clouds": f"{KIT} {{both}}",
+    "few_clouds_sam": f"{KIT} --sam {SAM} --sam-prompts boxes --min-agreement 0.5 --uncovered teacher {{both}}",
+    "all_labels": "train --data {few} --data {rest} --ratio 1 --ratio 1 --photometric",
+}
+SETTINGS = {  # rows -> the labelled sequence, and the ways that are measured
+    "camvid": (data.SAME, tuple(WAYS)),
+    "camvid_other": (data.OTHER, ("few", "few_unimatch", "few_clouds", "all_labels")),
+}
+TUNING_SEED = 100
+
+
+def rows_of(setting: str) -> tuple[str, ...]:
+    """The names of a setting's rows."""
+    ways = SETTINGS[setting][1]
+    return (
+        *(f"clouds/{setting}/{who}_{what}" for who in ways for what in ("miou", "held_out", "rate")),
+        *(f"clouds/{setting}/gain_{who}_{what}" for who in ways if who != "few" for what in ("miou", "held_out")),
+        *(f"clouds/{setting}/closed_{who}" for who in ways if who not in ("few", "all_labels")),
+    )
+
+
+def same() -> Iterator[Row]:
+    """clouds/camvid/*."""
+    if at_hand():
+        yield from rows(Plan(), "camvid")
+
+
+def other() -> Iterator[Row]:
+    """clouds/camvid_other/*."""
+    if at_hand():
+        yield from rows(Plan(), "camvid_other")
+
+
+def rows(plan: Plan, setting: str) -> Iterator[Row]:
+    """Choose a rate for each way, then measure what is missing, then put it together."""
+    ways, rates = SETTINGS[setting][1], _chosen_rates(plan, setting)
+    made = scores([training(plan, setting, way, seed, rates[way]) for seed in plan.seeds for way in ways], plan.place)
+    found = {
+        way: {
+            what: np.array([made[f"{setting}-{way}-seed{seed}-{rates[way]:g}"][what]["miou"] for seed in plan.seeds])
+            for what in ("miou", "held_out")
+        }
+        for way in ways
+    }
+    few, room = found["few"], found["all_labels"]["miou"] - found["few"]["miou"]
+    for way, by_test in found.items():
+        for what, values in by_test.items():
+            yield row_of_seeds(f"clouds/{setting}/{way}_{what}", values)
+            if way != "few":
+                yield row_of_seeds(f"clouds/{setting}/gain_{way}_{what}", values - few[what])
+        yield Row(f"clouds/{setting}/{way}_rate", rates[way], "1")
+        if way not in ("few", "all_labels"):
+            yield row_of_seeds(f"clouds/{setting}/closed_{way}", (by_test["miou"] - few["miou"]) / room)
+
+
+def _chosen_rates(plan: Plan, setting: str) -> dict[str, float]:
+    """For each way the learning rate that is best with the tuning seed, on frames that none of them learns from."""
+    ways = SETTINGS[setting][1]
+    trainings = {(way, rate): tuning(plan, setting, way, rate) for way in ways for rate in plan.rates}
+    made = scores(trainings.values(), plan.place)
+
+    def score(way: str, rate: float) -> float:
+        return float(made[trainings[way, rate].name]["tuning"]["miou"])
+
+    return {way: max(plan.rates, key=lambda rate: score(way, rate)) for way in ways}
+
+
+def training(plan: Plan, setting: str, way: str, seed: int, rate: float) -> Training:
+    """One that is tested."""
+    tests = {"miou": ("--data", str(data.validation(plan))), "held_out": ("--data", str(data.held_out(plan)))}
+    return Training(f"{setting}-{way}-seed{seed}-{rate:g}", _words(plan, setting, way, seed, rate, 0), tests)
+
+
+def tuning(plan: Plan, setting: str, way: str, rate: float) -> Training:
+    """One by which a rate is chosen."""
+    words = _words(plan, setting, way, TUNING_SEED, rate, data.TUNING_FRAMES)
+    return Training(f"{setting}-tuning-{way}-{rate:g}", words, {"tuning": ("--data", str(data.tuning(plan)))})
+
+
+def _words(plan: Plan, setting: str, way: str, seed: int, rate: float, without: int) -> tuple[str, ...]:
+    sequence = SETTINGS[setting][0]
+    few, rest = data.few(plan, sequence, seed, without), data.rest(plan, sequence, seed, without)
+    places = {"few": few, "rest": rest, "both": f"--data {few} --unlabelled {rest}"}
+    words = f"{WAYS[way].format(**places)} {plan.network} --seed {seed} --num-threads 1 --device cpu"
+    words += f" --steps {plan.camvid_steps} --batch-size {plan.camvid_batch} --crop {plan.camvid_crop}"
+    return (*words.split(), "--learning-rate", str(rate))
