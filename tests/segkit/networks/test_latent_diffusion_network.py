@@ -101,6 +101,32 @@ def test_the_connection_begins_at_nothing_and_leads_into_the_label_decoder_alone
     assert all(torch.equal(a, b) for a, b in zip(joined.denoise(z, context, t), before, strict=True))
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("place", [0, 1])
+def test_fine_and_coarse_maps_each_have_a_way_into_the_label_decoder(place: int) -> None:
+    one = network()
+    images = normalised(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
+    before = one(images)
+    torch.nn.init.normal_(one.label_decoder.connections[place].weight)
+    assert not torch.equal(one(images), before)
+
+
+@torch.inference_mode()
+def test_the_label_decoder_sees_codes_of_one_size_whatever_the_scale() -> None:
+    small, large = network(scale=0.1), network(scale=0.5)
+    images = normalised(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
+    codes, context = torch.randn(1, 3, 16, 16), small.context(images)
+    assert torch.allclose(small.decode(0.1 * codes, context), large.decode(0.5 * codes, context), atol=1e-5)
+
+
+def test_middle_features_are_those_after_half_of_the_blocks() -> None:
+    one = network()
+    images = normalised(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
+    one.denoise(torch.randn(1, 3, 16, 16), one.context(images), torch.tensor([0.5]))[1].sum().backward()
+    learns = [block.first.weight.grad is not None for block in one.denoiser.blocks]
+    assert learns == [True, True, False, False]
+
+
 def test_the_middle_features_do_not_see_the_label_decoder(made: LatentDiffusionNetwork) -> None:
     images = normalised(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
     side = 64 // made.stride
