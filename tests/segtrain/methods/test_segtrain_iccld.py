@@ -193,6 +193,16 @@ def test_losses_are_their_formulas(iccld) -> None:
     assert float(latent_loss(z0, latents, t, labels, network, config)) == pytest.approx(expected / count, rel=1e-4)
 
 
+def test_the_weight_of_mixed_pictures_is_a_factor(iccld) -> None:
+    losses = []
+    for weight in (0.0, 1.0, 3.0):
+        method, segmenter, batch = begun(iccld(adversary=False, unlabelled_weight=weight))
+        torch.manual_seed(0)
+        losses.append(method.loss(segmenter, batch, 0)["loss"].item())
+    assert losses[1] > losses[0]
+    assert losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]), rel=1e-4)
+
+
 def test_pixels_without_a_class_count_nowhere_and_are_coded(iccld) -> None:
     config = iccld()
     _, segmenter, _ = begun(config)
