@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from segtrain.config import NetworkSettings, Settings, TrainConfig
+from segtrain.data.rare_classes import RareClassSettings, without_unused_rcs
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -105,7 +106,7 @@ class SelfTrainingSettings(Settings):
     pictures_count: int = Field(4, ge=1, le=64, description="crops in such a picture, at the most")
 
 
-class SelfTrainingConfig(SelfTrainingSettings, TrainConfig):
+class SelfTrainingConfig(SelfTrainingSettings, RareClassSettings, TrainConfig):
     """A training on labelled and unlabelled pictures."""
 
     def weight_settings(self) -> dict[str, Any]:
@@ -114,7 +115,8 @@ class SelfTrainingConfig(SelfTrainingSettings, TrainConfig):
         free = {"base", "unlabelled", "pictures_every", "pictures_count"}
         if self.base is not None:
             free |= NetworkSettings.model_fields.keys()
-        return {key: value for key, value in super().weight_settings().items() if key not in free}
+        settings = without_unused_rcs(super().weight_settings())
+        return {key: value for key, value in settings.items() if key not in free}
 
     @property
     def first_joint_step(self) -> int:

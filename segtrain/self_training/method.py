@@ -19,6 +19,7 @@ from segkit.printable import listed
 from segtrain.data.batches import Batch
 from segtrain.data.joint import JointBatch, JointBatches, Views, ViewSettings, share_by_repeat
 from segtrain.data.mixture import open_sources
+from segtrain.data.rare_classes import rare_classes
 from segtrain.data.source import Source
 from segtrain.data.unlabelled import open_unlabelled, open_with_masks
 from segtrain.errors import DataError
@@ -101,6 +102,7 @@ def opened(config: SelfTrainingConfig, masks: bool = False) -> Opened:
         unlabelled_share=share,
         first_joint_step=config.first_joint_step,
         masks=masks,
+        rare=rare_classes(labelled, space, config),
     )
     claims["sources"] = [source.identity for source in (*labelled, *unlabelled)]
     return Opened(labelled, unlabelled, space, data, build, claims)

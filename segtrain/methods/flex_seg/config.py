@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from segtrain.config import BAND_FRACTIONS, Settings, TrainConfig
+from segtrain.data.rare_classes import RareClassSettings
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -113,28 +114,6 @@ class HardnessSettings(Settings):
     )
 
 
-class RareClassSettings(Settings):
-    """Rare class sampling (DAFormer, DGInStyle)."""
-
-    panel: ClassVar[str] = "Rare classes"
-
-    rcs: Literal["none", "first", "all"] = Field(
-        "first",
-        description="images of which --data are drawn by rare class: of none, the first, all [code: the labelled "
-        "source, the first here]",
-    )
-    rcs_temperature: float = Field(
-        0.01, gt=0, le=100, description="T of P(c) = softmax((1 - frequency of c) / T) [code: 0.01]"
-    )
-    rcs_min_share: float = Field(
-        0.0015, ge=0, lt=1, description="an image shows c on more than this share [code: 3,000 px of 1914 x 1052]"
-    )
-    rcs_min_crop_share: float = Field(
-        0.0057, ge=0, lt=1, description="a crop shows c on more than this share [code: 1,500 px of 512 x 512]"
-    )
-    rcs_attempts: int = Field(10, ge=1, le=1000, description="crops that are tried for that [code: 10]")
-
-
 class FeatureDistanceSettings(Settings):
     """Thing-class feature distance to the ImageNet encoder (DAFormer)."""
 
@@ -172,6 +151,12 @@ class Config(
 
     segtrain flex-seg --data labelled --data runs/generated/dataset --out model
     """
+
+    rcs: Literal["none", "first", "all"] = Field(
+        "first",
+        description="images of which --data are drawn by rare class: of none, the first, all [code: the labelled "
+        "source, the first here]",
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Config:

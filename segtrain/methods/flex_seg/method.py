@@ -14,9 +14,8 @@ from torch.nn import functional
 from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segtrain import bands
 from segtrain.data.batches import Batch, Draft, drafted_batches
-from segtrain.data.class_pixels import class_pixels
 from segtrain.data.mixture import Mixture, open_sources
-from segtrain.data.samplers import RareClassSampler
+from segtrain.data.rare_classes import rare_classes, warn_of_void_image
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
 from segtrain.evaluate import open_validation
@@ -43,8 +42,7 @@ def train(config: Config) -> Path:
             f"fd_classes: none of them is a class of {space.name!r} ({', '.join(c.name for c in space.labels)}): name "
             "some, or leave out --fd"
         )
-    rare = {number: _rare_classes(sources[number], space, config) for number in _rare_sources(config)}
-    data = Mixture(sources, space, config, rare=rare)
+    data = Mixture(sources, space, config, rare=rare_classes(sources, space, config))
     method = FlexSeg(data, config, sources, space, things)
     training = Training(
         config,
@@ -56,34 +54,6 @@ def train(config: Config) -> Path:
         training_only=("projector",) if config.gap else (),
     )
     return run(training, method)
-
-
-def _rare_sources(config: Config) -> range:
-    return range({"none": 0, "first": 1, "all": len(config.data)}[config.rcs])
-
-
-def _rare_classes(source: Source, space: LabelSpace, config: Config) -> RareClassSampler:
-    _log.info("%s: counting the classes of %d masks", source.path, sum(source.group_sizes))
-    pixels = class_pixels(source)
-    for row in np.flatnonzero(~pixels[:, :OUT_OF_DISTRIBUTION].any(axis=1))[:_MAX_WARNINGS]:
-        _warn_of_void_image(source, int(row))
-    sampler = RareClassSampler(
-        pixels,
-        space,
-        str(source.path),
-        config.rcs_temperature,
-        config.rcs_min_share,
-        config.rcs_min_crop_share,
-        config.rcs_attempts,
-    )
-    if sampler.missing:
-        _log.info("%s: too little of %s for rare class sampling", source.path, ", ".join(sampler.missing))
-    return sampler
-
-
-def _warn_of_void_image(source: Source, row: int) -> None:
-    name = source.name(row)
-    _log.warning("%s: %s has no labelled pixel (all 254 or 255): nothing is learnt from it", source.path, name)
 
 
 @dataclasses.dataclass(slots=True)
@@ -254,7 +224,7 @@ class FlexSeg(StandardMethod):
             source = self._sources[place[0]]
             if (source.read_mask(place[1]) >= OUT_OF_DISTRIBUTION).all():
                 self._void.add(place)
-                _warn_of_void_image(source, place[1])
+                warn_of_void_image(source, place[1])
 
 
 def premise(

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from segtrain.config import TrainConfig
+from segtrain.data.rare_classes import RareClassSettings, without_unused_rcs
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 _ONLY_FOR_SEVERAL = {"keep": 1.0, "first_share": 0.0, "compare": False}  # what says nothing with one --data
 
 
-class Config(TrainConfig):
+class Config(RareClassSettings, TrainConfig):
     """Train a segmenter, or go on where a killed training of the same settings stopped.
 
     segtrain train --data photos --data made --ratio 1 --ratio 1 --out model
@@ -51,7 +52,7 @@ class Config(TrainConfig):
 
     def weight_settings(self) -> dict[str, Any]:
         """Without the comparison, a training of its own, and without what changes nothing as it is set."""
-        settings = super().weight_settings()
+        settings = without_unused_rcs(super().weight_settings())
         del settings["compare"]
         for name, neutral in (("confidence", "ignore"), ("keep", 1.0), ("first_share", 0.0)):
             if settings[name] == neutral:

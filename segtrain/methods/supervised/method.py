@@ -12,6 +12,7 @@ from segkit.labels import OUT_OF_DISTRIBUTION
 from segtrain.config import MASK_ARCH, TrainConfig
 from segtrain.data.batches import Batch
 from segtrain.data.mixture import Mixture, mix, open_sources, shares
+from segtrain.data.rare_classes import rare_classes
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
 from segtrain.evaluate import open_validation
@@ -46,7 +47,8 @@ def _train(config: Config) -> Path:
         )
     sources, label_space = open_sources(config)
     mixed = first_alone(sources, config) if config.first_share else None
-    data = Mixture(sources, label_space, config, confidence=config.confidence != "ignore", mixed=mixed)
+    rare = rare_classes(sources, label_space, config)
+    data = Mixture(sources, label_space, config, confidence=config.confidence != "ignore", rare=rare, mixed=mixed)
     training = Training(
         config,
         reports(sources, data.planned_counts),
