@@ -106,8 +106,7 @@ def local_dataset(path: Path) -> Path:
 
 
 def attach(root: Path, url: str) -> None:
-    """Make `root` the copy of a URL in this process; workers do this with the folder of the process that started
-    them."""
+    """Make `root` the copy of a URL in this process; workers do so with the folder of what started them."""
     if root in _stores:
         return
     missing = f"{url}: needs the extra: pip install 'synthgen-seg[cloud]'"
@@ -144,8 +143,7 @@ def with_urls(text: object) -> str:
 
 
 def names(folder: Path) -> list[str]:
-    """What a folder holds, here or in the store; sorted. Raises FileNotFoundError for a local folder that is not
-    there."""
+    """What a folder holds, here or in the store; sorted. Raises FileNotFoundError for a missing local folder."""
     store = store_of(folder)
     if store is None:
         return sorted(entry.name for entry in folder.iterdir())
@@ -194,12 +192,29 @@ def fetch_units(stage: Path, units: Collection[str]) -> None:
                 shutil.rmtree(scratch)
 
 
-def publish(path: Path) -> None:
-    """Upload one file. Raises StorageError in one line."""
+def publish(path: Path, source: Path | None = None) -> None:
+    """Upload one file, or `source` in its place. Raises StorageError in one line."""
     store = store_of(path)
     if store is not None:
         with _error_context(store):
-            store.files.put_file(str(path), store.at(path))
+            store.files.put_file(str(source or path), store.at(path))
+
+
+def sha256_of(path: Path) -> str | None:
+    """Hex digest of what the store has, read in pieces; None if it has nothing, and for local folders."""
+    store = store_of(path)
+    if store is not None:
+        with _error_context(store), contextlib.suppress(FileNotFoundError):
+            return _sha256(store, store.at(path))
+    return None
+
+
+def remove(path: Path) -> None:
+    """Remove one file of the store, if it is there."""
+    store = store_of(path)
+    if store is not None:
+        with _error_context(store), contextlib.suppress(FileNotFoundError):
+            store.files.rm_file(store.at(path))
 
 
 def publish_first(path: Path) -> bool:
@@ -247,10 +262,7 @@ def size_of(path: Path) -> int | None:
 
 
 def copy_within(source: Path, target: Path, sha256: str) -> bool:
-    """Put a file of the store under another name; nothing passes through this machine.
-
-    False if another file has that name.
-    """
+    """Put a file of the store under another name, not through this machine; False if another file has that name."""
     store = store_of(source)
     if store is None:
         raise ValueError(f"{source} is a local file")
@@ -323,7 +335,7 @@ def _error_context(store: Store) -> Iterator[None]:
             if not _NO_BUCKET.search(why):
                 raise
             raise StorageError(
-                f"{store.url}: there is no such bucket ({why}); make it first, or choose another place with --runs"
+                f"{store.url}: there is no such bucket ({why}); make it first, or choose another place"
             ) from error
         if isinstance(error, PermissionError) or "credential" in why.lower():
             raise StorageError(

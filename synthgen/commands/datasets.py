@@ -1,4 +1,4 @@
-"""What one does with a finished dataset: `verify`, `export`."""
+"""What one does with a finished dataset: `verify`, `export`, `upload`."""
 
 from __future__ import annotations
 
@@ -82,3 +82,30 @@ def export(
         if report.loss:
             typer.echo(f"not carried: {report.loss}")
         typer.echo(f"open: {report.use}")
+
+
+@commands.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "synthgen upload runs/syn4seg-mini --out s3://bucket/sets/mini",
+        "synthgen upload runs/syn4seg-mini/dataset --out gs://bucket/mini --json",
+    ),
+)
+def upload(
+    source: Annotated[Path, typer.Argument(metavar="RUN_OR_DATASET", help="A run folder, or its finished dataset")],
+    out: Annotated[Path, typer.Option(metavar="URL", help="Where to: s3://bucket/prefix; another dataset is refused")],
+    as_json: AsJson = False,
+) -> None:
+    """Put a finished dataset on an object store, index.json last; run it again to go on where it stopped."""
+    with one_line_errors():
+        from synthgen.export.upload import target_url
+        from synthgen.export.upload import upload as put
+
+        url = target_url(out)
+        report = put(storage.local_dataset(source), url, lambda name: typer.echo(f"sent {name}", err=True))
+        if as_json:
+            return typer.echo(json.dumps(dataclasses.asdict(report), indent=1))
+        sent = f"{report.num_sent} of {report.num_files} files sent" if report.num_sent else "was whole already"
+        typer.echo(f"{url}: {report.num_samples} samples, {sent}")
+        if report.left_out:
+            typer.echo(printable(f"not of the dataset, left here: {', '.join(report.left_out)}"))
