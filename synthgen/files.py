@@ -59,6 +59,12 @@ def _digest_of(path: Path, size: int, mtime_ns: int, inode: int) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """64 hex digits of a file's bytes, read anew each time: an index says of its shards what must be there now."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_bytes(data: bytes, path: Path, way_out: str = _WAY_OUT) -> None:
     """Write whole or not at all. Raises StorageError in one line, with the way out, if the disk is full or
     read-only."""

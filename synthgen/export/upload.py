@@ -9,7 +9,6 @@ its recipe.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from synthgen.dataset.side_files import CROISSANT_FILE, table_file, wids_file
 from synthgen.dataset.verify_side_files import CARD, CONTACT_SHEET
 from synthgen.errors import DatasetError, InputError, StorageError
 from synthgen.export.run import dataset_folder
+from synthgen.files import sha256_of
 
 CLAIM_FILE = ".synthgen-upload.json"
 _ELSEWHERE = "choose another place, or remove it there first"
@@ -101,7 +101,7 @@ def _files_of(folder: Path) -> tuple[dict[str, str], int]:
     beside = [table_file(shard.file) for shard in index.shards] + [wids_file(split.name) for split in index.splits]
     beside += [ownership.MARK, CARD, CONTACT_SHEET, CROISSANT_FILE, INDEX_FILE]
     files = {shard.file: shard.sha256 for shard in index.shards}
-    files |= {name: _sha256(folder / name) for name in beside if (folder / name).is_file()}
+    files |= {name: sha256_of(folder / name) for name in beside if (folder / name).is_file()}
     return files, index.num_samples
 
 
@@ -142,14 +142,9 @@ def _is_there(folder: Path, target: Path, name: str, files: Mapping[str, str], t
 
 
 def _send(source: Path, target: Path, sha256: str) -> None:
-    if _sha256(source) != sha256:
+    if sha256_of(source) != sha256:
         raise DatasetError(
             f"{source}: is damaged or has just been changed, the upload stopped before {INDEX_FILE}; look with "
             "`synthgen verify`, then run it again"
         )
     storage.publish(target, source)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ from segkit.metadata import kinds_of
 from synthgen import ownership, storage
 from synthgen.dataset.side_files import CROISSANT_FILE, table_bytes, table_file, table_rows, wids_bytes, wids_file
 from synthgen.errors import RunError, StorageError
-from synthgen.files import sweep_unfinished, temporary_beside, unfinished_name, write_bytes, write_chunks
+from synthgen.files import sha256_of, sweep_unfinished, temporary_beside, unfinished_name, write_bytes, write_chunks
 from synthgen.labels import read_label_space
 from synthgen.pack.card import card_text
 from synthgen.pack.contact_sheet import contact_sheet
@@ -158,7 +158,7 @@ def _place(source: Path, target: Path, sha256: str) -> None:
         return
     try:
         if not os.path.lexists(target):
-            if _sha256(source) != sha256:
+            if sha256_of(source) != sha256:
                 raise RunError(f"{source}: is damaged, its bytes are not those that were written; {again}")
             try:
                 os.link(source, target)
@@ -166,7 +166,7 @@ def _place(source: Path, target: Path, sha256: str) -> None:
                 pass  # another worker was faster; checked below
             except OSError:
                 _copy(source, target)
-        if not target.samefile(source) and _sha256(target) != sha256:
+        if not target.samefile(source) and sha256_of(target) != sha256:
             raise RunError(other)
     except OSError as error:
         raise StorageError(
@@ -184,11 +184,6 @@ def _copy(source: Path, target: Path) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(data: bytes, path: Path) -> None:
