@@ -107,15 +107,16 @@ def test_it_learns_base_and_novel_classes(base, novel, world: Path, tmp_path: Pa
     scores = json.loads((tmp_path / "base" / "validation.json").read_text())
     assert scores["miou"] > 0.8
     assert scores["num_images"] == 24, "images of novel classes are background there, not left out"
-    folder = learn_novel(novel(steps=80, learning_rate=1e-2, synthetic=[str(made)], validation=str(world)))
+    folder = learn_novel(novel(steps=200, learning_rate=1e-2, synthetic=[str(made)], validation=str(world)))
     own = json.loads((folder / "config.json").read_text())["_segtrain"]
     assert own["pop"] == {"num_base": 2, "num_novel": 1} and own["novel"] == ["blue"]
     assert len(own["shots"]) == 2 and all((world / "images" / shot).is_file() for shot in own["shots"])
     assert [source["kind"] for source in own["mix"]] == ["real", "synthetic", "base"]
     drawn = [source["drawn"] for source in own["mix"]]
-    assert drawn[2] == 320 and abs(drawn[0] - 160) <= 2 and drawn[0] + drawn[1] == 320
+    assert drawn[2] == 800 and abs(drawn[0] - 400) <= 5 and drawn[0] + drawn[1] == 800
     few_shot = {s.convention: s for s in evaluate(folder, world, device="cpu").few_shot}
     assert set(few_shot) == {"diam", "bam", "pop"}
+    # after 80 steps .14 or .21, by what the processor rounds; after 200 .56
     assert few_shot["diam"].novel > 0.2, "blue squares are found from two shots"
     assert few_shot["diam"].base > 0.6, "and red and green are not forgotten"
     assert json.loads((folder / "validation.json").read_text())["few_shot"]["diam"]["novel"] == few_shot["diam"].novel
