@@ -6,7 +6,7 @@ captions, mini/streets-day maps of other day scenes alone. Test: 200 held-out la
 Equal steps for all (800: 400 of warm-up, 400 of 16 crops, of which half are unlabelled); what learns from labels alone
 takes as many steps of 16 labelled crops.
 
-    source, source_jitter    day alone; with strong jitter        oracle    the layouts behind the pictures as labels
+    source, source_jitter    day alone; with strong jitter, as all below    oracle    the pictures' layouts as labels
     selftrain      the teacher's labels, no SAM                   threshold    ... those over .968 alone
     sam_online     CLOUDS: mini/sam by 5 points, each step        sam_offline  once a picture, by the warm-up
     sam_boxes, sam_agreement, sam_negative    CLOUDS with that    unimatch     weak-to-strong consistency
@@ -37,18 +37,19 @@ from synthgen.drawn import streets
 SAM = Path(__file__).parents[1] / "synthgen" / "minis" / "weights" / "sam"
 NETWORK = "--encoder tu-tf_efficientnet_lite0 --encoder-weights package"
 TEACHER = "--teacher-every 10 --teacher-decay 0.99 --no-teacher-ramp"
-ONLINE = f"clouds {TEACHER} --sam {SAM}"
+SELF = f"clouds --photometric {TEACHER}"
+ONLINE = f"{SELF} --sam {SAM}"
 DRAWN = {  # what is behind `segtrain`; {day} and {unlabelled} are folders, {oracle} the labelled twin of the second
     "source": "train --data {day}",
     "source_jitter": "train --data {day} --photometric",
-    "selftrain": f"clouds {TEACHER} {{both}}",
-    "threshold": f"clouds {TEACHER} --confidence threshold --threshold 0.968 {{both}}",
+    "selftrain": f"{SELF} {{both}}",
+    "threshold": f"{SELF} --confidence threshold --threshold 0.968 {{both}}",
     "sam_online": f"{ONLINE} {{both}}",
     "sam_offline": f"{ONLINE} --sam-when offline {{both}}",
     "sam_boxes": f"{ONLINE} --sam-prompts boxes {{both}}",
     "sam_agreement": f"{ONLINE} --min-agreement 0.5 --uncovered teacher {{both}}",
     "sam_negative": f"{ONLINE} --uncovered negative {{both}}",
-    "unimatch": "unimatch --source-share {warmup} --cut-mix 0.5 {both}",
+    "unimatch": "unimatch --photometric --source-share {warmup} --cut-mix 0.5 {both}",
     "oracle": "train --data {day} --data {oracle} --ratio 1 --ratio 1 --photometric",
 }
 PROMPTS = (1, 100)

@@ -371,3 +371,27 @@ def test_a_bug_keeps_its_traceback(cli: Cli, tiny: Tiny, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(doubles.painter.Painter, "render", bug)
     assert isinstance(cli("run", tiny()).exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "export runs/none --to folder --out s3://bucket/set",
+        "draw s3://bucket/drawn",
+        "convert folder s3://bucket/labelled out",
+        "convert folder labelled s3://bucket/out",
+        "report runs/none --out s3://bucket/page.html",
+        "init s3://bucket/mine.yaml --classes cat",
+        "adapt --out s3://bucket/model",
+        "improve s3://bucket/run --model m --validation v",
+        "improve runs/none --model s3://bucket/m --validation v",
+        "improve runs/none --model m --validation v --out s3://bucket/rounds",
+    ],
+)
+def test_an_object_store_where_a_disk_is_needed(
+    cli: Cli, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = next(word for word in words.split() if word.startswith("s3:"))
+    assert told(cli(*words.split())).startswith(f"{url}: must be on a disk here; ")
+    assert not list(tmp_path.iterdir()), "no folder called s3:"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from segkit.printable import examples
-from synthgen.commands.arguments import AsJson, Sets, one_line_errors
+from synthgen.commands.arguments import AsJson, Sets, on_disk, one_line_errors
 from synthgen.commands.stages import quiet_hubs
 
 commands = typer.Typer()
@@ -36,7 +36,9 @@ def adapt(
     data: Annotated[
         str, typer.Option("--data", metavar="DIR", help="Labelled folder: images/, labels/, labels.yaml")
     ] = "",
-    out: Annotated[Path | None, typer.Option("--out", metavar="MODEL", help="A new folder for the model")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="MODEL", help="A new folder for the model", callback=on_disk)
+    ] = None,
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="Model of the SD3 kind that is adapted")] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would take, and what is missing; nothing is made")

@@ -11,9 +11,20 @@ import typer
 
 from segkit.printable import printable
 from synthgen import storage
-from synthgen.errors import SynthgenError
+from synthgen.errors import InputError, SynthgenError
 
 RUNS = Path("runs")
+
+
+def on_disk(path: Path | None) -> Path | None:
+    """A path that plain files are read from or written to; of a URL pathlib would make a folder called `s3:`."""
+    with one_line_errors():
+        if path is not None and storage.url_of(path):
+            raise InputError(
+                f"{storage.url_of(path)}: must be on a disk here; a run may lie on an object store (--runs), and "
+                "`synthgen upload` puts a finished dataset there"
+            )
+    return path
 
 
 def _recipe_names(incomplete: str) -> list[str]:

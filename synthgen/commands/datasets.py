@@ -11,7 +11,7 @@ import typer
 
 from segkit.printable import examples, printable
 from synthgen import storage
-from synthgen.commands.arguments import AsJson, FormatName, one_line_errors
+from synthgen.commands.arguments import AsJson, FormatName, on_disk, one_line_errors
 
 commands = typer.Typer()
 PANEL = "Check a dataset and hand it on"  # under which `synthgen --help` shows them
@@ -68,7 +68,10 @@ def verify(
 def export(
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_DATASET", help="A run folder, or its finished dataset")],
     to: FormatName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder; one that holds anything else is refused")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="A new folder; one that holds anything else is refused", callback=on_disk),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Write a finished dataset in another tool's layout; run it again to go on where it stopped."""

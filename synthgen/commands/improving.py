@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segkit.printable import examples
-from synthgen.commands.arguments import RunFolder, Sets, one_line_errors
+from synthgen.commands.arguments import Sets, on_disk, one_line_errors
 from synthgen.commands.stages import carry_on, quiet_hubs
 
 commands = typer.Typer()
@@ -24,9 +24,16 @@ commands = typer.Typer()
     ),
 )
 def improve(
-    run: RunFolder,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/syn4seg-mini", callback=on_disk)
+    ],
     model: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="What `segtrain train` has made of the run's dataset (and --beside)")
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="What `segtrain train` has made of the run's dataset (and --beside)",
+            callback=on_disk,
+        ),
     ],
     validation: Annotated[
         str, typer.Option(metavar="FOLDER", help="Labelled images that say what the model is weak at")
@@ -36,7 +43,10 @@ def improve(
         typer.Option(metavar="FOLDER", help="What the model learnt from beside the run's dataset, in that order"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Runs, models and scores of the rounds; default: RUN.improve")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Runs, models and scores of the rounds; default: RUN.improve", callback=on_disk
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="Rounds at the most")] = 3,
     images: Annotated[

@@ -10,7 +10,7 @@ import typer
 
 from segkit.errors import InputError
 from segkit.printable import examples, printable
-from synthgen.commands.arguments import AsJson, LabelFormat, LabelSourceName, ShownSource, one_line_errors
+from synthgen.commands.arguments import AsJson, LabelFormat, LabelSourceName, ShownSource, on_disk, one_line_errors
 
 commands = typer.Typer()
 PANEL = "Labelled images to start from"  # under which `synthgen --help` shows them
@@ -56,8 +56,8 @@ def sources(name: ShownSource = "", as_json: AsJson = False) -> None:
 )
 def convert(
     source: LabelSourceName,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where it lies")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where it lies", callback=on_disk)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder", callback=on_disk)],
     split: Annotated[str, typer.Option(metavar="NAME", help="Which split; default: the first")] = "",
     space: Annotated[
         str,
@@ -105,7 +105,10 @@ def convert(
     ),
 )
 def draw(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder: images/ and labels/ (PNG of class ids)")],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="A new folder: images/ and labels/ (PNG of class ids)", callback=on_disk),
+    ],
     world: Annotated[str, typer.Option(metavar="WORLD", help="objects or streets")] = "objects",
     count: Annotated[int, typer.Option(metavar="N", min=1, help="How many scenes")] = 100,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the first scene; scene i has seed + i")] = 0,

@@ -10,7 +10,7 @@ import typer
 
 from segkit.printable import examples
 from synthgen import storage
-from synthgen.commands.arguments import AsJson, RunFolder, Sets, one_line_errors
+from synthgen.commands.arguments import AsJson, RunFolder, Sets, on_disk, one_line_errors
 from synthgen.commands.stages import carry_on, quiet_hubs
 
 commands = typer.Typer()
@@ -95,7 +95,9 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="The page; default: RUN.report.html beside the run folder"),
+        typer.Option(
+            "--out", metavar="FILE", help="The page; default: RUN.report.html beside the run folder", callback=on_disk
+        ),
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="How many images at most; the page stays under 20 MB anyway")

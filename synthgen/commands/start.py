@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from segkit.printable import examples
-from synthgen.commands.arguments import AsJson, CheckedRecipes, Sets, ShownRecipe, Trust, one_line_errors
+from synthgen.commands.arguments import AsJson, CheckedRecipes, Sets, ShownRecipe, Trust, on_disk, one_line_errors
 from synthgen.commands.stages import quiet_hubs
 from synthgen.plugins import looking_only
 
@@ -27,7 +27,10 @@ PANEL = "Start"  # under which `synthgen --help` shows them
     ),
 )
 def init(
-    recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The recipe to write; nothing is overwritten")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(metavar="FILE.yaml", help="The recipe to write; nothing is overwritten", callback=on_disk),
+    ],
     classes: Annotated[str, typer.Option(metavar="NAMES", help="Classes, with commas between: 'bicycle, bus'")] = "",
     support: Annotated[
         str, typer.Option(metavar="DIR", help="Folder with images/ and labels/; empty = drawings (model mini only)")

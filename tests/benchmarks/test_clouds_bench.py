@@ -90,6 +90,7 @@ def parsed(words: tuple[str, ...]) -> dict[str, Any]:
 def test_the_command_of_every_way_of_the_drawn_world_is_one(plan: clouds.Plan, way: str) -> None:
     values = parsed(clouds.drawn_words(plan, way, clouds_data.generated_run(plan, 4, 4), 0))
     assert values["steps"] == 4 and values["batch_size"] == 4, "equal steps of as many crops"
+    assert values["photometric"] is (way != "source"), "what the rows are compared by is no jitter"
     if "{both}" in clouds.DRAWN[way]:
         assert values["source_share"] == 0.5 and len(values["unlabelled"]) == 1
     if way.startswith("sam_"):
