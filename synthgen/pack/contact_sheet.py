@@ -44,28 +44,38 @@ def choose(samples: Iterable[Sample], limit: int = MAX_SAMPLES) -> list[Sample]:
 
 def contact_sheet(run: Path, samples: Iterable[Sample], labels: LabelSpace) -> bytes:
     """PNG of a grid: image, mask over it (background left clear, ignore hatched in white), class name below,
-    colours at the foot.
+    colours at the foot. Pictures that have no label at all, none of them, are shown as they are.
 
     Raises InputError that names the file for a missing or damaged picture.
     """
     chosen = choose(samples)
     ids: set[int] = set()
-    cells: list[tuple[Image.Image, str]] = []
+    cells: list[tuple[Image.Image, np.ndarray, str]] = []
     for sample in chosen:
         image, mask = read_image(run / sample.picture.image), read_mask(run / sample.labelling.mask)
         present = np.bincount(mask.ravel(), minlength=256)
         ids.update(int(i) for i in np.flatnonzero(present))
-        cells.append((_cell(image, mask, labels), _caption(sample, present, labels)))
-    return png_bytes(np.asarray(_grid(cells, _legend(ids, labels))))
+        cells.append((*_sized(image, mask), _caption(sample, present, labels)))
+    if ids == {IGNORE}:
+        return png_bytes(
+            np.asarray(_grid([(picture, caption) for picture, _, caption in cells], [("no labels", None)]))
+        )
+    tinted = [(_tinted(picture, mask, labels), caption) for picture, mask, caption in cells]
+    return png_bytes(np.asarray(_grid(tinted, _legend(ids, labels))))
 
 
-def _cell(image: np.ndarray, mask: np.ndarray, labels: LabelSpace) -> Image.Image:
+def _sized(image: np.ndarray, mask: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """Both as large as they are shown."""
     height, width = image.shape[:2]
     scale = min(CELL_PX / min(height, width), MAX_CELL_PX / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    picture = np.asarray(Image.fromarray(image).resize(size, resampling), dtype=np.float32)
     ids = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    return Image.fromarray(image).resize(size, resampling), ids
+
+
+def _tinted(image: Image.Image, ids: np.ndarray, labels: LabelSpace) -> Image.Image:
+    picture = np.asarray(image, dtype=np.float32)
     opacity = np.full(ids.shape, OPACITY, dtype=np.float32)
     if labels.background is not None:
         opacity[ids == labels.background] = 0

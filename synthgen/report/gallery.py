@@ -101,6 +101,9 @@ def gallery(found: RunRows, limit: int, picture_bytes: int = PICTURE_BYTES) -> G
         cards.append(made)
     cards.sort(key=lambda made: (made["outcome"] not in (KEPT, PENDING), made["key"]))
     counted = {int(i): (int(pixels[i]), int(images[i])) for i in np.flatnonzero(pixels)}
+    if counted.keys() == {IGNORE}:  # pictures that are wanted without labels: hatching all over would hide them
+        for made in cards:
+            made["masks"] = []
     return Gallery(
         tuple(cards), len(found.images), len(chosen) - len(cards) - len(unreadable), tuple(unreadable), counted
     )

@@ -26,6 +26,7 @@
   for (const id of ["step", "large-step"]) {
     at(id).max = String(numSteps);
     at(id).value = String(numSteps);
+    at(id).parentElement.hidden = numSteps === 0;
   }
   const maskAt = (card, step) => {
     const mask = card.masks[Math.min(step, card.masks.length) - 1];

@@ -81,3 +81,21 @@ def test_a_missing_picture_is_named(make_run: MakeRun) -> None:
     (run.folder / run.samples[0].labelling.mask).unlink()
     with pytest.raises(InputError, match=r"mask\.png: no such file"):
         contact_sheet(run.folder, run.samples, run.labels)
+
+
+def test_pictures_without_any_label_are_shown_as_they_are(make_run: MakeRun) -> None:
+    """What `clouds` makes has no masks; hatching all over would hide the pictures."""
+    run = make_run(count=2, size=(64, 64))
+    for sample in run.samples:
+        write_image(np.full((64, 64, 3), 100, dtype=np.uint8), run.folder / sample.picture.image)
+        write_image(np.full((64, 64), 255, dtype=np.uint8), run.folder / sample.labelling.mask)
+
+    def cells() -> list[np.ndarray]:
+        sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(run.folder, run.samples, run.labels))))
+        lefts = (GAP_PX, 2 * GAP_PX + CELL_PX)
+        return [sheet[GAP_PX : GAP_PX + CELL_PX, left : left + CELL_PX] for left in lefts]
+
+    assert all((cell == 100).all() for cell in cells())
+    write_image(np.zeros((64, 64), dtype=np.uint8), run.folder / run.samples[0].labelling.mask)
+    assert any((cell == 100).all() for cell in cells()), "background is left clear"
+    assert not all((cell == 100).all() for cell in cells()), "among labelled ones a picture without labels is hatched"

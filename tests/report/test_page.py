@@ -9,10 +9,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from synthgen.errors import RunError, StorageError
-from synthgen.images import read_mask
+from synthgen.images import read_mask, write_image
 from synthgen.report.gallery import PICTURE_BYTES, choose, gallery
 from synthgen.report.page import MARK, class_pixels, duration, figure, mask_rates, write_report
 from synthgen.report.run_rows import KEPT, read_run
@@ -263,3 +264,15 @@ def test_numbers_are_said_as_people_say_them() -> None:
         "0.00885",
         "0.000039",
     ]
+
+
+def test_a_set_that_is_wanted_without_labels_shows_its_pictures(finished: Path) -> None:
+    """What `clouds` makes: 255 everywhere, which hatched would hide them all."""
+    assert all(card["masks"] for card in gallery(read_run(finished), 480).cards)
+    for row in read_run(finished).images:
+        for column in ("mask", "coarse_mask", "layout"):
+            if row.get(column):
+                shape = read_mask(finished / row[column]).shape
+                write_image(np.full(shape, 255, dtype=np.uint8), finished / row[column])
+    found = gallery(read_run(finished), 480)
+    assert found.cards and not any(card["masks"] for card in found.cards)
