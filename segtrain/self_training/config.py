@@ -66,13 +66,6 @@ class SelfTrainingSettings(Settings):
     teacher_flips: bool = Field(
         False, description="the teacher's answer is the mean over the picture and its mirror image [SENSE: on]"
     )
-    teacher_scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
-        (1.0,),
-        min_length=1,
-        max_length=8,
-        description="the teacher's answer is the mean over the picture at these sizes, in multiples of 32 px; repeat "
-        "it for more [ours: 1]",
-    )
     student_view: Literal["same", "photometric", "strong"] = Field(
         "strong",
         description="what the student sees: what the teacher sees, in other colours (PhotoMetricDistortion) [CLOUDS], "

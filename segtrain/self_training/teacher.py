@@ -49,23 +49,11 @@ class Teacher:
     def logits(self, images: torch.Tensor, bfloat16: bool = False) -> torch.Tensor:
         """(B, 3, H, W) uint8 RGB to (B, C, H, W) float32, without dropout and with statistics of its own."""
         self._segmenter.bfloat16 = bfloat16
-        flips, scales = (False, True)[: 1 + self._config.teacher_flips], self._config.teacher_scales
-        if scales == (1.0,) and len(flips) == 1:
-            return self._segmenter.logits(images)
-        said = [self._at(images, scale, mirrored).softmax(dim=1) for scale in scales for mirrored in flips]
-        return torch.stack(said).mean(dim=0).clamp(min=1e-12).log()
-
-    def _at(self, images: torch.Tensor, scale: float, mirrored: bool) -> torch.Tensor:
-        """The logits of the images, seen at that scale and as in a mirror, at their own size and way round."""
-        size = images.shape[-2:]
-        seen = images.flip(-1) if mirrored else images
-        sides = [max(STRIDE_PX, int(scale * side / STRIDE_PX + 0.5) * STRIDE_PX) for side in size]
-        if sides != [*size]:
-            seen = functional.interpolate(seen.float(), size=sides, mode="bilinear", antialias=True)
-        logits = self._segmenter.logits(seen)
-        if sides != [*size]:
-            logits = functional.interpolate(logits, size=size, mode="bilinear")
-        return logits.flip(-1) if mirrored else logits
+        logits = self._segmenter.logits(images)
+        if not self._config.teacher_flips:
+            return logits
+        mirrored = self._segmenter.logits(images.flip(-1)).flip(-1)
+        return (logits.softmax(dim=1) + mirrored.softmax(dim=1)).div(2).clamp(min=1e-12).log()
 
     @torch.no_grad()
     def predict(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

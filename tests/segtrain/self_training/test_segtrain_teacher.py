@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from torch.nn import functional
 
 from segkit.labels import Label, LabelSpace
 from segkit.networks.folder import NetworkSpec
@@ -102,22 +101,6 @@ def test_flips_average_probabilities() -> None:
     expected = (plain.logits(images).softmax(1) + plain.logits(images.flip(-1)).flip(-1).softmax(1)) / 2
     assert torch.allclose(both.logits(images).softmax(dim=1), expected, atol=1e-5)
     assert torch.allclose(both.logits(images.flip(-1)).flip(-1), both.logits(images), atol=1e-4)
-
-
-def test_scales_average_probabilities_of_the_picture_at_other_sizes() -> None:
-    ours = student()
-    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    plain = Teacher(ours, settings())
-    larger = functional.interpolate(images.float(), size=(96, 160), mode="bilinear", antialias=True)  # 1.5, in 32s
-    of_larger = functional.interpolate(plain.logits(larger), size=(64, 96), mode="bilinear").softmax(dim=1)
-    expected = (plain.logits(images).softmax(dim=1) + of_larger) / 2
-    both = Teacher(ours, settings(teacher_scales=(1.0, 1.5)))
-    assert torch.allclose(both.logits(images).softmax(dim=1), expected, atol=1e-5)
-    assert not torch.allclose(expected, plain.logits(images).softmax(dim=1), atol=1e-3)
-    mirrored = Teacher(ours, settings(teacher_scales=(1.0, 1.5), teacher_flips=True))
-    assert torch.allclose(mirrored.logits(images.flip(-1)).flip(-1), mirrored.logits(images), atol=1e-4)
-    smallest = Teacher(ours, settings(teacher_scales=(0.25,))).logits(images)
-    assert smallest.shape == (2, 2, 64, 96), "32 px are the least that a network takes"
 
 
 def test_its_state_goes_on_where_it_was_and_that_of_another_network_is_refused() -> None:
