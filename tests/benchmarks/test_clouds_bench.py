@@ -102,6 +102,7 @@ def test_the_command_of_every_way_of_camvid_is_one(plan: clouds.Plan, frames: No
     training = clouds_camvid.training(plan, "camvid", way, 0, 1e-3)
     values = parsed(training.train)
     assert values["steps"] == 3 and values["learning_rate"] == 1e-3
+    assert not values["photometric"], "labelled crops are augmented alike in all rows"
     assert set(training.evaluations) == {"miou", "held_out"}
     assert parsed(clouds_camvid.tuning(plan, "camvid", way, 1e-3).train)["seed"] == 100
 
