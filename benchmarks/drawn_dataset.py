@@ -28,14 +28,19 @@ COUNTS = RunCounts(
 )
 
 
-def drawn_dataset(run: Path, world: str = "objects", count: int = 9, size_px: int = 48) -> Path:
+def drawn_dataset(
+    run: Path, world: str = "objects", count: int = 9, size_px: int = 48, samples_per_shard: int = 3
+) -> Path:
     """Pack `count` scenes of `world` (objects or streets) in the new folder `run`; returns `run/dataset`.
 
-    Shards of 3, every third sample in `validation`; masks have 255 and 254 too, prompts have quotes and accents.
+    Every third sample is in `validation`; masks have 255 and 254 too, prompts have quotes and accents.
     """
     space = {"objects": "objects", "streets": "cityscapes"}[world]
     pack_settings = Pack(
-        samples_per_shard=3, creator="synthgen benchmarks", url="https://example.org/drawn", date_published="2026-11-21"
+        samples_per_shard=samples_per_shard,
+        creator="synthgen benchmarks",
+        url="https://example.org/drawn",
+        date_published="2026-11-21",
     )
     recipe = Recipe(name=f"drawn-{world}", title=f"Drawn {world}", labels=Labels(space=space), pack=pack_settings)
     (run / "art").mkdir(parents=True)

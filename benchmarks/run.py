@@ -31,7 +31,9 @@ from benchmarks import (
     prompt_images,
     prompts,
     proposers,
+    reading,
     render,
+    start,
     trainings,
 )
 from benchmarks.row import Row, device
@@ -179,6 +181,10 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.iccld:camvid": tuple(name for name in iccld.ROWS if "camvid" in name),
     "benchmarks.iccld:cost": iccld.COST_ROWS,
     "benchmarks.loop:objects": loop.ROWS,
+    "benchmarks.reading:readers": reading.READ_ROWS,
+    "benchmarks.reading:crops": reading.CROP_ROWS,
+    "benchmarks.reading:loop": reading.LOOP_ROWS,
+    "benchmarks.start:commands": start.ROWS,
     "benchmarks.wiring:full_size": ("wiring/sd35_large_s", "wiring/sd35_large_gb"),
 }
 
