@@ -28,6 +28,7 @@ def verify(
     """Read everything again and check it: checksums, members, ids, sizes, counts, tables, contact sheet; says what it
     does not look at. Exit code 1 if anything is broken."""
     with one_line_errors():
+        from segkit.cores import usable_cores
         from synthgen.dataset.verify import NOT_CHECKED
         from synthgen.dataset.verify import verify as check
         from synthgen.errors import DatasetError
@@ -39,7 +40,7 @@ def verify(
                 raise DatasetError(f"{dataset}: no such folder")
             if (dataset / LOCK).is_file():  # a run folder
                 dataset = dataset / DATASET
-        problems = check(storage.local_dataset(dataset))
+        problems = check(storage.local_dataset(dataset), usable_cores())
         if as_json:
             report = {
                 "dataset": str(dataset),

@@ -12,6 +12,7 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
+from segkit.cores import usable_cores
 from synthgen import lock
 from synthgen.models.hub_cache import missing_in
 from synthgen.models.weights import MINI_PREFIX
@@ -59,7 +60,7 @@ def machine() -> Machine:
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         free_disk_gib=round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
         gpus=_gpus(),
         packages=packages,

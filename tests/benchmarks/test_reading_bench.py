@@ -11,7 +11,6 @@ import torch
 from benchmarks import reading, run
 from benchmarks.drawn_dataset import drawn_dataset
 
-
 # webdataset leaves closing its files to the collector
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
