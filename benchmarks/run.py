@@ -33,6 +33,7 @@ from benchmarks import (
     prompts,
     proposers,
     reading,
+    refine_loop,
     render,
     start,
     trainings,
@@ -92,6 +93,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     **{f"benchmarks.proposers:{data}": names for data, names in proposers.ROWS.items()},
     "benchmarks.photographs:sam": ("photographs/sam_box_iou", "photographs/filled_box_iou"),
     "benchmarks.refine:sam_speedup": ("refine/sam_speedup", "refine/sam_speedup_reencoding"),
+    "benchmarks.refine_loop:rows": refine_loop.ROWS,
     "benchmarks.use:drawn": ("use/drawn/few_miou", "use/drawn/few_plus_synthetic_miou"),
     "benchmarks.fewshot:objects": tuple(
         f"gfss/{k}shot/{v}/{m}"

@@ -14,7 +14,7 @@ from synthgen.drawn import streets
 from synthgen.images import write_image
 
 TINY = iccld.Plan(
-    seeds=(0,), scenes=3, test=2, steps=2, labelled=2, network="--encoder resnet18 --width 8 --discriminator-layers 2"
+    seeds=(0,), scenes=3, test=2, steps=2, labelled=2, network="--encoder resnet18 --decoder-channels 8,8,8,8,8"
 )
 
 
