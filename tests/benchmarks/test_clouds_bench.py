@@ -30,6 +30,7 @@ TINY = clouds.Plan(
     warmup=2,
     batch=4,
     network="--encoder resnet18 --decoder-channels 8,8,8,8,8",
+    drawn_network="--encoder resnet18 --decoder-channels 8,8,8,8,8",
     labelled_frames=2,
     camvid_steps=3,
     camvid_crop=64,
