@@ -16,7 +16,6 @@ same network and optimiser, one thread, and their ratio. Spread is over rounds.
 from __future__ import annotations
 
 import io
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -110,7 +109,6 @@ def loader(reader: str, folder: Path, workers: int) -> Iterable[tuple[torch.Tens
 
         stream = webdataset.WebDataset(shards, shardshuffle=False).map(_decoded)
     else:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
         import datasets
 
         files = {"train": shards}
