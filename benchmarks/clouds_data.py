@@ -39,9 +39,8 @@ class Plan(Protocol):
 
 def day(plan: Plan) -> Path:
     """The labelled source."""
-    return whole(
-        plan.place / "data" / "day", lambda out: write_split(out, "streets", plan.scenes, SOURCE_SEED, domain="day")
-    )
+    place = plan.place / "data" / f"day-{plan.scenes}"
+    return whole(place, lambda out: write_split(out, "streets", plan.scenes, SOURCE_SEED, domain="day"))
 
 
 def maps(plan: Plan, count: int) -> Path:
