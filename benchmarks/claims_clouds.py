@@ -127,7 +127,8 @@ def _camvid(table: Table, took: Mapping[str, str]) -> Iterator[str]:
 
 
 def _of_setting(table: Table, took: Mapping[str, str], setting: str) -> Iterator[str]:
-    function = {"camvid": "same", "camvid_other": "other"}[setting]
+    functions = {"camvid": ("same", "switches"), "camvid_other": ("other",)}[setting]
+    ways = tuple(clouds_camvid.WAYS) if setting == "camvid" else clouds_camvid.MAIN
     yield from grid(
         ["", "val", "gain", "closed", "dusk", "gain on it", "rate"],
         [
@@ -140,10 +141,11 @@ def _of_setting(table: Table, took: Mapping[str, str], setting: str) -> Iterator
                 shown(table, f"clouds/{setting}/gain_{who}_held_out") if who != "few" else "",
                 shown(table, f"clouds/{setting}/{who}_rate"),
             ]
-            for who in clouds_camvid.SETTINGS[setting][1]
+            for who in ways
         ],
     )
-    yield from where(table, clouds_camvid.rows_of(setting), took, [f"benchmarks.clouds_camvid:{function}"])
+    measured = [f"benchmarks.clouds_camvid:{function}" for function in functions]
+    yield from where(table, clouds_camvid.rows_of(setting, ways), took, measured)
 
 
 def _cost(table: Table, took: Mapping[str, str]) -> Iterator[str]:

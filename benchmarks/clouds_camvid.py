@@ -46,20 +46,19 @@ WAYS = {  # what is behind `segtrain`; {few} and {rest} are folders
     "few_clouds_sam": f"{KIT} --sam {SAM} --sam-prompts boxes --min-agreement 0.5 --uncovered teacher {{both}}",
     "all_labels": "train --data {few} --data {rest} --ratio 1 --ratio 1",
 }
-SETTINGS = {  # rows -> the labelled sequence, and the ways that are measured
-    "camvid": (data.SAME, tuple(WAYS)),
-    "camvid_other": (data.OTHER, ("few", "few_unimatch", "few_clouds", "all_labels")),
-}
+ENDS = ("few", "all_labels")  # what every other way is compared with
+MAIN = ("few", "few_unimatch", "few_clouds", "all_labels")
+SWITCHES = tuple(way for way in WAYS if way not in MAIN)  # of the first setting alone
+SETTINGS = {"camvid": data.SAME, "camvid_other": data.OTHER}  # rows -> the labelled sequence
 TUNING_SEED = 100
 
 
-def rows_of(setting: str) -> tuple[str, ...]:
-    """The names of a setting's rows."""
-    ways = SETTINGS[setting][1]
+def rows_of(setting: str, ways: tuple[str, ...] = MAIN) -> tuple[str, ...]:
+    """The names of the rows of those ways."""
     return (
         *(f"clouds/{setting}/{who}_{what}" for who in ways for what in ("miou", "held_out", "rate")),
         *(f"clouds/{setting}/gain_{who}_{what}" for who in ways if who != "few" for what in ("miou", "held_out")),
-        *(f"clouds/{setting}/closed_{who}" for who in ways if who not in ("few", "all_labels")),
+        *(f"clouds/{setting}/closed_{who}" for who in ways if who not in ENDS),
     )
 
 
@@ -69,15 +68,22 @@ def same() -> Iterator[Row]:
         yield from rows(Plan(), "camvid")
 
 
+def switches() -> Iterator[Row]:
+    """clouds/camvid/* of SWITCHES."""
+    if at_hand():
+        wanted = rows_of("camvid", SWITCHES)
+        yield from (row for row in rows(Plan(), "camvid", (*ENDS, *SWITCHES)) if row.name in wanted)
+
+
 def other() -> Iterator[Row]:
     """clouds/camvid_other/*."""
     if at_hand():
         yield from rows(Plan(), "camvid_other")
 
 
-def rows(plan: Plan, setting: str) -> Iterator[Row]:
-    """Choose a rate for each way, then measure what is missing, then put it together."""
-    ways, rates = SETTINGS[setting][1], _chosen_rates(plan, setting)
+def rows(plan: Plan, setting: str, ways: tuple[str, ...] = MAIN) -> Iterator[Row]:
+    """Choose a rate for each way, then measure what is missing, then put it together. ENDS must be among them."""
+    rates = _chosen_rates(plan, setting, ways)
     made = scores([training(plan, setting, way, seed, rates[way]) for seed in plan.seeds for way in ways], plan.place)
     found = {
         way: {
@@ -93,13 +99,12 @@ def rows(plan: Plan, setting: str) -> Iterator[Row]:
             if way != "few":
                 yield row_of_seeds(f"clouds/{setting}/gain_{way}_{what}", values - few[what])
         yield Row(f"clouds/{setting}/{way}_rate", rates[way], "1")
-        if way not in ("few", "all_labels"):
+        if way not in ENDS:
             yield row_of_seeds(f"clouds/{setting}/closed_{way}", (by_test["miou"] - few["miou"]) / room)
 
 
-def _chosen_rates(plan: Plan, setting: str) -> dict[str, float]:
+def _chosen_rates(plan: Plan, setting: str, ways: tuple[str, ...]) -> dict[str, float]:
     """For each way the learning rate that is best with the tuning seed, on frames that none of them learns from."""
-    ways = SETTINGS[setting][1]
     trainings = {(way, rate): tuning(plan, setting, way, rate) for way in ways for rate in plan.rates}
     made = scores(trainings.values(), plan.place)
 
@@ -122,7 +127,7 @@ def tuning(plan: Plan, setting: str, way: str, rate: float) -> Training:
 
 
 def _words(plan: Plan, setting: str, way: str, seed: int, rate: float, without: int) -> tuple[str, ...]:
-    sequence = SETTINGS[setting][0]
+    sequence = SETTINGS[setting]
     few, rest = data.few(plan, sequence, seed, without), data.rest(plan, sequence, seed, without)
     places = {"few": few, "rest": rest, "both": f"--data {few} --unlabelled {rest}"}
     words = f"{WAYS[way].format(**places)} {plan.network} --seed {seed} --num-threads 1 --device cpu"

@@ -168,6 +168,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.clouds:drawn": clouds.DRAWN_ROWS,
     "benchmarks.clouds:prompts": clouds.PROMPT_ROWS,
     "benchmarks.clouds_camvid:same": clouds_camvid.rows_of("camvid"),
+    "benchmarks.clouds_camvid:switches": clouds_camvid.rows_of("camvid", clouds_camvid.SWITCHES),
     "benchmarks.clouds_camvid:other": clouds_camvid.rows_of("camvid_other"),
     "benchmarks.clouds_pseudo:pseudo": clouds.PSEUDO_ROWS,
     "benchmarks.clouds_pseudo:cost": clouds.COST_ROWS,

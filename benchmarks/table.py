@@ -128,6 +128,10 @@ MEANING = {
     "clouds/camvid_other/few_clouds_miou": "... self-training with ClassMix and a strong view",
     "clouds/camvid_other/all_labels_miou": "... the ceiling",
     "clouds/camvid_other/closed_few_clouds": "... share of the way to it",
+    "clouds/camvid_other/gain_few_unimatch_held_out": "what weak-to-strong consistency adds at dusk, on a "
+    "sequence of which nothing is learnt",
+    "clouds/camvid_other/gain_few_clouds_held_out": "... self-training",
+    "clouds/camvid_other/gain_all_labels_held_out": "... all labels",
     "engine/kills": "processes killed (SIGKILL) at random points of every stage, models by small stand-ins: one "
     "process, two workers, accelerate with two ranks, Ray",
     "engine/kills_identical": "... runs that end with the bytes of an undisturbed one (n = runs)",

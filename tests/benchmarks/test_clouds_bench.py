@@ -155,6 +155,21 @@ def test_every_row_is_listed_once() -> None:
     assert len(names) == len(set(names)) > 100
 
 
+def test_switches_are_measured_beside_the_same_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def rows(plan: clouds.Plan, setting: str, ways: tuple[str, ...]) -> list[Row]:
+        asked.append(ways)
+        return [Row(name, 0.5, "fraction") for name in clouds_camvid.rows_of(setting, ways)]
+
+    monkeypatch.setattr(clouds_camvid, "rows", rows)
+    monkeypatch.setattr(clouds_camvid, "at_hand", lambda: True)
+    names = [row.name for row in clouds_camvid.switches()]
+    assert sorted(names) == sorted(run.BENCHMARKS["benchmarks.clouds_camvid:switches"])
+    assert set(asked[0]) == set(clouds_camvid.WAYS) - {"few_unimatch", "few_clouds"}
+    assert {*clouds_camvid.MAIN, *clouds_camvid.SWITCHES} == set(clouds_camvid.WAYS)
+
+
 @pytest.mark.slow
 def test_rows_of_a_tiny_plan_are_those_that_are_listed(
     plan: clouds.Plan, frames: None, monkeypatch: pytest.MonkeyPatch
@@ -164,14 +179,13 @@ def test_rows_of_a_tiny_plan_are_those_that_are_listed(
     listed = {*clouds.DRAWN_ROWS, *clouds_camvid.rows_of("camvid")}
     monkeypatch.setattr(clouds, "DRAWN", {way: clouds.DRAWN[way] for way in drawn})
     monkeypatch.setattr(clouds, "GAINED", drawn[1:])
-    monkeypatch.setattr(clouds_camvid, "SETTINGS", {"camvid": (clouds_data.SAME, camvid)})
     small = dataclasses.replace(plan, seeds=(0,), rates=(1e-3,))
-    made = {row.name: row for row in (*clouds.drawn_rows(small), *clouds_camvid.rows(small, "camvid"))}
+    made = {row.name: row for row in (*clouds.drawn_rows(small), *clouds_camvid.rows(small, "camvid", camvid))}
     assert set(made) <= listed
     assert len(made) == 3 * len(clouds.DOMAINS) + 2 * 2 + 3 * 3 + 2 * 2 + 1
     gain = number(made["clouds/selftrain_avg5"]) - number(made["clouds/source_jitter_avg5"])
     assert made["clouds/gain/selftrain_avg5"].value == pytest.approx(gain)
-    again = {row.name: row for row in clouds_camvid.rows(small, "camvid")}  # from what was kept
+    again = {row.name: row for row in clouds_camvid.rows(small, "camvid", camvid)}  # from what was kept
     assert all(made[name] == row for name, row in again.items())
     assert {row.name for row in clouds.prompt_rows(small)} == set(clouds.PROMPT_ROWS)
 
