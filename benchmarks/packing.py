@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -103,8 +104,6 @@ def check_rows(dataset: Path, size: int, rounds: int = ROUNDS) -> Iterator[Row]:
 
 
 def _decode(shard: Path) -> None:
-    import tarfile
-
     with tarfile.open(shard) as tar:
         for member in tar:
             if member.name.endswith((".jpg", ".png")) and not member.name.endswith("conf.png"):

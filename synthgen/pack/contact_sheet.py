@@ -56,12 +56,9 @@ def contact_sheet(run: Path, samples: Iterable[Sample], labels: LabelSpace) -> b
         present = np.bincount(mask.ravel(), minlength=256)
         ids.update(int(i) for i in np.flatnonzero(present))
         cells.append((*_sized(image, mask), _caption(sample, present, labels)))
-    if ids == {IGNORE}:
-        return png_bytes(
-            np.asarray(_grid([(picture, caption) for picture, _, caption in cells], [("no labels", None)]))
-        )
-    tinted = [(_tinted(picture, mask, labels), caption) for picture, mask, caption in cells]
-    return png_bytes(np.asarray(_grid(tinted, _legend(ids, labels))))
+    plain = ids == {IGNORE}
+    shown = [(picture if plain else _tinted(picture, mask, labels), caption) for picture, mask, caption in cells]
+    return png_bytes(np.asarray(_grid(shown, [("no labels", None)] if plain else _legend(ids, labels))))
 
 
 def _sized(image: np.ndarray, mask: np.ndarray) -> tuple[Image.Image, np.ndarray]:

@@ -19,7 +19,8 @@ def test_rows_are_medians_of_each_command() -> None:
     rows = {row.name: row for row in start.rows_of({"sleeps": sleeps, "works": works}, 2)}
     assert set(rows) == {f"start/{name}_{unit}" for name in ("sleeps", "works") for unit in ("s", "cpu_s")}
     assert all(row.n == 2 and row.unit == "s" for row in rows.values())
-    assert rows["start/sleeps_s"].value > 0.2 > rows["start/sleeps_cpu_s"].value  # type: ignore[operator]
+    wall, cpu = (float(rows[f"start/sleeps_{unit}"].value) for unit in ("s", "cpu_s"))
+    assert wall > 0.2 and cpu < wall - 0.2 + 1e-3, "what sleeps costs the processor nothing, however slow the machine"
     assert rows["start/works_cpu_s"].value > 0.2, "the processor's time is the child's"  # type: ignore[operator]
 
 
