@@ -275,3 +275,8 @@ def test_a_set_that_is_wanted_without_labels_shows_its_pictures(finished: Path) 
             write_image(np.full(shape, 255, dtype=np.uint8), finished / row["mask"])
     found = gallery(read_run(finished), 480)
     assert found.cards and not any(card["masks"] for card in found.cards)
+    one = next(row for row in read_run(finished).images if row.get("mask") and row["outcome"] == KEPT)
+    partly = read_mask(finished / one["mask"]).copy()
+    partly[0, 0] = 0
+    write_image(partly, finished / one["mask"])
+    assert all(card["masks"] for card in gallery(read_run(finished), 480).cards), "one label, and the rest is void"
