@@ -33,19 +33,30 @@ def frames(split: str, *sequences: str) -> list[Path]:
     return [path for path in every if not sequences or path.name.startswith(sequences)]
 
 
-def photographs(folder: Path, chosen: Iterable[Path]) -> Path:
-    """A labelled folder of those photographs at SIZE, made where it lacks."""
+def photographs(
+    folder: Path, chosen: Iterable[Path], size: tuple[int, int] | None = SIZE, labels: Path | None = None
+) -> Path:
+    """A labelled folder of those photographs at that size (None = their own), made where it lacks. Labels are
+    CamVid's, or those in the folder `labels`: a photograph without one is then left out.
+    """
 
     def make(out: Path) -> None:
         for part in ("images", "labels"):
             (out / part).mkdir(parents=True)
         shutil.copy(Path(__file__).parents[1] / "prompts" / "camvid" / "labels.yaml", out)
         for path in chosen:
-            small = Image.fromarray(read_image(path)).resize(SIZE, Image.Resampling.LANCZOS)
-            write_image(np.asarray(small), out / "images" / f"{path.stem}.png")
-            mask = read_mask(path.parents[1] / "labels" / f"{path.stem}.png")
+            mask_path = (labels or path.parents[1] / "labels") / f"{path.stem}.png"
+            if labels and not mask_path.is_file():
+                continue
+            picture = Image.fromarray(read_image(path))
+            write_image(_at(picture, size, Image.Resampling.LANCZOS), out / "images" / f"{path.stem}.png")
+            mask = read_mask(mask_path)
             mask = np.where(mask == VOID, IGNORE, mask).astype(np.uint8)
-            small = Image.fromarray(mask).resize(SIZE, Image.Resampling.NEAREST)
-            write_image(np.asarray(small), out / "labels" / f"{path.stem}.png")
+            small = _at(Image.fromarray(mask), size, Image.Resampling.NEAREST)
+            write_image(small, out / "labels" / f"{path.stem}.png")
 
     return whole(folder, make)
+
+
+def _at(picture: Image.Image, size: tuple[int, int] | None, how: Image.Resampling) -> np.ndarray:
+    return np.asarray(picture if size is None else picture.resize(size, how))

@@ -24,6 +24,10 @@ WHO = {
     "unimatch": "weak-to-strong consistency",
     "oracle": "ceiling: the layouts behind the pictures as labels",
 }
+WEATHER = {
+    "selftrain": "and the teacher's labels of drawn pictures, no SAM",
+    "oracle": "ceiling: their labels as well",
+}
 FEW = {
     "few": "20 labelled frames",
     "few_selftrain": "and self-training on the others, no SAM",
@@ -34,6 +38,7 @@ FEW = {
     "few_unimatch_sinkhorn": "... with Sinkhorn assignment",
     "few_clouds": "... with ClassMix and a strong view",
     "few_clouds_sam": "... and the mini SAM, which has seen drawings alone",
+    "few_photos": "and the labels that `label-photos` gives the others",
     "all_labels": "ceiling: the labels of all frames",
 }
 
@@ -75,6 +80,25 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
         [[WHO[w], *(shown(table, f"clouds/gain/{w}_{what}") for what in ("avg5", "adverse"))] for w in clouds.GAINED],
     )
     yield from where(table, clouds.DRAWN_ROWS, took, ["benchmarks.clouds:drawn"])
+    yield from text(
+        f"The same with {plan.generated} drawn pictures of those layouts in all weathers, the tested world itself, in "
+        "place of generated ones, and the gains over day alone with strong jitter:"
+    )
+    yield from grid(
+        ["", "avg5", "adverse", "gain, avg5", "gain, adverse"],
+        [
+            [
+                WEATHER.get(w, WHO[w]),
+                *(
+                    shown(table, f"clouds/weather/{prefix}{w}_{what}")
+                    for prefix in ("", "gain_")
+                    for what in ("avg5", "adverse")
+                ),
+            ]
+            for w in clouds.WEATHER
+        ],
+    )
+    yield from where(table, clouds.WEATHER_ROWS, took, ["benchmarks.clouds:weather"])
     yield from text(
         f"{plan.pictures_of_prompts} pictures of one prompt, or of a hundred; the teacher's labels, no SAM:"
     )
@@ -144,6 +168,8 @@ def _of_setting(table: Table, took: Mapping[str, str], setting: str) -> Iterator
             for who in ways
         ],
     )
+    quality = shown(table, f"clouds/{setting}/labels_of_photos_miou")
+    yield from text(f"mIoU of the labels that `label-photos` gives: {quality}.")
     measured = [f"benchmarks.clouds_camvid:{function}" for function in functions]
     yield from where(table, clouds_camvid.rows_of(setting, ways), took, measured)
 

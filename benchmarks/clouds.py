@@ -13,8 +13,9 @@ alone takes as many steps of 16 labelled crops. 800 were too few: seed 100, othe
 
 The teacher keeps .67 of the warm-up, as in 40k steps of the paper: interval 10, decay .99. mini/sam has learnt
 from single points and boxes. `clouds/gain/*` are differences to `source_jitter` seed by seed, which has the student's
-jitter; `clouds/prompts_{1,100}` learn from 300 pictures of one prompt, and of 100. What the paper cannot show is
-`clouds/pseudo/*` (benchmarks/clouds_pseudo.py).
+jitter; `clouds/prompts_{1,100}` learn from 300 pictures of one prompt, and of 100. `clouds/weather/*` have pictures of
+the tested world itself in place of generated ones, drawn in all weathers from the same layouts: there is more room.
+What the paper cannot show is `clouds/pseudo/*` (benchmarks/clouds_pseudo.py).
 Spread is over seeds (network, order, crops). Photographs: benchmarks/clouds_camvid.py.
 """
 
@@ -53,12 +54,19 @@ DRAWN = {  # what is behind `segtrain`; {day} and {unlabelled} are folders, {ora
     "oracle": "train --data {day} --data {oracle} --ratio 1 --ratio 1 --photometric",
 }
 PROMPTS = (1, 100)
+WEATHER = ("selftrain", "sam_online", "unimatch", "oracle")  # of DRAWN, with drawn pictures
 DOMAINS = ("avg5", "adverse", *streets.DOMAINS)
 GAINED = tuple(name for name in DRAWN if name not in ("source", "source_jitter"))
 
 DRAWN_ROWS = (
     *(f"clouds/{who}_{what}" for who in DRAWN for what in DOMAINS),
     *(f"clouds/gain/{who}_{what}" for who in GAINED for what in ("avg5", "adverse")),
+)
+WEATHER_ROWS = tuple(
+    f"clouds/weather/{prefix}{who}_{what}"
+    for prefix in ("", "gain_")
+    for who in WEATHER
+    for what in ("avg5", "adverse")
 )
 PROMPT_ROWS = tuple(f"clouds/prompts_{count}_{what}" for count in PROMPTS for what in ("avg5", "adverse"))
 WHO, WHEN, WHAT = ("teacher", "target"), ("start", "end"), ("miou", "coverage")
@@ -104,6 +112,11 @@ def drawn() -> Iterator[Row]:
     yield from drawn_rows(Plan())
 
 
+def weather() -> Iterator[Row]:
+    """clouds/weather/*."""
+    yield from weather_rows(Plan())
+
+
 def prompts() -> Iterator[Row]:
     """clouds/prompts_*."""
     yield from prompt_rows(Plan())
@@ -112,7 +125,8 @@ def prompts() -> Iterator[Row]:
 def drawn_rows(plan: Plan) -> Iterator[Row]:
     """Measure what is missing, then put it together."""
     run = data.generated_run(plan, plan.generated, plan.generated)
-    made = scores([_drawn(plan, name, run, seed) for seed in plan.seeds for name in DRAWN], plan.place)
+    pictures, labelled = run / "dataset", data.with_layouts(plan, run)
+    made = scores([_drawn(plan, way, pictures, labelled, seed) for seed in plan.seeds for way in DRAWN], plan.place)
     found = {name: _by_measure(plan, made, name) for name in DRAWN}
     for name, by_measure in found.items():
         for measure in DOMAINS:
@@ -122,11 +136,30 @@ def drawn_rows(plan: Plan) -> Iterator[Row]:
             yield row_of_seeds(f"clouds/gain/{name}_{measure}", found[name][measure] - found["source_jitter"][measure])
 
 
+def weather_rows(plan: Plan) -> Iterator[Row]:
+    """The same with drawn pictures; their labels are the oracle's alone. Gains are over `source_jitter`."""
+    drawn = data.weather(plan)
+    trainings = [
+        _drawn(plan, way, drawn, drawn, seed, f"weather-{way}" if way in WEATHER else way)
+        for seed in plan.seeds
+        for way in ("source_jitter", *WEATHER)
+    ]
+    made = scores(trainings, plan.place)
+    jitter = _by_measure(plan, made, "source_jitter")
+    for way in WEATHER:
+        found = _by_measure(plan, made, f"weather-{way}")
+        for measure in ("avg5", "adverse"):
+            yield row_of_seeds(f"clouds/weather/{way}_{measure}", found[measure])
+            yield row_of_seeds(f"clouds/weather/gain_{way}_{measure}", found[measure] - jitter[measure])
+
+
 def prompt_rows(plan: Plan) -> Iterator[Row]:
     """One prompt against a hundred, as many pictures of each, the teacher's labels without SAM."""
     runs = {count: data.generated_run(plan, count, plan.pictures_of_prompts) for count in PROMPTS}
     trainings = [
-        _drawn(plan, "selftrain", run, seed, f"prompts_{count}") for seed in plan.seeds for count, run in runs.items()
+        _drawn(plan, "selftrain", run / "dataset", None, seed, f"prompts_{count}")
+        for seed in plan.seeds
+        for count, run in runs.items()
     ]
     made = scores(trainings, plan.place)
     for count in PROMPTS:
@@ -135,22 +168,16 @@ def prompt_rows(plan: Plan) -> Iterator[Row]:
             yield row_of_seeds(f"clouds/prompts_{count}_{measure}", found[measure])
 
 
-def _drawn(plan: Plan, way: str, run: Path, seed: int, name: str = "") -> Training:
-    words = drawn_words(plan, way, run, seed)
+def _drawn(plan: Plan, way: str, pictures: Path, labelled: Path | None, seed: int, name: str = "") -> Training:
+    words = drawn_words(plan, way, pictures, labelled, seed)
     test = ("--data", str(flexseg_data.test(plan.place, plan.first_test_seed, plan.test)), "--by-domain")
     return Training(f"{name or way}-seed{seed}", words, {"test": test})
 
 
-def drawn_words(plan: Plan, way: str, run: Path, seed: int) -> tuple[str, ...]:
-    """Behind `segtrain`, without --out."""
-    warmup = plan.warmup / plan.steps
-    places = {
-        "day": data.day(plan),
-        "warmup": warmup,
-        "both": f"--data {data.day(plan)} --unlabelled {run / 'dataset'}",
-    }
-    if "{oracle}" in DRAWN[way]:
-        places["oracle"] = data.with_layouts(plan, run)
+def drawn_words(plan: Plan, way: str, pictures: Path, labelled: Path | None, seed: int) -> tuple[str, ...]:
+    """Behind `segtrain`, without --out. `labelled` = the same pictures with their layouts, which an oracle needs."""
+    warmup, day = plan.warmup / plan.steps, data.day(plan)
+    places = {"day": day, "warmup": warmup, "both": f"--data {day} --unlabelled {pictures}", "oracle": labelled}
     words = f"{DRAWN[way].format(**places)} {plan.drawn_network} --seed {seed} --num-threads 1 --device cpu"
     words += f" --steps {plan.steps} --batch-size {plan.batch} --crop 64 --learning-rate {plan.learning_rate}"
     if DRAWN[way].startswith("clouds"):

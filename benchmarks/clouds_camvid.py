@@ -14,9 +14,11 @@ of 0016E5, by mIoU on those.
     few, all_labels    labels of the 20, labels of all            few_selftrain   CLOUDS without SAM
     few_clouds     ... with ramped teacher, ClassMix, strong view, an unlabelled crop's loss counted .3
     few_unimatch, few_unimatch_sinkhorn    few_class_mix, few_confidence, few_strong    few_selftrain with that alone
+    few_photos     labels of the 20, and what `synthgen run label-photos` says of the others from those 20
     few_clouds_sam    few_clouds with the mini SAM, which is worse than a filled box on photographs: what it costs
 
-`closed` is (row - few) / (all_labels - few), seed by seed. Spread is over seeds (network, order, crops, frames).
+`closed` is (row - few) / (all_labels - few), seed by seed; `labels_of_photos` the mIoU of what `few_photos` learns from.
+Spread is over seeds (network, order, crops, frames).
 """
 
 from __future__ import annotations
@@ -28,13 +30,18 @@ import numpy as np
 from benchmarks import clouds_data as data
 from benchmarks.camvid import at_hand
 from benchmarks.clouds import SAM, Plan
+from benchmarks.masks import scored
 from benchmarks.row import Row, row_of_seeds
 from benchmarks.trainings import Training, scores
+from segkit.masks import read_mask
+from segtrain.metrics.iou import mean_iou
+from synthgen.labels import read_label_space
 
 STRONG = "--student-view strong"
 SELF = "clouds --source-share 0.3 --teacher-every 1 --teacher-decay 0.99 --teacher-ramp"
 KIT = f"{SELF} --class-mix 1 {STRONG} --unlabelled-weight 0.3"
-WAYS = {  # what is behind `segtrain`; {few} and {rest} are folders
+PHOTOS = "--data {few} --data {labelled} --ratio 1 --ratio 1"
+WAYS = {  # what is behind `segtrain`; {few}, {rest} and {labelled} are folders
     "few": "train --data {few}",
     "few_selftrain": f"{SELF} {{both}}",
     "few_class_mix": f"{SELF} --class-mix 1 {{both}}",
@@ -44,10 +51,11 @@ WAYS = {  # what is behind `segtrain`; {few} and {rest} are folders
     "few_unimatch_sinkhorn": "unimatch --teacher-decay 0.99 --sinkhorn {both}",
     "few_clouds": f"{KIT} {{both}}",
     "few_clouds_sam": f"{KIT} --sam {SAM} --sam-prompts boxes --min-agreement 0.5 --uncovered teacher {{both}}",
+    "few_photos": f"train {PHOTOS}",
     "all_labels": "train --data {few} --data {rest} --ratio 1 --ratio 1",
 }
 ENDS = ("few", "all_labels")  # what every other way is compared with
-MAIN = ("few", "few_unimatch", "few_clouds", "all_labels")
+MAIN = ("few", "few_unimatch", "few_clouds", "few_photos", "all_labels")
 SWITCHES = tuple(way for way in WAYS if way not in MAIN)  # of the first setting alone
 SETTINGS = {"camvid": data.SAME, "camvid_other": data.OTHER}  # rows -> the labelled sequence
 TUNING_SEED = 100
@@ -59,6 +67,7 @@ def rows_of(setting: str, ways: tuple[str, ...] = MAIN) -> tuple[str, ...]:
         *(f"clouds/{setting}/{who}_{what}" for who in ways for what in ("miou", "held_out", "rate")),
         *(f"clouds/{setting}/gain_{who}_{what}" for who in ways if who != "few" for what in ("miou", "held_out")),
         *(f"clouds/{setting}/closed_{who}" for who in ways if who not in ENDS),
+        *((f"clouds/{setting}/labels_of_photos_miou",) if "few_photos" in ways else ()),
     )
 
 
@@ -101,6 +110,17 @@ def rows(plan: Plan, setting: str, ways: tuple[str, ...] = MAIN) -> Iterator[Row
         yield Row(f"clouds/{setting}/{way}_rate", rates[way], "1")
         if way not in ENDS:
             yield row_of_seeds(f"clouds/{setting}/closed_{way}", (by_test["miou"] - few["miou"]) / room)
+    if "few_photos" in ways:
+        of_seeds = np.array([_labels_of_photos(plan, SETTINGS[setting], seed) for seed in plan.seeds])
+        yield row_of_seeds(f"clouds/{setting}/labels_of_photos_miou", of_seeds)
+
+
+def _labels_of_photos(plan: Plan, sequence: str, seed: int) -> float:
+    """mIoU of what `label-photos` says, at the size that is learnt from; a frame that it leaves out has no say."""
+    made, truth = data.labelled_rest(plan, sequence, seed), data.rest(plan, sequence, seed)
+    names = sorted(path.name for path in (made / "labels").iterdir())
+    pairs = [[read_mask(folder / "labels" / name) for name in names] for folder in (made, truth)]
+    return scored(mean_iou(*pairs, read_label_space("camvid").ids))
 
 
 def _chosen_rates(plan: Plan, setting: str, ways: tuple[str, ...]) -> dict[str, float]:
@@ -129,7 +149,9 @@ def tuning(plan: Plan, setting: str, way: str, rate: float) -> Training:
 def _words(plan: Plan, setting: str, way: str, seed: int, rate: float, without: int) -> tuple[str, ...]:
     sequence = SETTINGS[setting]
     few, rest = data.few(plan, sequence, seed, without), data.rest(plan, sequence, seed, without)
-    places = {"few": few, "rest": rest, "both": f"--data {few} --unlabelled {rest}"}
+    places: dict[str, object] = {"few": few, "rest": rest, "both": f"--data {few} --unlabelled {rest}"}
+    if "{labelled}" in WAYS[way]:
+        places["labelled"] = data.labelled_rest(plan, sequence, seed, without)
     words = f"{WAYS[way].format(**places)} {plan.network} --seed {seed} --num-threads 1 --device cpu"
     words += f" --steps {plan.camvid_steps} --batch-size {plan.camvid_batch} --crop {plan.camvid_crop}"
     return (*words.split(), "--learning-rate", str(rate))

@@ -4,7 +4,9 @@ and CamVid's sequences."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+import subprocess
+import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -51,6 +53,14 @@ def maps(plan: Plan, count: int) -> Path:
     )
 
 
+def weather(plan: Plan) -> Path:
+    """As many layouts as there are generated pictures, the same ones, each drawn in a weather of its own."""
+    return whole(
+        plan.place / "data" / f"weather-{plan.generated}",
+        lambda out: write_split(out, "streets", plan.generated, LAYOUT_SEED),
+    )
+
+
 def generated_run(plan: Plan, prompts: int, pictures: int) -> Path:
     """The run of `synthgen run clouds-mini` on so many prompts, which gives `pictures` pictures."""
     sets = (f"prompts.source.folder={maps(plan, prompts)}", f"render.images_per_prompt={pictures // prompts}")
@@ -93,8 +103,39 @@ def rest(plan: Plan, sequence: str, seed: int, without: int = 0) -> Path:
     """All other frames of both sequences by day but the last `without` ones of the val split's own, with their labels:
     who learns without them names the folder with --unlabelled."""
     labelled = _labelled(plan, sequence, seed, without)
-    chosen = [frame for name in (OTHER, SAME) for frame in _frames(name, without) if frame not in labelled]
-    return _camvid(plan, f"rest-{sequence}-{without}-{labelled[0].stem}", chosen)
+    return _camvid(plan, f"rest-{sequence}-{without}-{labelled[0].stem}", _others(labelled, without))
+
+
+def labelled_rest(plan: Plan, sequence: str, seed: int, without: int = 0) -> Path:
+    """The frames of `rest` with what `synthgen run label-photos` says of them at their own size, 480 x 360, from the
+    labelled frames as support; what its filter refuses is left out."""
+    labelled = _labelled(plan, sequence, seed, without)
+    name = f"{sequence}-{without}-{labelled[0].stem}"
+    chosen = _others(labelled, without)
+    support = photographs(plan.place / "data" / f"support-{plan.labelled_frames}-{name}", labelled, size=None)
+    photos = whole(plan.place / "data" / f"photos-{plan.labelled_frames}-{name}", lambda out: _copied(chosen, out))
+    run = plan.place / "runs" / f"label-photos-{plan.labelled_frames}-{name}"
+    sets = (f"prompts.source.folder={photos}", f"support.folder={support}", f"support.shots={plan.labelled_frames}")
+    dataset_of("label-photos", run, sets)
+
+    def export(out: Path) -> None:
+        command = [sys.executable, "-m", "synthgen", "export", str(run), "--to", "photographs", "--out", str(out)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    masks = whole(plan.place / "data" / f"masks-{plan.labelled_frames}-{name}", export)
+    folder = plan.place / "data" / f"camvid-{plan.labelled_frames}-labelled-{name}"
+    return photographs(folder, chosen, labels=masks / "labels")
+
+
+def _others(labelled: Collection[Path], without: int) -> list[Path]:
+    """The frames of both sequences by day that are not labelled."""
+    return [frame for name in (OTHER, SAME) for frame in _frames(name, without) if frame not in labelled]
+
+
+def _copied(files: Iterable[Path], out: Path) -> None:
+    out.mkdir(parents=True)
+    for path in files:
+        shutil.copy(path, out)
 
 
 def _labelled(plan: Plan, sequence: str, seed: int, without: int) -> list[Path]:

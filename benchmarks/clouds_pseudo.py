@@ -61,7 +61,7 @@ def pseudo_rows(plan: Plan) -> Iterator[Row]:
 def config_of(plan: Plan, way: str, seed: int, out: Path) -> Config:
     """The settings that `segtrain` would make of a way's words."""
     run_folder = data.generated_run(plan, plan.generated, plan.generated)
-    words = list(drawn_words(plan, way, run_folder, seed))[1:]
+    words = list(drawn_words(plan, way, run_folder / "dataset", None, seed))[1:]
     names = {spelling: name for name, spelling in SPELLINGS.items()}
     values: dict[str, Any] = {"out": out}
     while words:
@@ -193,7 +193,13 @@ def _memory(plan: Plan, steps: int) -> Iterator[Row]:
     run_folder = data.generated_run(plan, plan.generated, plan.generated)
     for kind, way in (("source", "source_jitter"), ("joint", "sam_online")):
         with tempfile.TemporaryDirectory() as place:
-            words = [*drawn_words(plan, way, run_folder, 0), "--steps", str(2 * steps), "--out", f"{place}/model"]
+            words = [
+                *drawn_words(plan, way, run_folder / "dataset", None, 0),
+                "--steps",
+                str(2 * steps),
+                "--out",
+                f"{place}/model",
+            ]
             yield Row(f"clouds/cost/{kind}_rss_gb", peak_of([sys.executable, "-m", "segtrain", *words]), "GB")
 
 

@@ -36,6 +36,7 @@ from synthgen.recipe import Recipe, read_recipe
 from synthgen.records import MaskRecord, Picture, RenderRecord, Subject, flat
 from synthgen.refine import stage
 from synthgen.refine.support import support_shots
+from synthgen.refine.whitening import WhitenedFeatures
 from synthgen.shipped import shipped_folder
 
 STEPS = {"coarse": "coarse", "apf": "filtered", "apr": "relabelled", "sabr": "mask"}
@@ -246,7 +247,10 @@ def remembering(built: stage.RefineStage, answers: Answers) -> stage.RefineStage
     coarse masks too unless the proposer learns from the support set.
     """
     features, propose = answers.setdefault("features", {}), answers.setdefault("coarse", {})
-    built._extractor.features = _remembered(built._extractor.features, lambda image: image.tobytes(), features)
+    extractor = built._extractor
+    if isinstance(extractor, WhitenedFeatures):  # its whitening follows from the support set, what it whitens does not
+        extractor = extractor.extractor
+    extractor.features = _remembered(extractor.features, lambda image: image.tobytes(), features)
     if isinstance(built._proposer, AttentionProposer | DenseClipProposer):
         built._proposer.propose = _remembered(
             built._proposer.propose, lambda r: (r.image.tobytes(), r.candidates, r.prompt), propose

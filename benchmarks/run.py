@@ -166,6 +166,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
         "flexseg/has_draw_ms",
     ),
     "benchmarks.clouds:drawn": clouds.DRAWN_ROWS,
+    "benchmarks.clouds:weather": clouds.WEATHER_ROWS,
     "benchmarks.clouds:prompts": clouds.PROMPT_ROWS,
     "benchmarks.clouds_camvid:same": clouds_camvid.rows_of("camvid"),
     "benchmarks.clouds_camvid:switches": clouds_camvid.rows_of("camvid", clouds_camvid.SWITCHES),

@@ -230,6 +230,9 @@ class Refine(Section):
     """Coarse masks, APF, APR, SABR (Syn4Seg: APE and SABR)."""
 
     features: Backend = Field(Backend(name="open_clip"), description="a file of models/feature_extractors")
+    whitening: float | None = Field(
+        None, gt=0, le=1, description="shrinkage of a whitening within the support's classes; null = off [ours]"
+    )
     proposer: Backend = Field(Backend(name="prototype"), description="a file of models/proposers")
     mask_decoder: Backend = Field(Backend(name="segment_anything"), description="a file of models/mask_decoders")
     background_prototypes: int = Field(

@@ -318,7 +318,7 @@ def test_everything_else_that_makes_pixels_is_in_some_fingerprint(tiny: Tiny) ->
     told_only |= {"pack.c2pa.certificate", "pack.c2pa.private_key", "pack.c2pa.algorithm"}
     # where only some values are allowed
     others = {"prompts.dedup": "indexed", "support.limit": 5, "pack.date_published": "2020-02-02"}
-    others |= {"render.renew": "noise", "pack.mark": "none", "pack.c2pa.algorithm": "es384"}
+    others |= {"refine.whitening": 0.3, "render.renew": "noise", "pack.mark": "none", "pack.c2pa.algorithm": "es384"}
     told_only |= {"refine.rounds"}  # refused without a proposer that learns: tests/refine/test_learnt.py
     path = str(tiny(labels__classes=["disc", "bar"]))
     before = read_recipe(path)

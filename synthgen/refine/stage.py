@@ -46,6 +46,7 @@ from synthgen.refine.leave_one_out import cases, distinct, left_out_of
 from synthgen.refine.prototypes import support_prototypes, support_sums
 from synthgen.refine.steps import Asked, MaskSteps, Steps
 from synthgen.refine.support import check_support, support_shots
+from synthgen.refine.whitening import whitened
 from synthgen.runner import StageRun
 from synthgen.sources.listing import source_hash
 
@@ -105,6 +106,9 @@ def build(recipe: Recipe, run: Path) -> RefineStage:
     shots = support_shots(recipe, space)
     extractor: FeatureExtractor = load("feature_extractor", recipe.refine.features.model_dump(), recipe.execution)
     wanted, images = wanted_ids(recipe, space), distinct(shots)
+    if recipe.refine.whitening is not None:
+        labelled = ((shot.image, shot.mask) for shot in images)
+        extractor = whitened(extractor, labelled, wanted, space.background, recipe.refine.whitening)
     stage = StageRun(NAME, run / NAME, GIVES, None)
     is_open = bool(open_thresholds(recipe.refine))
     found = recorded(stage) if is_open else None

@@ -20,6 +20,7 @@ from segkit.labels import IGNORE
 from segtrain.data.folders import FolderSource
 from segtrain.methods.clouds.config import Config
 
+LABELLED_REST = clouds_data.labelled_rest
 TINY = clouds.Plan(
     seeds=(0, 1),
     scenes=4,
@@ -74,6 +75,7 @@ def frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 Image.fromarray(mask).save(tmp_path / "camvid" / split / "labels" / f"{stem}.png")
     monkeypatch.setattr(camvid_module, "CAMVID", tmp_path / "camvid")
     monkeypatch.setattr(clouds_data, "TUNING_FRAMES", 2)
+    monkeypatch.setattr(clouds_data, "labelled_rest", clouds_data.rest)
 
 
 def stems(folder: Path) -> set[str]:
@@ -89,7 +91,8 @@ def parsed(words: tuple[str, ...]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("way", clouds.DRAWN)
 def test_the_command_of_every_way_of_the_drawn_world_is_one(plan: clouds.Plan, way: str) -> None:
-    values = parsed(clouds.drawn_words(plan, way, clouds_data.generated_run(plan, 4, 4), 0))
+    pictures = clouds_data.generated_run(plan, 4, 4) / "dataset"
+    values = parsed(clouds.drawn_words(plan, way, pictures, pictures, 0))
     assert values["steps"] == 4 and values["batch_size"] == 4, "equal steps of as many crops"
     assert values["photometric"] is (way != "source"), "what the rows are compared by is no jitter"
     if "{both}" in clouds.DRAWN[way]:
@@ -122,6 +125,27 @@ def test_frames_that_are_tested_are_learnt_by_nobody(plan: clouds.Plan, frames: 
     assert stems(clouds_data.few(plan, sequence, 1)) != stems(few)
     mask = FolderSource(few, None).read_mask(0)
     assert mask.shape == (120, 160) and (mask == IGNORE).any() and not (mask == 11).any()
+
+
+@pytest.mark.slow
+def test_label_photos_labels_the_others_from_the_few(
+    plan: clouds.Plan, frames: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clouds_data, "labelled_rest", LABELLED_REST)
+    made = clouds_data.labelled_rest(plan, clouds_data.OTHER, 0, 2)
+    assert stems(made) <= stems(clouds_data.rest(plan, clouds_data.OTHER, 0, 2)) and stems(made)
+    masks = FolderSource(made, None)
+    assert {masks.read_mask(row).shape for row in range(len(stems(made)))} == {(120, 160)}
+
+
+def test_drawn_weather_is_of_the_layouts_behind_the_generated_pictures(plan: clouds.Plan) -> None:
+    weather, maps = clouds_data.weather(plan), clouds_data.maps(plan, 4)
+    assert stems(weather) == stems(maps)
+    for stem in stems(maps):
+        masks = [np.asarray(Image.open(folder / "labels" / f"{stem}.png")) for folder in (weather, maps)]
+        assert (masks[0] == masks[1]).all()
+    domains = [(folder / "domains.txt").read_text() for folder in (weather, maps)]
+    assert domains[0] != domains[1] and set(domains[1].split()) == {*stems(maps), "day"}
 
 
 def test_confusion_and_its_scores_against_a_loop() -> None:
@@ -166,7 +190,7 @@ def test_switches_are_measured_beside_the_same_ends(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(clouds_camvid, "at_hand", lambda: True)
     names = [row.name for row in clouds_camvid.switches()]
     assert sorted(names) == sorted(run.BENCHMARKS["benchmarks.clouds_camvid:switches"])
-    assert set(asked[0]) == set(clouds_camvid.WAYS) - {"few_unimatch", "few_clouds"}
+    assert set(asked[0]) == set(clouds_camvid.WAYS) - {"few_unimatch", "few_clouds", "few_photos"}
     assert {*clouds_camvid.MAIN, *clouds_camvid.SWITCHES} == set(clouds_camvid.WAYS)
 
 
@@ -175,19 +199,25 @@ def test_rows_of_a_tiny_plan_are_those_that_are_listed(
     plan: clouds.Plan, frames: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of some of the ways, with one seed and one rate; the commands of the others are parsed above."""
-    drawn, camvid = ("source_jitter", "selftrain", "oracle"), ("few", "few_clouds", "all_labels")
+    drawn, camvid = ("source_jitter", "selftrain", "oracle"), ("few", "few_clouds", "few_photos", "all_labels")
     listed = {*clouds.DRAWN_ROWS, *clouds_camvid.rows_of("camvid")}
     monkeypatch.setattr(clouds, "DRAWN", {way: clouds.DRAWN[way] for way in drawn})
     monkeypatch.setattr(clouds, "GAINED", drawn[1:])
     small = dataclasses.replace(plan, seeds=(0,), rates=(1e-3,))
     made = {row.name: row for row in (*clouds.drawn_rows(small), *clouds_camvid.rows(small, "camvid", camvid))}
     assert set(made) <= listed
-    assert len(made) == 3 * len(clouds.DOMAINS) + 2 * 2 + 3 * 3 + 2 * 2 + 1
+    assert len(made) == 3 * len(clouds.DOMAINS) + 2 * 2 + 4 * 3 + 3 * 2 + 2 + 1
+    assert made["clouds/camvid/labels_of_photos_miou"].value == 1.0, "here those labels are true"
     gain = number(made["clouds/selftrain_avg5"]) - number(made["clouds/source_jitter_avg5"])
     assert made["clouds/gain/selftrain_avg5"].value == pytest.approx(gain)
     again = {row.name: row for row in clouds_camvid.rows(small, "camvid", camvid)}  # from what was kept
     assert all(made[name] == row for name, row in again.items())
     assert {row.name for row in clouds.prompt_rows(small)} == set(clouds.PROMPT_ROWS)
+    monkeypatch.setattr(clouds, "WEATHER", drawn[1:])
+    weather = {row.name: row for row in clouds.weather_rows(small)}
+    assert set(weather) <= set(clouds.WEATHER_ROWS) and len(weather) == 2 * 4
+    gain = number(weather["clouds/weather/oracle_adverse"]) - number(made["clouds/source_jitter_adverse"])
+    assert weather["clouds/weather/gain_oracle_adverse"].value == pytest.approx(gain)
 
 
 @pytest.mark.slow

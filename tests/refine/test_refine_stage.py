@@ -15,14 +15,19 @@ from segkit.networks.sam import MINI, construct
 from segkit.regions import connected_components
 from synthgen import claims
 from synthgen.drawn import objects
-from synthgen.images import read_mask, write_image
+from synthgen.images import read_image, read_mask, write_image
+from synthgen.labels import read_label_space
 from synthgen.models import Labelled, MaskDecoder, MaskPrompts, Proposal, ProposalRequest
 from synthgen.models.proposers.support_segmenter import SupportSegmenter
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, RenderRecord, flat
 from synthgen.refine import stage
 from synthgen.refine.class_rates import read_rates
+from synthgen.refine.leave_one_out import distinct
+from synthgen.refine.prototypes import support_prototypes, support_sums
 from synthgen.refine.regions import box_window
+from synthgen.refine.support import support_shots
+from synthgen.refine.whitening import Scatter, WhitenedFeatures
 from synthgen.runner import StageRun, Unit
 from synthgen.settings import Apf, Apr
 
@@ -183,6 +188,22 @@ def test_the_result_does_not_depend_on_batch_or_order(run: Path) -> None:
         for name in ("coarse", "filtered", "relabelled", "mask", "confidence"):
             assert (run / flat(m)[name]).read_bytes() == (run / flat(together[m.key])[name]).read_bytes()
         assert m.labelling.region_similarity == together[m.key].labelling.region_similarity
+
+
+def test_whitened_features_are_those_of_prototypes_and_of_images(run: Path) -> None:
+    rows, _, _ = drawn(run, ["bus", "cat"])
+    plain, built = stage.build(recipe(run), run), stage.build(recipe(run, whitening=0.4), run)
+    assert isinstance(built._extractor, WhitenedFeatures)
+    shots = distinct(support_shots(recipe(run), read_label_space(str(run.parent / "labels.yaml"))))
+    scatter = Scatter((9, 4), 0)
+    for shot in shots:
+        scatter.add(plain._extractor.features([shot.image])[0], shot.mask)
+    expected = WhitenedFeatures(plain._extractor, *scatter.whitening(0.4))
+    image = read_image(run / rows[0].picture.image)
+    assert (built._extractor.features([image])[0] == expected.features([image])[0]).all()
+    sums = [support_sums(expected.features([shot.image])[0], shot.mask, (9, 4), 0) for shot in shots]
+    assert (built._prototypes.vectors == support_prototypes(sums, (9, 4), 0, 4).vectors).all()
+    assert not isinstance(plain._extractor, WhitenedFeatures)
 
 
 def test_an_unreadable_image_is_rejected_and_the_others_go_on(run: Path) -> None:
