@@ -17,8 +17,8 @@ of 0016E5, by mIoU on those.
     few_photos     labels of the 20, and what `synthgen run label-photos` says of the others from those 20
     few_clouds_sam    few_clouds with the mini SAM, which is worse than a filled box on photographs: what it costs
 
-`closed` is (row - few) / (all_labels - few), seed by seed; `labels_of_photos` the mIoU of what `few_photos` learns from.
-Spread is over seeds (network, order, crops, frames).
+`closed` is (row - few) / (all_labels - few), seed by seed; `labels_of_photos` the mIoU of what
+`few_photos` learns from. Spread is over seeds (network, order, crops, frames).
 """
 
 from __future__ import annotations
