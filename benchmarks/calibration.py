@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import photographs
-from benchmarks.masks import SUPPORT_SEEDS, class_ids_of, drawn_scenes, refine, scored
+from benchmarks.masks import OF_PROTOTYPES, SUPPORT_SEEDS, class_ids_of, drawn_scenes, refine, scored
 from benchmarks.photographs import by_sequence, evenly, labelled
 from benchmarks.row import Row, spread_of
 from segtrain.metrics.iou import mean_iou
@@ -49,7 +49,7 @@ def drawn(per_class: int = 10, seeds: Sequence[int] = SUPPORT_SEEDS, settings: S
         for seed in seeds:
             recipe = read_recipe(
                 "syn4seg-mini",
-                [f"support.drawn.seed={seed}", "refine.proposer={name: prototype}", *settings, *chosen],
+                [f"support.drawn.seed={seed}", *OF_PROTOTYPES, *settings, *chosen],
             )
             with tempfile.TemporaryDirectory() as place:
                 masks = refine(stage.build(recipe, Path(place)), Path(place), images, class_ids_of(scenes))

@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.masks import WITHOUT_PROBABILITIES
 from benchmarks.row import SCRATCH, Row, row_of_seeds
 from benchmarks.trainings import dataset_of, whole
 from segkit.shards import Dataset
@@ -262,6 +263,7 @@ def _run(plan: Plan, fold: int, seed: int, shots: int, kind: str) -> Path:
         f"support.shots={shots}",
         f"refine.proposer={{name: segmenter, space: objects, model: {_proposer(plan, fold, seed, shots)}}}",
         f"seed={seed}",
+        *WITHOUT_PROBABILITIES,
         *plan.recipe,
     ]
     if kind == "classname":

@@ -47,6 +47,7 @@ WITHOUT_PROBABILITIES = (
     "refine.apf.lambda_apf=0.3",
     "refine.sabr={band_fraction: 0.05, min_band_px: 3, min_region_px: 20, min_agreement: 0.4}",
 )
+OF_PROTOTYPES = ("refine.proposer={name: prototype}", *WITHOUT_PROBABILITIES)
 Masks = dict[str, np.ndarray]  # step -> (H, W) uint8
 Answers = dict[str, dict[Any, Any]]  # what models have answered, by kind and question
 
@@ -62,7 +63,7 @@ def drawn() -> Iterator[Row]:
 
 def drawn_prototype() -> Iterator[Row]:
     """As `drawn`, with coarse masks from prototypes."""
-    return _drawn("prototype", ("refine.proposer={name: prototype}", *WITHOUT_PROBABILITIES))
+    return _drawn("prototype", OF_PROTOTYPES)
 
 
 def drawn_dense_clip() -> Iterator[Row]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import photographs
-from benchmarks.masks import SUPPORT_SEEDS, class_ids_of, drawn_scenes, scored
+from benchmarks.masks import OF_PROTOTYPES, SUPPORT_SEEDS, class_ids_of, drawn_scenes, scored
 from benchmarks.photographs import by_sequence, evenly, recipe_for, true_masks
 from benchmarks.row import Row, spread_of
 from segkit.labels import IGNORE, LabelSpace
@@ -44,7 +44,7 @@ def drawn(per_class: int = 10, seeds: Sequence[int] = SUPPORT_SEEDS, settings: S
     images, truth = [scene.image for scene in scenes], [scene.mask for scene in scenes]
     found = []
     for seed in seeds:
-        recipe = read_recipe("syn4seg-mini", [f"support.drawn.seed={seed}", _WITHOUT_SAM, *settings])
+        recipe = read_recipe("syn4seg-mini", [f"support.drawn.seed={seed}", *OF_PROTOTYPES, _WITHOUT_SAM, *settings])
         found.append(_measured(recipe, "objects", images, truth, class_ids_of(scenes), space))
     yield from _rows("drawn", found)
 

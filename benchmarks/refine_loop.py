@@ -27,6 +27,7 @@ from PIL import Image
 from scipy import ndimage
 from torch.nn import functional
 
+from benchmarks.masks import OF_PROTOTYPES
 from benchmarks.row import Row, spread_of
 from segkit.labels import IGNORE
 from synthgen.drawn import objects
@@ -60,7 +61,7 @@ def rows_of(size: int, images: int, rounds: int = ROUNDS, sets: Sequence[str] = 
     try:
         with tempfile.TemporaryDirectory() as place:
             run = Path(place)
-            recipe = read_recipe("syn4seg-mini", [f"support.drawn.size_px={size}", *sets])
+            recipe = read_recipe("syn4seg-mini", [f"support.drawn.size_px={size}", *OF_PROTOTYPES, *sets])
             records = pictures(run, recipe, size, images)
             built = stage.build(recipe, run)
             by_hand = Loop(recipe, built)

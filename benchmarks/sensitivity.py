@@ -20,7 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.masks import Answers, class_ids_of, drawn_scenes, drawn_scores, refine, remembering
+from benchmarks.masks import (
+    WITHOUT_PROBABILITIES,
+    Answers,
+    class_ids_of,
+    drawn_scenes,
+    drawn_scores,
+    refine,
+    remembering,
+)
 from benchmarks.row import spread_of
 from benchmarks.run import device
 from synthgen.drawn.drawing import Drawing
@@ -64,7 +72,8 @@ def _sweep(proposer: str, seeds: Sequence[int], scenes: Sequence[Drawing]) -> di
     found: dict[tuple[str, float], list[Scores]] = {}
     answers: Answers = {}
     for seed in seeds:
-        recipe = read_recipe("syn4seg-mini", [f"support.drawn.seed={seed}", f"refine.proposer={proposer}"])
+        sets = [f"support.drawn.seed={seed}", *WITHOUT_PROBABILITIES, f"refine.proposer={proposer}"]
+        recipe = read_recipe("syn4seg-mini", sets)
         with tempfile.TemporaryDirectory() as place:
             built = remembering(stage.build(recipe, Path(place)), answers)
             for setting, values in VALUES.items():

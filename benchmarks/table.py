@@ -19,25 +19,29 @@ MEANING = {
     "main/kept_samples": "samples that it keeps",
     "main/peak_rss_gb": "memory of all its processes together, at the most",
     "masks/generated/coarse_iou": "masks of the images that it *generates*, IoU with an oracle's object (a segmenter "
-    "trained on 3,000 exact drawings; n = images, before the filter): prototypes alone",
+    "trained on 3,000 exact drawings; n = images, before the filter): coarse, by a segmenter that has learnt "
+    "from the 100 support drawings",
     "masks/generated/final_iou": "... after APF, APR and SABR",
+    "masks/generated/final_broken": "... share of final masks below an IoU of 0.5",
     "masks/generated/kept_final_iou": "... of the samples that the filter keeps",
-    "masks/generated/oracle_drawn_miou": "... the oracle itself on held-out drawings, mIoU",
+    "masks/generated/oracle_iou": "... the oracle's own IoU with held-out drawings: the ceiling",
     "masks/drawn/coarse_miou": "masks on *drawings* with known truth, the class given as the prompt gives it; the mini "
-    "SAM has learnt from 16,000 drawings of this world with their masks, and the band is 5 % of the side, five "
-    "times the "
-    "documented one: prototypes alone, mIoU (n = support sets)",
+    "SAM has learnt from 16,000 drawings of this world with their masks, and the band is 12.5 % of the side, twelve "
+    "times the documented one: coarse, mIoU (n = support sets)",
     "masks/drawn/apf_miou": "... after APF",
     "masks/drawn/apr_miou": "... after APR",
     "masks/drawn/sabr_miou": "... after SABR: the final mask",
-    "masks/drawn/coarse_boundary_f": "the same masks, boundary F (Euclidean, 0.75 % of the diagonal): prototypes alone",
+    "masks/drawn/coarse_boundary_f": "the same masks, boundary F (Euclidean, 0.75 % of the diagonal): coarse",
     "masks/drawn/sabr_boundary_f": "... after SABR",
     "masks/drawn/confidence_ece": "... expected calibration error of the confidence map",
     "photographs/coarse_miou": "24 street photographs labelled from 10 of *other* sequences (CamVid's three sequences "
-    "held out in turn, n = sequences), ImageNet features: prototypes alone, mIoU over 11 classes",
+    "held out in turn, n = sequences), ImageNet features, whitened within classes: prototypes alone, mIoU over 11 "
+    "classes",
     "photographs/apr_miou": "... after APF and APR: what `label-photos` gives (a pixel left unlabelled is a miss)",
+    "photographs/plain_coarse_miou": "... prototypes in the same features without whitening, as the paper has them",
+    "photographs/gain_whitening_miou": "... gain of whitening, sequence by sequence",
     "photographs/sabr_miou": "... if SABR is switched on with the mini SAM",
-    "photographs/gain_sabr_miou": "... gain of all three steps, sequence by sequence",
+    "photographs/gain_sabr_miou": "... gain of APF, APR and SABR, sequence by sequence",
     "photographs/sam_box_iou": "mini SAM on photographs: box of a true object to mask, IoU (n = objects)",
     "photographs/filled_box_iou": "... the filled box itself",
     "use/drawn/few_miou": "segtrain on 5 labelled drawings a class, mIoU on held-out drawings (n = seeds, here "
