@@ -50,18 +50,20 @@ class Scatter:
     def whitening(self, shrinkage: float) -> tuple[np.ndarray, np.ndarray]:
         """(D,) float64, the centre c, and (D, D) float64, the inverse of L. `shrinkage` in (0, 1].
 
-        Features that do not vary within classes at all (each class one cell) are centred alone.
+        Features that do not vary within classes at all (each class one cell) are centred alone; those of a single class
+        are not centred, since its mean would be no direction.
         """
         shown = self._pixels > 0
         means = self._sums[shown] / self._pixels[shown, None]
         between = (means.T * self._pixels[shown]) @ means
         within = (self._products - between) / max(1.0, self._pixels.sum())
         width = len(within)
+        centre = means.mean(axis=0) if len(means) > 1 else np.zeros(width)
         spread = float(np.trace(within)) / width
         if spread <= _NO_SPREAD:
-            return means.mean(axis=0), np.eye(width)
+            return centre, np.eye(width)
         shrunk = (1 - shrinkage) * within + shrinkage * spread * np.eye(width)
-        return means.mean(axis=0), np.linalg.inv(np.linalg.cholesky((shrunk + shrunk.T) / 2))
+        return centre, np.linalg.inv(np.linalg.cholesky((shrunk + shrunk.T) / 2))
 
 
 _NO_SPREAD = 1e-12  # of unit vectors: what rounding leaves

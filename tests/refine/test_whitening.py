@@ -108,6 +108,15 @@ def test_a_class_that_no_image_shows_has_no_say() -> None:
     assert with_more == pytest.approx(whitened(Given(grids), labelled, CLASSES, None, 0.3).features([image(1)])[0])
 
 
+def test_a_single_class_keeps_its_direction() -> None:
+    grids, truths = unit_grids(3, 4), masks(3, [4, IGNORE])
+    labelled = [(image(number), mask) for number, mask in enumerate(truths)]
+    made = whitened(Given(grids), labelled, (4,), None, 0.3)
+    sums = [support_sums(made.features([image(n)])[0], mask, (4,), None) for n, mask in enumerate(truths)]
+    mean = np.mean([grid[mask[::2, ::2] == 4].mean(axis=0) for grid, mask in zip(grids, truths, strict=True)], axis=0)
+    assert support_prototypes(sums, (4,), None, 1).vectors[0] @ normalise(mean) > 0.5
+
+
 def test_it_finds_classes_that_differ_in_a_small_direction() -> None:
     """Light moves every feature far, the class a little: plain cosines see the light."""
     grids, truths = [], masks(12, CLASSES, size=16)
