@@ -14,6 +14,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from segtrain.config import train_config
 from segtrain.evaluate import evaluate
 from segtrain.methods.supervised.method import train
 from segtrain.metrics.boundary import boundary_f, tolerance_px
-from segtrain.segmenter import load_model
+from segtrain.segmenter import Segmenter, load_model
 from synthgen import stages
 from synthgen.drawn import objects as objects_world
 from synthgen.drawn.split import write_split
@@ -33,25 +34,16 @@ TRAIN_SEED, NUM_TRAIN = 600_000, 3_000
 HELD_OUT_SEED, NUM_HELD_OUT = 3_000, 300
 STEPS = 1_500
 BROKEN = 0.5
+ORACLE = SCRATCH / "oracle-objects"
 COLUMNS = {"coarse": "coarse", "apf": "filtered", "apr": "relabelled", "final": "mask"}
 
 
 def masks() -> Iterator[Row]:
     """Mean IoU over images (n = images) of each step's mask and of the final masks that the filter keeps."""
-    drawn, held_out, oracle = SCRATCH / "oracle-drawings", SCRATCH / "oracle-held-out", SCRATCH / "oracle-objects"
-    for folder, count, seed in ((drawn, NUM_TRAIN, TRAIN_SEED), (held_out, NUM_HELD_OUT, HELD_OUT_SEED)):
-        if not folder.exists():
-            write_split(folder, "objects", count, seed)
-    train(
-        train_config(
-            data=(str(drawn),), out=oracle, steps=STEPS, crop_px=64, batch_size=16, seed=0, num_threads=1,
-            encoder="tu-tf_efficientnet_lite0", encoder_weights="package",
-        )
-    )  # fmt: skip
-    yield Row(
-        "masks/generated/oracle_drawn_miou", float(evaluate(oracle, held_out).miou or 0), "fraction", "", NUM_HELD_OUT
-    )
-    segmenter = load_model(oracle, "cpu")
+    segmenter = oracle()
+    held_out = _drawings("oracle-held-out", NUM_HELD_OUT, HELD_OUT_SEED)
+    of_drawings = evaluate(ORACLE, held_out).miou or 0
+    yield Row("masks/generated/oracle_drawn_miou", float(of_drawings), "fraction", "", NUM_HELD_OUT)
     drawings = [objects_world.draw(HELD_OUT_SEED + n) for n in range(NUM_HELD_OUT)]
     found = segmenter.predict([drawing.image for drawing in drawings])
     own = [iou(mask != 0, drawing.mask != 0) for mask, drawing in zip(found, drawings, strict=True)]
@@ -92,6 +84,24 @@ def masks() -> Iterator[Row]:
     for class_id, values in sorted(of_class.items()):
         print(f"  {objects_world.CLASSES[class_id - 1]}: {np.mean(values):.3f}", flush=True)
     yield Row("masks/generated/no_object", unseen, "images", "", len(rows))
+
+
+def oracle() -> Segmenter:
+    """The judge, trained where it lacks."""
+    train(
+        train_config(
+            data=(str(_drawings("oracle-drawings", NUM_TRAIN, TRAIN_SEED)),), out=ORACLE, steps=STEPS, crop_px=64,
+            batch_size=16, seed=0, num_threads=1, encoder="tu-tf_efficientnet_lite0", encoder_weights="package",
+        )
+    )  # fmt: skip
+    return load_model(ORACLE, "cpu")
+
+
+def _drawings(name: str, count: int, first_seed: int) -> Path:
+    folder = SCRATCH / name
+    if not folder.exists():
+        write_split(folder, "objects", count, first_seed)
+    return folder
 
 
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:

@@ -26,6 +26,7 @@ from benchmarks import (
     dedup,
     flexseg,
     fuzz_readers,
+    hand_outlines,
     iccld,
     loop,
     packing,
@@ -84,6 +85,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
             "no_object",
         )
     ),
+    "benchmarks.hand_outlines:rows": hand_outlines.ROWS,
     "benchmarks.photographs:unseen": (
         *(f"photographs/{s}_{m}" for s in ("coarse", "apf", "apr", "sabr") for m in ("miou", "boundary_f")),
         *(f"photographs/{step}_touched" for step in ("apf", "apr", "sabr")),

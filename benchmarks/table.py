@@ -25,6 +25,10 @@ MEANING = {
     "masks/generated/final_broken": "... share of final masks below an IoU of 0.5",
     "masks/generated/kept_final_iou": "... of the samples that the filter keeps",
     "masks/generated/oracle_iou": "... the oracle's own IoU with held-out drawings: the ceiling",
+    "masks/hand/final_iou": "60 generated images with outlines drawn by hand: IoU of the final mask (a pixel more "
+    "or less costs a tenth; n = images)",
+    "masks/hand/oracle_iou": "... of the oracle",
+    "masks/hand/final_broken": "... share of final masks below an IoU of 0.5",
     "masks/drawn/coarse_miou": "masks on *drawings* with known truth, the class given as the prompt gives it; the mini "
     "SAM has learnt from 16,000 drawings of this world with their masks, and the band is 12.5 % of the side, twelve "
     "times the documented one: coarse, mIoU (n = support sets)",
