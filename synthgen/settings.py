@@ -6,9 +6,9 @@ Tags in descriptions: [paper] read in the paper, [code] in the authors' code, [s
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from synthgen.plugins import modules
@@ -231,7 +231,11 @@ class Refine(Section):
 
     features: Backend = Field(Backend(name="open_clip"), description="a file of models/feature_extractors")
     whitening: float | None = Field(
-        None, gt=0, le=1, description="shrinkage of a whitening within the support's classes; null = off [ours]"
+        None,
+        gt=0,
+        le=1,
+        description="shrinkage of a whitening within the support's classes; null = off. Thresholds of apf and apr that "
+        "are not given are auto then [ours]",
     )
     proposer: Backend = Field(Backend(name="prototype"), description="a file of models/proposers")
     mask_decoder: Backend = Field(Backend(name="segment_anything"), description="a file of models/mask_decoders")
@@ -242,6 +246,16 @@ class Refine(Section):
     apf: Apf = Apf()
     apr: Apr = Apr()
     sabr: Sabr = Sabr()
+
+    @model_validator(mode="after")
+    def _open_what_whitening_moves(self) -> Self:
+        """The defaults are cosines of features as they are: whitened they would free nearly everything."""
+        if self.whitening is not None:
+            apf = {"lambda_apf": AUTO} if "lambda_apf" not in self.apf.model_fields_set else {}
+            apr = {name: AUTO for name in ("min_cosine", "min_margin") if name not in self.apr.model_fields_set}
+            object.__setattr__(self, "apf", self.apf.model_copy(update=apf))
+            object.__setattr__(self, "apr", self.apr.model_copy(update=apr))
+        return self
 
 
 RULES = "synthgen.filter.rules"  # the package whose files are the filter's rules

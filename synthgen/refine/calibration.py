@@ -56,6 +56,8 @@ DEFAULTS = Thresholds(
     Apr.model_fields["min_cosine"].default,
     Apr.model_fields["min_margin"].default,
 )
+WHITENED = Thresholds(0.0, 0.0, 0.0)
+"""The defaults for whitened features: a look of no class in particular has a cosine near 0 to all of them [ours]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,8 +99,9 @@ def refuse_open_without_masks(refine: Refine) -> None:
 
 def numbers(refine: Refine) -> Thresholds:
     """The recipe's thresholds, the default for one that is `auto`."""
+    default = DEFAULTS if refine.whitening is None else WHITENED
     given = {name: getattr(getattr(refine, step), name) for name, step in _STEPS.items()}
-    return Thresholds(**{k: getattr(DEFAULTS, k) if v == AUTO else float(v) for k, v in given.items()})
+    return Thresholds(**{k: getattr(default, k) if v == AUTO else float(v) for k, v in given.items()})
 
 
 def with_thresholds(refine: Refine, found: Thresholds) -> Refine:

@@ -142,6 +142,18 @@ def test_what_the_recipe_fixes_stays_and_the_search_is_at_that_value() -> None:
     assert calibration.open_thresholds(Refine()) == () and calibration.numbers(Refine()) == DEFAULTS
 
 
+def test_whitening_opens_the_thresholds_that_are_not_given() -> None:
+    """The defaults are cosines of features as they are."""
+    assert calibration.open_thresholds(Refine(whitening=0.3)) == ("lambda_apf", "min_cosine", "min_margin")
+    given = Refine.model_validate({"whitening": 0.3, "apf": {"lambda_apf": 0.6}, "apr": {"min_margin": 0.05}})
+    assert calibration.open_thresholds(given) == ("min_cosine",)
+    assert (given.apf.lambda_apf, given.apr.min_margin, given.apf.min_region_px) == (0.6, 0.05, 64)
+    assert Refine.model_validate(given.model_dump()) == given, "the lock's recipe is the same one"
+    assert calibration.numbers(Refine(whitening=0.3)) == Thresholds(0.0, 0.0, 0.0), "where nothing can be left out"
+    beside = Refine.model_validate({"whitening": 0.3, "apf": {"min_region_px": 9, "enabled": False}})
+    assert (beside.apf.min_region_px, beside.apf.lambda_apf, beside.apf.enabled) == (9, "auto", False)
+
+
 def test_the_image_itself_teaches_nothing_and_is_asked_once_for_each_of_its_classes() -> None:
     prepared: list[list[int]] = []
 
