@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import calibration, photographs
+from benchmarks.masks import OF_PROTOTYPES
 from segkit.labels import IGNORE
 from synthgen.drawn import streets
 from synthgen.images import write_image
@@ -37,7 +38,7 @@ def test_drawings(built: list[tuple[object, ...]]) -> None:
     rows = list(calibration.drawn(1, (7,), ["support.shots=2", *SMALL]))
     assert tuple(row.name for row in rows) == calibration.ROWS["drawn"]
     assert all(0 < row.value < 1 and row.n == 1 for row in rows)  # type: ignore[operator]
-    own = read_recipe("syn4seg-mini").refine
+    own = read_recipe("syn4seg-mini", OF_PROTOTYPES).refine
     of_recipe = (own.apf.lambda_apf, own.apr.min_cosine, own.apr.min_margin)
     assert built == [(0.6, 0.6, 0.05), of_recipe, ("auto", "auto", "auto")]
 
