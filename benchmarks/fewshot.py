@@ -264,6 +264,7 @@ def _run(plan: Plan, fold: int, seed: int, shots: int, kind: str) -> Path:
         f"refine.proposer={{name: segmenter, space: objects, model: {_proposer(plan, fold, seed, shots)}}}",
         f"seed={seed}",
         *WITHOUT_PROBABILITIES,
+        "filter.rules.max_class_rank=-1",
         *plan.recipe,
     ]
     if kind == "classname":
