@@ -115,6 +115,9 @@ def test_a_single_class_keeps_its_direction() -> None:
     sums = [support_sums(made.features([image(n)])[0], mask, (4,), None) for n, mask in enumerate(truths)]
     mean = np.mean([grid[mask[::2, ::2] == 4].mean(axis=0) for grid, mask in zip(grids, truths, strict=True)], axis=0)
     assert support_prototypes(sums, (4,), None, 1).vectors[0] @ normalise(mean) > 0.5
+    scatter = Scatter((4,), None)
+    scatter.add(grids[0], truths[0])
+    assert (scatter.whitening(0.3)[0] == 0).all(), "centred, its mean would be noise"
 
 
 def test_it_finds_classes_that_differ_in_a_small_direction() -> None:
