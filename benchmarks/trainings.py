@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks.row import device
 
+ROOT = Path(__file__).parents[1]
 Words = tuple[str, ...]
 earlier_s: list[float] = []  # what the trainings took whose scores were there already; benchmarks.run adds it
 
@@ -81,7 +82,7 @@ def dataset_of(recipe: str, run: Path, sets: Iterable[str]) -> Path:
 def _measured(training: Training, place: Path) -> dict[str, Any]:
     path = place / "scores" / f"{training.name}.json"
     model = model_of(training.name, place)
-    train = [word.replace(str(place), "PLACE") for word in training.train]
+    train = [word.replace(str(place), "PLACE").replace(str(ROOT), "ROOT") for word in training.train]
     if path.is_file() and (not training.keep or (model / "config.json").is_file()):
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["train"] == train:

@@ -43,6 +43,21 @@ def test_a_training_is_measured_once_and_again_if_its_words_change(started: list
     assert not (tmp_path / "models" / "a").exists()
 
 
+def test_kept_words_name_no_place_of_this_machine(
+    started: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_checkout(root: Path) -> Training:
+        monkeypatch.setattr(trainings, "ROOT", root)
+        return Training("a", ("clouds", "--sam", str(root / "weights"), "--data", str(tmp_path / "data")), {})
+
+    first = scores([of_checkout(tmp_path.parent / "one")], tmp_path)
+    kept = json.loads((tmp_path / "scores" / "a.json").read_text())["train"]
+    assert kept == ["clouds", "--sam", "ROOT/weights", "--data", "PLACE/data"]
+    assert scores([of_checkout(tmp_path.parent / "two")], tmp_path) == first and len(started) == 1
+    shipped = Path(trainings.__file__).parent / "scores"
+    assert all("/tmp/" not in path.read_text() for path in shipped.rglob("*.json"))
+
+
 def test_a_later_evaluation_may_ask_what_an_earlier_one_found(started: list[list[str]], tmp_path: Path) -> None:
     after: Callable[..., tuple[str, ...]] = lambda found: ("--above", str(found["test"]["miou"]))  # noqa: E731
     one = Training("a", ("train",), {"test": ("--data", "t"), "more": after})
