@@ -45,6 +45,13 @@ def pixels_per_cell(index: np.ndarray, count: int, grid: tuple[int, int]) -> np.
     return np.bincount(flat, minlength=count * height * width).reshape(count, height * width).astype(np.float32)
 
 
+def class_pixels_per_cell(mask: np.ndarray, classes: Sequence[int], grid: tuple[int, int]) -> np.ndarray:
+    """(len(classes), h * w) float32: how many pixels of each class of a mask (H, W) uint8 lie in each cell."""
+    group = np.full(256, -1, np.int16)
+    group[classes] = np.arange(len(classes))
+    return pixels_per_cell(group[mask], len(classes), grid)
+
+
 def normalise(vectors: np.ndarray) -> np.ndarray:
     """Rows (..., D) at unit length; a zero row stays zero."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -78,11 +85,8 @@ def support_sums(
     """The sums of one image: features (h, w, D) with unit cells, mask (H, W) uint8; classes as `support_prototypes`
     takes them. At most 2048 background cells are given.
     """
-    classes = _in_order(class_ids, background)
-    group = np.full(256, -1, np.int16)
-    group[classes] = np.arange(len(classes))
     flat = features.reshape(-1, features.shape[-1])
-    counts = pixels_per_cell(group[mask], len(classes), features.shape[:2])
+    counts = class_pixels_per_cell(mask, in_order(class_ids, background), features.shape[:2])
     whole = pixels_per_cell(np.zeros_like(mask), 1, features.shape[:2])
     pure = np.where(counts >= PURE * whole, counts, 0)
     some = np.zeros(0, np.int64) if background is None else np.flatnonzero(pure[-1])
@@ -100,7 +104,7 @@ def support_prototypes(
     `images` gives `support_sums` of each image once. Classes are taken in the order of `class_ids`; one that has no
     pixel has no row, and at least one must have.
     """
-    classes = _in_order(class_ids, background)
+    classes = in_order(class_ids, background)
     pure_sums: Any = 0.0
     all_sums: Any = 0.0
     cells: list[np.ndarray] = []
@@ -117,7 +121,8 @@ def support_prototypes(
     return Prototypes(tuple(k for k, _ in rows), np.stack([vector for _, vector in rows]).astype(np.float32))
 
 
-def _in_order(class_ids: Sequence[int], background: int | None) -> list[int]:
+def in_order(class_ids: Sequence[int], background: int | None) -> list[int]:
+    """The classes that prototypes are made of, the background last."""
     return [k for k in class_ids if k != background] + ([] if background is None else [background])
 
 

@@ -22,14 +22,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from synthgen.models import FeatureExtractor
-from synthgen.refine.prototypes import normalise, pixels_per_cell
+from synthgen.refine.prototypes import class_pixels_per_cell, in_order, normalise
+
+_NO_SPREAD = 1e-12  # of unit vectors: what rounding leaves
 
 
 class Scatter:
     """Sums over the support set, image by image, of K classes."""
 
     def __init__(self, class_ids: Sequence[int], background: int | None) -> None:
-        self._classes = [k for k in class_ids if k != background] + ([] if background is None else [background])
+        self._classes = in_order(class_ids, background)
         self._pixels = np.zeros(len(self._classes))
         self._sums: np.ndarray = np.zeros((len(self._classes), 0))
         self._products: np.ndarray = np.zeros((0, 0))
@@ -40,9 +42,7 @@ class Scatter:
         if not len(self._products):
             self._sums = np.zeros((len(self._classes), cells.shape[1]))
             self._products = np.zeros((cells.shape[1], cells.shape[1]))
-        group = np.full(256, -1, np.int16)
-        group[self._classes] = np.arange(len(self._classes))
-        counts = pixels_per_cell(group[mask], len(self._classes), features.shape[:2]).astype(np.float64)
+        counts = class_pixels_per_cell(mask, self._classes, features.shape[:2]).astype(np.float64)
         self._pixels += counts.sum(axis=1)
         self._sums += counts @ cells
         self._products += (cells.T * counts.sum(axis=0)) @ cells
@@ -64,9 +64,6 @@ class Scatter:
             return centre, np.eye(width)
         shrunk = (1 - shrinkage) * within + shrinkage * spread * np.eye(width)
         return centre, np.linalg.inv(np.linalg.cholesky((shrunk + shrunk.T) / 2))
-
-
-_NO_SPREAD = 1e-12  # of unit vectors: what rounding leaves
 
 
 class WhitenedFeatures:
