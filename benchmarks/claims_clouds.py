@@ -18,9 +18,6 @@ WHO = {
     "threshold": "... of those over .968 alone",
     "sam_online": "... redrawn by the mini SAM each step: CLOUDS",
     "sam_offline": "... once a picture, by what the warm-up says",
-    "sam_boxes": "... by boxes in place of points",
-    "sam_agreement": "... where SAM agrees, the teacher's elsewhere",
-    "sam_negative": "... uncovered pixels as none of the crop's classes",
     "unimatch": "weak-to-strong consistency",
     "oracle": "ceiling: the layouts behind the pictures as labels",
 }

@@ -9,7 +9,7 @@ alone takes as many steps of 16 labelled crops. 800 were too few: seed 100, othe
     source, source_jitter    day alone; with strong jitter, as all below    oracle    the pictures' layouts as labels
     selftrain      the teacher's labels, no SAM                   threshold    ... those over .968 alone
     sam_online     CLOUDS: mini/sam by 5 points, each step        sam_offline  once a picture, by the warm-up
-    sam_boxes, sam_agreement, sam_negative    CLOUDS with that    unimatch     weak-to-strong consistency
+    unimatch       weak-to-strong consistency
 
 The teacher keeps .67 of the warm-up, as in 40k steps of the paper: interval 10, decay .99. mini/sam has learnt
 from single points and boxes. `clouds/gain/*` are differences to `source_jitter` seed by seed, which has the student's
@@ -47,9 +47,6 @@ DRAWN = {  # what is behind `segtrain`; {day} and {unlabelled} are folders, {ora
     "threshold": f"{SELF} --confidence threshold --threshold 0.968 {{both}}",
     "sam_online": f"{ONLINE} {{both}}",
     "sam_offline": f"{ONLINE} --sam-when offline {{both}}",
-    "sam_boxes": f"{ONLINE} --sam-prompts boxes {{both}}",
-    "sam_agreement": f"{ONLINE} --min-agreement 0.5 --uncovered teacher {{both}}",
-    "sam_negative": f"{ONLINE} --uncovered negative {{both}}",
     "unimatch": "unimatch --photometric --source-share {warmup} --cut-mix 0.5 {both}",
     "oracle": "train --data {day} --data {oracle} --ratio 1 --ratio 1 --photometric",
 }

@@ -169,9 +169,10 @@ def test_confusion_and_its_scores_against_a_loop() -> None:
 
 
 def test_the_words_of_a_way_become_settings(plan: clouds.Plan, tmp_path: Path) -> None:
-    config = clouds_pseudo.config_of(plan, "sam_agreement", 1, tmp_path / "out")
+    config = clouds_pseudo.config_of(plan, "sam_offline", 1, tmp_path / "out")
     assert isinstance(config, Config) and config.crop_px == 64 and config.seed == 1 and not config.teacher_ramp
-    assert (config.min_agreement, config.uncovered, config.first_joint_step) == (0.5, "teacher", 2)
+    assert (config.sam_when, config.uncovered, config.first_joint_step) == ("offline", "ignore", 2)
+    assert clouds_pseudo.config_of(plan, "threshold", 0, tmp_path / "out").threshold == 0.968
 
 
 def test_every_row_is_listed_once() -> None:
