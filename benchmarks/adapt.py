@@ -39,7 +39,7 @@ import numpy as np
 
 from benchmarks import judges
 from benchmarks.peak import peak_of
-from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.row import SCRATCH, Row, scored, spread_of
 from segkit.pictures import read_image
 from segtrain.metrics.iou import mean_iou
 from synthgen.drawn import streets
@@ -202,13 +202,15 @@ def _pair(name: str, model: str, look: bool = False) -> tuple[Row, Row]:
     classes = range(len(streets.CLASSES))
 
     def ratio(rows: np.ndarray) -> float:
-        return mean_iou(of_made[rows], truth[rows], classes) / mean_iou(of_drawn[rows], truth[rows], classes)
+        drawn_miou = mean_iou(of_drawn[rows], truth[rows], classes)
+        return scored(mean_iou(of_made[rows], truth[rows], classes)) / scored(drawn_miou)
 
     parts = [np.arange(LAYOUTS)[part::PARTS] for part in range(PARTS)]
     for k, domain in enumerate(names):
         rows = np.arange(LAYOUTS)[k::5]
         print(f"  {name} {domain:6} domain {right[rows].mean():.2f}, map {ratio(rows):.3f}", flush=True)
-    chance = mean_iou(of_made, np.roll(truth, 1, axis=0), classes) / mean_iou(of_drawn, truth, classes)
+    shifted = scored(mean_iou(of_made, np.roll(truth, 1, axis=0), classes))
+    chance = shifted / scored(mean_iou(of_drawn, truth, classes))
     print(f"  {name} maps shifted by one: {chance:.3f}", flush=True)
     return (
         Row(

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import photographs
-from benchmarks.masks import OF_PROTOTYPES, SUPPORT_SEEDS, class_ids_of, drawn_scenes, refine, scored
+from benchmarks.masks import OF_PROTOTYPES, SUPPORT_SEEDS, class_ids_of, drawn_scenes, refine
 from benchmarks.photographs import by_sequence, evenly, labelled
-from benchmarks.row import Row, spread_of
+from benchmarks.row import Row, scored, spread_of
 from segtrain.metrics.iou import mean_iou
 from synthgen.labels import read_label_space
 from synthgen.recipe import read_recipe

@@ -30,8 +30,7 @@ import numpy as np
 from benchmarks import clouds_data as data
 from benchmarks.camvid import at_hand
 from benchmarks.clouds import SAM, Plan
-from benchmarks.masks import scored
-from benchmarks.row import Row, row_of_seeds
+from benchmarks.row import Row, row_of_seeds, scored
 from benchmarks.trainings import Training, scores
 from segkit.masks import read_mask
 from segtrain.metrics.iou import mean_iou
@@ -119,8 +118,8 @@ def _labels_of_photos(plan: Plan, sequence: str, seed: int) -> float:
     """mIoU of what `label-photos` says, at the size that is learnt from; a frame that it leaves out has no say."""
     made, truth = data.labelled_rest(plan, sequence, seed), data.rest(plan, sequence, seed)
     names = sorted(path.name for path in (made / "labels").iterdir())
-    pairs = [[read_mask(folder / "labels" / name) for name in names] for folder in (made, truth)]
-    return scored(mean_iou(*pairs, read_label_space("camvid").ids))
+    said, true = ([read_mask(folder / "labels" / name) for name in names] for folder in (made, truth))
+    return scored(mean_iou(said, true, read_label_space("camvid").ids))
 
 
 def _chosen_rates(plan: Plan, setting: str, ways: tuple[str, ...]) -> dict[str, float]:

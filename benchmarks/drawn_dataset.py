@@ -49,7 +49,7 @@ def drawn_dataset(
     shards: list[ShardRecord] = []
     for unit, rows in stage.plan(samples, recipe):
         (run / "pack" / unit).mkdir(parents=True)
-        shards += packer.process(rows, run / "pack" / unit, unit)
+        shards += packer.process(list(rows), run / "pack" / unit, unit)
     return finish(recipe, run, shards, samples, COUNTS)
 
 

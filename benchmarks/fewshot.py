@@ -31,6 +31,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def objects() -> Iterator[Row]:
 def rows(plan: Plan) -> Iterator[Row]:
     """Measure what is missing, then put it together."""
     for name, count, seed in (("train", plan.train, TRAIN_SEED), ("held-out", plan.held_out, HELD_OUT_SEED)):
-        whole(plan.place / name, lambda folder, count=count, seed=seed: write_split(folder, "objects", count, seed))
+        whole(plan.place / name, partial(write_split, world="objects", count=count, first_seed=seed))
     found: dict[tuple[int, str, int, int], dict[str, float]] = {}
     seconds = 0.0
     for fold in plan.folds:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.row import SCRATCH, Row, scored, spread_of
 from segkit.labels import IGNORE
 from segkit.masks import read_mask as read_label_map
 from segkit.pictures import read_image as read_photograph
@@ -248,18 +248,18 @@ def remembering(built: stage.RefineStage, answers: Answers) -> stage.RefineStage
     coarse masks too unless the proposer learns from the support set.
     """
     features, propose = answers.setdefault("features", {}), answers.setdefault("coarse", {})
-    extractor = built._extractor
+    extractor: Any = built._extractor
+    proposer: Any = built._proposer
+    decoder: Any = built._decoder
     if isinstance(extractor, WhitenedFeatures):  # its whitening follows from the support set, what it whitens does not
         extractor = extractor.extractor
     extractor.features = _remembered(extractor.features, lambda image: image.tobytes(), features)
     if isinstance(built._proposer, AttentionProposer | DenseClipProposer):
-        built._proposer.propose = _remembered(
-            built._proposer.propose, lambda r: (r.image.tobytes(), r.candidates, r.prompt), propose
-        )
-    if built._decoder is not None:
+        proposer.propose = _remembered(proposer.propose, lambda r: (r.image.tobytes(), r.candidates, r.prompt), propose)
+    if decoder is not None:
         boxes = answers.setdefault("boxes", {})
-        built._decoder.decode = _remembered(
-            built._decoder.decode, lambda image, asked: (image.tobytes(), asked.boxes.tobytes()), boxes
+        decoder.decode = _remembered(
+            decoder.decode, lambda image, asked: (image.tobytes(), asked.boxes.tobytes()), boxes
         )
     return built
 
@@ -302,10 +302,3 @@ def learn_from_support(recipe: Recipe, name: str, crop_px: int, batch_size: int)
         )
     )
     return out
-
-
-def scored(value: float | None) -> float:
-    """A score of images that are known to show something."""
-    if value is None:
-        raise ValueError("no pixel to score")
-    return value

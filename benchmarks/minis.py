@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from benchmarks import judges
-from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.row import SCRATCH, Row, scored, spread_of
 from segtrain.metrics.iou import mean_iou
 from synthgen.drawn import objects as objects_world
 from synthgen.drawn import streets as streets_world
@@ -60,9 +61,11 @@ def streets() -> Iterator[Row]:
     segmenter = judges.segmenter()
     truth, classes = data.masks[:], range(len(streets_world.CLASSES))
     drawn, made = (judges.predict(segmenter, pictures) for pictures in (data.images[:], images))
-    whole = mean_iou(made, truth, classes) / mean_iou(drawn, truth, classes)
+    whole = scored(mean_iou(made, truth, classes)) / scored(mean_iou(drawn, truth, classes))
     parts = np.array_split(np.arange(len(truth)), 4)
-    ratios = [mean_iou(made[p], truth[p], classes) / mean_iou(drawn[p], truth[p], classes) for p in parts]
+    ratios = [
+        scored(mean_iou(made[p], truth[p], classes)) / scored(mean_iou(drawn[p], truth[p], classes)) for p in parts
+    ]
     chance = mean_iou(made, np.roll(truth, 1, axis=0), classes)
     print(
         f"  drawn {mean_iou(drawn, truth, classes):.3f}, generated {mean_iou(made, truth, classes):.3f}, "
@@ -161,7 +164,7 @@ def _box(thing: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _float32():  # type: ignore[no-untyped-def]
+def _float32() -> Any:
     import torch
 
     return torch.float32

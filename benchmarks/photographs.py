@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.masks import CAMVID, STEPS, Masks, refine, scored
-from benchmarks.row import Row, spread_of
+from benchmarks.masks import CAMVID, STEPS, Masks, refine
+from benchmarks.row import Row, scored, spread_of
 from segkit.labels import IGNORE, LabelSpace
 from segkit.masks import read_mask
 from segkit.pictures import read_image

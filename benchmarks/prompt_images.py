@@ -97,9 +97,9 @@ def prompts_of(bank: str, space: LabelSpace, per_class: int, seed: int) -> list[
         return [_drawn_at_random(space, rng) for _ in range(per_class * len(space.foreground))]
     recipe = read_recipe("syn4seg-mini")
     encoder = load("text_encoder", recipe.prompts.embedder.model_dump(), CPU)
-    entries = bank_of(
-        space, "objects", encoder, recipe.prompts.lambda_div, per_class, recipe.prompts.budget_per_class, seed
-    )
+    lambda_div, budget = recipe.prompts.lambda_div, recipe.prompts.budget_per_class
+    assert isinstance(lambda_div, float)  # of this recipe, not chosen by paraphrases
+    entries = bank_of(space, "objects", encoder, lambda_div, per_class, budget, seed)
     return [(entry.candidate.class_id, entry.candidate.prompt) for entry in entries]
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import photographs
-from benchmarks.masks import OF_PROTOTYPES, SUPPORT_SEEDS, class_ids_of, drawn_scenes, scored
+from benchmarks.masks import OF_PROTOTYPES, SUPPORT_SEEDS, class_ids_of, drawn_scenes
 from benchmarks.photographs import by_sequence, evenly, recipe_for, true_masks
-from benchmarks.row import Row, spread_of
+from benchmarks.row import Row, scored, spread_of
 from segkit.labels import IGNORE, LabelSpace
 from segkit.pictures import read_image
 from segtrain.metrics.iou import mean_iou
@@ -83,6 +83,7 @@ def _measured(
     answers: dict[str, list[Proposal]] = {"prototype": [], "text": [], "agreement": []}
     with tempfile.TemporaryDirectory() as place:
         built = stage.build(recipe, Path(place))
+        assert built._extractor is not None  # of a recipe with prototypes
         for image, class_id in zip(images, class_ids, strict=True):
             [grid] = built._extractor.features([image])
             request = ProposalRequest(image, grid, built._candidates(class_id), "")

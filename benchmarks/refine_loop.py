@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def rows_of(size: int, images: int, rounds: int = ROUNDS, sets: Sequence[str] = 
     """Of one size; `sets` changes the recipe. Raises RuntimeError if the masks differ."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    found: dict[str, list[Counter[str]]] = {way: [] for way in WAYS}
+    found: dict[str, list[defaultdict[str, float]]] = {way: [] for way in WAYS}
     try:
         with tempfile.TemporaryDirectory() as place:
             run = Path(place)
@@ -91,7 +91,7 @@ class Clock:
     """Processor seconds by step, and of `all`."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
     def of(self, step: str) -> Iterator[None]:

@@ -37,6 +37,13 @@ def row_of_seeds(name: str, by_seed: np.ndarray, unit: str = "fraction") -> Row:
     return Row(name, float(by_seed.mean()), unit, spread_of(by_seed), len(by_seed))
 
 
+def scored(value: float | None) -> float:
+    """A score of images that are known to show something."""
+    if value is None:
+        raise ValueError("no pixel to score")
+    return value
+
+
 def device() -> str:
     """The machine in words."""
     for line in (

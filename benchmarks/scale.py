@@ -179,7 +179,8 @@ def by_queue(world: World) -> float:
 
     a lost unit goes last.
     """
-    waiting, again = list(range(len(world.seconds)))[::-1], []
+    waiting = list(range(len(world.seconds)))[::-1]
+    again: list[int] = []
     lost = world.lost.copy()
     free = [(0.0, worker) for worker in range(len(world.speed))]
     heapq.heapify(free)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.row import SCRATCH, Row, spread_of
+from benchmarks.row import SCRATCH, Row, scored, spread_of
 from segtrain.config import train_config
 from segtrain.evaluate import evaluate
 from segtrain.methods.supervised.method import train
@@ -47,7 +47,7 @@ def drawn() -> Iterator[Row]:
         for name, data, ratio in (("few", (str(few),), ()), ("few_plus_synthetic", (str(few), str(made)), (1.0, 1.0))):
             out = SCRATCH / f"use-model-{name}-{seed}"
             train(train_config(data=data, ratio=ratio, out=out, steps=STEPS, seed=seed, num_threads=1, **ENCODER))
-            scores[name].append(evaluate(out, held_out).miou)
+            scores[name].append(scored(evaluate(out, held_out).miou))
             print(f"  {name} seed {seed}: {scores[name][-1]:.3f}", flush=True)
     for name, values in scores.items():
         yield Row(f"use/drawn/{name}_miou", float(np.mean(values)), "fraction", spread_of(values), len(values))
