@@ -135,7 +135,7 @@ def _camvid(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield ""
     yield from text(
         f"160 x 120, {plan.camvid_steps} steps of {plan.camvid_batch} crops for every row, its learning rate chosen of "
-        f"{len(plan.rates)} in one way for all. Tested on the published val split, and on a sequence at dusk of which "
+        f"{len(plan.rates)} and the share of crops of the others of {len(plan.shares)} in one way for all. Tested on the published val split, and on a sequence at dusk of which "
         "nothing is learnt. `closed` is the share of (ceiling - few)."
     )
     told = {
@@ -151,7 +151,7 @@ def _of_setting(table: Table, took: Mapping[str, str], setting: str) -> Iterator
     functions = {"camvid": ("same", "switches"), "camvid_other": ("other",)}[setting]
     ways = tuple(clouds_camvid.WAYS) if setting == "camvid" else clouds_camvid.MAIN
     yield from grid(
-        ["", "val", "gain", "closed", "dusk", "gain on it", "rate"],
+        ["", "val", "gain", "closed", "dusk", "gain on it", "rate", "share"],
         [
             [
                 FEW[who],
@@ -161,6 +161,7 @@ def _of_setting(table: Table, took: Mapping[str, str], setting: str) -> Iterator
                 shown(table, f"clouds/{setting}/{who}_held_out"),
                 shown(table, f"clouds/{setting}/gain_{who}_held_out") if who != "few" else "",
                 shown(table, f"clouds/{setting}/{who}_rate"),
+                shown(table, f"clouds/{setting}/{who}_share") if who in clouds_camvid.SHARED else "",
             ]
             for who in ways
         ],

@@ -9,7 +9,8 @@ which nothing is learnt. Equal steps (1,000 of 8 crops), ImageNet Lite0, which h
 
 Labelled crops are augmented alike in all rows, by the defaults; strong jitter of them costs .018 (seed 100, tuning
 frames). The learning rate of *every* row is chosen in the same way, of two: with seed 100, without the last 80 frames
-of 0016E5, by mIoU on those.
+of 0016E5, by mIoU on those; then, at that rate, the share of the crops that are of the other frames, half or three
+quarters (rows that are switches keep half).
 
     few, all_labels    labels of the 20, labels of all            few_selftrain   CLOUDS without SAM
     few_clouds     ... with ramped teacher, ClassMix, strong view, an unlabelled crop's loss counted .3
@@ -23,7 +24,8 @@ of 0016E5, by mIoU on those.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -39,8 +41,7 @@ from synthgen.labels import read_label_space
 STRONG = "--student-view strong"
 SELF = "clouds --source-share 0.3 --teacher-every 1 --teacher-decay 0.99 --teacher-ramp"
 KIT = f"{SELF} --class-mix 1 {STRONG} --unlabelled-weight 0.3"
-PHOTOS = "--data {few} --data {labelled} --ratio 1 --ratio 1"
-WAYS = {  # what is behind `segtrain`; {few}, {rest} and {labelled} are folders
+WAYS = {  # what is behind `segtrain`; {few}, {rest} and {labelled} are folders, {both} the first two
     "few": "train --data {few}",
     "few_selftrain": f"{SELF} {{both}}",
     "few_class_mix": f"{SELF} --class-mix 1 {{both}}",
@@ -50,20 +51,33 @@ WAYS = {  # what is behind `segtrain`; {few}, {rest} and {labelled} are folders
     "few_unimatch_sinkhorn": "unimatch --teacher-decay 0.99 --sinkhorn {both}",
     "few_clouds": f"{KIT} {{both}}",
     "few_clouds_sam": f"{KIT} --sam {SAM} --sam-prompts boxes --min-agreement 0.5 --uncovered teacher {{both}}",
-    "few_photos": f"train {PHOTOS}",
-    "all_labels": "train --data {few} --data {rest} --ratio 1 --ratio 1",
+    "few_photos": "train --data {few} --data {labelled} --ratio 1 --ratio {ratio:g}",
+    "all_labels": "train --data {few} --data {rest} --ratio 1 --ratio {ratio:g}",
 }
 ENDS = ("few", "all_labels")  # what every other way is compared with
 MAIN = ("few", "few_unimatch", "few_clouds", "few_photos", "all_labels")
 SWITCHES = tuple(way for way in WAYS if way not in MAIN)  # of the first setting alone
+SHARED = tuple(way for way in MAIN if way != "few")  # whose share is chosen
 SETTINGS = {"camvid": data.SAME, "camvid_other": data.OTHER}  # rows -> the labelled sequence
 TUNING_SEED = 100
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """What is chosen for a way."""
+
+    rate: float
+    share: float = 0.5  # of the crops that are of the other frames
+
+    def __str__(self) -> str:
+        return f"{self.rate:g}" if self.share == 0.5 else f"{self.rate:g}-{self.share:g}"
 
 
 def rows_of(setting: str, ways: tuple[str, ...] = MAIN) -> tuple[str, ...]:
     """The names of the rows of those ways."""
     return (
         *(f"clouds/{setting}/{who}_{what}" for who in ways for what in ("miou", "held_out", "rate")),
+        *(f"clouds/{setting}/{who}_share" for who in ways if who in SHARED),
         *(f"clouds/{setting}/gain_{who}_{what}" for who in ways if who != "few" for what in ("miou", "held_out")),
         *(f"clouds/{setting}/closed_{who}" for who in ways if who not in ENDS),
         *((f"clouds/{setting}/labels_of_photos_miou",) if "few_photos" in ways else ()),
@@ -90,12 +104,12 @@ def other() -> Iterator[Row]:
 
 
 def rows(plan: Plan, setting: str, ways: tuple[str, ...] = MAIN) -> Iterator[Row]:
-    """Choose a rate for each way, then measure what is missing, then put it together. ENDS must be among them."""
-    rates = _chosen_rates(plan, setting, ways)
-    made = scores([training(plan, setting, way, seed, rates[way]) for seed in plan.seeds for way in ways], plan.place)
+    """Choose for each way, then measure what is missing, then put it together. ENDS must be among them."""
+    chosen = _chosen(plan, setting, ways)
+    made = scores([training(plan, setting, way, seed, chosen[way]) for seed in plan.seeds for way in ways], plan.place)
     found = {
         way: {
-            what: np.array([made[f"{setting}-{way}-seed{seed}-{rates[way]:g}"][what]["miou"] for seed in plan.seeds])
+            what: np.array([made[f"{setting}-{way}-seed{seed}-{chosen[way]}"][what]["miou"] for seed in plan.seeds])
             for what in ("miou", "held_out")
         }
         for way in ways
@@ -106,7 +120,9 @@ def rows(plan: Plan, setting: str, ways: tuple[str, ...] = MAIN) -> Iterator[Row
             yield row_of_seeds(f"clouds/{setting}/{way}_{what}", values)
             if way != "few":
                 yield row_of_seeds(f"clouds/{setting}/gain_{way}_{what}", values - few[what])
-        yield Row(f"clouds/{setting}/{way}_rate", rates[way], "1")
+        yield Row(f"clouds/{setting}/{way}_rate", chosen[way].rate, "1")
+        if way in SHARED:
+            yield Row(f"clouds/{setting}/{way}_share", chosen[way].share, "fraction")
         if way not in ENDS:
             yield row_of_seeds(f"clouds/{setting}/closed_{way}", (by_test["miou"] - few["miou"]) / room)
     if "few_photos" in ways:
@@ -122,35 +138,47 @@ def _labels_of_photos(plan: Plan, sequence: str, seed: int) -> float:
     return scored(mean_iou(said, true, read_label_space("camvid").ids))
 
 
-def _chosen_rates(plan: Plan, setting: str, ways: tuple[str, ...]) -> dict[str, float]:
-    """For each way the learning rate that is best with the tuning seed, on frames that none of them learns from."""
-    trainings = {(way, rate): tuning(plan, setting, way, rate) for way in ways for rate in plan.rates}
+def _chosen(plan: Plan, setting: str, ways: tuple[str, ...]) -> dict[str, Choice]:
+    """For each way the learning rate that is best with the tuning seed, on frames that none of them learns from, then
+    the share that is best with that rate."""
+    by_rate = _best(plan, setting, {way: [Choice(rate) for rate in plan.rates] for way in ways})
+    shares = {way: [Choice(by_rate[way].rate, share) for share in plan.shares] for way in ways if way in SHARED}
+    return by_rate | _best(plan, setting, shares)
+
+
+def _best(plan: Plan, setting: str, choices: Mapping[str, Sequence[Choice]]) -> dict[str, Choice]:
+    """Of each way's choices; the first of equals."""
+    trainings = {(way, one): tuning(plan, setting, way, one) for way, of_way in choices.items() for one in of_way}
     made = scores(trainings.values(), plan.place)
 
-    def score(way: str, rate: float) -> float:
-        return float(made[trainings[way, rate].name]["tuning"]["miou"])
+    def score(way: str, one: Choice) -> float:
+        return float(made[trainings[way, one].name]["tuning"]["miou"])
 
-    return {way: max(plan.rates, key=lambda rate: score(way, rate)) for way in ways}
+    return {way: max(of_way, key=lambda one: score(way, one)) for way, of_way in choices.items()}
 
 
-def training(plan: Plan, setting: str, way: str, seed: int, rate: float) -> Training:
+def training(plan: Plan, setting: str, way: str, seed: int, choice: Choice) -> Training:
     """One that is tested."""
     tests = {"miou": ("--data", str(data.validation(plan))), "held_out": ("--data", str(data.held_out(plan)))}
-    return Training(f"{setting}-{way}-seed{seed}-{rate:g}", _words(plan, setting, way, seed, rate, 0), tests)
+    return Training(f"{setting}-{way}-seed{seed}-{choice}", _words(plan, setting, way, seed, choice, 0), tests)
 
 
-def tuning(plan: Plan, setting: str, way: str, rate: float) -> Training:
-    """One by which a rate is chosen."""
-    words = _words(plan, setting, way, TUNING_SEED, rate, data.TUNING_FRAMES)
-    return Training(f"{setting}-tuning-{way}-{rate:g}", words, {"tuning": ("--data", str(data.tuning(plan)))})
+def tuning(plan: Plan, setting: str, way: str, choice: Choice) -> Training:
+    """One by which it is chosen."""
+    words = _words(plan, setting, way, TUNING_SEED, choice, data.TUNING_FRAMES)
+    return Training(f"{setting}-tuning-{way}-{choice}", words, {"tuning": ("--data", str(data.tuning(plan)))})
 
 
-def _words(plan: Plan, setting: str, way: str, seed: int, rate: float, without: int) -> tuple[str, ...]:
+def _words(plan: Plan, setting: str, way: str, seed: int, choice: Choice, without: int) -> tuple[str, ...]:
     sequence = SETTINGS[setting]
     few, rest = data.few(plan, sequence, seed, without), data.rest(plan, sequence, seed, without)
-    places: dict[str, object] = {"few": few, "rest": rest, "both": f"--data {few} --unlabelled {rest}"}
+    both = f"--data {few} --unlabelled {rest}"
+    if choice.share != 0.5:
+        both += f" --unlabelled-share {choice.share:g}"
+    ratio = choice.share / (1 - choice.share)
+    places: dict[str, object] = {"few": few, "rest": rest, "both": both, "ratio": ratio}
     if "{labelled}" in WAYS[way]:
         places["labelled"] = data.labelled_rest(plan, sequence, seed, without)
     words = f"{WAYS[way].format(**places)} {plan.network} --seed {seed} --num-threads 1 --device cpu"
     words += f" --steps {plan.camvid_steps} --batch-size {plan.camvid_batch} --crop {plan.camvid_crop}"
-    return (*words.split(), "--learning-rate", str(rate))
+    return (*words.split(), "--learning-rate", str(choice.rate))

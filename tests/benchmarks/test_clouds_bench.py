@@ -16,6 +16,7 @@ import segtrain.cli
 from benchmarks import camvid as camvid_module
 from benchmarks import clouds, clouds_camvid, clouds_data, clouds_pseudo, run
 from benchmarks.row import Row
+from benchmarks.trainings import Training
 from segkit.labels import IGNORE
 from segtrain.data.folders import FolderSource
 from segtrain.methods.clouds.config import Config
@@ -103,12 +104,40 @@ def test_the_command_of_every_way_of_the_drawn_world_is_one(plan: clouds.Plan, w
 
 @pytest.mark.parametrize("way", clouds_camvid.WAYS)
 def test_the_command_of_every_way_of_camvid_is_one(plan: clouds.Plan, frames: None, way: str) -> None:
-    training = clouds_camvid.training(plan, "camvid", way, 0, 1e-3)
+    training = clouds_camvid.training(plan, "camvid", way, 0, clouds_camvid.Choice(1e-3))
     values = parsed(training.train)
     assert values["steps"] == 3 and values["learning_rate"] == 1e-3
     assert not values["photometric"], "labelled crops are augmented alike in all rows"
     assert set(training.evaluations) == {"miou", "held_out"}
-    assert parsed(clouds_camvid.tuning(plan, "camvid", way, 1e-3).train)["seed"] == 100
+    assert values.get("unlabelled_share", 0.5) == 0.5 and set(values.get("ratio") or (1.0,)) == {1.0}
+    more = clouds_camvid.tuning(plan, "camvid", way, clouds_camvid.Choice(1e-3, 0.75))
+    values = parsed(more.train)
+    assert values["seed"] == 100 and more.name == f"camvid-tuning-{way}-0.001-0.75"
+    if way in clouds_camvid.SHARED:
+        assert values.get("unlabelled_share") == 0.75 or tuple(values["ratio"]) == (1.0, 3.0)
+
+
+def test_the_share_is_chosen_at_the_rate_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"few": {"0.0005": 0.1, "0.002": 0.2}}
+    said["all_labels"] = {"0.0005": 0.4, "0.002": 0.3, "0.0005-0.75": 0.5, "0.002-0.75": 0.9}
+    said["few_photos"] = {"0.0005": 0.4, "0.002": 0.5, "0.002-0.75": 0.5}
+    asked: list[str] = []
+
+    def tuning(plan: Any, setting: str, way: str, one: clouds_camvid.Choice) -> Training:
+        return Training(f"{way}:{one}", (), {})
+
+    def scores(trainings: Any, place: Path) -> dict[str, Any]:
+        names = [training.name for training in trainings]
+        asked.extend(names)
+        return {name: {"tuning": {"miou": said[name.split(":")[0]][name.split(":")[1]]}} for name in names}
+
+    monkeypatch.setattr(clouds_camvid, "tuning", tuning)
+    monkeypatch.setattr(clouds_camvid, "scores", scores)
+    chosen = clouds_camvid._chosen(clouds.Plan(), "camvid", tuple(said))
+    assert {way: str(one) for way, one in chosen.items()} == {
+        "few": "0.002", "all_labels": "0.0005-0.75", "few_photos": "0.002",
+    }  # fmt: skip
+    assert "all_labels:0.002-0.75" not in asked and "few:0.002-0.75" not in asked
 
 
 @pytest.mark.parametrize("sequence", [clouds_data.SAME, clouds_data.OTHER])
