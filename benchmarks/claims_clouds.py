@@ -136,7 +136,8 @@ def _camvid(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield from text(
         f"160 x 120, {plan.camvid_steps} steps of {plan.camvid_batch} crops for every row, its learning rate chosen of "
         f"{len(plan.rates)} and the share of crops of the others of {len(plan.shares)}, in one way for all. Tested on "
-        "the published val split, and on a sequence at dusk of which nothing is learnt. `closed` is the share of (ceiling - few)."
+        "the published val split, and on a sequence at dusk of which nothing is learnt. `closed` is the "
+        "share of (ceiling - few)."
     )
     told = {
         "camvid": "The 20 are of the sequence that the val split is of, too:",
