@@ -255,7 +255,9 @@ def remembering(built: stage.RefineStage, answers: Answers) -> stage.RefineStage
         extractor = extractor.extractor
     extractor.features = _remembered(extractor.features, lambda image: image.tobytes(), features)
     if isinstance(built._proposer, AttentionProposer | DenseClipProposer):
-        proposer.propose = _remembered(proposer.propose, lambda r: (r.image.tobytes(), r.candidates, r.prompt), propose)
+        proposer.propose_scored = _remembered(
+            proposer.propose_scored, lambda r: (r.image.tobytes(), r.candidates, r.prompt), propose
+        )
     if decoder is not None:
         boxes = answers.setdefault("boxes", {})
         decoder.decode = _remembered(

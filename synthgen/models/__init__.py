@@ -180,12 +180,15 @@ class Proposer(Protocol):
 
 
 @runtime_checkable
-class TellsScores(Protocol):
-    """What a proposer that knows how sure it is also has."""
+class TellsScores(Proposer, Protocol):
+    """A proposer that knows how sure it is. Derive from it: then its masks are those of `propose_scored`."""
 
     def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
         """The masks of `propose`, each with its score map."""
         ...
+
+    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
+        return [proposal.mask for proposal in self.propose_scored(requests)]
 
 
 def proposals(proposer: Proposer, requests: Sequence[ProposalRequest]) -> list[Proposal]:

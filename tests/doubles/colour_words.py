@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from doubles.world import COLOURS
-from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot
+from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot, TellsScores
 
 COLOUR_OF = {"coin": COLOURS["disc"], "square": COLOURS["square"], "bar": COLOURS["bar"], "background": (120, 120, 120)}
 
@@ -26,11 +26,8 @@ def score_is_confidence(options: Options) -> bool:
     return options.counts
 
 
-class ColourWords:
+class ColourWords(TellsScores):
     def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None: ...
-
-    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
-        return [proposal.mask for proposal in self.propose_scored(requests)]
 
     def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
         return [self._propose(request) for request in requests]

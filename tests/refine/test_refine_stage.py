@@ -17,7 +17,7 @@ from synthgen import claims
 from synthgen.drawn import objects
 from synthgen.images import read_image, read_mask, write_image
 from synthgen.labels import read_label_space
-from synthgen.models import Labelled, MaskDecoder, MaskPrompts, Proposal, ProposalRequest
+from synthgen.models import Labelled, MaskDecoder, MaskPrompts, Proposal, ProposalRequest, TellsScores
 from synthgen.models.proposers.support_segmenter import SupportSegmenter
 from synthgen.recipe import Recipe
 from synthgen.records import MaskRecord, Rejected, RenderRecord, flat
@@ -364,11 +364,8 @@ def test_probabilities_of_the_proposer_hold_sam_back_and_are_the_confidence(run:
     settings = {"min_band_px": 30, "min_region_px": 12, "min_agreement": 0.0, "max_probability": 0.6}
     built = with_decoder(stage.build(recipe(run, sabr=settings), run), sam)
 
-    class Sure:
+    class Sure(TellsScores):
         def prepare(self, *given: object) -> None: ...
-
-        def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
-            return [proposal.mask for proposal in self.propose_scored(requests)]
 
         def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
             sure = np.full((SIZE_PX, SIZE_PX), 0.5, np.float32)

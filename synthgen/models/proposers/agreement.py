@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from segkit.labels import IGNORE
 from synthgen.backends import Cost, Licence, load, statement
-from synthgen.models import Proposal, ProposalRequest, Proposer, Prototypes, SupportShot, proposals
+from synthgen.models import Proposal, ProposalRequest, Proposer, Prototypes, SupportShot, TellsScores, proposals
 from synthgen.models.composed import (
     any_part,
     check_parts,
@@ -101,7 +101,7 @@ def _parts(options: Options) -> list[dict[str, Any]]:
     return [part.model_dump() for part in options.proposers]
 
 
-class AgreementProposer:
+class AgreementProposer(TellsScores):
     """Asks each proposer for each image."""
 
     def __init__(self, proposers: Sequence[Proposer], one_sided: str) -> None:
@@ -111,9 +111,6 @@ class AgreementProposer:
     def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
         for proposer in self._proposers:
             proposer.prepare(shots, prototypes, background)
-
-    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
-        return [proposal.mask for proposal in self.propose_scored(requests)]
 
     def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
         """See the module for the score."""

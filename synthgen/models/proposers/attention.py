@@ -24,7 +24,7 @@ from synthgen.backends import Cost, Licence
 from synthgen.errors import ModelError
 from synthgen.images import IGNORE
 from synthgen.labels import Label, read_label_space
-from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot, TextEmbedding
+from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot, TellsScores, TextEmbedding
 from synthgen.models.cosine_maps import resize_bilinear
 from synthgen.models.costs import attention_cost
 from synthgen.models.devices import torch_device, torch_dtype
@@ -104,7 +104,7 @@ def licences(options: Options) -> dict[str, Licence]:
     return sd3_licences(options.model)
 
 
-class AttentionProposer:
+class AttentionProposer(TellsScores):
     """One forward of the transformer an image, and one more for each candidate class that its prompt does not name.
 
     A pixel takes the candidate of the highest scaled share among those above their threshold; else the background, or
@@ -148,9 +148,6 @@ class AttentionProposer:
 
     def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
         """Nothing to learn: the words are the classifier."""
-
-    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
-        return [proposal.mask for proposal in self.propose_scored(requests)]
 
     def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
         """The score is the class's scaled share; of the background, what the highest share leaves to 1 [ours]."""

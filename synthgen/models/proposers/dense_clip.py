@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from synthgen.backends import Cost
 from synthgen.labels import LabelSpace, read_label_space
-from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot
+from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot, TellsScores
 from synthgen.models.costs import clip_cost
 from synthgen.models.feature_extractors.open_clip import ClipFeatures, load_clip
 from synthgen.models.feature_extractors.open_clip import Options as ClipOptions
@@ -67,7 +67,7 @@ def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None
     return clip_cost(options.model)
 
 
-class DenseClipProposer:
+class DenseClipProposer(TellsScores):
     """Argmax of the upsampled cosines of CLIP's patches to the candidates' text embeddings."""
 
     def __init__(self, extractor: ClipFeatures, texts: Prototypes, min_cosine: float, logit_scale: float) -> None:
@@ -79,9 +79,6 @@ class DenseClipProposer:
 
     def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
         """Nothing to learn: the texts are the classifier."""
-
-    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
-        return [proposal.mask for proposal in self.propose_scored(requests)]
 
     def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
         """The score is the label's share of CLIP's own softmax over the candidates (CLIP, Radford et al. 2021, 2.3),

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from synthgen.backends import Cost
 from synthgen.images import IGNORE
-from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot
+from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot, TellsScores
 from synthgen.models.cosine_maps import best_per_class, confidence_of_margin, cosine_maps, of_classes, two_best
 
 
@@ -34,7 +34,7 @@ def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
     return Cost()
 
 
-class PrototypeProposer:
+class PrototypeProposer(TellsScores):
     """Argmax of upsampled cosine maps; of a class with several prototypes the best counts.
 
     Candidates without a prototype are never proposed.
@@ -46,9 +46,6 @@ class PrototypeProposer:
 
     def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
         self._prototypes = prototypes
-
-    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
-        return [proposal.mask for proposal in self.propose_scored(requests)]
 
     def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
         """The score is that of the confidence map (`synthgen.refine.ape`): sigmoid(m / 0.1), m = the lead of the best

@@ -21,7 +21,7 @@ from segkit.labels import IGNORE
 from segkit.printable import excerpt
 from synthgen.backends import Cost, Licence
 from synthgen.errors import ModelError
-from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot
+from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot, TellsScores
 from synthgen.models.costs import sam_transformers_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.provenance import pinned_revision
@@ -75,7 +75,7 @@ def score_is_confidence(options: Options) -> bool:
     return True
 
 
-class Sam3Proposer:
+class Sam3Proposer(TellsScores):
     """Each image by itself, each class by itself."""
 
     def __init__(self, options: Options, execution: Any) -> None:
@@ -103,9 +103,6 @@ class Sam3Proposer:
     def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
         """The words are the classifier; only the background's id is kept."""
         self._background = background
-
-    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
-        return [proposal.mask for proposal in self.propose_scored(requests)]
 
     def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
         """The score is that of the instance; of the rest, the probability that no class is there: 1 minus the highest

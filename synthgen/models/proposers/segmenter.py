@@ -23,7 +23,7 @@ from synthgen.backends import Cost
 from synthgen.errors import LabelError, ModelError
 from synthgen.images import IGNORE
 from synthgen.labels import LabelSpace, read_label_space
-from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot
+from synthgen.models import Proposal, ProposalRequest, Prototypes, SupportShot, TellsScores
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.sizes import GB, parameters_in
 from synthgen.models.weights import resolve
@@ -71,7 +71,7 @@ def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost | None
     return Cost(parameters, None, 4 * parameters / GB)
 
 
-class SegmenterProposer:
+class SegmenterProposer(TellsScores):
     """Each pixel takes the candidate whose channel is highest;
 
     candidates that the segmenter was not trained on are never proposed.
@@ -103,9 +103,6 @@ class SegmenterProposer:
 
     def prepare(self, shots: Sequence[SupportShot], prototypes: Prototypes, background: int | None) -> None:
         """Nothing to learn: the segmenter has been trained."""
-
-    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
-        return [proposal.mask for proposal in self.propose_scored(requests)]
 
     def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
         """The score is the label's probability among all classes of the segmenter."""

@@ -23,7 +23,7 @@ from segkit.masks import ids_in
 from synthgen.backends import Cost, Licence
 from synthgen.errors import ModelError, in_one_line
 from synthgen.images import IGNORE
-from synthgen.models import Labelled, Proposal, ProposalRequest, Prototypes, SupportShot
+from synthgen.models import Labelled, Proposal, ProposalRequest, Prototypes, SupportShot, TellsScores
 from synthgen.models.devices import torch_device
 from synthgen.models.licences import APACHE
 from synthgen.models.proposers.prototype import nearest_class
@@ -94,7 +94,7 @@ def _untold(cosines: np.ndarray) -> np.ndarray:
     return np.zeros(cosines.shape[1:], np.float32)
 
 
-class SupportSegmenter:
+class SupportSegmenter(TellsScores):
     """Each pixel takes the candidate whose channel is highest; candidates that no support image shows are never
     proposed."""
 
@@ -163,9 +163,6 @@ class SupportSegmenter:
         except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
             raise ModelError(f"weights of the support segmenter: cannot be loaded: {in_one_line(error)}") from error
         self._network = network.to(self._device).eval()
-
-    def propose(self, requests: Sequence[ProposalRequest]) -> list[np.ndarray]:
-        return [proposal.mask for proposal in self.propose_scored(requests)]
 
     def propose_scored(self, requests: Sequence[ProposalRequest]) -> list[Proposal]:
         """Scores are probabilities among the candidates; those of prototypes are not known (0)."""
