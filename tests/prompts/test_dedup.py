@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from doubles.double_loop import greedy_by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,21 +16,8 @@ from synthgen.similarity import greedy
 
 
 def by_hand(vectors: np.ndarray, lambda_div: float) -> tuple[list[bool], list[int], list[float]]:
-    unit = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    accepted: list[bool] = []
-    nearest: list[int] = []
-    similarity: list[float] = []
-    for i in range(len(unit)):
-        best, where = -1.0, -1
-        for j in range(i):
-            if accepted[j]:
-                cosine = round(float(unit[i] @ unit[j]), 6)
-                if where < 0 or cosine > best:
-                    best, where = cosine, j
-        accepted.append(where < 0 or best < lambda_div)
-        nearest.append(where)
-        similarity.append(best)
-    return accepted, nearest, similarity
+    exact = vectors.astype(np.float64)
+    return greedy_by_hand(exact / np.linalg.norm(exact, axis=1, keepdims=True), lambda_div)
 
 
 @st.composite

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from doubles.double_loop import greedy_by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,23 +28,6 @@ def text_like(count: int, dim: int, exponent: float, seed: int) -> np.ndarray:
     centres = rng.standard_normal((max(1, count // 6), dim))
     rows = (centres[rng.integers(len(centres), size=count)] + 0.3 * rng.standard_normal((count, dim))) * scale
     return unit(rows @ np.linalg.qr(rng.standard_normal((dim, dim)))[0])
-
-
-def by_hand(vectors: np.ndarray, lambda_div: float) -> tuple[list[bool], list[int], list[float]]:
-    accepted: list[bool] = []
-    nearest: list[int] = []
-    similarity: list[float] = []
-    for i in range(len(vectors)):
-        best, where = -1.0, -1
-        for j in range(i):
-            if accepted[j]:
-                cosine = max(-1.0, min(1.0, round(float(vectors[i] @ vectors[j]), 6)))
-                if where < 0 or cosine > best:
-                    best, where = cosine, j
-        accepted.append(where < 0 or best < lambda_div)
-        nearest.append(where)
-        similarity.append(best)
-    return accepted, nearest, similarity
 
 
 def judged(vectors: np.ndarray, lambda_div: float, cut: int) -> Verdicts:
@@ -80,7 +64,7 @@ def test_same_as_the_double_loop_whatever_the_blocks(
         patch.setattr(greedy, "ROWS", 7)
         patch.setattr(greedy, "WORK_ELEMENTS", work)
         found = judged(vectors, lambda_div, cut)
-    accepted, nearest, similarity = by_hand(vectors, lambda_div)
+    accepted, nearest, similarity = greedy_by_hand(vectors, lambda_div)
     assert found.accepted.tolist() == accepted
     assert found.nearest.tolist() == nearest
     np.testing.assert_allclose(found.similarity, similarity, atol=1e-9)
@@ -149,7 +133,7 @@ def test_vectors_without_a_spectrum(rows: np.ndarray, monkeypatch: pytest.Monkey
     monkeypatch.setattr(leading, "FIRST_FIT", 2)
     vectors = unit(rows)
     for lambda_div in (0.5, 2.0):
-        accepted, nearest, _ = by_hand(vectors, lambda_div)
+        accepted, nearest, _ = greedy_by_hand(vectors, lambda_div)
         found = judged(vectors, lambda_div, 5)
         assert found.accepted.tolist() == accepted and found.nearest.tolist() == nearest
 

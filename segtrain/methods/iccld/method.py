@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
-from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
+from segkit.labels import OUT_OF_DISTRIBUTION
 from segkit.networks.diffusion.bit_codes import bits_for
 from segkit.networks.diffusion.schedule import alpha_sigma, loss_weights, noised
 from segkit.networks.folder import NetworkSpec
@@ -26,7 +25,7 @@ from segkit.printable import in_one_line
 from segtrain.data.batches import Batch
 from segtrain.data.joint import JointBatch
 from segtrain.errors import ConfigError, ModelError
-from segtrain.losses import without_unknown
+from segtrain.losses import mean_over, pixel_losses, without_unknown
 from segtrain.methods.iccld.adversary import Adversary
 from segtrain.methods.iccld.config import Config
 from segtrain.optimiser import learning_rate
@@ -84,7 +83,7 @@ class Iccld(SelfTraining):
                 return super().loss(segmenter, batch, step)
             return super().loss(segmenter, dataclasses.replace(batch, views=None), step)
         device = segmenter.device
-        truth = without_unknown(batch.targets.to(device)).long()
+        truth = without_unknown(batch.targets.to(device))
         parts = [Part(batch.images.to(device), PseudoLabels(truth, torch.ones_like(truth, dtype=torch.float32)))]
         target = None
         aligned = self._is_aligned(step)
@@ -189,10 +188,8 @@ def segmentation_loss(logits: torch.Tensor, t: torch.Tensor, labels: PseudoLabel
 
     v is what keeps the denoiser from reading the label in z_t where there is hardly any noise.
     """
-    channels = labels.channels.masked_fill(labels.channels >= OUT_OF_DISTRIBUTION, IGNORE)
-    losses = functional.cross_entropy(logits, channels, ignore_index=IGNORE, reduction="none")
-    weights = labels.weights * time_weights(t, config)[:, None, None]
-    return (losses * weights).sum() / (channels != IGNORE).sum().clamp(min=1)
+    losses, labelled = pixel_losses(logits, labels.channels)
+    return mean_over(losses * labels.weights * time_weights(t, config)[:, None, None], labelled)
 
 
 def time_weights(t: torch.Tensor, config: Config) -> torch.Tensor:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 
-from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.networks.mask2former import MaskNetwork
 from segkit.networks.uncertainty import UncertainNetwork
-from segtrain.losses import cross_entropy, small_loss, without_unknown
+from segtrain.losses import cross_entropy, pixel_losses, small_loss
 from segtrain.methods.multi_shift.config import Config
 from segtrain.methods.multi_shift.mask_losses import mask_losses, matcher_of
 
@@ -39,11 +37,10 @@ class PixelSegmentation:
     def terms(self, features: Any, original: torch.Tensor, augmented: torch.Tensor) -> dict[str, torch.Tensor]:
         """Of all pictures' pixels together."""
         logits, number = self._network.logits(features).float(), len(original)
-        targets = without_unknown(augmented)
-        pixels = nn.functional.cross_entropy(logits[number:], targets, ignore_index=IGNORE, reduction="none")
+        pixels, labelled = pixel_losses(logits[number:], augmented)
         return {
             "ce_original": cross_entropy(logits[:number], original),
-            "ce_augmented": small_loss(pixels, targets < OUT_OF_DISTRIBUTION, self._keep),
+            "ce_augmented": small_loss(pixels, labelled, self._keep),
         }
 
 
