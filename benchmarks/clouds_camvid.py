@@ -9,8 +9,8 @@ which nothing is learnt. Equal steps (1,000 of 8 crops), ImageNet Lite0, which h
 
 Labelled crops are augmented alike in all rows, by the defaults; strong jitter of them costs .018 (seed 100, tuning
 frames). The learning rate of *every* row is chosen in the same way, of two: with seed 100, without the last 80 frames
-of 0016E5, by mIoU on those; then, at that rate, the share of the crops that are of the other frames, half or three
-quarters (rows that are switches keep half).
+of 0016E5, by mIoU on those; with it the share of the crops that are of the other frames, half or three quarters (rows
+that are switches keep half).
 
     few, all_labels    labels of the 20, labels of all            few_selftrain   CLOUDS without SAM
     few_clouds     ... with ramped teacher, ClassMix, strong view, an unlabelled crop's loss counted .3
@@ -25,7 +25,7 @@ quarters (rows that are switches keep half).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -139,15 +139,12 @@ def _labels_of_photos(plan: Plan, sequence: str, seed: int) -> float:
 
 
 def _chosen(plan: Plan, setting: str, ways: tuple[str, ...]) -> dict[str, Choice]:
-    """For each way the learning rate that is best with the tuning seed, on frames that none of them learns from, then
-    the share that is best with that rate."""
-    by_rate = _best(plan, setting, {way: [Choice(rate) for rate in plan.rates] for way in ways})
-    shares = {way: [Choice(by_rate[way].rate, share) for share in plan.shares] for way in ways if way in SHARED}
-    return by_rate | _best(plan, setting, shares)
-
-
-def _best(plan: Plan, setting: str, choices: Mapping[str, Sequence[Choice]]) -> dict[str, Choice]:
-    """Of each way's choices; the first of equals."""
+    """For each way the rate and share that are best with the tuning seed, on frames that none of them learns from; the
+    first of equals."""
+    choices = {
+        way: [Choice(rate, share) for share in plan.shares[: None if way in SHARED else 1] for rate in plan.rates]
+        for way in ways
+    }
     trainings = {(way, one): tuning(plan, setting, way, one) for way, of_way in choices.items() for one in of_way}
     made = scores(trainings.values(), plan.place)
 
