@@ -13,11 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from segkit.documents import read_json
 from segkit.labels import LabelSpace, label_space_of
+from segkit.reports import place_of, templates
 from segtrain.data.sample import Sample
 from segtrain.errors import DataError, RunError
 from segtrain.evaluate import open_validation, score
@@ -73,9 +73,7 @@ def write_report(
     worst pictures; `best` takes the best weights in place of the last. Raises SegtrainError: if the folder is that of
     no training, if the data cannot be read, if `out` is a file that is no report or cannot be written.
     """
-    path = out or run.resolve().with_name(f"{run.resolve().name}.report.html")
-    if path.is_dir() or (path.exists() and not _is_report(path)):
-        raise RunError(f"{path}: exists and is no report of segtrain; choose another name with --out")
+    path = place_of(run, out, MARK, "segtrain", RunError)
     if not (run / "settings.json").is_file():
         raise RunError(f"{run}: is not the folder of a training (no settings.json)")
     settings = read_json(run / "settings.json", RunError)
@@ -85,11 +83,6 @@ def write_report(
     make_folder(path.parent)
     write_whole(path, content)
     return Written(path, len(content), len(judged.worst))
-
-
-def _is_report(path: Path) -> bool:
-    with path.open("rb") as file:
-        return MARK.encode() in file.read(200)
 
 
 def _judged(run: Path, data: Sequence[str], best: bool, num_worst: int, device: str) -> _Judged:
@@ -119,14 +112,6 @@ def _judged(run: Path, data: Sequence[str], best: bool, num_worst: int, device: 
 
 def page(run: Path, settings: dict[str, Any], space: LabelSpace, curves: dict[str, Curve], judged: _Judged) -> str:
     """The HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     values = {
         "mark": MARK,
         "version": metadata.version("synthgen-seg"),
@@ -144,7 +129,7 @@ def page(run: Path, settings: dict[str, Any], space: LabelSpace, curves: dict[st
         "percent": percent,
         "settings": json.dumps(settings, indent=2, ensure_ascii=False),
     }
-    return environment.get_template("page.html").render(values)
+    return templates(_HERE).get_template("page.html").render(values)
 
 
 def percent(share: float | None, digits: int = 2) -> str:

@@ -12,10 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from segkit.index import INDEX_FILE, read_index
 from segkit.labels import Label
+from segkit.reports import place_of, templates
 from synthgen import stages
 from synthgen.errors import StorageError
 from synthgen.files import write_bytes
@@ -47,15 +46,11 @@ class Written:
 
 
 def write_report(run: Path, out: Path | None = None, num_shown: int = NUM_SHOWN) -> Written:
-    """Write the report of a run, finished or not;
-
-    default place `<run>.report.html` beside it, since a run folder holds nothing foreign.
+    """Write the report of a run, finished or not; default place `<run>.report.html` beside its folder.
 
     Raises RunError if the folder is no run, StorageError if `out` is a file that is no report or cannot be written.
     """
-    path = out or run.resolve().with_name(f"{run.resolve().name}.report.html")
-    if path.is_dir() or (path.exists() and not _is_report(path)):
-        raise StorageError(f"{path}: exists and is no report of synthgen; choose another name with --out")
+    path = place_of(run, out, MARK, "synthgen", StorageError)
     found = read_run(run)
     pictures = gallery(found, num_shown)
     data = page(found, pictures).encode("utf-8")
@@ -74,14 +69,7 @@ def page(found: RunRows, pictures: Gallery) -> str:
 
     Raises RunError for damaged embeddings, InputError for damaged pictures of the sample whose lineage is told.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates(_HERE)
     environment.filters.update(duration=duration, figure=figure)
     prompts = found.stage("prompts")
     bank = prompt_map(found.run, found.prompts, prompts.rejected) if prompts else None
@@ -283,13 +271,3 @@ def _data(found: RunRows, pictures: Gallery, bank: PromptMap | None) -> dict[str
             for p in bank.points
         ],
     }
-
-
-def _is_report(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return MARK.encode() in file.read(200)
-    except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be read ({error.strerror or error}); choose another name with --out"
-        ) from error
