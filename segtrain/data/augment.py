@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional
 from segkit.labels import IGNORE
 from segtrain.config import DataSettings
 from segtrain.data.photometric import PhotometricDistortion
+from segtrain.data.samplers import Wanted
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,15 +29,6 @@ class Crop:
     target: torch.Tensor
     confidence: torch.Tensor | None = None
     original: tuple[torch.Tensor, torch.Tensor] | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
-    """A class that a crop should show on more than a share of its pixels; the last attempt is taken if none does."""
-
-    channel: int
-    min_share: float
-    attempts: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

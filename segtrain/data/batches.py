@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segtrain.config import DataSettings
-from segtrain.data.augment import Wanted, augment
+from segtrain.data.augment import augment
 from segtrain.data.sample import Sample
+from segtrain.data.samplers import Wanted
 from segtrain.data.source import Source
 from segtrain.errors import DataError, SegtrainError
 

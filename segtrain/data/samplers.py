@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from segkit.labels import LabelSpace
-from segtrain.data.augment import Wanted
 from segtrain.errors import DataError
 
 # Tag that keeps the random streams of one seed apart.
 _RARE = 7
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """A class that a crop should show on more than a share of its pixels; the last attempt is taken if none does."""
+
+    channel: int
+    min_share: float
+    attempts: int
 
 
 class RareClassSampler:

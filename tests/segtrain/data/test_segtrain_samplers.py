@@ -10,11 +10,11 @@ import torch
 
 from segkit.labels import Label, LabelSpace
 from segtrain.config import train_config
-from segtrain.data.augment import Wanted, augment
+from segtrain.data.augment import augment
 from segtrain.data.batches import batches
 from segtrain.data.class_pixels import class_pixels
 from segtrain.data.mixture import Mixture, open_sources
-from segtrain.data.samplers import RareClassSampler
+from segtrain.data.samplers import RareClassSampler, Wanted
 from segtrain.errors import DataError
 
 SPACE = LabelSpace("s", (Label(7, "road"), Label(2, "pole"), Label(9, "bus"), Label(4, "train")))
