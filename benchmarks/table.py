@@ -1,17 +1,20 @@
-"""`python -m benchmarks.table`:
+"""`python -m benchmarks.table`: writes rows of results.csv in words into docs/RESULTS.md, those that say most into the
+README between its two markers, and every method's into its page of docs/results/.
 
-writes the rows of results.csv into the README, between its two markers, and into docs/results/syn4seg.md.
+Who makes a row a headline makes those headlines too that stand beside it: rival, ceiling, what it costs.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.run import RESULTS, TIMES
 
 README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "RESULTS.md"
 BEGIN = "<!-- results: written by `python -m benchmarks.table` -->\n"
 END = "<!-- end of results -->"
 MEANING = {
@@ -190,6 +193,56 @@ MEANING = {
     "verify/fuzz_found": "... that `synthgen verify` calls broken; it raised nothing and wrote nothing",
 }
 
+HEADLINES = frozenset(
+    f"{prefix}/{name}"
+    for prefix, names in {
+        "main": "dataset_minutes kept_samples peak_rss_gb",
+        "masks/generated": "coarse_iou final_iou final_broken oracle_iou",
+        "masks/hand": "final_iou oracle_iou",
+        "masks/drawn": "coarse_miou apf_miou apr_miou sabr_miou",
+        "photographs": "coarse_miou apr_miou plain_coarse_miou gain_whitening_miou sabr_miou gain_sabr_miou",
+        "use/drawn": "few_miou few_plus_synthetic_miou",
+        "gfss/1shot": "none/novel sabr/novel gain/novel true/novel",
+        "gfss/5shot": "none/novel sabr/novel gain/novel true/novel",
+        "minis": "object_obedience",
+        "adapt": "swap_domain swap_map none_domain none_map minutes",
+        "flexseg": "source_adverse jitter_adverse plain_adverse enhance_adverse ube_adverse gap_ube_adverse "
+        "all_adverse ceiling_adverse ceiling_ube_adverse jitter_day plain_day ube_day",
+        "flexseg/camvid_dusk": "jitter_miou plain_miou ube_miou all_miou",
+        "clouds/camvid": "few_miou few_unimatch_miou few_clouds_miou few_photos_miou all_labels_miou",
+        "clouds/camvid_other": "few_miou few_unimatch_miou few_clouds_miou few_photos_miou all_labels_miou",
+        "cgaug": "energy/ap_t3 head/ap_t3 pairs_old_loss/ap_t3 full/ap_t3 ds_and_ss/ap_t3 ceiling/ap_t3",
+        "cgaug/generated": "full/ap_t3",
+        "cgaug/camvid": "energy/ap_t3 head/ap_t3 full/ap_t3",
+        "engine": "kills kills_identical plain_images_s_cpu ours_images_s_cpu",
+        "refine": "sam_speedup sam_speedup_reencoding",
+        "verify": "fuzz_cases fuzz_found",
+    }.items()
+    for name in names.split()
+)
+"""What the README shows, of MEANING."""
+SECTIONS = {
+    "main": "The default run",
+    "masks": "Masks",
+    "photographs": "Labels of photographs",
+    "use": "A set beside five labelled images a class",
+    "gfss": "Few-shot",
+    "minis": "The mini models",
+    "adapt": "A generator for your own labels",
+    "flexseg": "FLEX-Seg",
+    "cgaug": "CG-Aug and MultiShiftSeg",
+    "clouds": "CLOUDS and weak-to-strong consistency",
+    "engine": "Engine",
+    "refine": "Speed of SAM",
+    "verify": "Damaged datasets",
+}
+PREAMBLE = """# Every measured figure in words
+
+Written by `python -m benchmarks.table` from `benchmarks/results.csv`, which has machine, command and date of each, and
+rows that no table needs. A spread is the sample standard deviation (ddof 1) over the n things in brackets. What the
+measures are stands in the README; the tables of the methods, with all of their rows, in `docs/results/`.
+"""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Line:
@@ -235,11 +288,11 @@ def times() -> dict[str, str]:
         return {row["benchmark"]: f"{float(row['minutes']):.3g} min" for row in csv.DictReader(file)}
 
 
-def table() -> str:
-    """The rows that MEANING explains, as Markdown in its order."""
-    rows = results()
+def table(names: Iterable[str], rows: Mapping[str, Line]) -> str:
+    """Those of the rows that were measured, as Markdown in the order of MEANING."""
+    wanted = set(names)
     lines = ["| row | what | value | spread (n) |", "|---|---|---|---|"]
-    for name in (name for name in MEANING if name in rows):
+    for name in (name for name in MEANING if name in wanted and name in rows):
         row = rows[name]
         spread = f"{row.spread} ({row.n})" if row.spread else f"({row.n})"
         lines.append(f"| `{name}` | {MEANING[name]} | {row.value} {row.unit} | {spread} |")
@@ -249,12 +302,21 @@ def table() -> str:
 def with_table(text: str) -> str:
     """The README's text with a fresh table."""
     before, _, rest = text.partition(BEGIN)
-    return before + BEGIN + "\n" + table() + "\n" + END + rest.partition(END)[2]
+    return before + BEGIN + "\n" + table(HEADLINES, results()) + "\n" + END + rest.partition(END)[2]
+
+
+def page(rows: Mapping[str, Line]) -> str:
+    """Every row that MEANING explains, in sections."""
+    parts = [PREAMBLE]
+    for prefix, title in SECTIONS.items():
+        parts.append(f"\n## {title}\n\n{table((n for n in MEANING if n.partition('/')[0] == prefix), rows)}")
+    return "".join(parts)
 
 
 if __name__ == "__main__":
     from benchmarks import claims_cgaug, claims_clouds, claims_flexseg, claims_iccld, claims_syn4seg
 
     README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(page(results()), encoding="utf-8")
     for claims in (claims_syn4seg, claims_flexseg, claims_cgaug, claims_clouds, claims_iccld):
         claims.main(["--tables-only"])

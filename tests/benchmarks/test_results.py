@@ -4,12 +4,36 @@ import csv
 import importlib
 
 from benchmarks.run import BENCHMARKS, COLUMNS, RESULTS
-from benchmarks.table import README, with_table
+from benchmarks.table import HEADLINES, MEANING, PAGE, README, SECTIONS, Line, page, results, table, with_table
 
 
 def test_the_readme_says_what_was_measured() -> None:
     text = README.read_text(encoding="utf-8")
     assert with_table(text) == text, "run `python -m benchmarks.table`"
+    assert PAGE.read_text(encoding="utf-8") == page(results()), "run `python -m benchmarks.table`"
+
+
+def test_every_row_that_has_words_is_on_the_page_and_every_headline_has_words() -> None:
+    text, rows = PAGE.read_text(encoding="utf-8"), results()
+    assert all(f"| `{name}` | {words} |" in text for name, words in MEANING.items() if name in rows)
+    assert set(MEANING) >= HEADLINES and {name.partition("/")[0] for name in MEANING} == set(SECTIONS)
+
+
+def test_a_row_that_continues_another_stands_under_it() -> None:
+    """`... words` go on with what the row above begins: the README must not tear them apart."""
+    for shown in (list(MEANING), [name for name in MEANING if name in HEADLINES]):
+        for number, name in enumerate(shown):
+            if MEANING[name].startswith("..."):
+                begun = max(n for n in range(number) if not MEANING[shown[n]].startswith("..."))
+                whole = list(MEANING)
+                beginning = whole[: whole.index(name)]
+                assert shown[begun] == [n for n in beginning if not MEANING[n].startswith("...")][-1], name
+
+
+def test_rows_come_in_the_order_of_their_words_and_what_is_not_measured_is_left_out() -> None:
+    rows = {name: Line("1", "s", "", "1", "", "") for name in ("main/peak_rss_gb", "main/kept_samples")}
+    lines = table(["main/peak_rss_gb", "main/dataset_minutes", "main/kept_samples"], rows).splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == ["main/kept_samples", "main/peak_rss_gb"]
 
 
 def test_every_row_has_a_benchmark_that_measures_it_again() -> None:
