@@ -10,7 +10,8 @@ from segtrain.config import TrainConfig
 from segtrain.data.rare_classes import RareClassSettings, without_unused_rcs
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-_ONLY_FOR_SEVERAL = {"keep": 1.0, "first_share": 0.0, "compare": False}  # what says nothing with one --data
+_NEUTRAL = {"keep": 1.0, "first_share": 0.0, "others_first": 0.0}  # what changes nothing
+_ONLY_FOR_SEVERAL = {**_NEUTRAL, "compare": False}  # what says nothing with one --data
 
 
 class Config(RareClassSettings, TrainConfig):
@@ -34,6 +35,13 @@ class Config(RareClassSettings, TrainConfig):
     first_share: float = Field(
         0.0, ge=0, lt=1, description="share of the steps, at the beginning, that learn from the first --data alone"
     )
+    others_first: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the steps, at the beginning, that learn from every --data but the first; all further ones "
+        "learn from the first alone, which so has the last word",
+    )
     compare: bool = Field(
         False,
         description="train on the first --data alone as well, as many steps, in OUT/first-alone, and say what the "
@@ -46,6 +54,8 @@ class Config(RareClassSettings, TrainConfig):
             for name, default in _ONLY_FOR_SEVERAL.items():
                 if getattr(self, name) != default:
                     raise ValueError(f"{name} is about every --data but the first, and there is one --data")
+        if self.first_share and self.others_first:
+            raise ValueError("first_share and others_first: the training begins with one or the other, set one to 0")
         if self.compare and self.validation is None:
             raise ValueError("compare needs --validate, labelled images to compare on")
         return self
@@ -54,7 +64,7 @@ class Config(RareClassSettings, TrainConfig):
         """Without the comparison, a training of its own, and without what changes nothing as it is set."""
         settings = without_unused_rcs(super().weight_settings())
         del settings["compare"]
-        for name, neutral in (("confidence", "ignore"), ("keep", 1.0), ("first_share", 0.0)):
+        for name, neutral in {"confidence": "ignore", **_NEUTRAL}.items():
             if settings[name] == neutral:
                 del settings[name]
         if self.confidence != "threshold":

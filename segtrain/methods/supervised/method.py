@@ -46,9 +46,10 @@ def _train(config: Config) -> Path:
             f"arch {MASK_ARCH}: its loss is one of masks, not of pixels: leave out --confidence and --keep"
         )
     sources, label_space = open_sources(config)
-    mixed = first_alone(sources, config) if config.first_share else None
     rare = rare_classes(sources, label_space, config)
-    data = Mixture(sources, label_space, config, confidence=config.confidence != "ignore", rare=rare, mixed=mixed)
+    data = Mixture(
+        sources, label_space, config, confidence=config.confidence != "ignore", rare=rare, mixed=order(sources, config)
+    )
     training = Training(
         config,
         reports(sources, data.planned_counts),
@@ -60,12 +61,17 @@ def _train(config: Config) -> Path:
     return run(training, Supervised(data, config))
 
 
-def first_alone(sources: list[Source], config: Config) -> np.ndarray:
-    """(steps, batch) uint8 numbers of sources: the first one alone for `first_share` of the steps, then the mix."""
+def order(sources: list[Source], config: Config) -> np.ndarray:
+    """(steps, batch) uint8 numbers of sources: the mix, after the first one alone for `first_share` of the steps; or
+    all others for `others_first` of them, then the first alone.
+    """
     share = shares(sources, config)
-    alone = round(config.first_share * config.steps)
-    first = np.zeros((alone, config.batch_size), dtype=np.uint8)
-    return np.concatenate([first, mix(share, config.steps - alone, config.batch_size)])
+    begins = round((config.first_share or config.others_first) * config.steps)
+    first = np.eye(1, len(share))[0]
+    others = share * (1 - first)
+    parts = (others / others.sum(), first) if config.others_first else (first, share)
+    steps = (begins, config.steps - begins)
+    return np.concatenate([mix(part, count, config.batch_size) for part, count in zip(parts, steps, strict=True)])
 
 
 class Supervised(StandardMethod):

@@ -20,7 +20,7 @@ from segtrain.errors import ConfigError
 from segtrain.loop import Training
 from segtrain.methods.supervised import method
 from segtrain.methods.supervised.config import Config
-from segtrain.methods.supervised.method import first_alone, pixel_weights, train, unsure_cross_entropy
+from segtrain.methods.supervised.method import order, pixel_weights, train, unsure_cross_entropy
 
 
 @pytest.fixture
@@ -37,8 +37,7 @@ def mixed(settings, tmp_path: Path, write_folder, write_shards, pairs):
 
 def batches(config: Config) -> list[Any]:
     sources, space = open_sources(config)
-    mixed = first_alone(sources, config) if config.first_share else None
-    data = Mixture(sources, space, config, confidence=config.confidence != "ignore", mixed=mixed)
+    data = Mixture(sources, space, config, confidence=config.confidence != "ignore", mixed=order(sources, config))
     return [data.batch(step) for step in range(config.steps)]
 
 
@@ -95,6 +94,14 @@ def test_the_first_data_alone_then_the_mix(mixed) -> None:
     config = mixed(first_share=0.5, steps=8)
     sources = [set(batch.sources.tolist()) for batch in batches(config)]
     assert sources[:4] == [{0}] * 4 and all(1 in found for found in sources[4:])
+
+
+def test_all_others_in_their_ratio_then_the_first_data_alone(mixed) -> None:
+    three = mixed(data=[*mixed().data, mixed().data[1]], ratio=[5, 1, 3], others_first=0.75, steps=16)
+    numbers = order(open_sources(three)[0], three)
+    assert numbers.shape == (16, three.batch_size) and not numbers[12:].any() and (numbers[:12] > 0).all()
+    assert (numbers[:12] == 2).mean() == pytest.approx(0.75, abs=2 / numbers[:12].size)
+    assert [set(batch.sources.tolist()) for batch in batches(mixed(others_first=0.5, steps=4))] == [{1}, {1}, {0}, {0}]
 
 
 def test_neutral_settings_are_those_of_a_training_before_there_were_any(mixed, settings, tmp_path: Path) -> None:
@@ -158,6 +165,7 @@ def test_a_set_that_does_not_help_is_a_warning(
     [
         ({"keep": 0.8}, "keep is about every --data but the first"),
         ({"first_share": 0.5}, "first_share is about every --data but the first"),
+        ({"others_first": 0.5}, "others_first is about every --data but the first"),
         ({"compare": True, "validation": "v"}, "compare is about every --data but the first"),
     ],
 )
@@ -169,6 +177,8 @@ def test_with_one_data_there_is_nothing_to_treat(settings, changes: dict[str, An
 def test_mistakes_are_one_line(mixed, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="compare needs --validate"):
         mixed(compare=True)
+    with pytest.raises(ConfigError, match="begins with one or the other, set one to 0"):
+        mixed(first_share=0.2, others_first=0.2)
     with pytest.raises(ConfigError, match="one of masks, not of pixels"):
         train(mixed(arch="clip_masks", encoder="RN50", confidence="weight"))
     data = [word for folder in mixed().data for word in ("--data", folder)]
