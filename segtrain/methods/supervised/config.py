@@ -39,8 +39,8 @@ class Config(RareClassSettings, TrainConfig):
         0.0,
         ge=0,
         lt=1,
-        description="share of the steps, at the beginning, that learn from every --data but the first; all further ones "
-        "learn from the first alone, which so has the last word",
+        description="share of the steps, at the beginning, that learn from every --data but the first; the rest "
+        "learns from the first alone, which so has the last word",
     )
     compare: bool = Field(
         False,
