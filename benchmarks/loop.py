@@ -1,6 +1,7 @@
 """What the closed loop is worth: rows loop/*.
 
-For each seed: 5 labelled drawings a class and the set that the default recipe makes from them train a segmenter. Then
+For each seed: the set that the default recipe makes from 5 labelled drawings a class trains a segmenter, then they do
+(`--others-first 0.5`, as in benchmarks/use.py). Then
 one round of `synthgen improve` with as many images again: aimed at the classes that are weak on 100 labelled drawings
 (closed), or all classes alike (uniform: --power 0). Both are trained anew with the steps of the first; scores are those
 on 300 other drawings, which chose nothing.
@@ -19,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import use
 from benchmarks.row import SCRATCH, Row, row_of_seeds
-from benchmarks.use import ENCODER, _few, _generated
 from synthgen.drawn.split import write_split
 
 SEEDS = (0, 1, 2)
-STEPS = 600
+STEPS = 1_200
 CHOOSE_SEED, CHOOSE, TEST_SEED, TEST = 5_000, 100, 6_000, 300
 POWERS = {"uniform": 0.0, "closed": 1.0}
 ROWS = ("loop/before_miou", "loop/uniform_miou", "loop/closed_miou", "loop/gain_over_before", "loop/gain_over_uniform")
@@ -42,16 +43,15 @@ def rows_of(
     choosing, testing = _drawings("choose", CHOOSE_SEED, choose), _drawings("test", TEST_SEED, test)
     found: dict[str, list[float]] = {name: [] for name in ("before", *POWERS)}
     for seed in seeds:
-        few = _few(seed)
-        run = _generated(few, seed).parent
+        few = use.few(use.Plan(), 5, seed)
+        run = use.made(use.Plan(), "", seed).parent
         model = SCRATCH / "loop" / f"before-{seed}-{steps}"
-        options = [f"--{name.replace('_', '-')}={value}" for name, value in ENCODER.items()]
-        data = ["--data", str(few), "--data", str(run / "dataset"), "--ratio", "1", "--ratio", "1"]
+        data = ["--data", str(few), "--data", str(run / "dataset"), "--others-first", "0.5"]
         _call(
             "segtrain",
             "train",
             *data,
-            *options,
+            *use.Plan().network.split(),
             f"--steps={steps}",
             f"--seed={seed}",
             "--num-threads=1",

@@ -39,6 +39,7 @@ from benchmarks import (
     render,
     start,
     trainings,
+    use,
 )
 from benchmarks.row import Row, device
 
@@ -99,7 +100,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.photographs:sam": ("photographs/sam_box_iou", "photographs/filled_box_iou"),
     "benchmarks.refine:sam_speedup": ("refine/sam_speedup", "refine/sam_speedup_reencoding"),
     "benchmarks.refine_loop:rows": refine_loop.ROWS,
-    "benchmarks.use:drawn": ("use/drawn/few_miou", "use/drawn/few_plus_synthetic_miou"),
+    "benchmarks.use:drawn": use.rows_of(""),
+    "benchmarks.use:curve": tuple(name for setting in use.SETTINGS if setting for name in use.rows_of(setting)),
     "benchmarks.fewshot:objects": tuple(
         f"gfss/{k}shot/{v}/{m}"
         for k in (1, 5)
