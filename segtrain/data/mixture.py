@@ -71,6 +71,11 @@ def mix(share: np.ndarray, steps: int, batch_size: int) -> np.ndarray:
     return np.searchsorted(np.cumsum(share)[:-1], position, side="right").astype(np.uint8).reshape(steps, batch_size)
 
 
+def in_turn(parts: Sequence[tuple[np.ndarray, int]], batch_size: int) -> np.ndarray:
+    """(steps, batch_size) uint8 as of `mix`, one part after another: each the shares of the sources and its steps."""
+    return np.concatenate([mix(share, steps, batch_size) for share, steps in parts])
+
+
 def epoch_order(group_sizes: tuple[int, ...], window: int, key: tuple[int, ...]) -> np.ndarray:
     """Every row once, as a function of `key`:
 

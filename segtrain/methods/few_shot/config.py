@@ -6,7 +6,7 @@ Tags in descriptions: [code] read in POP's released code, [guess] a guess about 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -76,6 +76,13 @@ class NovelConfig(LoopConfig):
     synthetic_ratio: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="synthetic images for each real novel one [guess: 1]"
     )
+    synthetic_first: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the steps, at the beginning, whose novel images are synthetic ones alone; the rest are "
+        "shots alone, which so have the last word, and --synthetic-ratio says nothing; 0 = mixed [ours]",
+    )
     learn_decoder: bool = Field(
         False, description="adapt the decoder's weights as well [code: no; ours: for many synthetic images]"
     )
@@ -110,3 +117,16 @@ class NovelConfig(LoopConfig):
     schedule: Literal["poly", "cosine", "constant"] = Field(
         "constant", description="how the learning rate falls [code: constant]"
     )
+
+    @model_validator(mode="after")
+    def _something_to_begin_with(self) -> NovelConfig:
+        if self.synthetic_first and not self.synthetic:
+            raise ValueError("synthetic_first needs --synthetic, images to begin with")
+        return self
+
+    def weight_settings(self) -> dict[str, Any]:
+        """Without what changes nothing as it is set."""
+        settings = super().weight_settings()
+        if not self.synthetic_first:
+            del settings["synthetic_first"]
+        return settings

@@ -9,7 +9,7 @@ import numpy as np
 
 from segkit.labels import LabelSpace
 from segtrain.data.batches import Batch, Draft, Reading, StepBatches
-from segtrain.data.mixture import drawn_before, mix
+from segtrain.data.mixture import drawn_before, in_turn
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
 from segtrain.methods.few_shot.config import NovelConfig
@@ -44,11 +44,9 @@ class Episodes(StepBatches):
         self._first = np.cumsum([0, *map(len, sources)]).tolist()  # number of the first source of each kind
         self._reading = Reading([source for of_kind in sources for source in of_kind], label_space, config)
         self._novel, self._base = (novel[1], synthetic[1]), base[1]
-        share = 1 / (1 + config.synthetic_ratio) if synthetic[1] else 1.0
-        kinds = (REAL, SYNTHETIC) if synthetic[1] else (REAL,)
-        self._mix = mix(np.array([share, 1 - share])[: len(kinds)], config.steps, config.batch_size)
+        self._mix = in_turn(_parts(config, bool(synthetic[1])), config.batch_size)
         self._before = drawn_before(self._mix, len((REAL, SYNTHETIC)))
-        # The very first draw is always a real one.
+        # The very first draw of a mix is always a real one.
         if synthetic[1] and not self._before[-1, SYNTHETIC]:
             raise ConfigError(
                 f"synthetic_ratio {config.synthetic_ratio}: the synthetic images give none of {self._mix.size} "
@@ -92,3 +90,14 @@ class Episodes(StepBatches):
 
     def _base_of_epoch(self, epoch: int) -> list[Place]:
         return base_shots(self._base, self._config.shots, self._config.seed, epoch if self._config.redraw_base else 0)
+
+
+def _parts(config: NovelConfig, has_synthetic: bool) -> list[tuple[np.ndarray, int]]:
+    """Shares of real and synthetic novel images, and for how many steps."""
+    if not has_synthetic:
+        return [(np.array([1.0]), config.steps)]
+    if not config.synthetic_first:
+        share = 1 / (1 + config.synthetic_ratio)
+        return [(np.array([share, 1 - share]), config.steps)]
+    begins = round(config.synthetic_first * config.steps)
+    return [(np.array([0.0, 1.0]), begins), (np.array([1.0, 0.0]), config.steps - begins)]

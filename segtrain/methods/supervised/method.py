@@ -11,7 +11,7 @@ import torch
 from segkit.labels import OUT_OF_DISTRIBUTION
 from segtrain.config import MASK_ARCH, TrainConfig
 from segtrain.data.batches import Batch
-from segtrain.data.mixture import Mixture, mix, open_sources, shares
+from segtrain.data.mixture import Mixture, in_turn, open_sources, shares
 from segtrain.data.rare_classes import rare_classes
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
@@ -69,9 +69,8 @@ def order(sources: list[Source], config: Config) -> np.ndarray:
     begins = round((config.first_share or config.others_first) * config.steps)
     first = np.eye(1, len(share))[0]
     others = share * (1 - first)
-    parts = (others / others.sum(), first) if config.others_first else (first, share)
-    steps = (begins, config.steps - begins)
-    return np.concatenate([mix(part, count, config.batch_size) for part, count in zip(parts, steps, strict=True)])
+    before, after = (others / others.sum(), first) if config.others_first else (first, share)
+    return in_turn([(before, begins), (after, config.steps - begins)], config.batch_size)
 
 
 class Supervised(StandardMethod):

@@ -203,3 +203,20 @@ def test_a_ratio_that_leaves_no_synthetic_image_is_refused() -> None:
     ):
         episodes(synthetic_ratio=1e-4, steps=1)
     assert episodes(synthetic_ratio=1e4, steps=1).planned_counts == [1, 2, 3], "a shot comes first whatever the ratio"
+
+
+def test_synthetic_images_begin_and_shots_have_the_last_word() -> None:
+    data = episodes(synthetic=["made"], synthetic_first=0.75, steps=8)
+    batches = [data[step] for step in range(8)]
+    assert all((batch.sources[:3] == SYNTHETIC).all() for batch in batches[:6])
+    assert all((batch.sources[:3] == REAL).all() for batch in batches[6:])
+    assert all((batch.sources[3:] == BASE).all() for batch in batches)
+    assert data.planned_counts == [6, 18, 24]
+    with pytest.raises(ConfigError, match="synthetic_first needs --synthetic, images to begin with"):
+        episodes(synthetic_first=0.5)
+
+
+def test_zero_is_the_mix_and_changes_no_weights() -> None:
+    config = {"data": ["x"], "out": "y", "base_model": "z", "synthetic": ["made"]}
+    plain, first = (checked(NovelConfig, {**config, **more}) for more in ({}, {"synthetic_first": 0.5}))
+    assert "synthetic_first" not in plain.weight_settings() and first.weight_settings()["synthetic_first"] == 0.5
