@@ -265,6 +265,22 @@ def _gains(table: Table, took: Mapping[str, str]) -> Iterator[str]:
                 gained = f"{points:+.1f} ± {spread:.1f} points (aim: {wanted}; {reached})"
                 yield f"- full stack against none, {measure}: {gained}{_headroom(table, shots, measure)}"
                 yield ""
+    yield from text(
+        "Full stack, but the set first and the shots alone at last (`--synthetic-first 0.5`), and its gain over no "
+        "synthetic images, measured beside it:"
+    )
+    yield from grid(
+        ["", *fewshot.MEASURES, "gain, novel", "gain, harmonic"],
+        [
+            [
+                f"{shots}-shot",
+                *(shown(table, f"gfss/{shots}shot/first/{measure}") for measure in fewshot.MEASURES),
+                *(shown(table, f"gfss/{shots}shot/gain_first/{measure}") for measure in ("novel", "harmonic")),
+            ]
+            for shots in fewshot.SHOTS
+        ],
+    )
+    yield from where(table, fewshot.FIRST_ROWS, took, ["benchmarks.fewshot:first"])
     # over all kills and resumptions; the last run's own time says nothing
     spent = {"benchmarks.fewshot:objects": f"{shown(table, 'gfss/minutes')} min"} if "gfss/minutes" in table else {}
     yield from where(

@@ -12,6 +12,8 @@ hdig        diverse prompts, masks of the proposer
 ape         the same images, masks after APF and APR
 sabr        the same images, masks after SABR: the dataset as `synthgen run syn4seg-mini` packs it
 true        the ceiling: as many drawings as prompts, with their true masks; no generated set is expected to do better
+first       as sabr, but the set is learnt from first and the shots alone at last (`--synthetic-first 0.5`, which was
+            chosen in benchmarks/use.py): rows of a benchmark of their own, the gain over a `none` measured beside it
 
 The proposer is the network of `none`, as in the paper: the few-shot network labels the synthetic images that a new one
 then learns from. The filter has chosen the images of all four sets. The generator and SAM have learnt from drawings of
@@ -61,6 +63,10 @@ ROWS = (
     *(f"gfss/{shots}shot/gain/{measure}" for shots in SHOTS for measure in ("novel", "harmonic")),
     "gfss/minutes",
 )
+FIRST_ROWS = (
+    *(f"gfss/{shots}shot/first/{measure}" for shots in SHOTS for measure in MEASURES),
+    *(f"gfss/{shots}shot/gain_first/{measure}" for shots in SHOTS for measure in ("novel", "harmonic")),
+)
 MASKS = {"classname": "coarse", "hdig": "coarse", "ape": "relabelled"}
 TRAIN_SEED, HELD_OUT_SEED, SHOT_SEED, TRUE_SEED = 200_000, 3_000, 5_000_000, 9_000_000
 
@@ -94,8 +100,7 @@ def objects() -> Iterator[Row]:
 
 def rows(plan: Plan) -> Iterator[Row]:
     """Measure what is missing, then put it together."""
-    for name, count, seed in (("train", plan.train, TRAIN_SEED), ("held-out", plan.held_out, HELD_OUT_SEED)):
-        whole(plan.place / name, partial(write_split, world="objects", count=count, first_seed=seed))
+    _draw(plan)
     found: dict[tuple[int, str, int, int], dict[str, float]] = {}
     seconds = 0.0
     for fold in plan.folds:
@@ -116,6 +121,35 @@ def rows(plan: Plan) -> Iterator[Row]:
             gain = _by_seed(plan, found, shots, "sabr", measure) - _by_seed(plan, found, shots, "none", measure)
             yield row_of_seeds(f"gfss/{shots}shot/gain/{measure}", gain)
     yield Row("gfss/minutes", seconds / 60, "min")
+
+
+def first() -> Iterator[Row]:
+    """gfss/*/first/*, gfss/*/gain_first/*."""
+    yield from first_rows(Plan())
+
+
+def first_rows(plan: Plan) -> Iterator[Row]:
+    """Measure what is missing, then put it together."""
+    _draw(plan)
+    found: dict[tuple[int, str, int, int], dict[str, float]] = {}
+    for fold in plan.folds:
+        _base(plan, fold)
+        for seed in plan.seeds:
+            for shots in plan.shots:
+                for variant in ("none", "first"):
+                    found[shots, variant, fold, seed] = _measured(plan, fold, seed, shots, variant)
+    for shots in plan.shots:
+        for measure in MEASURES:
+            first = _by_seed(plan, found, shots, "first", measure)
+            yield row_of_seeds(f"gfss/{shots}shot/first/{measure}", first)
+            if measure in ("novel", "harmonic"):
+                gain = first - _by_seed(plan, found, shots, "none", measure)
+                yield row_of_seeds(f"gfss/{shots}shot/gain_first/{measure}", gain)
+
+
+def _draw(plan: Plan) -> None:
+    for name, count, seed in (("train", plan.train, TRAIN_SEED), ("held-out", plan.held_out, HELD_OUT_SEED)):
+        whole(plan.place / name, partial(write_split, world="objects", count=count, first_seed=seed))
 
 
 def _by_seed(
@@ -165,6 +199,7 @@ def _measured(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> dic
         "shots": shots,
         "synthetic": _added(plan, fold, seed, shots, variant),
         "synthetic_ratio": 1 / shots,  # a class's synthetic images together weigh as much as one shot
+        "synthetic_first": 0.5 if variant == "first" else 0.0,
         "out": out,
         "steps": plan.novel_steps,
         "learning_rate": 2e-3,
@@ -234,7 +269,7 @@ def _added(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> list[s
 def _synthetic(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> Path:
     """A dataset or labelled folder of made images of the novel classes."""
     run = _run(plan, fold, seed, shots, "classname" if variant == "classname" else "hdig")
-    if variant == "sabr":
+    if variant in ("sabr", "first"):
         return run / "dataset"
     field = MASKS[variant]
     masks = {row.key: run / getattr(row, field) for row in stages.stages(run)["refine"].iter_rows()}

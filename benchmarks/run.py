@@ -24,6 +24,7 @@ from benchmarks import (
     clouds,
     clouds_camvid,
     dedup,
+    fewshot,
     flexseg,
     fuzz_readers,
     hand_outlines,
@@ -102,14 +103,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.refine_loop:rows": refine_loop.ROWS,
     "benchmarks.use:drawn": use.rows_of(""),
     "benchmarks.use:curve": tuple(name for setting in use.SETTINGS if setting for name in use.rows_of(setting)),
-    "benchmarks.fewshot:objects": tuple(
-        f"gfss/{k}shot/{v}/{m}"
-        for k in (1, 5)
-        for v in ("none", "classname", "hdig", "ape", "sabr", "true")
-        for m in ("base", "novel", "mean", "harmonic")
-    )
-    + tuple(f"gfss/{k}shot/gain/{m}" for k in (1, 5) for m in ("novel", "harmonic"))
-    + ("gfss/minutes",),
+    "benchmarks.fewshot:first": fewshot.FIRST_ROWS,
+    "benchmarks.fewshot:objects": fewshot.ROWS,
     "benchmarks.prompts:coverage": tuple(f"prompts/{b}/{m}" for b in prompts.BANKS for m in prompts.MEASURES),
     "benchmarks.prompt_images:images": tuple(f"prompts/{b}/{m}" for b in prompts.BANKS for m in prompt_images.MEASURES),
     **{f"benchmarks.dedup:{function}": dedup.names(*what) for function, what in dedup.FUNCTIONS.items()},
