@@ -51,9 +51,15 @@ MEANING = {
     "photographs/gain_sabr_miou": "... gain of APF, APR and SABR, sequence by sequence",
     "photographs/sam_box_iou": "mini SAM on photographs: box of a true object to mask, IoU (n = objects)",
     "photographs/filled_box_iou": "... the filled box itself",
-    "use/drawn/few_miou": "segtrain on 5 labelled drawings a class, mIoU on held-out drawings (n = seeds, here "
-    "and below)",
-    "use/drawn/few_plus_synthetic_miou": "... and the set that the default recipe makes from them",
+    "use/drawn/few_miou": "segtrain on 5 labelled drawings a class, 1,200 steps, mIoU on held-out drawings (n = seeds, "
+    "here and below)",
+    "use/drawn/few_plus_synthetic_miou": "... the set that the default recipe makes from them first, then they alone "
+    "(`--others-first 0.5`), as many steps in all",
+    "use/drawn/gain_few_plus_synthetic_miou": "... gain of it, seed by seed",
+    "use/drawn/mixed_miou": "... labels and set one for one, all the way",
+    "use/drawn/unimatch_miou": "... the set's images without its masks, weak-to-strong consistency",
+    "use/drawn/agree_miou": "... and its masks where the teacher says the same",
+    "use/drawn/ceiling_miou": "... as many exact drawings in place of the set, first: the ceiling",
     "gfss/1shot/none/novel": "5 new classes from 1 labelled drawing each, 4 folds (README, Few-shot): novel mIoU "
     "without synthetic images",
     "gfss/1shot/sabr/novel": "... with the set that the recipe makes from the same drawings; its denoiser has learnt "
@@ -201,7 +207,8 @@ HEADLINES = frozenset(
         "masks/hand": "final_iou oracle_iou",
         "masks/drawn": "coarse_miou apf_miou apr_miou sabr_miou",
         "photographs": "coarse_miou apr_miou plain_coarse_miou gain_whitening_miou sabr_miou gain_sabr_miou",
-        "use/drawn": "few_miou few_plus_synthetic_miou",
+        "use/drawn": "few_miou few_plus_synthetic_miou gain_few_plus_synthetic_miou mixed_miou unimatch_miou "
+        "agree_miou ceiling_miou",
         "gfss/1shot": "none/novel sabr/novel gain/novel true/novel",
         "gfss/5shot": "none/novel sabr/novel gain/novel true/novel",
         "minis": "object_obedience",

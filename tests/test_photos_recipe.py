@@ -91,5 +91,6 @@ def test_photos_needs_no_gate_no_file_and_sixteen_gigabytes() -> None:
     card = Machine("Linux", "3.11", 8, 500.0, (Gpu("RTX 4080", 16.0),), {}, False, False, (), {})
     check = check_recipe(recipe, card)
     assert check.would_run, check.missing
+    assert not [note for note in check.notes if "encodes each prompt again" in note], "Z-Image takes no embeddings"
     tight = Machine("Linux", "3.11", 8, 500.0, (Gpu("RTX 3060", 12.0),), {}, False, False, (), {})
     assert any("GB are needed" in line for line in check_recipe(recipe, tight).missing)

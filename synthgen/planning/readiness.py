@@ -109,6 +109,8 @@ def _check_texts(recipe: Recipe, notes: dict[str, None]) -> None:
         own = statement("renderer", renderer, "text_encoder_of", None)
         if encoder is None or own is None or own["name"] != encoder["name"] or shares_text(recipe):
             return
+        if own["name"] != renderer["name"]:  # a renderer takes no embeddings but those of its own kind
+            return
         mine, its = (_model_of("text_encoder", config) for config in (encoder, own))
     except SynthgenError:  # listed as missing
         return
