@@ -13,7 +13,8 @@ Equal steps (1,200 of 8 crops of 64 px), ImageNet Lite0, which has learnt from p
 The generator has seen many drawn scenes with captions and without their masks, its SAM masks of others; the masks of
 the set come from the few alone. `gain_*` are differences to `few`, seed by seed. With `shots_N` there are N drawings a
 class in place of 5, with `made_N` about N generated images in place of 280; what is kept of them is for the filter to
-say. Steps and share were chosen with seed 100, unimatch and agree are as they come, with a teacher for short trainings.
+say. The share was chosen with seed 100 at 600 steps, where `mixed` gave nothing and few is undertrained; at 1,200 mixed
+is as good there (docs/LOG.md). unimatch and agree are as they come, with a teacher for short trainings.
 Spread is over seeds (drawings, pictures, network, order).
 """
 
