@@ -76,6 +76,11 @@ def in_turn(parts: Sequence[tuple[np.ndarray, int]], batch_size: int) -> np.ndar
     return np.concatenate([mix(share, steps, batch_size) for share, steps in parts])
 
 
+def first_steps(share: float, steps: int) -> int:
+    """How many steps a part has that begins with a share in (0, 1) of them: both parts have one at least."""
+    return min(max(1, round(share * steps)), steps - 1)
+
+
 def epoch_order(group_sizes: tuple[int, ...], window: int, key: tuple[int, ...]) -> np.ndarray:
     """Every row once, as a function of `key`:
 

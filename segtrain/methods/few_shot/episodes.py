@@ -9,7 +9,7 @@ import numpy as np
 
 from segkit.labels import LabelSpace
 from segtrain.data.batches import Batch, Draft, Reading, StepBatches
-from segtrain.data.mixture import drawn_before, in_turn
+from segtrain.data.mixture import drawn_before, first_steps, in_turn
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
 from segtrain.methods.few_shot.config import NovelConfig
@@ -48,6 +48,10 @@ class Episodes(StepBatches):
         self._before = drawn_before(self._mix, len((REAL, SYNTHETIC)))
         # The very first draw of a mix is always a real one.
         if synthetic[1] and not self._before[-1, SYNTHETIC]:
+            if config.synthetic_first:
+                raise ConfigError(
+                    "synthetic_first: needs two steps, one for the synthetic images and one for the shots"
+                )
             raise ConfigError(
                 f"synthetic_ratio {config.synthetic_ratio}: the synthetic images give none of {self._mix.size} "
                 "novel images: raise it"
@@ -99,5 +103,5 @@ def _parts(config: NovelConfig, has_synthetic: bool) -> list[tuple[np.ndarray, i
     if not config.synthetic_first:
         share = 1 / (1 + config.synthetic_ratio)
         return [(np.array([share, 1 - share]), config.steps)]
-    begins = round(config.synthetic_first * config.steps)
+    begins = first_steps(config.synthetic_first, config.steps)
     return [(np.array([0.0, 1.0]), begins), (np.array([1.0, 0.0]), config.steps - begins)]

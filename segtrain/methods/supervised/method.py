@@ -11,7 +11,7 @@ import torch
 from segkit.labels import OUT_OF_DISTRIBUTION
 from segtrain.config import MASK_ARCH, TrainConfig
 from segtrain.data.batches import Batch
-from segtrain.data.mixture import Mixture, in_turn, open_sources, shares
+from segtrain.data.mixture import Mixture, first_steps, in_turn, open_sources, shares
 from segtrain.data.rare_classes import rare_classes
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
@@ -66,7 +66,8 @@ def order(sources: list[Source], config: Config) -> np.ndarray:
     all others for `others_first` of them, then the first alone.
     """
     share = shares(sources, config)
-    begins = round((config.first_share or config.others_first) * config.steps)
+    begin = config.first_share or config.others_first
+    begins = first_steps(begin, config.steps) if begin else 0
     first = np.eye(1, len(share))[0]
     others = share * (1 - first)
     before, after = (others / others.sum(), first) if config.others_first else (first, share)

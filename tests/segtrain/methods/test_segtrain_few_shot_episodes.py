@@ -214,6 +214,11 @@ def test_synthetic_images_begin_and_shots_have_the_last_word() -> None:
     assert data.planned_counts == [6, 18, 24]
     with pytest.raises(ConfigError, match="synthetic_first needs --synthetic, images to begin with"):
         episodes(synthetic_first=0.5)
+    for share in (0.01, 0.99):
+        counts = episodes(synthetic=["made"], synthetic_first=share, steps=2).planned_counts
+        assert counts == [3, 3, 6], "either has a step at least"
+    with pytest.raises(ConfigError, match="synthetic_first: needs two steps"):
+        episodes(synthetic=["made"], synthetic_first=0.5, steps=1)
 
 
 def test_zero_is_the_mix_and_changes_no_weights() -> None:

@@ -102,6 +102,8 @@ def test_all_others_in_their_ratio_then_the_first_data_alone(mixed) -> None:
     assert numbers.shape == (16, three.batch_size) and not numbers[12:].any() and (numbers[:12] > 0).all()
     assert (numbers[:12] == 2).mean() == pytest.approx(0.75, abs=2 / numbers[:12].size)
     assert [set(batch.sources.tolist()) for batch in batches(mixed(others_first=0.5, steps=4))] == [{1}, {1}, {0}, {0}]
+    for share in (0.01, 0.99):
+        assert [set(batch.sources.tolist()) for batch in batches(mixed(others_first=share, steps=2))] == [{1}, {0}]
 
 
 def test_neutral_settings_are_those_of_a_training_before_there_were_any(mixed, settings, tmp_path: Path) -> None:
