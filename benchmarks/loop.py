@@ -1,7 +1,6 @@
 """What the closed loop is worth: rows loop/*.
 
-For each seed: the set that the default recipe makes from 5 labelled drawings a class trains a segmenter, then they do
-(`--others-first 0.5`, as in benchmarks/use.py). Then
+For each seed: 5 labelled drawings a class and the set that the default recipe makes from them train a segmenter. Then
 one round of `synthgen improve` with as many images again: aimed at the classes that are weak on 100 labelled drawings
 (closed), or all classes alike (uniform: --power 0). Both are trained anew with the steps of the first; scores are those
 on 300 other drawings, which chose nothing.
@@ -46,7 +45,7 @@ def rows_of(
         few = use.few(use.Plan(), 5, seed)
         run = use.made(use.Plan(), "", seed).parent
         model = SCRATCH / "loop" / f"before-{seed}-{steps}"
-        data = ["--data", str(few), "--data", str(run / "dataset"), "--others-first", "0.5"]
+        data = ["--data", str(few), "--data", str(run / "dataset"), "--ratio", "1", "--ratio", "1"]
         _call(
             "segtrain",
             "train",

@@ -53,13 +53,13 @@ MEANING = {
     "photographs/filled_box_iou": "... the filled box itself",
     "use/drawn/few_miou": "segtrain on 5 labelled drawings a class, 1,200 steps, mIoU on held-out drawings (n = seeds, "
     "here and below)",
-    "use/drawn/few_plus_synthetic_miou": "... the set that the default recipe makes from them first, then they alone "
-    "(`--others-first 0.5`), as many steps in all",
+    "use/drawn/few_plus_synthetic_miou": "... and the set that the default recipe makes from them, one for one, as "
+    "many steps in all",
     "use/drawn/gain_few_plus_synthetic_miou": "... gain of it, seed by seed",
-    "use/drawn/mixed_miou": "... labels and set one for one, all the way",
+    "use/drawn/set_first_miou": "... the set first, then the labels alone (`--others-first 0.5`)",
     "use/drawn/unimatch_miou": "... the set's images without its masks, weak-to-strong consistency",
     "use/drawn/agree_miou": "... and its masks where the teacher says the same",
-    "use/drawn/ceiling_miou": "... as many exact drawings in place of the set, first: the ceiling",
+    "use/drawn/ceiling_miou": "... as many exact drawings first in place of the set: the ceiling",
     "gfss/1shot/none/novel": "5 new classes from 1 labelled drawing each, 4 folds (README, Few-shot): novel mIoU "
     "without synthetic images",
     "gfss/1shot/sabr/novel": "... with the set that the recipe makes from the same drawings; its denoiser has learnt "
@@ -207,7 +207,7 @@ HEADLINES = frozenset(
         "masks/hand": "final_iou oracle_iou",
         "masks/drawn": "coarse_miou apf_miou apr_miou sabr_miou",
         "photographs": "coarse_miou apr_miou plain_coarse_miou gain_whitening_miou sabr_miou gain_sabr_miou",
-        "use/drawn": "few_miou few_plus_synthetic_miou gain_few_plus_synthetic_miou mixed_miou unimatch_miou "
+        "use/drawn": "few_miou few_plus_synthetic_miou gain_few_plus_synthetic_miou set_first_miou unimatch_miou "
         "agree_miou ceiling_miou",
         "gfss/1shot": "none/novel sabr/novel gain/novel true/novel",
         "gfss/5shot": "none/novel sabr/novel gain/novel true/novel",

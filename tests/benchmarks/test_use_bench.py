@@ -40,7 +40,7 @@ def test_every_way_takes_equal_steps_and_the_labelled_drawings_first(plan: Plan,
     values = parsed(use.training(plan, "", way, 1, 4).train)
     assert (values["steps"], values["seed"], values["encoder"]) == (2, 1, "resnet18")
     assert str(values["data"][0]) == str(use.few(plan, 5, 1))
-    assert values.get("others_first", 0) == (0.5 if way in ("few_plus_synthetic", "ceiling") else 0)
+    assert values.get("others_first", 0) == (0.5 if way in ("set_first", "ceiling") else 0)
 
 
 def test_more_shots_hold_fewer_and_seeds_and_truth_share_no_drawing(plan: Plan) -> None:
@@ -58,8 +58,10 @@ def test_rows(plan: Plan) -> None:
         made = {row.name: row for row in use.rows(plan, setting)}
         assert set(made) == set(use.rows_of(setting))
         base = f"use/drawn/{setting}"
-        gain = float(made[f"{base}ceiling_miou"].value) - float(made[f"{base}few_miou"].value)
-        assert made[f"{base}gain_ceiling_miou"].value == pytest.approx(gain) and made[f"{base}few_miou"].n == 2
+        gain = float(made[f"{base}few_plus_synthetic_miou"].value) - float(made[f"{base}few_miou"].value)
+        assert (
+            made[f"{base}gain_few_plus_synthetic_miou"].value == pytest.approx(gain) and made[f"{base}few_miou"].n == 2
+        )
         assert made[f"{base}kept_samples"].value == 4
 
 
