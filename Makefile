@@ -35,7 +35,7 @@ claims-adapt: $(VENV)/.installed-dev  ## measure what is claimed for `synthgen a
 claims-flexseg: $(VENV)/.installed-dev  ## measure every table of docs/results/flexseg.md again (4 hours); TABLES_ONLY=1 only writes the page
 	$(BIN)/python -m benchmarks.claims_flexseg $(if $(TABLES_ONLY),--tables-only)
 
-claims-clouds: $(VENV)/.installed-dev  ## measure every table of docs/results/clouds.md again (4 hours); TABLES_ONLY=1 only writes the page
+claims-clouds: $(VENV)/.installed-dev  ## measure every table of docs/results/clouds.md again (6 to 7 hours); TABLES_ONLY=1 only writes the page
 	$(BIN)/python -m benchmarks.claims_clouds $(if $(TABLES_ONLY),--tables-only)
 
 claims-cgaug: $(VENV)/.installed-dev  ## measure every table of docs/results/cgaug.md again (4 hours); TABLES_ONLY=1 only writes the page

@@ -1,4 +1,4 @@
-"""What unlabelled pictures are worth: rows clouds/*; `make claims-clouds` (4 hours on 2 cores).
+"""What unlabelled pictures are worth: rows clouds/*; `make claims-clouds` (6 to 7 hours on 2 cores).
 
 Drawn world. Source: 600 drawn day scenes with masks. Unlabelled: 600 pictures of `synthgen run clouds-mini`, one for
 each of 600 drawn layouts in one of five weathers, masks thrown away; mini/streets has seen every weather with
