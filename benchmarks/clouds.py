@@ -102,10 +102,7 @@ class Plan:
     camvid_batch: int = 8
     camvid_crop: int = 96
     rates: tuple[float, ...] = (5e-4, 2e-3)
-    shares: tuple[float, ...] = (
-        0.5,
-        0.75,
-    )  # of the crops that are of the other frames; the first for what is not tuned
+    shares: tuple[float, ...] = (0.5, 0.75)  # of crops of the other frames; the first for what is not tuned
 
 
 def drawn() -> Iterator[Row]:

@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import drawn_folder
 from benchmarks.masks import WITHOUT_PROBABILITIES
 from benchmarks.row import SCRATCH, Row, row_of_seeds
 from benchmarks.trainings import dataset_of, whole
@@ -53,7 +54,6 @@ from segtrain.methods.few_shot.novel_learning import learn_novel
 from synthgen import stages
 from synthgen.drawn import objects as world
 from synthgen.drawn.split import write_split
-from synthgen.images import write_image
 
 VARIANTS = ("none", "classname", "hdig", "ape", "sabr", "true")
 MEASURES = ("base", "novel", "mean", "harmonic")
@@ -234,18 +234,14 @@ def _support(plan: Plan, fold: int, seed: int, shots: int) -> Path:
 
 def _drawings(place: Path, fold: int, first_seed: int, per_class: int) -> Path:
     """A labelled folder with so many drawings of each novel class."""
-
-    def make(folder: Path) -> None:
-        write_split(folder, "objects", 1, 0)  # makes the folders and labels.yaml
-        for file in (*folder.glob("images/*"), *folder.glob("labels/*")):
-            file.unlink()
-        for name in novel_of_fold("pascal-5i", fold):
-            for number in range(per_class):
-                scene = world.draw(first_seed + 100 * world.CLASSES.index(name) + number, class_name=name)
-                write_image(scene.image, folder / "images" / f"{name}_{number}.png")
-                write_image(scene.mask, folder / "labels" / f"{name}_{number}.png")
-
-    return whole(place, make)
+    return drawn_folder.drawings(
+        place,
+        (
+            (f"{name}_{number}", first_seed + 100 * world.CLASSES.index(name) + number, name)
+            for name in novel_of_fold("pascal-5i", fold)
+            for number in range(per_class)
+        ),
+    )
 
 
 def _added(plan: Plan, fold: int, seed: int, shots: int, variant: str) -> list[str]:

@@ -314,8 +314,8 @@ def model_folder(scratch: Path) -> tuple[Any, Any, Any]:
     """A finished model: config.json damaged nine times of ten and read, else the weights, and the network loaded."""
     from segkit.networks.folder import NetworkSpec, create_network, encode, read_config, read_folder
 
-    arguments: dict[str, Any] = {"_model_class": "Unet", "encoder_name": "tu-test_efficientnet"}
-    arguments |= {"encoder_weights": None}
+    arguments: dict[str, Any] = {"_model_class": "Unet"}
+    arguments |= {"encoder_name": "tu-test_efficientnet", "encoder_weights": None}
     arguments |= {"in_channels": 3, "classes": 2, "decoder_channels": [8, 8, 8, 8, 8]}
     spec = NetworkSpec(arguments)
     labels = [{"id": n, "name": f"class {n}", "colour": [n, 0, 0]} for n in range(2)]

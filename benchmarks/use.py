@@ -26,12 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import drawn_folder
 from benchmarks.row import SCRATCH, Row, row_of_seeds
 from benchmarks.trainings import Training, dataset_of, scores, whole
 from segkit.index import read_index
 from synthgen.drawn import objects as world
 from synthgen.drawn.split import write_split
-from synthgen.images import write_image
 
 WAYS = {  # what is behind `segtrain`; {few}, {made} and {exact} are folders
     "few": "train --data {few}",
@@ -128,14 +128,7 @@ def made(plan: Plan, setting: str, seed: int) -> Path:
 
 def drawings(folder: Path, first_seed: int, count: int) -> Path:
     """A labelled folder of drawings, class by class in turn."""
-
-    def make(out: Path) -> None:
-        write_split(out, "objects", 1, 0)  # makes the folders and labels.yaml
-        for file in (*out.glob("images/*"), *out.glob("labels/*")):
-            file.unlink()
-        for number in range(count):
-            scene = world.draw(first_seed + number, class_name=world.CLASSES[number % len(world.CLASSES)])
-            write_image(scene.image, out / "images" / f"{number:04d}.png")
-            write_image(scene.mask, out / "labels" / f"{number:04d}.png")
-
-    return whole(folder, make)
+    classes = world.CLASSES
+    return drawn_folder.drawings(
+        folder, ((f"{n:04d}", first_seed + n, classes[n % len(classes)]) for n in range(count))
+    )
