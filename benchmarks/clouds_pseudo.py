@@ -9,7 +9,6 @@ teacher, of the components and points, and of SAM in the former; spread is over 
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from benchmarks import clouds_data as data
 from benchmarks.clouds import PARTS, WHAT, WHEN, WHO, Plan, drawn_words
 from benchmarks.peak import peak_of
 from benchmarks.row import Row, spread_of
+from benchmarks.trainings import remembered
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.networks.sam import SamDecoder
 from segtrain.config import checked
@@ -35,6 +35,8 @@ from segtrain.options import SPELLINGS
 from segtrain.self_training.method import opened
 from segtrain.self_training.pseudo_labels import PseudoLabels
 from segtrain.self_training.teacher import Teacher
+
+WAY = "sam_online"  # of DRAWN, whose joint steps are watched
 
 
 def pseudo() -> Iterator[Row]:
@@ -129,33 +131,32 @@ def scores_of(counts: np.ndarray) -> dict[str, float]:
 
 
 def _of_seed(plan: Plan, seed: int) -> dict[str, float]:
-    path = plan.place / "scores" / f"pseudo-seed{seed}.json"
-    if path.is_file():
-        return dict(json.loads(path.read_text(encoding="utf-8")))
     out = plan.place / "models" / f"pseudo-seed{seed}"
-    shutil.rmtree(out, ignore_errors=True)  # the counts are in no checkpoint
-    config = config_of(plan, "sam_online", seed, out)
-    made = opened(config)
-    method = Watched(made, config)
-    layouts = data.hidden_layouts(data.generated_run(plan, plan.generated, plan.generated))
-    method.watch(layouts, config.steps - config.first_joint_step)
-    run(Training(config, reports(made.sources, made.data.planned_counts), made.space, method.build), method)
-    found = {
-        f"{who}_{what}_{when}": scores_of(method.counts[who, when])[what]
-        for who in WHO
-        for what in WHAT
-        for when in WHEN
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found), encoding="utf-8")
-    shutil.rmtree(out)
-    return found
+    run_folder = data.generated_run(plan, plan.generated, plan.generated)
+
+    def measure() -> dict[str, float]:
+        shutil.rmtree(out, ignore_errors=True)  # the counts are in no checkpoint
+        config = config_of(plan, WAY, seed, out)
+        made = opened(config)
+        method = Watched(made, config)
+        method.watch(data.hidden_layouts(run_folder), config.steps - config.first_joint_step)
+        run(Training(config, reports(made.sources, made.data.planned_counts), made.space, method.build), method)
+        shutil.rmtree(out)
+        return {
+            f"{who}_{what}_{when}": scores_of(method.counts[who, when])[what]
+            for who in WHO
+            for what in WHAT
+            for when in WHEN
+        }
+
+    words = drawn_words(plan, WAY, run_folder / "dataset", None, seed)
+    return remembered(f"pseudo-seed{seed}", words, plan.place, measure)
 
 
 def cost_rows(plan: Plan, rounds: int = 3, steps: int = 20) -> Iterator[Row]:
     """Steps of a student that learns, of both kinds in turn; memory of whole trainings of as many steps."""
     torch.set_num_threads(1)
-    config = config_of(plan, "sam_online", 0, plan.place / "models" / "cost")
+    config = config_of(plan, WAY, 0, plan.place / "models" / "cost")
     made = opened(config)
     method = Clouds(made, config)
     segmenter = method.build(torch.device("cpu"))

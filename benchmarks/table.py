@@ -60,6 +60,7 @@ MEANING = {
     "use/drawn/unimatch_miou": "... the set's images without its masks, weak-to-strong consistency",
     "use/drawn/agree_miou": "... and its masks where the teacher says the same",
     "use/drawn/ceiling_miou": "... as many exact drawings first in place of the set: the ceiling",
+    "use/drawn/ceiling_mixed_miou": "... mixed one for one in place of the set: the ceiling of that",
     "gfss/1shot/none/novel": "5 new classes from 1 labelled drawing each, 4 folds (README, Few-shot): novel mIoU "
     "without synthetic images",
     "gfss/1shot/sabr/novel": "... with the set that the recipe makes from the same drawings; its denoiser has learnt "

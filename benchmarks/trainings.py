@@ -49,7 +49,6 @@ def scores(trainings: Iterable[Training], place: Path) -> dict[str, dict[str, An
 
     What is measured already is read from `place`. Raises CalledProcessError with the output of what failed on screen.
     """
-    (place / "scores").mkdir(parents=True, exist_ok=True)
     wanted = list(trainings)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         made = list(pool.map(lambda training: _measured(training, place), wanted))
@@ -79,29 +78,45 @@ def dataset_of(recipe: str, run: Path, sets: Iterable[str]) -> Path:
     return dataset
 
 
-def _measured(training: Training, place: Path) -> dict[str, Any]:
-    path = place / "scores" / f"{training.name}.json"
-    model = model_of(training.name, place)
-    train = [word.replace(str(place), "PLACE").replace(str(ROOT), "ROOT") for word in training.train]
-    if path.is_file() and (not training.keep or (model / "config.json").is_file()):
+def remembered(
+    name: str, train: Iterable[str], place: Path, measure: Callable[[], dict[str, Any]], *, anew: bool = False
+) -> dict[str, Any]:
+    """What `measure` gives, kept in `place` with the words that made it; other words or `anew` measure again."""
+    path = place / "scores" / f"{name}.json"
+    words = [word.replace(str(place), "PLACE").replace(str(ROOT), "ROOT") for word in train]
+    if path.is_file() and not anew:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["train"] == train:
+        if kept["train"] == words:
             earlier_s.append(kept["seconds"])
             return dict(kept["scores"])
     began = time.monotonic()
-    _segtrain([*training.train, "--out", str(model)])
-    found: dict[str, Any] = {}
-    for name, words in training.evaluations.items():
-        into = model / f"{name}.json"
-        _segtrain(["eval", "--model", str(model), *(words(found) if callable(words) else words), "--json", str(into)])
-        found[name] = json.loads(into.read_text(encoding="utf-8"))
-    kept = {"train": train, "device": device(), "seconds": round(time.monotonic() - began), "scores": found}
+    found = measure()
+    kept = {"train": words, "device": device(), "seconds": round(time.monotonic() - began), "scores": found}
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(kept), encoding="utf-8")
     temporary.replace(path)
+    return found
+
+
+def _measured(training: Training, place: Path) -> dict[str, Any]:
+    model = model_of(training.name, place)
+
+    def measure() -> dict[str, Any]:
+        _segtrain([*training.train, "--out", str(model)])
+        found: dict[str, Any] = {}
+        for name, words in training.evaluations.items():
+            into = model / f"{name}.json"
+            words = words(found) if callable(words) else words
+            _segtrain(["eval", "--model", str(model), *words, "--json", str(into)])
+            found[name] = json.loads(into.read_text(encoding="utf-8"))
+        print(f"  {training.name}", flush=True)
+        return found
+
+    anew = training.keep and not (model / "config.json").is_file()
+    found = remembered(training.name, training.train, place, measure, anew=anew)
     if not training.keep:
-        shutil.rmtree(model)
-    print(f"  {training.name}", flush=True)
+        shutil.rmtree(model, ignore_errors=True)
     return found
 
 

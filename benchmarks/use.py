@@ -9,6 +9,7 @@ Equal steps (1,200 of 8 crops of 64 px), ImageNet Lite0, which has learnt from p
     unimatch              the set's images without its masks: weak-to-strong consistency, SENSE's way
     agree                 ... and its masks where the teacher says the same
     ceiling               as set_first, as many exact drawings in place of the set
+    ceiling_mixed         as few_plus_synthetic, those drawings in place of the set
 
 The generator has seen many drawn scenes with captions and without their masks, its SAM masks of others; the masks of
 the set come from the few alone. `gain_*` are differences to `few`, seed by seed. With `shots_N` there are N drawings a
@@ -40,6 +41,7 @@ WAYS = {  # what is behind `segtrain`; {few}, {made} and {exact} are folders
     "unimatch": "unimatch --teacher-decay 0.99 --data {few} --unlabelled {made}",
     "agree": "unimatch --teacher-decay 0.99 --their-masks agree --data {few} --unlabelled {made}",
     "ceiling": "train --data {few} --data {exact} --others-first 0.5",
+    "ceiling_mixed": "train --data {few} --data {exact} --ratio 1 --ratio 1",
 }
 SETTINGS = {"": (5, 14), "shots_1/": (1, 14), "shots_20/": (20, 14), "made_1000/": (5, 50)}  # shots, images a class
 CURVE = ("few", "few_plus_synthetic")

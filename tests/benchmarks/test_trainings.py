@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +80,27 @@ def test_kept_scores_serve_in_another_place(
     assert len(started) == 2
     with pytest.raises(SystemExit):
         kept.main(["load", "nothing"])
+
+
+def test_a_training_that_others_begin_with_is_measured_again_if_its_model_is_gone(
+    started: list[list[str]], tmp_path: Path
+) -> None:
+    one = Training("a", ("train",), {"test": ("--data", "t")}, keep=True)
+    scores([one], tmp_path)
+    model = trainings.model_of("a", tmp_path)
+    (model / "config.json").write_text("{}")
+    assert scores([one], tmp_path)["a"] == {"test": {"miou": 2}} and len(started) == 2 and model.is_dir()
+    shutil.rmtree(model)
+    assert scores([one], tmp_path)["a"] == {"test": {"miou": 4}}
+
+
+def test_what_is_measured_in_this_process_is_kept_with_its_words(tmp_path: Path) -> None:
+    found = iter(({"share": 0.25}, {"share": 0.5}))
+
+    def measure() -> dict[str, float]:
+        return next(found)
+
+    data = str(tmp_path / "data")
+    assert trainings.remembered("a", ["--data", data], tmp_path, measure) == {"share": 0.25}
+    assert trainings.remembered("a", ["--data", data], tmp_path, measure) == {"share": 0.25}
+    assert trainings.remembered("a", ["--data", data, "--sam", "x"], tmp_path, measure) == {"share": 0.5}
