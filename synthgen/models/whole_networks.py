@@ -50,6 +50,23 @@ def pipeline_index(
     return index
 
 
+def model_config(model: str, place: Path | str, revision: dict[str, str], kinds: Collection[str], way_out: str) -> Any:
+    """transformers' configuration of a model whose `model_type` is one of `kinds`.
+
+    Raises ModelError in one line if it cannot be had, and for a model of another kind: `way_out` says what to do.
+    """
+    from transformers import AutoConfig
+
+    with loading(model):
+        config = AutoConfig.from_pretrained(place, **revision)
+    if config.model_type not in kinds:
+        raise ModelError(
+            f"model {model!r}: its config.json says {excerpt(config.model_type, 60)}, and this backend reads "
+            f"{', '.join(kinds)}; {way_out}"
+        )
+    return config
+
+
 def load_network(
     kind: Any,
     model: str,

@@ -14,16 +14,14 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from segkit.printable import excerpt
 from synthgen.backends import Cost, Licence
-from synthgen.errors import ModelError
 from synthgen.models.costs import dino_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.feature_extractors.segment_anything import grid_of
 from synthgen.models.licences import APACHE
 from synthgen.models.provenance import pinned_revision, revision_of
 from synthgen.models.weights import loading, resolve
-from synthgen.models.whole_networks import load_network
+from synthgen.models.whole_networks import load_network, model_config
 
 _KINDS = ("dinov2", "dinov2_with_registers", "dinov3_vit")
 _DINOV3 = Licence("DINOv3 License", "https://ai.meta.com/resources/models-and-libraries/dinov3-license/")
@@ -64,16 +62,11 @@ class DinoFeatures:
     """
 
     def __init__(self, options: Options, execution: Any) -> None:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModel
+        from transformers import AutoImageProcessor, AutoModel
 
         place, revision = resolve(options.model), pinned_revision(options.model, options.revision)
-        with loading(options.model):
-            config = AutoConfig.from_pretrained(place, **revision)
-        if config.model_type not in _KINDS:
-            raise ModelError(
-                f"model {options.model!r}: its config.json says {excerpt(config.model_type, 60)}, this backend reads "
-                f"{', '.join(_KINDS)}; CLIPs go to refine.features.name=open_clip"
-            )
+        way_out = "CLIPs go to refine.features.name=open_clip"
+        config = model_config(options.model, place, revision, _KINDS, way_out)
         import torch
 
         self._device = torch_device(execution)

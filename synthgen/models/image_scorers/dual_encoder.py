@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from segkit.printable import excerpt
 from synthgen.backends import Cost, Licence
-from synthgen.errors import ModelError
 from synthgen.models.costs import dual_encoder_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.licences import APACHE
 from synthgen.models.provenance import pinned_revision, revision_of
 from synthgen.models.weights import loading, resolve
-from synthgen.models.whole_networks import load_network
+from synthgen.models.whole_networks import load_network, model_config
 
 _KINDS = ("siglip", "clip")  # SigLIP 2 of a fixed size has SigLIP's architecture, and says so
 
@@ -56,17 +54,14 @@ class DualEncoder:
 
     def __init__(self, options: Options, execution: Any) -> None:
         import torch
-        from transformers import AutoConfig, AutoModel, AutoProcessor
+        from transformers import AutoModel, AutoProcessor
 
         place, revision = resolve(options.model), pinned_revision(options.model, options.revision)
-        with loading(options.model):
-            kind = AutoConfig.from_pretrained(place, **revision).model_type
-        if kind not in _KINDS:
-            raise ModelError(
-                f"model {options.model!r}: its config.json says {excerpt(kind, 60)}, and this backend reads "
-                f"{' and '.join(_KINDS)} (SigLIP 2 of a fixed size; NaFlex is not read); models of open_clip go to "
-                "filter.scorer.name=open_clip"
-            )
+        way_out = (
+            "SigLIP 2 of a fixed size is `siglip`, NaFlex is not read; models of open_clip go to "
+            "filter.scorer.name=open_clip"
+        )
+        kind = model_config(options.model, place, revision, _KINDS, way_out).model_type
         self._torch = torch
         self._device = torch_device(execution)
         self._dtype = torch_dtype(execution, self._device)

@@ -17,15 +17,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from segkit.networks.sam import CHUNK, MaskPrompts
-from segkit.printable import excerpt
 from synthgen.backends import Cost, Licence
-from synthgen.errors import ModelError
 from synthgen.models.costs import sam_transformers_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.licences import APACHE
 from synthgen.models.provenance import pinned_revision, revision_of
 from synthgen.models.weights import loading, resolve
-from synthgen.models.whole_networks import load_network
+from synthgen.models.whole_networks import load_network, model_config
 
 
 class Options(BaseModel):
@@ -59,21 +57,17 @@ class SamTransformers:
 
     def __init__(self, options: Options, execution: Any) -> None:
         import torch
-        from transformers import AutoConfig, Sam2Model, Sam2Processor, SamModel, SamProcessor
+        from transformers import Sam2Model, Sam2Processor, SamModel, SamProcessor
 
-        place = resolve(options.model)
-        revision = pinned_revision(options.model, options.revision)
-        with loading(options.model):
-            kind = AutoConfig.from_pretrained(place, **revision).model_type
+        place, revision = resolve(options.model), pinned_revision(options.model, options.revision)
         # Meta's SAM 2 repositories hold the video model, of which the image model is a part
         kinds = {"sam": (SamModel, SamProcessor), "sam2": (Sam2Model, Sam2Processor)}
         kinds["sam2_video"] = kinds["sam2"]
-        if kind not in kinds:
-            raise ModelError(
-                f"model {options.model!r}: its config.json says {excerpt(kind, 60)}, and this backend reads sam, sam2 "
-                "and sam2_video; a checkpoint of the package segment_anything goes to refine.mask_decoder.name="
-                "segment_anything"
-            )
+        way_out = (
+            "a checkpoint of the package segment_anything goes to refine.mask_decoder.name=segment_anything, SAM 3 to "
+            "refine.proposer.name=sam3"
+        )
+        kind = model_config(options.model, place, revision, kinds, way_out).model_type
         network, processor = kinds[kind]
         self._torch, self._options = torch, options
         self._device = torch_device(execution)

@@ -26,7 +26,7 @@ from synthgen.models.costs import sam_transformers_cost
 from synthgen.models.devices import torch_device, torch_dtype
 from synthgen.models.provenance import pinned_revision
 from synthgen.models.weights import loading, resolve
-from synthgen.models.whole_networks import load_network
+from synthgen.models.whole_networks import load_network, model_config
 
 LICENCE = Licence("SAM License", "https://huggingface.co/facebook/sam3/blob/main/LICENSE", "sam-license")
 _WORDS = 256  # texts whose embeddings are kept
@@ -80,17 +80,12 @@ class Sam3Proposer(TellsScores):
 
     def __init__(self, options: Options, execution: Any) -> None:
         import torch
-        from transformers import AutoConfig, Sam3Model, Sam3Processor
+        from transformers import Sam3Model, Sam3Processor
 
         place, revision = resolve(options.model), pinned_revision(options.model, options.revision)
-        with loading(options.model):
-            kind = AutoConfig.from_pretrained(place, **revision).model_type
         # Meta's repository holds the video model, of which the detector is a part
-        if kind not in ("sam3", "sam3_video"):
-            raise ModelError(
-                f"model {options.model!r}: its config.json says {excerpt(kind, 60)}, and the proposer `sam3` reads "
-                "sam3 and sam3_video; SAM and SAM 2 take no words: name them as refine.mask_decoder"
-            )
+        way_out = "SAM and SAM 2 take no words: name them as refine.mask_decoder"
+        model_config(options.model, place, revision, ("sam3", "sam3_video"), way_out)
         self._torch, self._options = torch, options
         self._device = torch_device(execution)
         self._dtype = torch_dtype(execution, self._device)
