@@ -128,6 +128,7 @@ class Mixture(StepBatches):
         self._mix = mix(shares(sources, config), config.steps, config.batch_size) if mixed is None else mixed
         self._before = drawn_before(self._mix, len(sources))
         self._order = functools.lru_cache(maxsize=4 * len(sources))(self._epoch_order)
+        self._all_rows = functools.cache(lambda number: np.arange(sum(sources[number].group_sizes)))
         for source, count in zip(sources, self.planned_counts, strict=True):
             if not count:
                 raise ConfigError(
@@ -163,6 +164,12 @@ class Mixture(StepBatches):
                 row, wanted = int(self._order(number, epoch)[place]), None
             drafts.append(Draft(number, row, self.crop_key(step, slot), wanted))
         return drafts
+
+    def rows_like(self, draft: Draft) -> np.ndarray:
+        """(N,) int64, ascending: the rows among which that of a draft was drawn, all of its source if by no class."""
+        if draft.wanted is None:
+            return self._all_rows(draft.source)
+        return self._rare[draft.source].rows_that_show(draft.wanted.channel)
 
     def crop_key(self, step: int, slot: int) -> tuple[int, ...]:
         """Of the random numbers that crop a sample of a batch."""

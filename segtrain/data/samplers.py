@@ -67,6 +67,10 @@ class RareClassSampler:
         """Of the classes that can be drawn, ascending."""
         return tuple(self._channels.tolist())
 
+    def rows_that_show(self, channel: int) -> np.ndarray:
+        """(N,) int64, ascending: what is drawn for a class that can be drawn."""
+        return self._rows[int(np.searchsorted(self._channels, channel))]
+
     def draw(self, key: tuple[int, ...]) -> tuple[int, Wanted]:
         """A row, and what its crop should show; a function of `key`."""
         rng = np.random.default_rng((key[0], _RARE, *key[1:]))

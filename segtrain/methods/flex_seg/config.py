@@ -99,6 +99,11 @@ class HardnessSettings(Settings):
     has_schedule: Literal["sigmoid", "linear", "none", "always"] = Field(
         "sigmoid", description="how the share of hard batches grows; none = never any, always = all [page: sigmoid]"
     )
+    has_within: Literal["set", "class"] = Field(
+        "set",
+        description="among what a hard image is drawn: the whole merged set [guess], or what --ratio and --rcs leave: "
+        "images of the source whose turn it is that show the class drawn for it, cropped around that [ours]",
+    )
     has_temperature: float = Field(1.0, gt=0, le=1000, description="tau of softmax(h / tau) [paper: 1]")
     has_k: float = Field(0.05, gt=0, le=100, description="steepness of the sigmoid over t [paper: 0.05]")
     has_midpoint: float = Field(50.0, ge=0, le=1e9, description="t at which half of the batches are hard [guess: 50]")

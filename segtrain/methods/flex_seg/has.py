@@ -2,6 +2,8 @@
 
 Each image i has a hardness h_i, a moving average of its plain cross-entropy. Each step draws r in 0..1: if r >
 threshold(t), the whole batch is drawn with p_i = softmax(h_i / tau), else it is the batch of the ordinary mixture.
+Drawn so from the whole merged set it comes without rare class sampling; `within class` leaves source and class as the
+mixture has drawn them, and is the softmax over the images that show that class.
 
 Losses are gathered and folded into h every `has_update_every` steps, a chunk; a chunk is drawn from the table that was
 folded one chunk before it began. So the batches of a chunk are known before it begins: any number of workers may read
@@ -74,7 +76,7 @@ class Hardness:
         self._sums, self._numbers = np.zeros(total, dtype=np.float32), np.zeros(total, dtype=np.int32)
         self._pending: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
         self._folds = 0
-        self._tables: dict[int, Table] = {}
+        self._tables: dict[tuple[int, ...], Table] = {}  # by chunk and group of images
 
     @property
     def values(self) -> np.ndarray:
@@ -86,14 +88,28 @@ class Hardness:
 
         Asked for the running chunk and the next one only; a function of (seed, step) and the chunk's table.
         """
-        chunk = step // self._settings.has_update_every
-        assert chunk in (self._folds, self._folds + 1), f"chunk {chunk} is read ahead in chunk {self._folds}"
-        if chunk not in self._tables:
-            hardness = self._in_use if chunk == self._folds else self._newest
-            self._tables[chunk] = Table(hardness, self._settings.has_temperature, self._settings.has_standardise)
-        images = self._tables[chunk].draw(np.random.default_rng((seed, _WHICH, step)), number)
+        images = self._table(step, (), slice(None)).draw(np.random.default_rng((seed, _WHICH, step)), number)
         sources = np.searchsorted(self._starts, images, side="right") - 1
         return list(zip(sources.tolist(), (images - self._starts[sources]).tolist(), strict=True))
+
+    def draw_within(self, step: int, slot: int, source: int, channel: int, rows: np.ndarray, seed: int) -> int:
+        """One of the `rows` (N,) of a source, drawn by hardness: those that show a channel, or with -1 all.
+
+        Asked as `draw` is; a function of (seed, step, slot) and the chunk's table.
+        """
+        table = self._table(step, (source, channel), self._starts[source] + rows)
+        [place] = table.draw(np.random.default_rng((seed, _WHICH, step, slot)), 1)
+        return int(rows[place])
+
+    def _table(self, step: int, group: tuple[int, ...], images: np.ndarray | slice) -> Table:
+        """Over the images of a group."""
+        chunk = step // self._settings.has_update_every
+        assert chunk in (self._folds, self._folds + 1), f"chunk {chunk} is read ahead in chunk {self._folds}"
+        if (chunk, *group) not in self._tables:
+            hardness = (self._in_use if chunk == self._folds else self._newest)[images]
+            table = Table(hardness, self._settings.has_temperature, self._settings.has_standardise)
+            self._tables[chunk, *group] = table
+        return self._tables[chunk, *group]
 
     def is_hard(self, step: int, steps: int, seed: int) -> bool:
         """Whether the batch of that step is drawn by hardness."""
@@ -128,7 +144,7 @@ class Hardness:
         self._newest = hardness
         self._sums[seen], self._numbers[seen] = 0, 0
         self._folds += 1
-        self._tables.pop(self._folds - 1, None)
+        self._tables = {key: table for key, table in self._tables.items() if key[0] >= self._folds}
 
     def state(self) -> dict[str, torch.Tensor]:
         self._gather()

@@ -106,17 +106,24 @@ class FlexSeg(StandardMethod):
         return drafted_batches(self._mixture.reading, self._drafts(first_step), self._settings.num_workers)
 
     def _drafts(self, first_step: int) -> Iterator[list[Draft]]:
-        """Of each step: those of the mixture, or some that are drawn by hardness from the whole merged set."""
+        """Of each step: those of the mixture, or some that are drawn by hardness."""
         assert self._hardness is not None
         config = self._settings
         for step in range(first_step, config.steps):
-            if self._hardness.is_hard(step, config.steps, config.seed):
-                images = self._hardness.draw(step, config.batch_size, config.seed)
-                yield [
-                    Draft(source, row, self._mixture.crop_key(step, slot)) for slot, (source, row) in enumerate(images)
-                ]
-            else:
+            if not self._hardness.is_hard(step, config.steps, config.seed):
                 yield self._mixture.drafts(step)
+            elif config.has_within == "class":
+                drafts = enumerate(self._mixture.drafts(step))
+                yield [dataclasses.replace(draft, row=self._hard_row(step, slot, draft)) for slot, draft in drafts]
+            else:
+                images = enumerate(self._hardness.draw(step, config.batch_size, config.seed))
+                yield [Draft(source, row, self._mixture.crop_key(step, slot)) for slot, (source, row) in images]
+
+    def _hard_row(self, step: int, slot: int, draft: Draft) -> int:
+        assert self._hardness is not None
+        channel = draft.wanted.channel if draft.wanted else -1
+        rows = self._mixture.rows_like(draft)
+        return self._hardness.draw_within(step, slot, draft.source, channel, rows, self._settings.seed)
 
     def loss(self, segmenter: Segmenter, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         config = self._settings

@@ -79,6 +79,29 @@ def test_folding_against_the_moving_average_by_hand() -> None:
     assert table.values.tolist() == [first, new[0], mean, new[1], new[2], mean, 1.75]
 
 
+def test_within_a_class_the_softmax_is_over_the_images_that_show_it() -> None:
+    table = hardness((3, 4), has_ema=0.0)
+    see(table, 2, [(0, 0), (1, 0), (1, 1), (1, 3)], [9.0, 1.0, 2.0, 0.5])
+    rows = np.array([0, 1, 3])
+    drawn = [table.draw_within(step, slot, 1, 5, rows, 0) for step in (4, 5) for slot in range(10_000)]
+    expected = np.exp([1.0, 2.0, 0.5]) / np.exp([1.0, 2.0, 0.5]).sum()
+    assert np.bincount(drawn, minlength=4)[rows] / 20_000 == pytest.approx(expected, abs=0.015)
+    assert drawn[:50] == [table.draw_within(4, slot, 1, 5, rows, 0) for slot in range(50)]
+    assert drawn[:50] != drawn[10_000:10_050], "each step draws anew"
+    assert {table.draw_within(4, slot, 1, 2, np.array([2]), 0) for slot in range(20)} == {2}, "a table for each class"
+    assert {table.draw_within(4, slot, 0, 5, np.array([1]), 0) for slot in range(20)} == {1}, "and each source"
+
+
+def test_within_a_class_a_chunk_is_drawn_from_the_table_of_the_chunk_before() -> None:
+    table, rows = hardness(has_temperature=0.01), np.arange(4)
+    early = [table.draw_within(2, slot, 1, -1, rows, 0) for slot in range(50)]
+    see(table, 2, [(0, 0), (1, 3)], [1.0, 5.0])
+    assert [table.draw_within(2, slot, 1, -1, rows, 0) for slot in range(50)] == early and set(early) == {0, 1, 2, 3}
+    assert {table.draw_within(4, slot, 1, -1, rows, 0) for slot in range(50)} == {3}
+    with pytest.raises(AssertionError, match="chunk 3 is read ahead in chunk 1"):
+        table.draw_within(6, 0, 1, -1, rows, 0)
+
+
 def test_a_chunk_is_drawn_from_the_table_of_the_chunk_before() -> None:
     """So what is read ahead does not depend on how far ahead it is read."""
     table = hardness(has_temperature=0.01)

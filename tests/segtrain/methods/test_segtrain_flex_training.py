@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import segtrain.loop
 import segtrain.segmenter
 from segtrain.cli import app
 from segtrain.config import checked
+from segtrain.data.batches import Draft
 from segtrain.data.mixture import Mixture, open_sources
 from segtrain.errors import ConfigError, ModelError, RunError
 from segtrain.losses import cross_entropy
@@ -84,6 +86,43 @@ def test_a_killed_training_goes_on_with_the_very_same_losses(
     for name in ("loss", "boundary", "cross_entropy", "gap"):
         assert curve(again, name) == curve(whole, name)
     assert curve(whole, "gap")[:2] == [0, 0] and all(value > 0 for value in curve(whole, "gap")[2:])
+
+
+def test_a_killed_training_within_classes_goes_on_with_the_very_same_losses(
+    flex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"has_within": "class", "has_schedule": "always", "rcs": "all", "log_every": 1}
+    whole = train(flex(out=tmp_path / "whole", **changes))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 5)
+        train(flex(**changes))
+    again = train(flex(**changes))
+    assert weights(again) == weights(whole) and curve(again, "loss") == curve(whole, "loss")
+
+
+@pytest.mark.parametrize("rcs", ["none", "first", "all"])
+def test_within_classes_hard_batches_keep_the_mix_and_the_classes(flex, monkeypatch, rcs: str) -> None:
+    """A sharp softmax: the hardest image that shows the class is drawn, whatever is harder without it."""
+    seen: list[tuple[list[Draft], list[Draft]]] = []
+
+    drafts_of = FlexSeg._drafts
+
+    def look(method: FlexSeg, first_step: int) -> Iterator[list[Draft]]:
+        for step, drafts in enumerate(drafts_of(method, first_step), first_step):
+            seen.append((drafts, method._mixture.drafts(step)))
+            yield drafts
+
+    monkeypatch.setattr(FlexSeg, "_drafts", look)
+    train(flex(has_within="class", has_schedule="always", has_temperature=1e-3, steps=16, rcs=rcs))
+    assert len(seen) == 16
+    for hard, ordinary in seen:
+        assert [dataclasses.replace(draft, row=0) for draft in hard] == [
+            dataclasses.replace(draft, row=0) for draft in ordinary
+        ]
+    rows = [[draft.row for draft in hard] for hard, _ in seen]
+    assert rows != [[draft.row for draft in ordinary] for _, ordinary in seen]
+    last = [(draft.source, draft.wanted, draft.row) for hard, _ in seen[-2:] for draft in hard]
+    assert len({(source, wanted) for source, wanted, _ in last}) == len(set(last)), "one hardest image of each kind"
 
 
 def test_any_number_of_workers_draws_the_same(flex, tmp_path: Path) -> None:
