@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     """Copy what the other side lacks or has in another form."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kept", description=__doc__)
     parser.add_argument("action", choices=("save", "load"))
-    parser.add_argument("name", help="flexseg, cgaug, clouds, iccld, use")
+    parser.add_argument("name", help="flexseg, cgaug, clouds, iccld, use, loop, gfss")
     asked = parser.parse_args(argv)
     scratch, kept = SCRATCH / asked.name / "scores", KEPT / asked.name
     source, target = (scratch, kept) if asked.action == "save" else (kept, scratch)

@@ -6,94 +6,102 @@ one round of `synthgen improve` with as many images again: aimed at the classes 
 on 300 other drawings, which chose nothing.
 
 The generator has seen many drawn scenes without masks. Spread is over seeds; a gain is the mean of the differences seed
-by seed.
+by seed. Scores of single seeds are kept, as those of trainings are (benchmarks/trainings.py).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import use
 from benchmarks.row import SCRATCH, Row, row_of_seeds
+from benchmarks.trainings import Words, call, remembered, whole
 from synthgen.drawn.split import write_split
 
-SEEDS = (0, 1, 2)
-STEPS = 1_200
-CHOOSE_SEED, CHOOSE, TEST_SEED, TEST = 5_000, 100, 6_000, 300
+CHOOSE_SEED, TEST_SEED = 5_000, 6_000
 POWERS = {"uniform": 0.0, "closed": 1.0}
 ROWS = ("loop/before_miou", "loop/uniform_miou", "loop/closed_miou", "loop/gain_over_before", "loop/gain_over_uniform")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of it. The defaults give the rows; smaller ones show that it runs."""
+
+    place: Path = SCRATCH / "loop"
+    sets: use.Plan = dataclasses.field(default_factory=use.Plan)  # drawings, their set, network and seeds
+    steps: int = 1_200
+    choose: int = 100
+    test: int = 300
+    images: int = 0  # of a round; 0 = as many as the first run has prompts
+
+
 def objects() -> Iterator[Row]:
     """loop/*."""
-    yield from rows_of(SEEDS, STEPS)
+    yield from rows(Plan())
 
 
-def rows_of(
-    seeds: tuple[int, ...], steps: int, choose: int = CHOOSE, test: int = TEST, images: int = 0
-) -> Iterator[Row]:
-    """Measure. `images` a round; 0 = as many as the first run has prompts."""
-    choosing, testing = _drawings("choose", CHOOSE_SEED, choose), _drawings("test", TEST_SEED, test)
-    found: dict[str, list[float]] = {name: [] for name in ("before", *POWERS)}
-    for seed in seeds:
-        few = use.few(use.Plan(), 5, seed)
-        run = use.made(use.Plan(), "", seed).parent
-        model = SCRATCH / "loop" / f"before-{seed}-{steps}"
-        data = ["--data", str(few), "--data", str(run / "dataset"), "--ratio", "1", "--ratio", "1"]
-        _call(
-            "segtrain",
-            "train",
-            *data,
-            *use.Plan().network.split(),
-            f"--steps={steps}",
-            f"--seed={seed}",
-            "--num-threads=1",
-            f"--out={model}",
-        )
-        found["before"].append(_score(model, testing))
-        for name, power in POWERS.items():
-            out = SCRATCH / "loop" / f"{name}-{seed}-{steps}"
-            words = ["--model", str(model), "--validation", str(choosing), "--beside", str(few), "--out", str(out)]
-            words += [
-                "--rounds",
-                "1",
-                "--images",
-                str(images),
-                "--power",
-                str(power),
-                "--train=--num-threads",
-                "--train=1",
-            ]
-            _call("synthgen", "improve", str(run), *words)
-            found[name].append(_score(out / "model-1", testing))
-            print(f"  {name} seed {seed}: {found[name][-1]:.3f} (before {found['before'][-1]:.3f})", flush=True)
-    scores = {name: np.array(values) for name, values in found.items()}
+def rows(plan: Plan) -> Iterator[Row]:
+    """Measure what is missing, as many seeds at once as there are cores, then put it together."""
+    for name in ("choose", "test"):
+        drawings(plan, name)  # here, where no other thread makes them
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        found = list(pool.map(partial(_of_seed, plan), plan.sets.seeds))
+    scores = {name: np.array([of_seed[name] for of_seed in found]) for name in ("before", *POWERS)}
     for name, values in scores.items():
         yield row_of_seeds(f"loop/{name}_miou", values)
     for name in ("before", "uniform"):
         yield row_of_seeds(f"loop/gain_over_{name}", scores["closed"] - scores[name])
 
 
-def _drawings(name: str, seed: int, count: int) -> Path:
-    folder = SCRATCH / "loop" / f"{name}-{count}"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        write_split(folder, "objects", count, seed)
-    return folder
+def drawings(plan: Plan, name: str) -> Path:
+    """`choose`, which say what the model is weak at, or `test`."""
+    seed, count = (CHOOSE_SEED, plan.choose) if name == "choose" else (TEST_SEED, plan.test)
+    return whole(plan.place / f"{name}-{count}", partial(write_split, world="objects", count=count, first_seed=seed))
 
 
-def _score(model: Path, testing: Path) -> float:
-    told = SCRATCH / "loop" / "score.json"
-    told.unlink(missing_ok=True)
-    _call("segtrain", "eval", "--model", str(model), "--data", str(testing), "--json", str(told))
+def first_training(plan: Plan, seed: int) -> Words:
+    """Behind `segtrain`, without --out."""
+    few, made = use.few(plan.sets, 5, seed), use.made(plan.sets, "", seed)
+    words = f"train --data {few} --data {made} --ratio 1 --ratio 1 {plan.sets.network}"
+    return tuple(f"{words} --steps {plan.steps} --seed {seed} --num-threads 1".split())
+
+
+def improvement(plan: Plan, seed: int, power: float) -> Words:
+    """Behind `synthgen improve RUN`, without --model and --out."""
+    few, images = use.few(plan.sets, 5, seed), plan.images
+    words = f"--validation {drawings(plan, 'choose')} --beside {few} --rounds 1 --images {images} --power {power:g}"
+    return (*words.split(), "--train=--num-threads", "--train=1")
+
+
+def _of_seed(plan: Plan, seed: int) -> dict[str, float]:
+    def measure() -> dict[str, float]:
+        model = plan.place / "models" / f"before-{seed}"
+        call("segtrain", *first_training(plan, seed), "--out", str(model))
+        scores = {"before": _score(plan, model)}
+        for name, power in POWERS.items():
+            out = plan.place / "rounds" / f"{name}-{seed}"
+            run = use.made(plan.sets, "", seed).parent
+            words = ("--model", str(model), *improvement(plan, seed, power), "--out", str(out))
+            call("synthgen", "improve", str(run), *words)
+            scores[name] = _score(plan, out / "model-1")
+        print(f"  seed {seed}: {scores}", flush=True)
+        return scores
+
+    rounds = (improvement(plan, seed, power) for power in POWERS.values())
+    words = itertools.chain(first_training(plan, seed), *rounds)
+    return remembered(f"seed{seed}", words, plan.place, measure)
+
+
+def _score(plan: Plan, model: Path) -> float:
+    told = model.with_name(f"{model.name}.json")
+    call("segtrain", "eval", "--model", str(model), "--data", str(drawings(plan, "test")), "--json", str(told))
     return float(json.loads(told.read_text(encoding="utf-8"))["miou"])
-
-
-def _call(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", *words], check=True)

@@ -120,11 +120,14 @@ def _measured(training: Training, place: Path) -> dict[str, Any]:
     return found
 
 
-def _segtrain(words: list[str]) -> None:
+def call(*words: str) -> None:
+    """`python -m` with those words, on one thread. Raises CalledProcessError with the end of its output on screen."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "segtrain", *words], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", *words], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout[-2_000:], done.stderr[-2_000:], file=sys.stderr, flush=True)
         done.check_returncode()
+
+
+def _segtrain(words: list[str]) -> None:
+    call("segtrain", *words)
