@@ -9,6 +9,7 @@ import numpy as np
 
 from segkit.labels import LabelSpace
 from segtrain.data.class_pixels import class_pixels
+from segtrain.data.formats import open_dataset
 from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError
@@ -84,6 +85,16 @@ class BaseView:
 
     def domain(self, row: int) -> str:
         return self._source.domain(int(self._rows[row]))
+
+
+def base_validation(path: str, whole_space: LabelSpace, base_space: LabelSpace) -> BaseView:
+    """Held-out images as the base stage scores them: novel classes of `whole_space` are background.
+
+    Raises DataError for data with a class that `whole_space` has not.
+    """
+    held_out = open_dataset(path, "", whole_space)
+    held_out.label_space.require_within(whole_space, str(held_out.path))
+    return BaseView(held_out, base_space, base_space.labels[0].id)
 
 
 def base_rows(source: Source, base_space: LabelSpace, keep_novel: bool) -> np.ndarray:

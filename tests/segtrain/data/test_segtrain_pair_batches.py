@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -128,6 +129,18 @@ def test_an_image_without_its_original_is_named(tmp_path: Path, write_folder, pa
         (folder / f"orig_{part}" / "f0001.png").unlink()
     with pytest.raises(DataError, match=r"f0001 is only in one of images/ and orig_images/"):
         open_pairs([str(folder)], SPACE)
+
+
+def test_originals_are_found_by_stems_as_masks_are(tmp_path: Path, write_folder, pairs) -> None:
+    """One copy of the names has gone through a file system that takes accents apart."""
+    folder = paired_folder(write_folder, tmp_path / "f", pairs(2), pairs(2))
+    for part, form in (("images", "NFC"), ("labels", "NFC"), ("orig_images", "NFD"), ("orig_labels", "NFD")):
+        (folder / part / "f0000.png").rename(folder / part / f"{unicodedata.normalize(form, 'é')}.png")
+    (source,) = open_pairs([str(folder)], SPACE)
+    for row, value in enumerate((1, 0)):  # é comes after f
+        sample = source.read(row, original=True)
+        assert sample.original is not None
+        assert (sample.image[0, 0, 0], sample.original[0][0, 0, 0]) == (value, value)
 
 
 def test_a_folder_of_pairs_is_read_as_shards_are(tmp_path: Path, write_folder, pairs) -> None:
