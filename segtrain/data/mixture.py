@@ -23,19 +23,22 @@ _ORDER, _AUGMENTATION = 1, 2
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
-def open_sources(config: TrainConfig) -> tuple[list[Source], LabelSpace]:
+def space_of_folders(config: TrainConfig) -> LabelSpace | None:
+    """The classes of a folder that brings none: those of `config.classes`, or else of the first source that brings
+    some, wherever that stands in the list; None if none does. Raises DataError."""
+    if config.classes:
+        return read_label_space(config.classes)
+    lender = next((path for path in config.data if brings_label_space(path)), None)
+    return open_dataset(lender, "train", None).label_space if lender else None
+
+
+def open_sources(config: TrainConfig, folder_space: LabelSpace | None = None) -> tuple[list[Source], LabelSpace]:
     """The sources in the order given, and the label space of the model: that of the first source.
 
-    A folder that brings no classes takes those of `config.classes`, or else of the first source that brings some,
-    wherever that stands in the list. Raises DataError if a source has a class that the first one has not, or if no
-    pixel of any shows a class.
+    A folder that brings no classes takes those of `folder_space`, by default `space_of_folders`. Raises DataError if a
+    source has a class that the first one has not, or if no pixel of any shows a class.
     """
-    lender = next((path for path in config.data if brings_label_space(path)), None)
-    folder_space: LabelSpace | None = None
-    if config.classes:
-        folder_space = read_label_space(config.classes)
-    elif lender:
-        folder_space = open_dataset(lender, "train", None).label_space
+    folder_space = folder_space or space_of_folders(config)
     sources = [open_dataset(path, "train", folder_space) for path in config.data]
     space = sources[0].label_space
     for source in sources[1:]:
