@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import types
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ import numpy as np
 
 from segkit.labels import LabelSpace, read_label_space
 from segtrain.config import TrainConfig
-from segtrain.data.batches import Batch, Draft, Reading, StepBatches
+from segtrain.data.batches import Batch, Draft, Reading, Recent, StepBatches
 from segtrain.data.formats import brings_label_space, open_dataset
 from segtrain.data.labelled import require_labels
 from segtrain.data.samplers import RareClassSampler
@@ -126,11 +125,11 @@ class Mixture(StepBatches):
 
         Raises ConfigError if a source would give no sample at all.
         """
-        self._sources, self._config, self._rare = sources, config, rare
+        self._sources, self._config, self._rare = sources, config, dict(rare)
         self._reading = Reading(sources, label_space, config, confidence, originals)
         self._mix = mix(shares(sources, config), config.steps, config.batch_size) if mixed is None else mixed
         self._before = drawn_before(self._mix, len(sources))
-        self._order = functools.lru_cache(maxsize=4 * len(sources))(self._epoch_order)
+        self._order = Recent(self._epoch_order, 4 * len(sources))
         for source, count in zip(sources, self.planned_counts, strict=True):
             if not count:
                 raise ConfigError(

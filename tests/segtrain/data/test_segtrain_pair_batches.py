@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -114,6 +115,14 @@ def test_both_pictures_of_a_pair_are_cut_from_one_window(tmp_path: Path, write_s
         inside = (batch.targets != 255)[:, None].expand_as(batch.images)
         rise = (batch.images.int() - batch.originals.int())[inside]
         assert rise.float().mean() == pytest.approx(40, abs=1) and rise.min() > 30 and rise.max() < 50
+
+
+def test_batches_of_pairs_can_be_sent_to_a_process_that_starts_empty(tmp_path: Path, write_shards, pairs) -> None:
+    augmented, originals = variants(pairs)
+    data = open_pairs([str(write_shards(tmp_path / "a", augmented, originals=originals))], SPACE)
+    batches = PairBatches(data, SPACE, config(tmp_path), 0.3)
+    first = batches.batch(2)
+    assert torch.equal(pickle.loads(pickle.dumps(batches)).batch(2).images, first.images)
 
 
 def test_data_without_pairs_is_one_line(tmp_path: Path, write_shards, write_folder, pairs) -> None:

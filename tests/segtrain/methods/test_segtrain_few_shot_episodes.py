@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,12 @@ def test_a_batch_is_novel_images_and_then_as_many_base_images() -> None:
     # Two shots of class 3 and the only image of class 8 in every epoch of three draws.
     assert all(sorted(r == 3 for r in seen[BASE][n : n + 3]) == [False, False, True] for n in range(0, 120, 3))
     assert len({tuple(sorted(seen[BASE][n : n + 3])) for n in range(0, 120, 3)}) == 3, "drawn again for each epoch"
+
+
+def test_episodes_can_be_sent_to_a_process_that_starts_empty() -> None:
+    data = episodes()
+    first = data.batch(5)
+    assert (pickle.loads(pickle.dumps(data)).batch(5).images == first.images).all()
 
 
 def test_batches_are_a_function_of_seed_and_step() -> None:
