@@ -127,6 +127,7 @@ def _predict(
                         "choose another folder with --out, or rename one"
                     )
                 if all(path.is_file() for path in parts.values()):
+                    _link(picture.source, out / "images" / picture.name)
                     there += 1
                 else:
                     _make(segmenter, picture, out, parts, tile_px, overlap_px)

@@ -160,6 +160,7 @@ def test_a_mask_of_an_earlier_call_is_not_taken_for_that_of_another_picture(
             shutil.rmtree(album)
         result = run("--model", tiny_model, tmp_path / "copy", "--out", out)
         assert result.exit_code == 0 and "3 were there" in result.stdout, again
+        assert np.array_equal(read_image(out / "images" / "a.png"), noise((50, 70))), "links follow the pictures"
 
 
 def test_its_own_folder_inside_the_pictures_is_no_input(tiny_model: Path, album: Path) -> None:
