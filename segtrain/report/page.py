@@ -19,12 +19,12 @@ from segkit.documents import read_json
 from segkit.labels import LabelSpace, label_space_of
 from segkit.networks.folder import read_config
 from segkit.reports import place_of, templates
+from segtrain.data.base_view import base_validation
 from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import DataError, RunError
 from segtrain.evaluate import open_validation, score
 from segtrain.files import make_folder, write_whole
-from segtrain.methods.few_shot.view import base_validation
 from segtrain.overlay import colours
 from segtrain.report.curves import Curve, chosen, drawing, read_curves
 from segtrain.report.way import pictures_of

@@ -9,6 +9,7 @@ import torch
 from segkit.labels import IGNORE, LabelSpace
 from segkit.networks.folder import NetworkSpec
 from segkit.networks.pop import PopNetwork
+from segtrain.data.base_view import BaseView, base_validation
 from segtrain.data.batches import Batch, StepBatches
 from segtrain.data.mixture import Mixture, open_sources
 from segtrain.errors import ModelError
@@ -18,7 +19,7 @@ from segtrain.method import StandardMethod
 from segtrain.methods.few_shot.config import BaseConfig
 from segtrain.methods.few_shot.folds import novel_of_fold
 from segtrain.methods.few_shot.prototypes import mean_cosine
-from segtrain.methods.few_shot.view import BaseView, base_rows, base_validation, split_classes
+from segtrain.methods.few_shot.view import base_rows, split_classes
 from segtrain.segmenter import Segmenter, build_segmenter
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from segkit.labels import Label, LabelSpace
 from segtrain.config import checked
+from segtrain.data.base_view import BaseView
 from segtrain.data.batches import Batch
 from segtrain.data.class_pixels import class_pixels
 from segtrain.data.sample import Sample
@@ -15,7 +16,7 @@ from segtrain.errors import ConfigError, DataError
 from segtrain.methods.few_shot.config import NovelConfig
 from segtrain.methods.few_shot.episodes import BASE, REAL, SYNTHETIC, Episodes
 from segtrain.methods.few_shot.shots import Place, base_shots, novel_shots, showing
-from segtrain.methods.few_shot.view import BaseView, base_rows, split_classes
+from segtrain.methods.few_shot.view import base_rows, split_classes
 
 SPACE = LabelSpace(
     "s", tuple(Label(i, n) for i, n in ((0, "ground"), (3, "cat"), (5, "dog"), (8, "bus"))), background=0
