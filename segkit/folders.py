@@ -73,20 +73,22 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...], what: str) -> dict[st
 
 def normal_stem(path: Path) -> str:
     """What a file's stem is compared by."""
-    return _normal(path.stem)
+    return normal_name(path.stem)
 
 
 def _instead(stem: str, part: Path, kinds: str) -> str:
     """What lies in the other folder that may be meant; `kinds` is what is read there."""
     names = [path.name for path in _visible(part)]
-    wanted = _normal(stem)
+    wanted = normal_name(stem)
     for name in names:
-        other = _normal(Path(name).stem)
+        other = normal_name(Path(name).stem)
         if other == wanted:
             return f" (there is {part.name}/{name}: {kinds})"
         if other.casefold() == wanted.casefold():
             return f" (there is {part.name}/{name}: upper and lower case must be the same)"
-    similar = next((name for name in names if wanted in _normal(name) or _normal(Path(name).stem) in wanted), None)
+    similar = next(
+        (name for name in names if wanted in normal_name(name) or normal_name(Path(name).stem) in wanted), None
+    )
     if similar is not None:
         return f" (there is {part.name}/{similar}: both must have the same name up to the last dot)"
     return _below(part, (*IMAGE_SUFFIXES, *MASK_SUFFIXES))
@@ -101,5 +103,6 @@ def _visible(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
+    """What a stem that stands in a list is compared by."""
     return unicodedata.normalize("NFC", name)

@@ -182,7 +182,7 @@ def evaluate_anomaly(
         matrix.mean_iou(),
         matrix.pixel_accuracy,
         num_images,
-        sources[0].split,
+        ", ".join(dict.fromkeys(source.split for source in sources)),
         options.alarm_threshold,
         None if options.alarm_threshold is None else histogram.alarm_share(options.alarm_threshold),
         (black, white) if maps else None,

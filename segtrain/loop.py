@@ -160,10 +160,11 @@ class _Run:
                     if self._validation and self._validation.is_due(done, steps):
                         self._require_numbers(done)  # they may become the best
                         self._validation.score(self._segmenter, board, done)
-                    if self._is_checkpoint(done) or is_stopped():
+                    stopped = is_stopped()  # asked once: a Ctrl-C from here on waits for the next step's end
+                    if self._is_checkpoint(done) or stopped:
                         self._write_checkpoint(done)
                     shown.show(done)
-                    if is_stopped():
+                    if stopped:
                         raise KeyboardInterrupt
             if steps > first_step:
                 self._require_numbers(steps)

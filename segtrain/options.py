@@ -27,6 +27,7 @@ _FOLDERS = (
     "unlabelled",
     "init_from",
 )
+_LIST = "LIST"  # metavar of a comma list
 _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}
 
 
@@ -40,9 +41,11 @@ def command_of(
     declares the field. `preset` gives the values of --preset, which count where an option is not given.
     """
 
+    forms: dict[str, Any] = {}  # by spelling: list, _LIST for a comma list, anything else for one value
+
     def take(context: typer.Context, value: str | None) -> None:
         if value is not None and not context.resilient_parsing:
-            context.default_map = preset(value)
+            context.default_map = {name: _as_given(content, forms[name]) for name, content in preset(value).items()}
 
     def command(**values: Any) -> None:
         run({name: values[SPELLINGS.get(name, name)] for name in kind.model_fields}, values["as_json"])
@@ -63,6 +66,7 @@ def command_of(
     for name, field in _in_order(kind):
         spelling = SPELLINGS.get(name, name)
         plain, metavar = _plain(field.annotation)
+        forms[spelling] = metavar if metavar == _LIST else typing.get_origin(plain)
         flag = f"--{spelling.replace('_', '-')}"
         flags = [f"{flag}/--no-{flag[2:]}"] if plain is bool else [flag, *_OTHER_NAMES.get(name, ())]
         default: Any = inspect.Parameter.empty if field.is_required() else field.default
@@ -90,6 +94,13 @@ def command_of(
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = "\n".join(line for line in (kind.__doc__ or "").splitlines() if not _is_example(line))
     return command
+
+
+def _as_given(value: Any, form: Any) -> Any:
+    """A value or a list of a preset as the option takes it: one value is a list of one, a comma list is a text."""
+    if form is list:
+        return value if isinstance(value, list) else [value]
+    return ",".join(map(str, value)) if form == _LIST and isinstance(value, list) else value
 
 
 def examples_of(kind: type[BaseModel]) -> list[str]:
@@ -125,7 +136,7 @@ def _plain(annotation: Any) -> tuple[Any, str | None]:
     if origin is tuple:
         item, metavar = _plain(arguments[0])
         # A comma list, as decoder_channels takes it, is one text.
-        return (str, "LIST") if item is int else (list[item], metavar)  # type: ignore[valid-type]
+        return (str, _LIST) if item is int else (list[item], metavar)  # type: ignore[valid-type]
     if origin in (typing.Union, types.UnionType):
         item, metavar = _plain(next(a for a in arguments if a is not type(None)))
         return item | None, metavar

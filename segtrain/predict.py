@@ -11,6 +11,7 @@ out/confidence/        probability of each pixel's class, 0..255 for 0..1, 8-bit
 from __future__ import annotations
 
 import dataclasses
+import filecmp
 import hashlib
 import io
 import json
@@ -81,10 +82,11 @@ def predict(
 ) -> Predicted:
     """Write a mask for each picture of `images`, files and folders; what is there already is left alone.
 
-    A picture that cannot be read costs one line of the log and is counted. Each mask is written whole and last of what
-    belongs to its picture, so the same call goes on after a kill. Raises SegtrainError: for a model that cannot be
-    loaded, for `images` that name no picture, for an `out` that is not empty and no folder of the same model and
-    settings, or in which another process predicts, and for settings that cannot be.
+    A picture that cannot be read, or has the name of another one that `out` has a mask of, costs one line of the log
+    and is counted. Each mask is written whole and last of what belongs to its picture, so the same call goes on after a
+    kill. Raises SegtrainError: for a model that cannot be loaded, for `images` that name no picture, for an `out` that
+    is not empty and no folder of the same model and settings, or in which another process predicts, and for settings
+    that cannot be.
     """
     require_tiles(tile_px, overlap_px)
     pictures, left = _listed(images, out)
@@ -110,6 +112,7 @@ def _predict(
     made = there = 0
     refused: list[str] = []
     taken: dict[Path, Path] = {}  # masks and the pictures they are of
+    earlier = _pictures_of(out)
     with bar(len(pictures)) as shown:
         for number, picture in enumerate(pictures, 1):
             parts = _parts(out, picture.name, overlays, confidence)
@@ -117,7 +120,14 @@ def _predict(
                 first = taken.setdefault(parts["labels"], picture.source)
                 if first.resolve() != picture.source.resolve():
                     raise DataError(f"{picture.source}: its mask would have the name of that of {first}: rename one")
+                before = earlier.get(parts["labels"])
+                if before is not None and not _is_same(before, picture.source):
+                    raise DataError(
+                        f"{picture.source}: {out} has the mask of another picture of that name, {before.resolve()}: "
+                        "choose another folder with --out, or rename one"
+                    )
                 if all(path.is_file() for path in parts.values()):
+                    _link(picture.source, out / "images" / picture.name)
                     there += 1
                 else:
                     _make(segmenter, picture, out, parts, tile_px, overlap_px)
@@ -144,6 +154,21 @@ def _make(
         if not path.is_file():
             make_folder(path.parent)
             write_whole(path, made[name]())
+
+
+def _pictures_of(out: Path) -> dict[Path, Path]:
+    """The pictures that an earlier call has left in the folder, by their masks; links that lead nowhere are none."""
+    folder = out / "images"
+    pictures = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return {_parts(out, path.relative_to(folder), False, False)["labels"]: path for path in pictures}
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two files are one, or hold the same: a disk that knows no links has copies."""
+    try:
+        return one.resolve() == other.resolve() or filecmp.cmp(one, other, shallow=False)
+    except OSError as error:
+        raise DataError(f"{other}: cannot be compared with {one}: {error.strerror or error}") from error
 
 
 def _parts(out: Path, name: Path, overlays: bool, confidence: bool) -> dict[str, Path]:

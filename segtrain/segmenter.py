@@ -239,8 +239,15 @@ def _build_new(config: TrainConfig, label_space: LabelSpace, device: torch.devic
             raise ModelError(
                 f"encoder_weights {WEIGHTS!r} are those of {ENCODER}, not of {config.encoder}: set encoder to it"
             )
+    elif config.encoder.startswith("tu-"):
+        # smp takes any word here: a misspelt one would be ImageNet too
+        if config.encoder_weights not in ("imagenet", "none"):
+            raise ModelError(
+                f"encoder_weights {excerpt(config.encoder_weights)}: of {config.encoder} there are imagenet and none"
+            )
+        weights = config.encoder_weights == "imagenet" or None
     elif config.encoder_weights != "none":
-        weights = True if config.encoder.startswith("tu-") else config.encoder_weights
+        weights = config.encoder_weights
     spec = NetworkSpec(arguments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

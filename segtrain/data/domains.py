@@ -11,6 +11,7 @@ from typing import Any
 
 from segkit.documents import parse_json
 from segkit.files import read_regular
+from segkit.folders import normal_name
 from segkit.printable import excerpt
 from segtrain.errors import DataError
 
@@ -20,12 +21,12 @@ _PREFIX = "domain="
 
 
 def read_domains(folder: Path) -> dict[str, str]:
-    """Domain by stem; empty without a `domains.txt`. Raises DataError naming the line that is wrong."""
+    """Domain by stem (`normal_name`); empty without a `domains.txt`. Raises DataError naming the line that is wrong."""
     path = folder / FILE
     if not path.is_file():
         return {}
     try:
-        lines = read_regular(path, _MAX_BYTES).decode().splitlines()
+        lines = read_regular(path, _MAX_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no UTF-8 text") from error
     domains: dict[str, str] = {}
@@ -33,7 +34,7 @@ def read_domains(folder: Path) -> dict[str, str]:
         if not line.strip():
             continue
         stem, tab, domain = line.partition("\t")
-        domain = domain.strip()
+        stem, domain = normal_name(stem), domain.strip()
         if not tab or not stem or not domain or "\t" in domain:
             raise DataError(f"{path}:{number}: {excerpt(line)} is not `stem<TAB>domain`")
         if domains.setdefault(stem, domain) != domain:

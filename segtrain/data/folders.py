@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from segkit.files import read_regular
-from segkit.folders import Pair, list_pairs
+from segkit.folders import Pair, list_pairs, normal_name
 from segkit.labels import LabelSpace, read_label_space
 from segkit.masks import MAX_FILE_BYTES, read_mask
 from segkit.pictures import read_pair
@@ -55,7 +55,7 @@ class PairSource:
         return self._pairs[row].image.name
 
     def domain(self, row: int) -> str:
-        return self._domains.get(self._pairs[row].stem, "")
+        return self._domains.get(normal_name(self._pairs[row].stem), "")
 
     @functools.cached_property
     def _domains(self) -> dict[str, str]:
@@ -84,7 +84,7 @@ class FolderSource(PairSource):
         self._originals: list[Pair] = []
         if (folder / ORIGINAL_PARTS[0]).is_dir():
             self._originals = list_pairs(folder, ORIGINAL_PARTS)
-            stems, theirs = ({pair.stem for pair in pairs} for pairs in (self._pairs, self._originals))
+            stems, theirs = ({normal_name(pair.stem) for pair in pairs} for pairs in (self._pairs, self._originals))
             if stems != theirs:
                 raise DataError(
                     f"{folder}: {min(stems ^ theirs)} is only in one of images/ and {ORIGINAL_PARTS[0]}/: a folder of "

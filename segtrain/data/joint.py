@@ -96,8 +96,8 @@ class JointBatches(StepBatches):
         """`unlabelled_share` of the crops of a step from `first_joint_step` on are unlabelled; with `masks` what their
         own masks say is in the batch all the same.
 
-        Raises ConfigError if a source would give no sample at all, or if so few crops are labelled that some steps
-        would have none.
+        Raises ConfigError if a source would give no sample at all, or if a step would have less than one labelled crop
+        on average; of about one, some steps have none and others two.
         """
         sizes = np.array([sum(source.group_sizes) for source in unlabelled], dtype=np.float64)
         if round((1 - unlabelled_share) * config.batch_size, 6) < 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import types
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ import numpy as np
 
 from segkit.labels import LabelSpace, read_label_space
 from segtrain.config import TrainConfig
-from segtrain.data.batches import Batch, Draft, Reading, StepBatches
+from segtrain.data.batches import Batch, Draft, Reading, Recent, StepBatches
 from segtrain.data.formats import brings_label_space, open_dataset
 from segtrain.data.labelled import require_labels
 from segtrain.data.samplers import RareClassSampler
@@ -23,19 +22,22 @@ _ORDER, _AUGMENTATION = 1, 2
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
-def open_sources(config: TrainConfig) -> tuple[list[Source], LabelSpace]:
+def space_of_folders(config: TrainConfig) -> LabelSpace | None:
+    """The classes of a folder that brings none: those of `config.classes`, or else of the first source that brings
+    some, wherever that stands in the list; None if none does. Raises DataError."""
+    if config.classes:
+        return read_label_space(config.classes)
+    lender = next((path for path in config.data if brings_label_space(path)), None)
+    return open_dataset(lender, "train", None).label_space if lender else None
+
+
+def open_sources(config: TrainConfig, folder_space: LabelSpace | None = None) -> tuple[list[Source], LabelSpace]:
     """The sources in the order given, and the label space of the model: that of the first source.
 
-    A folder that brings no classes takes those of `config.classes`, or else of the first source that brings some,
-    wherever that stands in the list. Raises DataError if a source has a class that the first one has not, or if no
-    pixel of any shows a class.
+    A folder that brings no classes takes those of `folder_space`, by default `space_of_folders`. Raises DataError if a
+    source has a class that the first one has not, or if no pixel of any shows a class.
     """
-    lender = next((path for path in config.data if brings_label_space(path)), None)
-    folder_space: LabelSpace | None = None
-    if config.classes:
-        folder_space = read_label_space(config.classes)
-    elif lender:
-        folder_space = open_dataset(lender, "train", None).label_space
+    folder_space = folder_space or space_of_folders(config)
     sources = [open_dataset(path, "train", folder_space) for path in config.data]
     space = sources[0].label_space
     for source in sources[1:]:
@@ -123,12 +125,12 @@ class Mixture(StepBatches):
 
         Raises ConfigError if a source would give no sample at all.
         """
-        self._sources, self._config, self._rare = sources, config, rare
+        self._sources, self._config, self._rare = sources, config, dict(rare)
         self._reading = Reading(sources, label_space, config, confidence, originals)
         self._mix = mix(shares(sources, config), config.steps, config.batch_size) if mixed is None else mixed
         self._before = drawn_before(self._mix, len(sources))
-        self._order = functools.lru_cache(maxsize=4 * len(sources))(self._epoch_order)
-        self._all_rows = functools.cache(lambda number: np.arange(sum(sources[number].group_sizes)))
+        self._order = Recent(self._epoch_order, 4 * len(sources))
+        self._all_rows = Recent(self._rows_of, len(sources))
         for source, count in zip(sources, self.planned_counts, strict=True):
             if not count:
                 raise ConfigError(
@@ -168,8 +170,11 @@ class Mixture(StepBatches):
     def rows_like(self, draft: Draft) -> np.ndarray:
         """(N,) int64, ascending: the rows among which that of a draft was drawn, all of its source if by no class."""
         if draft.wanted is None:
-            return self._all_rows(draft.source)
+            return np.asarray(self._all_rows(draft.source))
         return self._rare[draft.source].rows_that_show(draft.wanted.channel)
+
+    def _rows_of(self, number: int) -> np.ndarray:
+        return np.arange(sum(self._sources[number].group_sizes))
 
     def crop_key(self, step: int, slot: int) -> tuple[int, ...]:
         """Of the random numbers that crop a sample of a batch."""

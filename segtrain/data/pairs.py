@@ -7,7 +7,6 @@ training sees them all; which files they lie in plays no part: originals go by t
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ import numpy as np
 
 from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segtrain.config import LoopConfig
-from segtrain.data.batches import Batch, Draft, Reading, StepBatches
+from segtrain.data.batches import Batch, Draft, Reading, Recent, StepBatches
 from segtrain.data.formats import open_dataset
 from segtrain.data.labelled import require_labels
 from segtrain.data.sample import Sample
@@ -86,7 +85,7 @@ class PairBatches(StepBatches):
         self._sources, self._config, self._most_original = sources, config, most_original
         self._variants = variants_of_originals(sources)
         self._reading = Reading(sources, label_space, config, originals=True, prepare=self._mixed)
-        self._epoch = functools.lru_cache(maxsize=4)(self._epoch_places)
+        self._epoch = Recent(self._epoch_places, 4)
 
     def __len__(self) -> int:
         return self._config.steps

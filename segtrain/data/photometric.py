@@ -29,7 +29,7 @@ class PhotometricDistortion:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> PhotometricDistortion:
-        """Takes nine numbers from the generator, whatever they are."""
+        """Takes seven to nine numbers from the generator: those of a brightness and of a hue only if they happen."""
         happens = rng.random(4) < 0.5
         contrast, saturation = (float(factor) for factor in rng.uniform(*_FACTORS, size=2))
         return cls(

@@ -33,7 +33,7 @@ class StrongView:
     def draw(cls, kind: StudentView, rng: np.random.Generator) -> StrongView:
         """`photometric` = PhotoMetricDistortion (CLOUDS: SSD's jitter); `strong` = that, grey and blur (UniMatch).
 
-        Takes as many numbers from the generator whatever happens.
+        Takes the same numbers from the generator whatever the kind.
         """
         colours = PhotometricDistortion.draw(rng)
         grey, blur, sigma = rng.random() < _GREY, rng.random() < _BLUR, float(rng.uniform(*_SIGMA))

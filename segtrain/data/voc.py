@@ -56,7 +56,7 @@ def voc_source(root: Path, split: str) -> Source:
         raise DataError(f"{root}: PASCAL VOC without masks: needs {' or '.join(_MASKS)}")
     pairs = []
     try:
-        lines = read_regular(path, _MAX_LIST_BYTES).decode().splitlines()
+        lines = read_regular(path, _MAX_LIST_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text: {in_one_line(error)}") from error
     for number, line in enumerate(lines, 1):

@@ -65,8 +65,10 @@ class DomainScores:
 
 def averages(miou: Mapping[str, float | None]) -> dict[str, float]:
     """`mean` over the domains, and Avg2, Avg3, Avg5 where their domains are among them, by any usual spelling."""
-    known = {_plain(name): value for name, value in miou.items() if value is not None}
-    made = {"mean": float(np.mean(list(known.values())))} if known else {}
+    scored = {name: value for name, value in miou.items() if value is not None}
+    made = {"mean": float(np.mean(list(scored.values())))} if scored else {}
+    # only to look names up in: of two names in another script nothing is left that would tell them apart
+    known = {_plain(name): value for name, value in scored.items()}
     for name, domains in AVERAGES.items():
         if all(domain in known for domain in domains):
             made[name] = float(np.mean([known[domain] for domain in domains]))

@@ -17,8 +17,11 @@ import numpy as np
 
 from segkit.documents import read_json
 from segkit.labels import LabelSpace, label_space_of
+from segkit.networks.folder import read_config
 from segkit.reports import place_of, templates
+from segtrain.data.base_view import base_validation
 from segtrain.data.sample import Sample
+from segtrain.data.source import Source
 from segtrain.errors import DataError, RunError
 from segtrain.evaluate import open_validation, score
 from segtrain.files import make_folder, write_whole
@@ -91,12 +94,12 @@ def _judged(run: Path, data: Sequence[str], best: bool, num_worst: int, device: 
     if best and not (run / "best" / "config.json").is_file():
         raise RunError(f"{run}: has no best/ (a training keeps it with --validate and --validate-every)")
     told = read_json(run / "validation.json", RunError) if (run / "validation.json").is_file() else {}
-    places = list(data) or [told["data"]] * ("data" in told)
+    places = list(data) or ([told["data"]] if "data" in told else [])
     if not places:
         return _Judged(None, "", why_not="The training had no --validate: name labelled images with --data.")
     segmenter = load_model(run / "best" if best else run, device)
     try:
-        sources = [open_validation(place, segmenter.label_space) for place in places]
+        sources = [_opened(run, place, segmenter.label_space) for place in places]
     except DataError as error:
         if data:
             raise
@@ -108,6 +111,14 @@ def _judged(run: Path, data: Sequence[str], best: bool, num_worst: int, device: 
 
     scores = score(segmenter, *sources, seen=see).to_json()
     return _Judged(scores, ", ".join(source.path.name for source in sources), worst.pictures)
+
+
+def _opened(run: Path, place: str, space: LabelSpace) -> Source:
+    """Labelled images as the training saw its validation set: of a few-shot base stage without the novel classes."""
+    whole = read_config(run)[1].get("whole_label_space")
+    if whole is None:
+        return open_validation(place, space)
+    return base_validation(place, label_space_of(whole, str(run / "config.json")), space)
 
 
 def page(run: Path, settings: dict[str, Any], space: LabelSpace, curves: dict[str, Curve], judged: _Judged) -> str:

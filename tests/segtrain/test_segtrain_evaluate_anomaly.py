@@ -50,6 +50,12 @@ def scenes(tmp_path: Path, write_folder) -> Path:
     return write_folder(tmp_path / "scenes", made)
 
 
+def test_the_splits_of_all_sets_are_named(model: Path, scenes: Path, write_shards, pairs, tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "shards", pairs(2))
+    report = evaluate_anomaly(model, [shards, scenes, scenes], device="cpu")
+    assert (report.num_images, report.split) == (14, "train, all")
+
+
 def test_scores_are_those_of_the_energy_of_each_picture(model: Path, scenes: Path) -> None:
     """A plain model has no head of its own: its energy is scored. Each picture alone, in an order of our own."""
     segmenter = load_model(model, "cpu")

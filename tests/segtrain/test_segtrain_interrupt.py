@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from segtrain.cli import app
 from segtrain.interrupt import held_back
 from segtrain.methods.supervised.method import train
+from segtrain.progress import Bar
 
 
 def test_ctrl_c_loses_no_step_and_the_same_command_goes_on(settings, golden: Path, tmp_path: Path) -> None:
@@ -67,6 +68,20 @@ def test_the_first_ctrl_c_is_held_back_and_the_second_is_not() -> None:
         assert is_stopped()
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_ctrl_c_between_the_checkpoint_and_the_bar_loses_no_step(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes too late for this step's checkpoint, so the training ends after the next step."""
+
+    def show(self: Bar, done: int, text: str | None = None) -> None:
+        if done == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Bar, "show", show)
+    config = settings(checkpoint_every=1000)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    assert torch.load(config.out / "checkpoint.pt", weights_only=True)["step"] == 4
 
 
 def test_a_terminal_shows_a_bar_and_others_lines_with_the_time_left(

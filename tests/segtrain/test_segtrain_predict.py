@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,35 @@ def test_bad_pictures_are_a_line_each_and_counted(
     ):
         assert any(f"{album / name}: {says}" in line for line in lines)
     assert files(out / "labels") == ["a.png", "b.png", "town/a.png"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp"])
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_mask_of_an_earlier_call_is_not_taken_for_that_of_another_picture(
+    tiny_model: Path, album: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, linked: bool
+) -> None:
+    """Frames of two films have the same names. A copy of the very picture, or its new place, is no other one."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    assert run("--model", tiny_model, album, "--out", out).exit_code == 0
+    if not linked:
+        link = out / "images" / "a.png"
+        data = link.read_bytes()
+        link.unlink()
+        link.write_bytes(data)
+    other.mkdir()
+    Image.fromarray(noise((50, 70), 7)).save(other / name)
+    before = {path: (out / path).read_bytes() for path in files(out)}
+    result = run("--model", tiny_model, other, "--out", out, "--confidence")
+    assert result.exit_code == 1 and "0 masks made, 1 pictures refused" in result.stdout
+    assert f"{other / name}: {out} has the mask of another picture of that name, " in caplog.text
+    assert {path: (out / path).read_bytes() for path in files(out)} == before
+    shutil.copytree(album, tmp_path / "copy")
+    for again in ("copied", "moved"):
+        if again == "moved":
+            shutil.rmtree(album)
+        result = run("--model", tiny_model, tmp_path / "copy", "--out", out)
+        assert result.exit_code == 0 and "3 were there" in result.stdout, again
+        assert np.array_equal(read_image(out / "images" / "a.png"), noise((50, 70))), "links follow the pictures"
 
 
 def test_its_own_folder_inside_the_pictures_is_no_input(tiny_model: Path, album: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -106,6 +107,17 @@ def test_what_is_given_wins_over_the_preset(world: Path, caplog: pytest.LogCaptu
         assert "one of 7 steps" in caplog.text
     assert run("train", "--preset", "own.yaml", "--steps", 1, *SMALL.split()).exit_code == 0
     assert (world / "model" / "model.safetensors").is_file()
+
+
+def test_a_list_may_be_written_as_yaml_has_it_and_one_value_needs_none(world: Path) -> None:
+    for name, data, channels in (("lists", "[gta5]", "[8, 8, 8, 8, 8]"), ("values", "gta5", "8,8,8,8,8")):
+        (world / f"{name}.yaml").write_text(
+            f"command: train\ndata: {data}\nout: {name}\nsteps: 1\ndecoder-channels: {channels}\nratio: 2\n"
+        )
+        result = run("train", "--preset", f"{name}.yaml", *SMALL.split())
+        assert result.exit_code == 0, result.output
+    settings = [(world / name / "settings.json").read_text() for name in ("lists", "values")]
+    assert settings[0] == settings[1] and json.loads(settings[0])["decoder_channels"] == [8] * 5
 
 
 @pytest.mark.parametrize(

@@ -39,3 +39,8 @@ def test_the_encoder_gives_the_features_of_the_network_that_the_weights_come_fro
 def test_another_encoder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="are those of tu-tf_efficientnet_lite0, not of resnet18"):
         _build(tmp_path, encoder="resnet18", encoder_weights="package")
+
+
+def test_a_misspelt_word_for_weights_is_not_imagenet(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="encoder_weights 'None': of tu-test_efficientnet there are imagenet and none"):
+        _build(tmp_path, encoder="tu-test_efficientnet", encoder_weights="None", decoder_channels="8,8,8,8,8")

@@ -117,6 +117,32 @@ def test_other_data_and_the_best_weights(trained: Path, tmp_path: Path, write_fo
     assert f"<strong>{100 * (best.miou or 0):.2f}</strong>" in text
 
 
+def test_a_training_without_a_validation_set_has_its_curves_alone(settings, tmp_path: Path) -> None:
+    result = run(train(settings(log_every=1)), "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.output
+    page = Page((tmp_path / "model.report.html").read_text())
+    assert "of 6, finished" in page.texts
+    assert "The training had no --validate: name labelled images with --data." in page.texts
+    assert page.of("svg") and not page.of("img") and not page.of("table")
+
+
+def test_a_base_stage_is_scored_as_it_scored_its_validation_set(tmp_path: Path, write_folder, pairs) -> None:
+    """Whose masks show the novel class too, which is background there."""
+    classes = [{"id": 0, "name": "ground"}, {"id": 5, "name": "thing"}, {"id": 6, "name": "other"}]
+    made = pairs(4)
+    for _, mask in made[:2]:
+        mask[mask == 5] = 6
+    data, out = write_folder(tmp_path / "data", made, classes=classes), tmp_path / "base"
+    options = "--steps 2 --batch-size 2 --crop 32 --arch Unet --decoder-channels 8,8,8,8,8 --device cpu"
+    words = f"few-shot base --data {data} --validate {data} --novel other --encoder tu-test_efficientnet --out {out}"
+    assert CliRunner().invoke(app, f"{words} {options}".split()).exit_code == 0
+    result = run(out, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    told = json.loads((out / "validation.json").read_text())
+    assert told["classes"][0]["pixels"] == 4 * 32 * 32 - 2 * 16 * 16
+    assert f"{told['classes'][0]['pixels']:,}" in Page(out.with_name("base.report.html").read_text()).texts
+
+
 def test_pictures_of_the_way_are_shown_the_first_of_a_kind_and_the_last(trained: Path) -> None:
     assert 'id="way"' not in report_of(trained)
     (trained / "pictures").mkdir()

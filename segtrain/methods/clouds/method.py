@@ -113,25 +113,25 @@ class Clouds(SelfTraining):
 
     def _from_whole_pictures(self, batch: JointBatch, views: Views, step: int) -> PseudoLabels:
         """Crops of the labels that each picture has once and for all."""
-        channels, sureness = [], []
+        crops = []
         for draft in batch.drafts:
-            whole, sure = self._once(draft.source, draft.row)
-            drawn = self._data_of_views.geometry(draft, whole.shape)
-            channels.append(drawn.map(whole, IGNORE))
-            sureness.append(drawn.map(sure, 0))
-        labels = torch.stack(channels).long().to(views.inside.device)
-        probability = torch.stack(sureness).to(views.inside.device).float() / 255
+            maps = self._once(draft.source, draft.row)
+            drawn = self._data_of_views.geometry(draft, maps[0].shape)
+            crops.append([drawn.map(one, outside) for one, outside in zip(maps, (IGNORE, IGNORE, 0), strict=True)])
+        redrawn, teacher, sure = (torch.stack(of_kind).to(views.inside.device) for of_kind in zip(*crops, strict=True))
+        labels, probability = redrawn.long(), sure.float() / 255
         config = self._settings
         weights = confidence_weights(probability, views.inside.bool(), config.confidence, config.threshold)
-        return self._seen(views, labels, PseudoLabels(labels, weights), step, {})
+        return self._seen(views, teacher.long(), PseudoLabels(labels, weights), step, {})
 
     def _of_whole_picture(self, source: int, row: int) -> Labels:
+        """Channels that SAM has redrawn, the teacher's own, and its sureness, 0..255 for 0..1."""
         assert self._decoder is not None
         image = self._data_of_views.picture(source, row)
         channels, probability = self.teacher.predict(image)
         rng = np.random.default_rng((self._settings.seed, _POINTS, source, row))
         redrawn = redraw(image, channels, self._decoder, self._rules, rng)
-        return redrawn.channels, np.floor(probability * 255).astype(np.uint8)
+        return redrawn.channels, channels, np.floor(probability * 255).astype(np.uint8)
 
     def _seen(
         self,

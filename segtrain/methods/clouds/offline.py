@@ -10,14 +10,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-Labels = tuple[np.ndarray, np.ndarray]
+Labels = tuple[np.ndarray, ...]
+"""Maps of one picture, each (H, W) uint8."""
 
 
 class OncePerPicture:
     """Labels of whole pictures by (source, row), made when one is first asked for, and held compressed."""
 
     def __init__(self, make: Callable[[int, int], Labels]) -> None:
-        """`make(source, row)` gives channels and sureness of a picture, both (H, W) uint8."""
+        """`make(source, row)` gives the maps of a picture."""
         self._make = make
         self._held: dict[tuple[int, int], tuple[tuple[int, ...], bytes]] = {}
 
@@ -26,5 +27,4 @@ class OncePerPicture:
             both = np.stack(self._make(source, row))
             self._held[source, row] = both.shape, zlib.compress(both.tobytes(), 1)
         shape, packed = self._held[source, row]
-        channels, sureness = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape).copy()
-        return channels, sureness
+        return tuple(np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape).copy())

@@ -9,8 +9,8 @@ import torch
 from segkit.labels import IGNORE, LabelSpace
 from segkit.networks.folder import NetworkSpec
 from segkit.networks.pop import PopNetwork
+from segtrain.data.base_view import BaseView, base_validation
 from segtrain.data.batches import Batch, StepBatches
-from segtrain.data.formats import open_dataset
 from segtrain.data.mixture import Mixture, open_sources
 from segtrain.errors import ModelError
 from segtrain.loop import Training, reports, run
@@ -19,7 +19,7 @@ from segtrain.method import StandardMethod
 from segtrain.methods.few_shot.config import BaseConfig
 from segtrain.methods.few_shot.folds import novel_of_fold
 from segtrain.methods.few_shot.prototypes import mean_cosine
-from segtrain.methods.few_shot.view import BaseView, base_rows, split_classes
+from segtrain.methods.few_shot.view import base_rows, split_classes
 from segtrain.segmenter import Segmenter, build_segmenter
 
 
@@ -37,18 +37,13 @@ def learn_base(config: BaseConfig) -> Path:
         BaseView(source, base_space, novel_to, base_rows(source, base_space, config.novel_images == "keep"))
         for source in sources
     ]
-    validation = None
-    if config.validation:
-        held_out = open_dataset(config.validation, "", space)
-        held_out.label_space.require_within(space, str(held_out.path))
-        validation = BaseView(held_out, base_space, background)
     data = Mixture(views, base_space, config)
     training = Training(
         config,
         reports(views, data.planned_counts),
         base_space,
         build=lambda device: build_base(config, base_space, device),
-        validation=validation,
+        validation=base_validation(config.validation, space, base_space) if config.validation else None,
         claims={"sources": [view.identity for view in views], "novel_classes": list(novel)},
         # The novel stage takes its classes from here.
         facts={"novel_classes": list(novel), "whole_label_space": whole_space.to_json()},

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from segkit.labels import LabelSpace
-from segtrain.data.batches import Batch, Draft, Reading, StepBatches
+from segtrain.data.batches import Batch, Draft, Reading, Recent, StepBatches
 from segtrain.data.mixture import drawn_before, first_steps, in_turn
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
@@ -56,8 +55,8 @@ class Episodes(StepBatches):
                 f"synthetic_ratio {config.synthetic_ratio}: the synthetic images give none of {self._mix.size} "
                 "novel images: raise it"
             )
-        self._epoch = functools.lru_cache(maxsize=4)(self._base_of_epoch)
-        self._order = functools.lru_cache(maxsize=8)(self._novel_order)
+        self._epoch = Recent(self._base_of_epoch, 4)
+        self._order = Recent(self._novel_order, 8)
 
     def __len__(self) -> int:
         return self._config.steps

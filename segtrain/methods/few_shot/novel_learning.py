@@ -13,6 +13,7 @@ from torch import nn
 from segkit.labels import LabelSpace, label_space_of
 from segkit.networks.folder import NetworkSpec, create_network, read_config
 from segkit.networks.pop import PopNetwork
+from segtrain.data.base_view import BaseView
 from segtrain.data.batches import Batch, StepBatches
 from segtrain.data.formats import open_dataset
 from segtrain.data.source import Source
@@ -25,7 +26,6 @@ from segtrain.methods.few_shot.config import NovelConfig
 from segtrain.methods.few_shot.episodes import Episodes
 from segtrain.methods.few_shot.prototypes import mean_cosine, start_from_support, take_over
 from segtrain.methods.few_shot.shots import Place, Showing, novel_shots, showing
-from segtrain.methods.few_shot.view import BaseView
 from segtrain.optimiser import Group
 from segtrain.segmenter import Segmenter, load_model
 

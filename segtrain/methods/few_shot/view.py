@@ -1,15 +1,11 @@
-"""What the base stage sees of a source."""
+"""Which classes and which images the base stage learns from."""
 
 from __future__ import annotations
-
-import dataclasses
-from typing import Any
 
 import numpy as np
 
 from segkit.labels import LabelSpace
 from segtrain.data.class_pixels import class_pixels
-from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError
 
@@ -44,46 +40,6 @@ def split_classes(space: LabelSpace, novel: tuple[str, ...], where: str) -> tupl
         LabelSpace(space.name, ours, space.background),
         LabelSpace(space.name, (*ours, *(by_name[name] for name in dict.fromkeys(novel))), space.background),
     )
-
-
-class BaseView:
-    """A source with the base classes only. Ids of novel classes become background or 255."""
-
-    def __init__(self, source: Source, base_space: LabelSpace, novel_to: int, rows: np.ndarray | None = None) -> None:
-        """`rows` are the samples to keep, in ascending order; None = all.
-
-        `novel_to` is the id that all other ids of the source become.
-        """
-        self._source, self._novel_to = source, novel_to
-        self.path, self.split, self.label_space = source.path, source.split, base_space
-        self._rows = np.arange(sum(source.group_sizes)) if rows is None else rows
-        ends = np.cumsum(source.group_sizes)
-        self._group_sizes = tuple(np.diff(np.searchsorted(self._rows, [0, *ends])).tolist())
-        self._id_of = np.arange(256, dtype=np.uint8)
-        kept = {c.id for c in base_space.labels}
-        self._id_of[[c.id for c in source.label_space.labels if c.id not in kept]] = novel_to
-
-    @property
-    def group_sizes(self) -> tuple[int, ...]:
-        return self._group_sizes
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {**self._source.identity, "novel_to": self._novel_to, "rows": len(self._rows)}
-
-    def read(self, row: int, *, confidence: bool = False, original: bool = False) -> Sample:
-        sample = self._source.read(int(self._rows[row]), confidence=confidence, original=original)
-        pair = sample.original and (sample.original[0], self._id_of[sample.original[1]])
-        return dataclasses.replace(sample, mask=self._id_of[sample.mask], original=pair)
-
-    def read_mask(self, row: int) -> np.ndarray:
-        return self._id_of[self._source.read_mask(int(self._rows[row]))]
-
-    def name(self, row: int) -> str:
-        return self._source.name(int(self._rows[row]))
-
-    def domain(self, row: int) -> str:
-        return self._source.domain(int(self._rows[row]))
 
 
 def base_rows(source: Source, base_space: LabelSpace, keep_novel: bool) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Thing-class feature distance (Hoyer et al., DAFormer, CVPR 2022): the encoder stays near ImageNet on things.
 
-Mean Euclidean distance between the last map of the learning encoder and that of a frozen copy with the weights that it
-began with, over the cells of the map in which one thing class covers most pixels.
+Mean Euclidean distance between the last map of the learning encoder and that of a frozen one with the weights that
+--encoder-weights names, over the cells of the map in which one thing class covers most pixels.
 """
 
 from __future__ import annotations

@@ -91,7 +91,10 @@ class FlexSeg(StandardMethod):
         segmenter = build_segmenter(config, self._space, device)
         width_in = segmenter.decoder_width
         if config.fd:
-            self._frozen = FrozenEncoder(segmenter.network)
+            # with init_from the encoder begins elsewhere, and is to stay near ImageNet's all the same
+            at_first = config.model_copy(update={"init_from": None})
+            pretrained = build_segmenter(at_first, self._space, device) if config.init_from else segmenter
+            self._frozen = FrozenEncoder(pretrained.network)
         if config.gap:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)

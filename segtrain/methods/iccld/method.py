@@ -115,8 +115,10 @@ class Iccld(SelfTraining):
             *source, target = self._seen
             if not self._own.adversary_mixed:
                 source = source[:1]
-            rate = learning_rate(self._own, step) / self._own.learning_rate
-            losses["discriminator"] = self._adversary.learn(source, target, rate)
+            source = [(features, t) for features, t in source if len(features)]  # small batches may lack labelled crops
+            if source:
+                rate = learning_rate(self._own, step) / self._own.learning_rate
+                losses["discriminator"] = self._adversary.learn(source, target, rate)
         self._seen = []
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -40,7 +40,8 @@ def mask_losses(
     keep: float,
     no_object_weight: float,
 ) -> dict[str, torch.Tensor]:
-    """`class`, `mask` and `dice`, scalars, each the sum over the decoder layers; 0 where nothing is labelled.
+    """`class`, `mask` and `dice`, scalars, each the sum over the decoder layers. Where nothing is labelled `mask` and
+    `dice` are 0, and every query learns the class "none".
 
     `rows` are the pictures of the batch that `targets` (B, H, W), channels, 254 and 255, belong to. Of `points` points
     a mask, those are kept that have the smallest losses of 1 / `keep` as many; 1 = no selection.

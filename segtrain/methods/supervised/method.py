@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segkit.labels import OUT_OF_DISTRIBUTION
+from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segtrain.config import MASK_ARCH, TrainConfig
 from segtrain.data.batches import Batch
-from segtrain.data.mixture import Mixture, first_steps, in_turn, open_sources, shares
+from segtrain.data.mixture import Mixture, first_steps, in_turn, open_sources, shares, space_of_folders
 from segtrain.data.rare_classes import rare_classes
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
@@ -35,17 +35,17 @@ def train(config: TrainConfig) -> Path:
     out = _train(own)
     if own.compare and not own.dry_run:
         alone = own.of_first_alone()
-        _train(alone)
+        _train(alone, space_of_folders(own))  # the first --data may have its classes from another one
         compare(out, alone.out)
     return out
 
 
-def _train(config: Config) -> Path:
+def _train(config: Config, folder_space: LabelSpace | None = None) -> Path:
     if config.arch == MASK_ARCH and (config.confidence != "ignore" or config.keep < 1):
         raise ConfigError(
             f"arch {MASK_ARCH}: its loss is one of masks, not of pixels: leave out --confidence and --keep"
         )
-    sources, label_space = open_sources(config)
+    sources, label_space = open_sources(config, folder_space)
     rare = rare_classes(sources, label_space, config)
     data = Mixture(
         sources, label_space, config, confidence=config.confidence != "ignore", rare=rare, mixed=order(sources, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,12 @@ def test_batches_are_a_function_of_seed_and_step(joint, workers: int) -> None:
         assert all(torch.equal(one, other) for one, other in zip(all_of(batch), all_of(again), strict=True))
     other = joint(views=views, seed=1).batch(6)
     assert not torch.equal(other.views.student, joint(views=views).batch(6).views.student)
+
+
+def test_joint_batches_can_be_sent_to_a_process_that_starts_empty(joint) -> None:
+    data = joint(views=ViewSettings("strong", cut_mix=0.5, class_mix=0.5))
+    first, again = data.batch(3), pickle.loads(pickle.dumps(data)).batch(3)
+    assert all(torch.equal(one, other) for one, other in zip(all_of(first), all_of(again), strict=True))
 
 
 def test_without_mixing_and_colours_both_views_are_the_same_and_padding_is_told(joint) -> None:

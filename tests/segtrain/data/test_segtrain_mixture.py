@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from pathlib import Path
 
 import hypothesis
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from segtrain.config import TrainConfig, train_config
 from segtrain.data.augment import augment
 from segtrain.data.batches import Batch, batches
+from segtrain.data.class_pixels import class_pixels
 from segtrain.data.mixture import Mixture, epoch_order, mix, open_sources
+from segtrain.data.samplers import RareClassSampler
 from segtrain.errors import ConfigError, DataError
 
 PLAIN = {"scale_min": 1.0, "scale_max": 1.0, "flip": 0.0, "jitter": 0.0}
@@ -27,6 +30,19 @@ def all_batches(config: TrainConfig, first_step: int = 0, num_workers: int = 0) 
 def equal(left: Batch, right: Batch) -> bool:
     pictures = torch.equal(left.images, right.images) and torch.equal(left.targets, right.targets)
     return pictures and np.array_equal(left.sources, right.sources)
+
+
+def test_what_makes_batches_can_be_sent_to_a_process_that_starts_empty(
+    settings, tmp_path: Path, write_folder, write_shards, pairs
+) -> None:
+    """As workers do on macOS, and on Linux from Python 3.14 on."""
+    data = [str(write_folder(tmp_path / "photos", pairs(3))), str(write_shards(tmp_path / "made", pairs(5)))]
+    config = settings(data=data)
+    sources, space = open_sources(config)
+    mixture = Mixture(sources, space, config, rare={1: RareClassSampler(class_pixels(sources[1]), space, "made")})
+    first = mixture.batch(3)
+    sent = pickle.loads(pickle.dumps(mixture))
+    assert equal(sent.batch(3), first) and equal(sent.batch(4), mixture.batch(4))
 
 
 @hypothesis.settings(deadline=None)

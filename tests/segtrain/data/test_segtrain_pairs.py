@@ -13,11 +13,11 @@ import torch
 from segkit.shards import ShardRows
 from segtrain.config import TrainConfig, train_config
 from segtrain.data.augment import augment
+from segtrain.data.base_view import BaseView
 from segtrain.data.batches import Batch
 from segtrain.data.mixture import Mixture, open_sources
 from segtrain.data.shards import ShardSource
 from segtrain.errors import DataError
-from segtrain.methods.few_shot.view import BaseView
 
 
 @pytest.fixture

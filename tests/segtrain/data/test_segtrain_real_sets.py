@@ -73,6 +73,11 @@ def test_voc_lists_with_two_paths_a_line_and_other_lists(voc: Path) -> None:
     assert open_dataset(voc, "train", None).split == "train"
 
 
+def test_a_voc_list_may_begin_with_a_byte_order_mark(voc: Path) -> None:
+    (voc / "ImageSets" / "Segmentation" / "trainaug.txt").write_text("2008_000002\n", encoding="utf-8-sig")
+    assert open_dataset(voc, "train", None).name(0) == "2008_000002.jpg"
+
+
 def test_voc_without_sbd_reads_its_own_masks(voc: Path) -> None:
     (voc / "ImageSets" / "Segmentation" / "trainaug.txt").unlink()
     (voc / "SegmentationClassAug").rename(voc / "elsewhere")

@@ -25,6 +25,7 @@ from segtrain.errors import ConfigError, ModelError, RunError
 from segtrain.methods.clouds.config import Config
 from segtrain.methods.clouds.method import train
 from segtrain.segmenter import load_model
+from segtrain.self_training.teacher import Teacher
 
 TINY = {
     "image_size": 32,
@@ -179,6 +180,31 @@ def test_offline_asks_once_a_picture_and_the_teacher_stays(
     assert 1 <= len(asked) <= 6 and set(asked) <= {(40, 32, 3), (40, 40, 3)}, "whole pictures, of which there are six"
     checkpoint = torch.load(tmp_path / "model" / "checkpoint.pt", weights_only=True)
     assert checkpoint["method"]["teacher.updates"] == 0
+
+
+@pytest.mark.parametrize("when", ["online", "offline"])
+def test_a_class_whose_masks_sam_takes_away_is_told(
+    clouds, when: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The teacher sees a thing left of the ground; SAM's mask of it covers nothing, that of the ground the ground."""
+
+    def logits(self: Teacher, images: torch.Tensor, bfloat16: bool = False) -> torch.Tensor:
+        thing = torch.arange(images.shape[-1]).expand(len(images), *images.shape[-2:]) < 16
+        return torch.stack([~thing, thing], dim=1).float()
+
+    def decode(self: SamDecoder, images: Any, prompts: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        height, width = images[0].shape[:2]
+        ground = np.broadcast_to(np.arange(width) >= 16, (height, width))
+        masks = [ground & (x >= 16) for (x, _), *_ in prompts[0].points]
+        return [(np.stack(masks), np.ones(len(masks), np.float32))]
+
+    monkeypatch.setattr(Teacher, "logits", logits)
+    monkeypatch.setattr(SamDecoder, "decode", decode)
+    folder = train(clouds(sam_when=when, scale_min=1.0, scale_max=1.0))
+    facts = json.loads((folder / "config.json").read_text())["_segtrain"]["pseudo_labels"]
+    assert facts["thing"]["teacher_px"] > 0 and facts["thing"]["learnt_share"] == 0
+    assert facts["ground"]["learnt_share"] == 1
+    assert any(r.getMessage().startswith("no pseudo-label of thing ") for r in caplog.records)
 
 
 def test_coverage_a_class_is_recorded_and_a_class_that_the_rules_take_away_is_told(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from segkit.labels import Label, LabelSpace
 from segtrain.config import checked
+from segtrain.data.base_view import BaseView
 from segtrain.data.batches import Batch
 from segtrain.data.class_pixels import class_pixels
 from segtrain.data.sample import Sample
@@ -14,7 +16,7 @@ from segtrain.errors import ConfigError, DataError
 from segtrain.methods.few_shot.config import NovelConfig
 from segtrain.methods.few_shot.episodes import BASE, REAL, SYNTHETIC, Episodes
 from segtrain.methods.few_shot.shots import Place, base_shots, novel_shots, showing
-from segtrain.methods.few_shot.view import BaseView, base_rows, split_classes
+from segtrain.methods.few_shot.view import base_rows, split_classes
 
 SPACE = LabelSpace(
     "s", tuple(Label(i, n) for i, n in ((0, "ground"), (3, "cat"), (5, "dog"), (8, "bus"))), background=0
@@ -174,6 +176,12 @@ def test_a_batch_is_novel_images_and_then_as_many_base_images() -> None:
     # Two shots of class 3 and the only image of class 8 in every epoch of three draws.
     assert all(sorted(r == 3 for r in seen[BASE][n : n + 3]) == [False, False, True] for n in range(0, 120, 3))
     assert len({tuple(sorted(seen[BASE][n : n + 3])) for n in range(0, 120, 3)}) == 3, "drawn again for each epoch"
+
+
+def test_episodes_can_be_sent_to_a_process_that_starts_empty() -> None:
+    data = episodes()
+    first = data.batch(5)
+    assert (pickle.loads(pickle.dumps(data)).batch(5).images == first.images).all()
 
 
 def test_batches_are_a_function_of_seed_and_step() -> None:

@@ -307,6 +307,26 @@ def test_the_feature_distance_holds_the_encoder_and_asks_for_its_weights(flex, t
     assert any(not torch.equal(made[0.0][name], made[3.0][name]) for name in made[0.0])
 
 
+def test_the_feature_distance_is_to_the_named_weights_where_a_training_begins_with_a_model(
+    flex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = segtrain.segmenter.create_network
+    monkeypatch.setattr(segtrain.segmenter, "create_network", lambda spec, encoder_weights=None: create(spec, None))
+    begun = train(flex(out=tmp_path / "begun", **PLAIN))
+    options = {**PLAIN, "fd": True, "fd_classes": ("thing",), "encoder_weights": "imagenet"}
+    encoders = []
+    for config in (flex(**options), flex(**options, init_from=begun)):
+        sources, space = open_sources(config)
+        method = FlexSeg(Mixture(sources, space, config), config, sources, space, [1])
+        learning = method.build(torch.device("cpu")).network.get_submodule("encoder")
+        assert method._frozen is not None
+        encoders.append((learning.state_dict(), method._frozen._network.encoder.state_dict()))  # type: ignore[union-attr]
+    (plain, plain_frozen), (later, later_frozen) = encoders
+    assert all(torch.equal(plain[name], plain_frozen[name]) for name in plain)
+    assert all(torch.equal(plain_frozen[name], later_frozen[name]) for name in plain)
+    assert any(not torch.equal(plain[name], later[name]) for name in plain)
+
+
 def test_the_frozen_encoder_stays_as_it_was_while_the_other_one_learns() -> None:
     network = smp.create_model("FPN", "tu-test_efficientnet", encoder_weights=None)
     frozen, images = FrozenEncoder(network), torch.rand(2, 3, 64, 64)

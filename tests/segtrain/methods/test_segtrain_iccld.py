@@ -22,6 +22,7 @@ from segtrain.cli import app
 from segtrain.config import checked
 from segtrain.data.joint import JointBatch
 from segtrain.errors import ConfigError, DataError, ModelError, RunError
+from segtrain.methods.iccld.adversary import Adversary
 from segtrain.methods.iccld.config import Config
 from segtrain.methods.iccld.method import Iccld, latent_loss, segmentation_loss, time_weights, train
 from segtrain.segmenter import load_model
@@ -265,3 +266,22 @@ def test_bad_input_is_one_line(iccld, tmp_path: Path, settings, write_folder, pa
     with pytest.raises(RunError):
         train(iccld(out=tmp_path / "m", latent_scale=0.5))
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_a_step_without_a_labelled_crop_tells_the_discriminator_nothing_of_the_source(
+    iccld, mixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    learn = Adversary.learn
+
+    def watched(self: Adversary, source: Any, target: Any, rate: float) -> torch.Tensor:
+        loss = learn(self, source, target, rate)
+        told.append(([len(features) for features, _ in source], loss.item()))
+        return loss
+
+    monkeypatch.setattr(Adversary, "learn", watched)
+    train(iccld(batch_size=2, steps=6, adversary_start=0, adversary_mixed=mixed))  # the fifth step has none
+    assert len(told) == (5 if mixed else 4), "of the third step both crops are labelled"
+    assert all(min(sizes) > 0 and np.isfinite(loss) for sizes, loss in told)
+    assert [2] in [sizes for sizes, _ in told] or not mixed

@@ -142,6 +142,17 @@ def test_compare_tells_what_the_others_are_worth(
     assert runs == [out, out / "first-alone"], "both are asked again, and each knows that it is finished"
 
 
+def test_a_first_data_without_classes_borrows_them_in_the_comparison_too(
+    mixed, tmp_path: Path, write_folder, pairs
+) -> None:
+    held_out = write_folder(tmp_path / "held-out", pairs(2))
+    (Path(mixed().data[0]) / "labels.yaml").unlink()
+    out = train(mixed(compare=True, validation=str(held_out), steps=2))
+    settings = [json.loads((folder / "settings.json").read_text()) for folder in (out, out / "first-alone")]
+    assert settings[0]["label_space"] == settings[1]["label_space"]
+    assert (out / "comparison.json").is_file()
+
+
 def test_a_set_that_does_not_help_is_a_warning(
     mixed, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ def test_the_papers_averages_where_their_domains_are() -> None:
     assert averages({"day": None}) == {}
 
 
+def test_the_mean_counts_every_domain_whatever_its_name_is_written_in() -> None:
+    """The papers' names are looked up by their Latin letters and digits; other names keep theirs."""
+    assert averages({"雨": 0.2, "雪": 0.6, "夜": None}) == pytest.approx({"mean": 0.4})
+    assert averages({"cam 1": 0.2, "cam-1": 0.6}) == pytest.approx({"mean": 0.4})
+
+
 def test_the_domain_of_a_folder_and_of_a_shards_json(tmp_path: Path) -> None:
     (tmp_path / "domains.txt").write_text("a.b\tnight\n\nc d\tfog \n")
     assert read_domains(tmp_path) == {"a.b": "night", "c d": "fog"}
@@ -81,6 +88,19 @@ def test_a_table_of_domains_that_is_wrong_is_one_line(tmp_path: Path, text: str,
     with pytest.raises(DataError, match=says) as caught:
         read_domains(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_stems_of_the_table_are_found_as_those_of_a_folder_are(tmp_path: Path, write_folder, pairs) -> None:
+    """With accents apart on the disk and in one in the table, which an editor has given a byte order mark."""
+    folder = write_folder(tmp_path / "data", pairs(2))
+    for part in ("images", "labels"):
+        (folder / part / "f0000.png").rename(folder / part / f"{unicodedata.normalize('NFD', 'é')}.png")
+    (folder / "domains.txt").write_text("f0001\tday\né\tnight\n", encoding="utf-8-sig")
+    source = open_dataset(folder, "", None)
+    assert {source.name(row): source.domain(row) for row in range(2)} == {
+        "f0001.png": "day",
+        f"{unicodedata.normalize('NFD', 'é')}.png": "night",
+    }
 
 
 def run(*arguments: object) -> Result:
