@@ -245,6 +245,29 @@ def test_calibration_needs_texts(recipe_with: MakeRecipe, tmp_path: Path) -> Non
         calibration.calibrate_recipe(recipe_with(source={"name": "images", "folder": str(tmp_path)}))
 
 
+@pytest.mark.parametrize("windows", [None, {"count": 4}])
+def test_label_maps_are_no_texts_to_calibrate(
+    recipe_with: MakeRecipe, tmp_path: Path, windows: dict[str, int] | None
+) -> None:
+    for kind, shape in (("images", (8, 8, 3)), ("labels", (8, 8))):
+        (tmp_path / kind).mkdir()
+        write_image(np.zeros(shape, np.uint8), tmp_path / kind / "a.png")
+    with pytest.raises(InputError, match="nothing to calibrate"):
+        calibration.calibrate_recipe(
+            recipe_with(source={"name": "layouts", "folder": str(tmp_path), "windows": windows})
+        )
+
+
+def test_a_file_of_prompts_and_label_maps_is_calibrated_by_its_prompts(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    write_image(np.zeros((8, 8), np.uint8), tmp_path / "map.png")
+    lines: list[dict[str, str]] = [{"prompt": "a cat", "layout": "map.png"}, *({"prompt": f"a cat {n}"} for n in "xyz")]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = calibration.calibrate_recipe(
+        recipe_with({"classes": ("cat",)}, source={"name": "file", "path": str(tmp_path / "prompts.jsonl")})
+    )
+    assert found.num_candidates == {"cat": 3}
+
+
 def test_says_once_in_one_line_that_the_renderer_encodes_again(
     recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,6 +218,8 @@ def _control_images(options: Options, pairs: Sequence[LabelledFile]) -> dict[Pat
 class Layouts:
     """A prompt source that only gives label maps."""
 
+    only_files = True
+
     def __init__(self, options: Options, maps: Sequence[LabelMap], control_images: Mapping[Path, Path]) -> None:
         """`control_images`: label map -> its picture; empty for none."""
         self._options = options
