@@ -17,7 +17,7 @@ from segkit.files import open_regular
 from segkit.headers import jpeg_header
 from segkit.index import Index, SampleEntry
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
-from segkit.metadata import KEY_FORM, MEMBERS, ORIGINAL_MEMBERS, is_key, metadata_bytes, read_metadata
+from segkit.metadata import KEY_FORM, MEMBERS, ORIGINAL_MEMBERS, is_key, kinds_of, metadata_bytes, read_metadata
 from segkit.stored import decode_jpeg, decode_png
 from segkit.ustar import Member, read_members
 from synthgen.dataset.verify_side_files import broken_in_table
@@ -130,8 +130,8 @@ def _broken_in_sample(
     sizes = {picture.shape[:2] for picture in (*pictures, *masks, confidence) if picture is not None}
     if values is not None:
         metadata.append(values)
-        if values.keys() != metadata[0].keys():
-            differ = ", ".join(sorted(values.keys() ^ metadata[0].keys()))
+        if differing := kinds_of(values).items() ^ kinds_of(metadata[0]).items():
+            differ = ", ".join(sorted({name for name, _ in differing}))
             yield f"{meta.name}: every sample has the same fields, the first one and this differ in {differ}"
         if metadata_bytes(values) != meta.data:
             yield f"{meta.name}: is not canonical (sorted keys, floats with a fraction, UTF-8)"
