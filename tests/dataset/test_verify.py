@@ -386,7 +386,9 @@ def test_fields_that_differ_from_sample_to_sample_are_found(made: Any) -> None:
     assert "every sample has the same fields, the first one and this differ in sky" in _what(made.folder)
 
 
-@pytest.mark.parametrize("values", [("1", '"blue"'), ("1", "0.5"), ('["a"]', '"a"'), (None, '"blue"'), ('"blue"', None)])
+@pytest.mark.parametrize(
+    "values", [("1", '"blue"'), ("1", "0.5"), ('["a"]', '"a"'), (None, '"blue"'), ('"blue"', None)]
+)
 def test_fields_that_no_version_names_have_one_type(made: Any, values: tuple[str | None, str | None]) -> None:
     index = made.index()
     made.write_index({**index, "version": 2})
