@@ -187,6 +187,16 @@ def test_the_plain_folder_is_a_support_folder(tmp_path: Path) -> None:
         assert [json.loads(line)["key"] for line in lines] == [pair.stem for pair in pairs]
 
 
+def test_cityscapes_knows_its_classes_in_another_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = drawn_dataset(tmp_path / "run", "streets", 3)
+    export(dataset, "cityscapes", tmp_path / "out")
+    text = (dataset / "index.json").read_text()
+    assert '"traffic light"' in text
+    (dataset / "index.json").write_text(text.replace('"traffic light"', '"Traffic_Light"'))
+    export(dataset, "cityscapes", tmp_path / "again")
+    assert contents(tmp_path / "out" / "gtFine") == contents(tmp_path / "again" / "gtFine")
+
+
 @pytest.mark.parametrize("name", [*FORMATS, "cityscapes"])
 def test_the_originals_of_pairs_go_into_the_plain_folder_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
