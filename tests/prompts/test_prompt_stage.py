@@ -337,6 +337,23 @@ def test_a_shortage_that_no_lambda_mends_promises_nothing(
     assert line == "prompts: fewer than 9 for cat 4 (budget), bus 4 (budget); see `synthgen prompts --calibrate`"
 
 
+@pytest.mark.parametrize("limit", [{"per_class": 2}, {"budget_per_class": 2}])
+def test_files_that_stand_behind_a_full_quota_or_a_spent_budget_are_taken(
+    recipe_with: MakeRecipe, tmp_path: Path, limit: dict[str, int]
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "photo.png")
+    write_image(np.zeros((8, 8), np.uint8), tmp_path / "map.png")
+    texts = ("a cat on red grass", "one kitten far from here", "an old cat sits", "two cats play")
+    lines: list[dict[str, str]] = [{"prompt": text, "class_name": "cat"} for text in texts]
+    lines += [{"photograph": "photo.png", "class_name": "cat"}, {"prompt": "a cat", "layout": "map.png"}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source = {"name": "file", "path": str(path)}
+    made, _ = run(recipe_with({"classes": ("cat",)}, source=source, lambda_div=0.999, **limit), tmp_path / "unit")
+    assert {row.subject.prompt for row in made} == {*texts[:2], "", "a cat"}
+    assert {row.photograph for row in made} == {"", "photo.png"}
+
+
 def test_a_bank_in_which_everything_was_refused_is_an_error_with_the_reasons(
     recipe_with: MakeRecipe, tmp_path: Path
 ) -> None:
