@@ -42,7 +42,7 @@ VERSIONED = (
 )
 # what makes no sample: speed, words on the card, and where folders lie, whose content the stages fingerprint
 _WORDS = ("card", "license", "license_name", "license_link", "creator", "url", "date_published")
-_PLACES = ("folder", "path", "replies", "vocabulary")
+_PLACES = ("folder", "path", "replies", "vocabulary", "control_images")
 
 
 def read_lock(run: Path) -> Recipe | None:
