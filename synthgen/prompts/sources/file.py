@@ -1,5 +1,5 @@
-"""Candidates from a file of prompts, in the order of the file; of a class, those with a photograph or a label map first:
-they are all taken, however many sentences the bank wants.
+"""Candidates from a file of prompts, in the order of the file; of a class, those with a photograph or a label map come
+first: they are all taken, however many sentences the bank wants.
 
 A `.jsonl` file has one object a line: {"prompt", "class_name", "attributes", "photograph", "layout"}, where everything
 but the prompt may be left out (a line with a photograph needs no prompt); paths are relative to the file. Any other
