@@ -380,6 +380,20 @@ def test_pipes_and_endless_devices_are_problems_and_never_hang(made: Any, name: 
             path.rmdir()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_fields_that_differ_from_shard_to_shard_are_found(made: Any, workers: int) -> None:
+    index = made.index()
+    made.write_index({**index, "version": 2})
+    members = [
+        (name, data.replace(b'"split"', b'"sky": "blue", "split"') if name.endswith(".json") else data)
+        for name, data in made.members["train-000001.tar"]
+    ]
+    made.rewrite("train-000001.tar", members)
+    (problem,) = verify(made.folder, workers)
+    assert (problem.shard, problem.key) == ("train-000001.tar", "")
+    assert problem.what == "every sample has the same fields, those of train-000000.tar and these differ in sky"
+
+
 def test_fields_that_differ_from_sample_to_sample_are_found(made: Any) -> None:
     text = dict(made.members[FIRST])["s001.json"]
     made.replace("s001.json", text.replace(b'"split"', b'"sky": "blue", "split"'))
