@@ -23,9 +23,8 @@ from synthgen.files import write_first, write_text
 from synthgen.models.provenance import pinned, revision_of
 from synthgen.models.used import used_parts
 from synthgen.models.weights import resolve
-from synthgen.recipe import Recipe, recipe_of
+from synthgen.recipe import LOCK, Recipe, recipe_of
 
-LOCK = "recipe.lock.yaml"
 _FOREIGN = "is not a lock that synthgen has written; move it away or choose another run folder (--run)"
 MARK = "# The recipe as it was run."  # the first words of a lock: what does not begin so is somebody else's file
 VERSIONED = (
