@@ -83,15 +83,21 @@ class LabelSpace:
     def by_name(self, name: str) -> Label:
         """The class of that name or synonym; else the one class whose name or synonym differs in spelling alone
         (`segkit.spelling`: capitals, underscores, hyphens, Unicode forms). Raises LabelError that lists the names."""
+        if label := self.find(name):
+            return label
+        known = [one.name for one in self.labels]
+        raise LabelError(
+            f"class {name!r} is not in label space {self.name!r}; it has: {', '.join(known)}{did_you_mean(name, known)}"
+        )
+
+    def find(self, name: str) -> Label | None:
+        """The class that `by_name` gives; None where there is none."""
         for alike in (_normal, same_name):
             wanted = alike(name)
             found = [one for one in self.labels if wanted in map(alike, (one.name, *one.synonyms))]
             if found and (alike is _normal or len(found) == 1):
                 return found[0]
-        known = [label.name for label in self.labels]
-        raise LabelError(
-            f"class {name!r} is not in label space {self.name!r}; it has: {', '.join(known)}{did_you_mean(name, known)}"
-        )
+        return None
 
     def by_id(self, class_id: int) -> Label:
         for label in self.labels:

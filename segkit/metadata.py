@@ -53,7 +53,12 @@ FIELDS: dict[str, Any] = {  # name -> type, sorted by name
 RESERVED = ("shard", "row", "class_pixels")
 """Columns of the tables beside the shards, which no field may be called."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,79}", re.ASCII)
-_KINDS = {float: "a finite number with a fraction", int: "a whole number", str: "a text", Texts: "a list of texts"}
+_KINDS = {
+    float: "a finite number with a fraction",
+    int: "a whole number of 64 bits",
+    str: "a text",
+    Texts: "a list of texts that are not empty",
+}
 
 
 def is_key(key: str) -> bool:
@@ -134,6 +139,8 @@ def _float_text(value: Any) -> str:
 def _int_text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError("needs a whole number")
+    if not _is_int64(value):
+        raise TypeError("needs a whole number of 64 bits, as the tables beside the shards have")
     return str(int(value))
 
 
@@ -160,12 +167,17 @@ _TEXT_OF = {float: _float_text, int: _int_text, str: _str_text, Texts: _list_tex
 def _checked(value: Any, kind: Any, where: str) -> Any:
     if kind is Texts:
         fits = isinstance(value, list) and all(isinstance(text, str) and _is_unicode(text) for text in value)
+        fits = fits and (value == [""] or "" not in value)
     else:
-        fits = type(value) is kind and (kind is not str or _is_unicode(value))
+        fits = type(value) is kind and (kind is not str or _is_unicode(value)) and (kind is not int or _is_int64(value))
     if not fits:
         shown = excerpt(value) if isinstance(value, (bool, int, float, str)) else type(value).__name__
         raise DatasetError(f"{where} must be {_KINDS[kind]}, not {shown}")
     return value if kind is not Texts else tuple(value) if value != [""] else ()
+
+
+def _is_int64(value: int) -> bool:
+    return -(2**63) <= value < 2**63
 
 
 def _is_unicode(text: str) -> bool:

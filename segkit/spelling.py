@@ -37,6 +37,7 @@ def word_parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in re.split(r"[\s-]+", folded(name)) if part)
 
 
+@functools.lru_cache(maxsize=4096)
 def same_name(name: str) -> str:
     """What two names have in common if they differ in spelling alone: the parts, with a blank between them; of a name
     that has none ("-") itself."""

@@ -55,7 +55,7 @@ class Captions(Section):
 class Training(Section):
     """One training: of the LoRA, or of the ControlNet."""
 
-    steps: int = Field(15_000, ge=0, description="[code: DGInStyle 15k of 4 for its ControlNet]")
+    steps: int = Field(15_000, ge=1, description="[code: DGInStyle 15k of 4 for its ControlNet]")
     batch_size: int = Field(4, ge=1, description="samples a step and process")
     accumulate: int = Field(1, ge=1, le=1024, description="batches whose gradients make one step")
     learning_rate: float = Field(1e-5, gt=0, lt=1, description="[code: DGInStyle's ControlNet 1e-5]")

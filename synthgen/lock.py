@@ -23,9 +23,8 @@ from synthgen.files import write_first, write_text
 from synthgen.models.provenance import pinned, revision_of
 from synthgen.models.used import used_parts
 from synthgen.models.weights import resolve
-from synthgen.recipe import Recipe, recipe_of
+from synthgen.recipe import LOCK, Recipe, recipe_of
 
-LOCK = "recipe.lock.yaml"
 _FOREIGN = "is not a lock that synthgen has written; move it away or choose another run folder (--run)"
 MARK = "# The recipe as it was run."  # the first words of a lock: what does not begin so is somebody else's file
 VERSIONED = (
@@ -42,7 +41,7 @@ VERSIONED = (
 )
 # what makes no sample: speed, words on the card, and where folders lie, whose content the stages fingerprint
 _WORDS = ("card", "license", "license_name", "license_link", "creator", "url", "date_published")
-_PLACES = ("folder", "path", "replies", "vocabulary")
+_PLACES = ("folder", "path", "replies", "vocabulary", "control_images")
 
 
 def read_lock(run: Path) -> Recipe | None:

@@ -25,6 +25,7 @@ from synthgen.pack_settings import Pack
 from synthgen.settings import Execution, Filter, Labels, Prompts, Refine, Render, Section, Support
 from synthgen.shipped import shipped_folder
 
+LOCK = "recipe.lock.yaml"  # of a run folder: the recipe as it was run
 # options of sections and backends that name a file or folder, and those that may name what ships or lies on the Hub too
 _PLACES = (
     *("folder", "path", "control_images", "control_translation", "denoiser_file", "certificate", "private_key"),
@@ -95,23 +96,25 @@ def read_recipe(name_or_path: str, overrides: tuple[str, ...] | list[str] = ()) 
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
     if path.parent != shipped_folder("pipelines"):
-        raw = _beside(raw, path.parent)
+        raw = _beside(raw, path.parent, written_here=path.name == LOCK)
     return recipe_of_sets(raw, overrides, str(path))
 
 
-def _beside(node: Any, folder: Path, key: str = "") -> Any:
+def _beside(node: Any, folder: Path, key: str = "", *, written_here: bool = False) -> Any:
     """A recipe's mapping in which each relative place that lies beside the recipe says where it is. Others stay: they
-    are names of what ships, ids of the Hub, or places below the working directory, as those of `--set` are.
+    are names of what ships, ids of the Hub, or places below the working directory, as those of `--set` are. So are
+    those that a run has `written_here`: a run folder has a `dataset` of its own.
     """
     if isinstance(node, dict):
-        return {name: _beside(value, folder, str(name)) for name, value in node.items()}
+        return {name: _beside(value, folder, str(name), written_here=written_here) for name, value in node.items()}
     if isinstance(node, list):
-        return [_beside(value, folder, key) for value in node]
+        return [_beside(value, folder, key, written_here=written_here) for value in node]
     is_place = key in _PLACES or (key in _NAMES_OR_PLACES and ("/" in str(node) or Path(str(node)).suffix))
     if not isinstance(node, str) or not node or not is_place or Path(node).expanduser().is_absolute():
         return node
     try:
-        return str(folder / node) if (folder / node).exists() else node
+        stays = (written_here and Path(node).exists()) or not (folder / node).exists()
+        return node if stays else str(folder / node)
     except OSError:  # too long for a name: told by whoever reads it
         return node
 

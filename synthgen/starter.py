@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import colorsys
 import dataclasses
-import json
 import math
 import os
 import string
@@ -72,6 +71,11 @@ def write_recipe(path: Path, answers: Answers) -> list[Path]:
     return list(texts)
 
 
+def _quoted(text: str) -> str:
+    """A text as YAML has it in quotes. JSON's two escapes of a character beyond 16 bits are two characters to YAML."""
+    return '"' + "".join(f"\\{c}" if c in '"\\' else c if c.isprintable() else f"\\U{ord(c):08x}" for c in text) + '"'
+
+
 def _seen_from(folder: Path, place: str) -> str:
     """A place below the working directory as a recipe in `folder` names it; names and absolute paths stay."""
     path = Path(place).expanduser()
@@ -87,7 +91,7 @@ def label_space_text(name: str, classes: tuple[str, ...]) -> str:
     lines = [
         f"# Label space of {name}: the masks of your support folder must hold these ids; 255 = unlabelled.",
         "# synonyms: other words for the class in prompts; the first one is used in sentences.",
-        f"name: {json.dumps(name)}",
+        f"name: {_quoted(name)}",
         "background: 0",
         "labels:",
         "  - {id: 0, name: background, colour: [0, 0, 0]}",
@@ -95,9 +99,7 @@ def label_space_text(name: str, classes: tuple[str, ...]) -> str:
     for number, word in enumerate(classes, start=1):
         # the golden ratio spreads hues however many there are
         colour = [round(255 * part) for part in colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, 0.9)]
-        lines.append(
-            f"  - {{id: {number}, name: {json.dumps(word)}, colour: {colour}, synonyms: [{json.dumps(word)}]}}"
-        )
+        lines.append(f"  - {{id: {number}, name: {_quoted(word)}, colour: {colour}, synonyms: [{_quoted(word)}]}}")
     return "\n".join(lines) + "\n"
 
 
@@ -106,8 +108,7 @@ def recipe_text(name: str, answers: Answers, space: str, is_mini: bool, num_clas
     model = MODELS.get(answers.model, answers.model)
     per_class = max(1, math.ceil(answers.count / num_classes))
     support = (
-        f"folder: {json.dumps(answers.support)}  # images/ and labels/ with the same stems; labels are "
-        "PNGs of class ids"
+        f"folder: {_quoted(answers.support)}  # images/ and labels/ with the same stems; labels are PNGs of class ids"
     )
     if not answers.support:
         support = (
@@ -117,12 +118,12 @@ def recipe_text(name: str, answers: Answers, space: str, is_mini: bool, num_clas
     template = Path(__file__).with_name(f"starter_{'mini' if is_mini else 'full'}.yaml.template")
     return string.Template(template.read_text(encoding="utf-8")).substitute(
         name=name,
-        name_text=json.dumps(name),
-        space=json.dumps(space),
-        classes=json.dumps(list(answers.classes)),
+        name_text=_quoted(name),
+        space=_quoted(space),
+        classes=f"[{', '.join(map(_quoted, answers.classes))}]",
         support=support,
         shots=answers.shots,
-        model=json.dumps(model),
+        model=_quoted(model),
         model_name=model,
         per_class=per_class,
         num_classes=num_classes,

@@ -82,7 +82,7 @@ def _with_rows(recipe: Recipe, rows: int) -> Recipe:
 
 
 def _small(recipe: Recipe, rows: int) -> Recipe:
-    """UNITS x `rows` prompts of the first class, an image each, `rows` to a unit."""
+    """UNITS x `rows` prompts of the first class that any are asked for, an image each, `rows` to a unit."""
     space = read_label_space(recipe.labels.space)
     source: dict[str, Any] = recipe.prompts.source.model_dump()
     if source["name"] == "layouts":
@@ -90,8 +90,11 @@ def _small(recipe: Recipe, rows: int) -> Recipe:
         if source.get("windows"):
             source["windows"] = {**source["windows"], "count": UNITS * rows}
     raw = recipe.model_dump(mode="json")
-    raw["labels"]["classes"] = [wanted_classes(recipe, space)[0].name]
-    raw["prompts"] |= {"per_class": UNITS * rows, "source": source}
+    wanted = wanted_classes(recipe, space)
+    label = next((one for one in wanted if recipe.prompts.quota(one.name)), wanted[0])
+    raw["labels"]["classes"] = [label.name]
+    # quotas and earlier sentences name the other classes too
+    raw["prompts"] |= {"per_class": UNITS * rows, "quotas": {}, "apart_from": "", "source": source}
     raw["render"]["images_per_prompt"] = 1
     raw["execution"] |= {"unit_rows": rows, "workers": 1, "retries": 0, "engine": "local"}
     return Recipe.model_validate(raw)

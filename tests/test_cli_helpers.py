@@ -50,6 +50,16 @@ def test_init_with_the_mini_model_writes_a_recipe_that_runs(cli: Cli, tmp_path: 
     assert health["would_run"], health
 
 
+def test_init_takes_names_in_any_script(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("\U0001f6b2", "\U00020bb7\u91ce", "v\u00e9lo", 'a "b" \\c')
+    done = cli("init", "mine.yaml", "--classes", ", ".join(names), "--support", "\U0001f4f7\u2028s")
+    assert done.exit_code == 0, done.output
+    recipe = read_recipe("./mine.yaml")
+    assert recipe.support.folder == "\U0001f4f7\u2028s" and recipe.labels.classes == names
+    assert [label.name for label in read_label_space(recipe.labels.space).foreground] == list(names)
+
+
 def test_init_for_photographs_writes_its_label_space_beside(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

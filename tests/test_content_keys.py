@@ -163,16 +163,23 @@ def test_pictures_beside_the_maps_become_artefacts_of_the_run(maps: Path, tiny: 
     """The picture goes with its map to the renderer, and the user's folder is not needed any more."""
     source = {"name": "layouts", "folder": str(maps), "control_images": str(maps / "images"), "domains": ["at night"]}
     source |= {"sentence": "a disc, {things} {domain}", "unnamed": []}
-    recipe = tiny(
-        prompts__source=source,
-        refine__proposer={"name": "layout"},
-        filter__rules=ALL,
-        render__renderer={"name": "doubles.painter"},
-    )
-    run = whole_run(recipe, tmp_path / "run")
+
+    def recipe(source: dict[str, Any]) -> Path:
+        return tiny(
+            prompts__source=source,
+            refine__proposer={"name": "layout"},
+            filter__rules=ALL,
+            render__renderer={"name": "doubles.painter"},
+        )
+
+    run = whole_run(recipe(source), tmp_path / "run")
     rows = list(stages.stages(run)["prompts"].rows())
     assert len(rows) == 3
     for row in rows:
         kept, own = run / row.control_image, maps / "images" / row.origin
         assert kept.is_file() and (read_image(kept) == read_image(own)).all()
     assert len({row.control_image for row in rows}) == 2, "two of the three are alike"
+    before = digest(run / "dataset")
+    moved = maps.rename(tmp_path / "moved")
+    whole_run(recipe(source | {"folder": str(moved), "control_images": str(moved / "images")}), run)
+    assert digest(run / "dataset") == before, "where the folders lie makes no other run"

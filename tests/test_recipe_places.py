@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from synthgen import lock as lock_module
 from synthgen.labels import read_label_space
 from synthgen.models.sharing import shares_text
 from synthgen.recipe import Recipe, read_recipe
@@ -69,6 +70,19 @@ def test_what_lies_beside_a_recipe_is_found_there_and_names_stay_names(elsewhere
     assert recipe.refine.mask_decoder.model_dump()["model"] == str(home / "sam.pth")
     plain = read_recipe(str(write(home)))
     assert plain.labels.space == "voc", "a folder of a shipped name is not it"
+
+
+def test_the_places_of_a_run_are_not_taken_for_its_own_folders(elsewhere: Path) -> None:
+    here, run = elsewhere / "elsewhere", elsewhere / "elsewhere" / "runs" / "mine"
+    for folder in (here, run):
+        (folder / "dataset").mkdir(parents=True)
+    path = write(here, support={"folder": "dataset"})
+    lock = run / "recipe.lock.yaml"
+    lock.write_text(lock_module._text(read_recipe(f"./{path.name}")))
+    assert read_recipe("runs/mine/recipe.lock.yaml").support.folder == "dataset"
+    (here / "dataset").rename(run / "shots")
+    lock.write_text(lock.read_text().replace("folder: dataset", "folder: shots"))
+    assert read_recipe(str(lock)).support.folder == str(run / "shots"), "a lock that has come along with its data"
 
 
 def test_what_does_not_lie_beside_it_is_below_the_working_directory(elsewhere: Path) -> None:

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 from synthgen import tryout
+from synthgen.classes import wanted_classes
 from synthgen.dry_run import dry_run, plan_text
 from synthgen.errors import RunError
 from synthgen.images import read_image
+from synthgen.labels import read_label_space
 from synthgen.planning import measured
 from synthgen.planning.machine import Gpu, Machine
+from synthgen.prompts import stage
 from synthgen.recipe import read_recipe
 
 Cli = Callable[..., Any]
@@ -79,6 +82,19 @@ def test_a_file_that_cannot_be_read_is_no_measurement(tiny: Callable[..., Path])
     for text in ("{", "[]", '{"at": 3}'):
         path.write_text(text)
         assert measured.find(recipe, HERE) is None
+
+
+def test_a_recipe_with_quotas_and_an_earlier_bank_is_tried_on_a_class_that_it_asks_for(
+    tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    recipe = read_recipe(str(tiny()))
+    first, second, *_ = (label.name for label in wanted_classes(recipe, read_label_space(recipe.labels.space)))
+    (tmp_path / "earlier.tsv").write_text(f"{first}\ta photo of it\n{second}\ta photo of it\n")
+    given = [f"prompts.quotas={{{first}: 0, {second}: 9}}", f"prompts.apart_from={tmp_path / 'earlier.tsv'}"]
+    small = tryout._small(read_recipe(str(tiny()), given), 2)
+    (label,) = wanted_classes(small, read_label_space(small.labels.space))
+    assert label.name == second and small.prompts.quota(second) == tryout.UNITS * 2
+    stage.build(small, tmp_path)
 
 
 def test_a_try_needs_a_recipe_that_renders(cli: Cli) -> None:

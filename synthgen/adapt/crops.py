@@ -63,10 +63,11 @@ def crop(
 
 def caption(shares: np.ndarray, space: LabelSpace, settings: Captions) -> str:
     """The sentence with the spoken names of the classes that cover `min_share` of the window; `shares` (classes,)."""
+    unnamed = {space.background, *(label.id for name in settings.unnamed if (label := space.find(name)))}
     words = [
         label.spoken
         for label, share in zip(space.labels, shares, strict=True)
-        if share >= settings.min_share and label.id != space.background and label.name not in settings.unnamed
+        if share >= settings.min_share and label.id not in unnamed
     ]
     things = listed(words)
     if not words and settings.sentence.strip() != "{things}":

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from segkit.index import INDEX_FILE, ClassPixels, Index, SampleEntry, read_index
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.metadata import KEY_FORM, is_key
-from synthgen.dataset.verify_shard import broken_in_shard
+from synthgen.dataset.verify_shard import broken_in_shard, differing_fields
 from synthgen.dataset.verify_side_files import broken_in_lists, broken_in_pages
 from synthgen.errors import DatasetError
 
@@ -60,8 +61,10 @@ def verify(folder: Path, workers: int = 1) -> list[Problem]:
         if row.shard < len(rows):
             rows[row.shard].append(row)
 
+    fields: dict[int, dict[str, Any]] = {}
+
     def check(number: int) -> list[tuple[str, str]]:
-        return list(broken_in_shard(folder, index, number, rows[number]))
+        return list(broken_in_shard(folder, index, number, rows[number], fields))
 
     if workers > 1:
         with ThreadPoolExecutor(workers) as pool:
@@ -70,6 +73,7 @@ def verify(folder: Path, workers: int = 1) -> list[Problem]:
         by_shard = [check(number) for number in range(len(rows))]
     for shard, broken in zip(index.shards, by_shard, strict=True):
         problems += [Problem(shard.file, key, what) for key, what in broken]
+    problems += [Problem(file, "", what) for file, what in _broken_fields(index, fields)]
     return problems
 
 
@@ -114,6 +118,18 @@ def _broken_in_index(index: Index) -> Iterator[tuple[str, str]]:
             yield (
                 after.key,
                 f"comes after {before.key!r}: samples must lie in shard order, by key within a split",
+            )
+
+
+def _broken_fields(index: Index, fields: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """`fields`: number of a shard -> the fields of its first sample that can be read, with their types."""
+    first = min(fields, default=0)
+    for number in sorted(fields):
+        if differing := differing_fields(fields[first], fields[number]):
+            yield (
+                index.shards[number].file,
+                f"every sample has the same fields, those of {index.shards[first].file} and these differ in "
+                f"{', '.join(differing)}",
             )
 
 

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -17,7 +17,7 @@ from segkit.files import open_regular
 from segkit.headers import jpeg_header
 from segkit.index import Index, SampleEntry
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
-from segkit.metadata import KEY_FORM, MEMBERS, ORIGINAL_MEMBERS, is_key, metadata_bytes, read_metadata
+from segkit.metadata import KEY_FORM, MEMBERS, ORIGINAL_MEMBERS, is_key, kinds_of, metadata_bytes, read_metadata
 from segkit.stored import decode_jpeg, decode_png
 from segkit.ustar import Member, read_members
 from synthgen.dataset.verify_side_files import broken_in_table
@@ -25,9 +25,11 @@ from synthgen.dataset.verify_side_files import broken_in_table
 Decoded = TypeVar("Decoded")
 
 
-def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEntry]) -> Iterator[tuple[str, str]]:
+def broken_in_shard(
+    folder: Path, index: Index, number: int, rows: list[SampleEntry], fields: dict[int, dict[str, Any]]
+) -> Iterator[tuple[str, str]]:
     """(key, what) for everything that is wrong with shard `number`; key is "" where it is about no one
-    sample. Reads the file once.
+    sample. Reads the file once. `fields` is given name and type of its samples' fields, under its number.
     """
     shard = index.shards[number]
     by_key = {row.key: row for row in rows}
@@ -52,6 +54,8 @@ def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEn
     except OSError as error:
         yield "", f"the file cannot be read ({error.strerror or error})"
         return
+    if metadata:
+        fields[number] = kinds_of(metadata[0])
     if hashed.num_bytes != shard.num_bytes:
         yield "", f"has {hashed.num_bytes} bytes, the index says {shard.num_bytes}"
     if hashed.sha256.hexdigest() != shard.sha256:
@@ -59,6 +63,11 @@ def broken_in_shard(folder: Path, index: Index, number: int, rows: list[SampleEn
     yield from _broken_order(stored, [row.key for row in rows])
     if stored == [row.key for row in rows]:
         yield from broken_in_table(folder, shard.file, metadata, rows)
+
+
+def differing_fields(some: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
+    """Names of fields that one of the two lacks, or has with another type."""
+    return sorted({name for name, _ in some.items() ^ others.items()})
 
 
 class _HashedFile:
@@ -130,9 +139,11 @@ def _broken_in_sample(
     sizes = {picture.shape[:2] for picture in (*pictures, *masks, confidence) if picture is not None}
     if values is not None:
         metadata.append(values)
-        if values.keys() != metadata[0].keys():
-            differ = ", ".join(sorted(values.keys() ^ metadata[0].keys()))
-            yield f"{meta.name}: every sample has the same fields, the first one and this differ in {differ}"
+        if differing := differing_fields(kinds_of(metadata[0]), kinds_of(values)):
+            yield (
+                f"{meta.name}: every sample has the same fields, the first one and this differ in "
+                f"{', '.join(differing)}"
+            )
         if metadata_bytes(values) != meta.data:
             yield f"{meta.name}: is not canonical (sorted keys, floats with a fraction, UTF-8)"
         sizes.add((values["height_px"], values["width_px"]))

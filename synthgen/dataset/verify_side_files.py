@@ -75,13 +75,14 @@ def broken_in_table(
 ) -> Iterator[tuple[str, str]]:
     """(key, what) for the table of one shard, against the JSON of its samples as they were read."""
     path = folder / table_file(shard)
-    if (
-        not path.exists() or not metadata or len(metadata) != len(rows)
-    ):  # samples that could not be read are told already
+    # samples that could not be read, or whose fields are not those of the others, are told already
+    if not path.exists() or not metadata or len(metadata) != len(rows):
+        return
+    kinds = kinds_of(metadata[0])
+    if any(kinds_of(values) != kinds for values in metadata):
         return
     right = table_rows(shard, metadata, rows)
     try:
-        kinds = kinds_of(metadata[0])
         stored = read_table(path, len(rows), kinds, most_bytes(right, kinds))
     except DatasetError as error:
         yield "", f"{path.name}: {error}"

@@ -175,10 +175,11 @@ def _file_sets(index: Index, totals: Totals) -> Iterable[dict[str, Any]]:
     tars = [{"@id": shard.file} for shard in index.shards]
     # `*.png` takes the confidence maps too, and mlcroissant passes over `excludes`: a key has no dot, so its length
     # tells them apart
-    masks = ["[!.]" * length + ".png" for length in sorted(totals.key_lengths)]
+    keys = ["[!.]" * length for length in sorted(totals.key_lengths)]
+    has_originals = "orig.jpg" in index.members  # which `*.jpg` would take for images
     for name, kind, pattern in (
-        ("image", "image/jpeg", ["*.jpg"]),
-        ("mask", "image/png", masks),
+        ("image", "image/jpeg", [f"{key}.jpg" for key in keys] if has_originals else ["*.jpg"]),
+        ("mask", "image/png", [f"{key}.png" for key in keys]),
         ("confidence", "image/png", ["*.conf.png"]),
     ):
         includes = pattern[0] if len(pattern) == 1 else pattern

@@ -30,6 +30,13 @@ class TakesSize(Protocol):
 
 
 @runtime_checkable
+class GivesFiles(Protocol):
+    """What a source may also have: it gives files of the user's alone, so nobody need read them all to find no text."""
+
+    only_files: bool
+
+
+@runtime_checkable
 class CountsReplies(Protocol):
     """What the iterator of such a source has."""
 

@@ -167,7 +167,7 @@ class ClassBank:
             entries = []
             for entry in self._judge(block, order, self._quota - accepted):
                 order += 1
-                is_text = not _is_given(entry.candidate)
+                is_text = not is_given(entry.candidate)
                 tried += is_text
                 accepted += is_text and not entry.refusal
                 if agent:
@@ -205,13 +205,13 @@ class ClassBank:
         texts = [
             candidate
             for candidate, (reason, _) in zip(block, early, strict=True)
-            if not reason and not _is_given(candidate)
+            if not reason and not is_given(candidate)
         ]
         judged = self._compare(texts, limit)
         for place, (candidate, (reason, detail)) in enumerate(zip(block, early, strict=True), start=order):
             if limit == 0:
                 return
-            if reason or _is_given(candidate):
+            if reason or is_given(candidate):
                 embedding = self._encoder().encode([candidate.prompt])[0] if candidate.layout and not reason else None
                 yield Entry(candidate, place, reason, detail, -1.0, None, embedding)
                 continue
@@ -288,7 +288,7 @@ class ClassBank:
 
         An unreadable photograph has no content: its name stands for it in the reason of its refusal.
         """
-        if not _is_given(candidate):
+        if not is_given(candidate):
             return candidate
         copies = self._copies[candidate.key]
         self._copies[candidate.key] += 1
@@ -321,7 +321,7 @@ def content_of(path: Path) -> str:
         return digest_of(path.name.encode(errors="surrogateescape"))
 
 
-def _is_given(candidate: Candidate) -> bool:
+def is_given(candidate: Candidate) -> bool:
     """Whether the candidate stands for a file of the user's rather than for a sentence."""
     return bool(candidate.photograph or candidate.layout)
 

@@ -12,7 +12,8 @@ from synthgen.classes import wanted_classes
 from synthgen.errors import InputError
 from synthgen.labels import read_label_space
 from synthgen.models.devices import use_threads
-from synthgen.prompts.bank import BLOCK, PromptSource, pooled_vectors
+from synthgen.prompts.abilities import GivesFiles, TakesSize
+from synthgen.prompts.bank import BLOCK, PromptSource, is_given, pooled_vectors
 from synthgen.prompts.coverage import GRID, Calibration, calibrate, calibration_text
 from synthgen.prompts.stage import encoder_of
 from synthgen.recipe import Recipe
@@ -28,11 +29,14 @@ def calibrate_recipe(recipe: Recipe, num_candidates: int = 200, grid: Sequence[f
     use_threads(recipe.execution)
     space = read_label_space(recipe.labels.space)
     source: PromptSource = load("prompt_source", recipe.prompts.source.model_dump(), recipe.execution)
+    if isinstance(source, TakesSize):
+        source.expect_size(recipe.render.height_px, recipe.render.width_px)
     encoder = encoder_of(recipe)
     vectors = {}
-    for label in (*wanted_classes(recipe, space), None):
+    asked = () if isinstance(source, GivesFiles) and source.only_files else (*wanted_classes(recipe, space), None)
+    for label in asked:
         candidates = source.candidates(space, (label,) if label else (), recipe.seed)
-        texts = (candidate for candidate in candidates if not candidate.photograph)
+        texts = (candidate for candidate in candidates if not is_given(candidate))
         blocks = []
         for start in range(0, num_candidates, BLOCK):
             block = list(islice(texts, min(BLOCK, num_candidates - start)))

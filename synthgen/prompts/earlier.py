@@ -43,6 +43,6 @@ def earlier_digest(path: str) -> str:
 
 def _text(path: str) -> str:
     try:
-        return read_regular(Path(path).expanduser(), MAX_BYTES, InputError).decode()
+        return read_regular(Path(path).expanduser(), MAX_BYTES, InputError).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 (prompts.apart_from)") from error

@@ -158,10 +158,9 @@ def drawn_shots(drawn: DrawnSupport, space: LabelSpace, wanted: Sequence[int], s
     """
     draw, names = _world(drawn)
     id_of = np.full(256, IGNORE, np.uint8)
-    known = {word: label.id for label in space.labels for word in (label.name, *label.synonyms)}
     for world_id, name in names.items():
-        if name in known:
-            id_of[world_id] = known[name]
+        if label := space.find(name):
+            id_of[world_id] = label.id
     if drawn.world == "objects" and space.background is not None:
         id_of[0] = space.background
     chosen: list[SupportShot] = []

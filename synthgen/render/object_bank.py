@@ -23,6 +23,7 @@ from synthgen.settings import ObjectBank as Settings
 from synthgen.sources.catalogue import FOLDER, read_source
 from synthgen.sources.coco_instances import InstanceDecoder
 from synthgen.sources.coco_shapes import drawn
+from synthgen.sources.encodings import ids_of
 from synthgen.sources.folder import LabelledFile, read_label
 from synthgen.sources.listing import list_source
 
@@ -69,9 +70,10 @@ class ObjectBank:
         decode = file.decode
         found: list[tuple[str, np.ndarray]] = []
         if isinstance(decode, InstanceDecoder):
-            by_word = {word: label.name for label in self._space.labels for word in (label.name, *label.synonyms)}
+            id_of = ids_of(decode.names, self._space, file.label, decode.aliases)
+            name_of = {label.id: label.name for label in self._space.labels}
             for instance in decode.instances:
-                name = by_word.get(decode.names.get(instance.category, ""), "")  # a crowd has no name
+                name = name_of.get(id_of.get(instance.category, IGNORE), "")  # a crowd has no name
                 if name in self._words:
                     found.append((name, drawn(instance.shape, decode.size)))
         else:

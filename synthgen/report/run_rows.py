@@ -12,8 +12,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from segkit.documents import MAX_YAML_BYTES, parse_yaml
@@ -25,7 +23,7 @@ from synthgen.errors import RunError, in_one_line
 from synthgen.labels import read_label_space
 from synthgen.recipe import Recipe
 from synthgen.records import Rejected
-from synthgen.rows import damaged
+from synthgen.rows import StoredRows
 from synthgen.runner import StageRun
 
 Row = dict[str, Any]
@@ -167,13 +165,9 @@ def _rows(stage: StageRun, columns: tuple[str, ...]) -> list[Row]:
     for unit in stage.units():
         if not stage.is_done(unit):
             continue
-        path = stage.folder / unit.name / runner.MANIFEST
-        try:
-            found += (
-                pq.read_table(path, columns=list(columns), page_checksum_verification=True).select(columns).to_pylist()
-            )
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise RunError(damaged(path, error)) from error
+        stored = StoredRows([stage.folder / unit.name / runner.MANIFEST], stage.gives)
+        for table in stored.tables(columns):
+            found += table.to_pylist()
     return found
 
 

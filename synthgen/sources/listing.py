@@ -111,7 +111,7 @@ def _pair(root: Path, images: str, labels: str, fields: dict[str, str], decode: 
 def _stems(path: Path, split: str) -> tuple[str, ...]:
     if path.suffix != ".mat":
         try:
-            lines = path.read_text(encoding="utf-8").split("\n")
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read as a list of names ({error})") from error
         # VOC's image lists may say "stem flag"; SBD's are stems alone

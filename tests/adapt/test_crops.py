@@ -103,7 +103,8 @@ def test_the_caption_names_what_covers_enough() -> None:
     assert (
         caption(both, SPACE, Captions(sentence="a street with {things} by day")) == "a street with sign and car by day"
     )
-    assert caption(both, SPACE, Captions(unnamed=("car",))) == "sign"
+    for name in ("car", "Car", "CAR "):
+        assert caption(both, SPACE, Captions(unnamed=(name, "not of this space"))) == "sign"
     assert (
         caption(np.zeros(3), SPACE, Captions(sentence="a street with {things} by day"))
         == "a street with nothing else by day"

@@ -218,6 +218,7 @@ def test_unfit_labels_are_one_line_and_nothing_is_lost(
         (("--set", "adapt.crops.window=[1.0, 0.5]"), "crops.window"),
         (("--set", "adapt.captions.sentence='{domain}'"), "{things} is the only slot"),
         (("--set", "adapt.crop.per_image=2"), "no such setting"),
+        (("--set", "adapt.controlnet.steps=0"), "adapt.controlnet.steps"),
         (("--set", "render.renderer={name: images}"), "trains the renderer sd3 only"),
     ],
 )

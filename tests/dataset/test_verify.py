@@ -202,6 +202,8 @@ def test_broken_members_are_named(made: Any, member: str, data: bytes, message: 
         ('"class_id": 3', '"class_id": 1', "JSON says class 'star', the index calls id 1 'disc'"),
         ('"class_id": 3', '"class_id": 77', "JSON says class_id 77, which is not a class"),
         ('"height_px": 10', '"height_px": 11', "differ in size: 10 x 12, 11 x 12"),
+        ('"seed": 3', '"seed": 9223372036854775808', "'seed' must be a whole number of 64 bits"),
+        ('"attributes": [', '"attributes": ["", ', "'attributes' must be a list of texts that are not empty"),
     ],
 )
 def test_json_that_breaks_a_rule(made: Any, old: str, new: str, message: str) -> None:
@@ -378,7 +380,36 @@ def test_pipes_and_endless_devices_are_problems_and_never_hang(made: Any, name: 
             path.rmdir()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_fields_that_differ_from_shard_to_shard_are_found(made: Any, workers: int) -> None:
+    index = made.index()
+    made.write_index({**index, "version": 2})
+    members = [
+        (name, data.replace(b'"split"', b'"sky": "blue", "split"') if name.endswith(".json") else data)
+        for name, data in made.members["train-000001.tar"]
+    ]
+    made.rewrite("train-000001.tar", members)
+    (problem,) = verify(made.folder, workers)
+    assert (problem.shard, problem.key) == ("train-000001.tar", "")
+    assert problem.what == "every sample has the same fields, those of train-000000.tar and these differ in sky"
+
+
 def test_fields_that_differ_from_sample_to_sample_are_found(made: Any) -> None:
     text = dict(made.members[FIRST])["s001.json"]
     made.replace("s001.json", text.replace(b'"split"', b'"sky": "blue", "split"'))
+    assert "every sample has the same fields, the first one and this differ in sky" in _what(made.folder)
+
+
+@pytest.mark.parametrize(
+    "values", [("1", '"blue"'), ("1", "0.5"), ('["a"]', '"a"'), (None, '"blue"'), ('"blue"', None)]
+)
+def test_fields_that_no_version_names_have_one_type(made: Any, values: tuple[str | None, str | None]) -> None:
+    index = made.index()
+    made.write_index({**index, "version": 2})
+    (made.folder / "train-000000.parquet").write_bytes(b"a table, so that its samples are compared with it")
+    members = made.members[FIRST]
+    for key, value in zip(("s000", "s001"), values, strict=True):
+        more = b'"sky": %s, "split"' % value.encode() if value else b'"split"'
+        members = [(n, data.replace(b'"split"', more) if n == f"{key}.json" else data) for n, data in members]
+    made.rewrite(FIRST, members)
     assert "every sample has the same fields, the first one and this differ in sky" in _what(made.folder)

@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from doubles.rows import changed
 
+from benchmarks import drawn_dataset as drawn_dataset_module
 from benchmarks.drawn_dataset import drawn_dataset
+from segkit.metadata import MEMBERS, ORIGINAL_MEMBERS
 from segkit.shards import Dataset
+from segtrain.data.folders import FolderSource
 from synthgen.errors import DatasetError, InputError, LabelError, StorageError
 from synthgen.export.catalogue import available, find
 from synthgen.export.folder import ExportFolder
@@ -181,6 +185,40 @@ def test_the_plain_folder_is_a_support_folder(tmp_path: Path) -> None:
             np.testing.assert_array_equal(mask, samples[pair.stem].mask)
         lines = (tmp_path / "out" / split / "metadata.jsonl").read_text().splitlines()
         assert [json.loads(line)["key"] for line in lines] == [pair.stem for pair in pairs]
+
+
+def test_cityscapes_knows_its_classes_in_another_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = drawn_dataset(tmp_path / "run", "streets", 3)
+    export(dataset, "cityscapes", tmp_path / "out")
+    text = (dataset / "index.json").read_text()
+    assert '"traffic light"' in text
+    (dataset / "index.json").write_text(text.replace('"traffic light"', '"Traffic_Light"'))
+    export(dataset, "cityscapes", tmp_path / "again")
+    assert contents(tmp_path / "out" / "gtFine") == contents(tmp_path / "again" / "gtFine")
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "cityscapes"])
+def test_the_originals_of_pairs_go_into_the_plain_folder_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pair(*arguments: Any) -> Any:
+        sample = one(*arguments)
+        return changed(sample, original=sample.picture.image, original_mask=sample.labelling.mask)
+
+    one = drawn_dataset_module._sample
+    monkeypatch.setattr(drawn_dataset_module, "_sample", pair)
+    dataset = drawn_dataset(tmp_path / "run", "streets", count=3)
+    assert Dataset(dataset).index.members == MEMBERS + ORIGINAL_MEMBERS
+    assert export(dataset, name, tmp_path / "out").num_samples == 3
+    originals = sorted(path.parent.name for path in (tmp_path / "out").rglob("orig_*/*"))
+    assert originals == (["orig_images"] * 3 + ["orig_labels"] * 3 if name == "folder" else [])
+    if name == "folder":
+        pairs = FolderSource(tmp_path / "out" / "train", read_label_space(str(tmp_path / "out" / "labels.yaml")))
+        for row, sample in enumerate(Dataset(dataset).samples("train")):
+            read = pairs.read(row, original=True)
+            assert read.original is not None
+            for here, there in zip(read.original, (sample.image, sample.mask), strict=True):
+                np.testing.assert_array_equal(here, there)
 
 
 def test_mmseg_config_is_python_that_fits_the_files(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
+import tarfile
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from doubles.rows import changed
 from pydantic import ValidationError
 
 from synthgen.models.licences import STABILITY
@@ -68,6 +71,23 @@ def test_every_field_of_the_json_members_is_a_column(make_run: MakeRun) -> None:
     _, document = _document(make_run(count=4))
     samples = next(entry for entry in document["recordSet"] if entry["@id"] == "samples")
     assert [field["source"]["extract"]["column"] for field in samples["field"]] == list(SAMPLE_FIELDS)
+
+
+def test_the_images_of_pairs_are_those_of_the_samples_alone(make_run: MakeRun) -> None:
+    run = make_run(count=4)
+    run.samples = [changed(row, original=row.picture.image, original_mask=row.labelling.mask) for row in run.samples]
+    dataset, document = _document(run)
+    names = []
+    for path in dataset.glob("*.tar"):
+        with tarfile.open(path) as tar:
+            names += tar.getnames()
+    assert sum(name.endswith(".orig.jpg") for name in names) == 4
+    keys = {row.key for row in run.samples}
+    for kind, ending in (("image", ".jpg"), ("mask", ".png"), ("confidence", ".conf.png")):
+        includes = next(entry for entry in document["distribution"] if entry["@id"] == f"{kind}-files")["includes"]
+        patterns = [includes] if isinstance(includes, str) else includes
+        taken = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+        assert sorted(taken) == sorted(key + ending for key in keys)
 
 
 def test_a_publisher_is_named_only_if_the_recipe_does(make_run: MakeRun) -> None:

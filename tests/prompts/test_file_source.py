@@ -47,7 +47,6 @@ def test_json_lines_say_class_attributes_and_files(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
     assert candidates(path, "cat") == [
-        Candidate("a pet by night", "cat", 8, ("place=room", "time=night")),
         Candidate(
             "a kitten",
             "cat",
@@ -57,6 +56,7 @@ def test_json_lines_say_class_attributes_and_files(tmp_path: Path) -> None:
             content=ids_digest(ids),
             origin="layout.png",
         ),
+        Candidate("a pet by night", "cat", 8, ("place=room", "time=night")),
     ]
     photograph, content = tmp_path / "photo.png", digest_of(b"not looked at here")
     assert candidates(path) == [Candidate("", "", 255, (), photograph, content=content, origin="photo.png")]

@@ -215,6 +215,16 @@ def test_a_malformed_grammar_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_class_belongs_to_its_groups_in_any_spelling(grammar_of: Callable[[str], grammar.Grammar]) -> None:
+    source = grammar_of(
+        "name: x\ngroups: {lights: [traffic light]}\ntemplates: [{text: '{class} {at}', classes: [lights]}]\n"
+        "slots: {at: [{value: night, classes: [traffic-light]}]}"
+    )
+    label = Label(4, "Traffic_Light", (4, 0, 0))
+    found = list(source.candidates(LabelSpace("x", (label,)), [label], 0))
+    assert [c.prompt for c in found] == ["Traffic_Light night"]
+
+
 def test_a_class_without_a_sentence_is_an_error(grammar_of: Callable[[str], grammar.Grammar]) -> None:
     source = grammar_of("name: x\ntemplates: [{text: '{class}', classes: [cow]}]")
     with pytest.raises(InputError, match="no template is for class 'bus'"):

@@ -60,7 +60,7 @@ def test_maps_of_a_heavy_class_are_drawn_more_often(folder: Path) -> None:
         trains(class_weights={"train": 0.01, "road": 0.01}),
     )
     assert light <= 3 < alike < 30 < 55 < heavy
-    assert trains(class_weights={"train": 20.0}) == heavy
+    assert trains(class_weights={"train": 20.0}) == heavy == trains(class_weights={"TRAIN": 20.0})
     first = [c.layout.path.name for c in candidates(folder, 3, limit=40, class_weights={"train": 20.0})]
     assert sorted(set(first)) == [f"{n:02d}.png" for n in range(40)], "all of them are all of them"
 
@@ -70,7 +70,7 @@ def test_windows_are_cut_around_heavy_classes(folder: Path) -> None:
         found = candidates(folder, windows={"count": 40, "temperature": 10.0}, domains=("x",), class_weights=weights)
         return sum(c.layout.path.name < "08" for c in found)
 
-    assert trains({"train": 0.001, "road": 0.001}) == 0
+    assert trains({"train": 0.001, "road": 0.001}) == trains({"Train": 0.001, "ROAD": 0.001}) == 0
     assert trains({"car": 0.001, "road": 0.001}) == 40
 
 

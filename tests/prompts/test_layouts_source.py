@@ -49,6 +49,9 @@ def test_each_map_gives_one_sentence_a_domain_that_names_what_it_shows(tmp_path:
     assert found[2].prompt == "a street with nothing else at night"  # sky and road go without saying
     assert not list(source.candidates(SPACE, (SPACE.by_name("car"),), 0))
     assert len({c.key for c in found}) == 4
+    unnamed = {"name": "layouts", "folder": str(folder), "unnamed": ["Car", "a class of another space"]}
+    prompts = [c.prompt for c in load("prompt_source", unnamed, Execution()).candidates(SPACE, (), 0)]
+    assert not any("car" in prompt for prompt in prompts) and all("road" in prompt for prompt in prompts)
 
 
 def test_limit_chooses_by_seed_and_bad_input_is_one_line(tmp_path: Path) -> None:

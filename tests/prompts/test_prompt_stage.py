@@ -245,6 +245,29 @@ def test_calibration_needs_texts(recipe_with: MakeRecipe, tmp_path: Path) -> Non
         calibration.calibrate_recipe(recipe_with(source={"name": "images", "folder": str(tmp_path)}))
 
 
+@pytest.mark.parametrize("windows", [None, {"count": 4}])
+def test_label_maps_are_no_texts_to_calibrate(
+    recipe_with: MakeRecipe, tmp_path: Path, windows: dict[str, int] | None
+) -> None:
+    for kind, shape in (("images", (8, 8, 3)), ("labels", (8, 8))):
+        (tmp_path / kind).mkdir()
+        write_image(np.zeros(shape, np.uint8), tmp_path / kind / "a.png")
+    with pytest.raises(InputError, match="nothing to calibrate"):
+        calibration.calibrate_recipe(
+            recipe_with(source={"name": "layouts", "folder": str(tmp_path), "windows": windows})
+        )
+
+
+def test_a_file_of_prompts_and_label_maps_is_calibrated_by_its_prompts(recipe_with: MakeRecipe, tmp_path: Path) -> None:
+    write_image(np.zeros((8, 8), np.uint8), tmp_path / "map.png")
+    lines: list[dict[str, str]] = [{"prompt": "a cat", "layout": "map.png"}, *({"prompt": f"a cat {n}"} for n in "xyz")]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = calibration.calibrate_recipe(
+        recipe_with({"classes": ("cat",)}, source={"name": "file", "path": str(tmp_path / "prompts.jsonl")})
+    )
+    assert found.num_candidates == {"cat": 3}
+
+
 def test_says_once_in_one_line_that_the_renderer_encodes_again(
     recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +335,23 @@ def test_a_shortage_that_no_lambda_mends_promises_nothing(
     )
     (line,) = [record.getMessage() for record in caplog.records if "fewer" in record.getMessage()]
     assert line == "prompts: fewer than 9 for cat 4 (budget), bus 4 (budget); see `synthgen prompts --calibrate`"
+
+
+@pytest.mark.parametrize("limit", [{"per_class": 2}, {"budget_per_class": 2}])
+def test_files_that_stand_behind_a_full_quota_or_a_spent_budget_are_taken(
+    recipe_with: MakeRecipe, tmp_path: Path, limit: dict[str, int]
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "photo.png")
+    write_image(np.zeros((8, 8), np.uint8), tmp_path / "map.png")
+    texts = ("a cat on red grass", "one kitten far from here", "an old cat sits", "two cats play")
+    lines: list[dict[str, str]] = [{"prompt": text, "class_name": "cat"} for text in texts]
+    lines += [{"photograph": "photo.png", "class_name": "cat"}, {"prompt": "a cat", "layout": "map.png"}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source = {"name": "file", "path": str(path)}
+    made, _ = run(recipe_with({"classes": ("cat",)}, source=source, lambda_div=0.999, **limit), tmp_path / "unit")
+    assert {row.subject.prompt for row in made} == {*texts[:2], "", "a cat"}
+    assert {row.photograph for row in made} == {"", "photo.png"}
 
 
 def test_a_bank_in_which_everything_was_refused_is_an_error_with_the_reasons(

@@ -92,6 +92,12 @@ def test_drawn_objects_come_in_the_ids_of_the_label_space() -> None:
     assert other[0].image.tobytes() != again[0].image.tobytes()
 
 
+def test_a_class_of_the_world_is_found_in_another_spelling() -> None:
+    named = space("car", "Traffic_Light", background=None)
+    shots = drawn_shots(DrawnSupport(world="streets", seed=7, size_px=64), named, (0, 1), 1)
+    assert [shot.class_id for shot in shots] == [0, 1]
+
+
 def test_drawn_streets_are_searched_for_the_class() -> None:
     streets = space("car", "road", "sky", background=None)
     shots = drawn_shots(DrawnSupport(world="streets", seed=7, size_px=64), streets, (0, 1), 2)

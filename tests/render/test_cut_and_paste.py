@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from segkit.labels import Label, LabelSpace
 from synthgen.backends import load
 from synthgen.errors import InputError, RecipeError
+from synthgen.export.label_ids import space_yaml
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
 from synthgen.render.compose.cut_and_paste import anchor_centres, pasted, scaled
@@ -113,6 +115,29 @@ def test_the_bank_gives_every_connected_part_of_its_classes_and_nothing_else(tmp
     again = np.random.default_rng(0)
     assert [bank.draw(again).name for _ in range(200)] == [shape.name for shape in drawn]
     assert {bank_of(tmp_path / "bank", lambda name: name == "dog").draw(rng).name for _ in range(9)} == {"dog"}
+
+
+def test_the_bank_knows_the_classes_of_annotations_in_any_spelling(tmp_path: Path) -> None:
+    picture = tmp_path / "train2017" / "1.png"
+    picture.parent.mkdir()
+    write_image(np.zeros((20, 20, 3), np.uint8), picture)
+    shapes = {1: "Sofa", 2: "dog"}
+    annotations = [
+        {"id": n, "image_id": 1, "category_id": n, "iscrowd": 0, "area": 36, "bbox": [x, x, 6, 6],
+         "segmentation": [[x, x, x + 6, x, x + 6, x + 6, x, x + 6]]}
+        for n, x in ((1, 1), (2, 12))
+    ]  # fmt: skip
+    document = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 20, "width": 20}],
+        "categories": [{"id": n, "name": name} for n, name in shapes.items()],
+        "annotations": annotations,
+    }
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(document))
+    (tmp_path / "labels.yaml").write_text(space_yaml(BANK_SPACE))
+    bank = bank_of(tmp_path, source="coco_instances", space=str(tmp_path / "labels.yaml"))
+    rng = np.random.default_rng(0)
+    assert {bank.draw(rng).name for _ in range(30)} == {"sofa", "dog"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from synthgen.errors import RunError, StorageError
@@ -247,6 +248,17 @@ def test_damage_is_told_in_one_line(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"manifest\.parquet: is damaged .* move the unit folder") as error:
         write_report(finished, tmp_path / "page.html")
     assert "\n" not in str(error.value)
+
+
+def test_a_run_from_before_a_column_is_reported_with_its_default(finished: Path, tmp_path: Path) -> None:
+    for stage, names in (("prompts", ["cut"]), ("render", ["original", "attempts"])):
+        for manifest in (finished / stage).rglob("manifest.parquet"):
+            table = pq.read_table(manifest)
+            pq.write_table(table.drop_columns(names), manifest)
+    rows = read_run(finished)
+    assert rows.prompts and {row["cut"] for row in rows.prompts} == {""}
+    assert {(row["original"], row["attempts"]) for row in rows.images} == {("", 1)}
+    write_report(finished, tmp_path / "page.html")
 
 
 def test_numbers_are_said_as_people_say_them() -> None:

@@ -148,7 +148,7 @@ def voc(root: Path) -> None:
         ids(inner / f"SegmentationClass/{stem}.png", (*range(21), 255), palette=True)
     (inner / "ImageSets/Segmentation").mkdir(parents=True)
     (inner / "ImageSets/Segmentation/train.txt").write_text("2007_000032\n")
-    (inner / "ImageSets/Segmentation/val.txt").write_text("2007_000033\n")
+    (inner / "ImageSets/Segmentation/val.txt").write_text("\ufeff2007_000033\r\n")  # a list that Windows has saved
 
 
 def voc_aug(root: Path) -> None:

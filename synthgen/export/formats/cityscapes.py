@@ -15,6 +15,7 @@ import numpy as np
 
 from segkit.labels import IGNORE
 from segkit.shards import Dataset, StoredSample
+from segkit.spelling import same_name
 from synthgen.errors import LabelError
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import split_word
@@ -71,7 +72,7 @@ LABELS = {
 
 def build(dataset: Dataset) -> Cityscapes:
     """Raises LabelError that names the classes which Cityscapes does not have."""
-    strange = [label.name for label in dataset.labels.labels if label.name not in LABELS]
+    strange = [label.name for label in dataset.labels.labels if same_name(label.name) not in LABELS]
     if strange:
         raise LabelError(
             f"{', '.join(strange)}: no class of Cityscapes, so no labelId; export to mmseg, voc or folder instead"
@@ -83,7 +84,7 @@ class Cityscapes:
     def __init__(self, dataset: Dataset) -> None:
         self._label_ids, self._train_ids = np.zeros(256, dtype=np.uint8), np.full(256, IGNORE, dtype=np.uint8)
         for label in dataset.labels.labels:
-            self._label_ids[label.id], self._train_ids[label.id] = LABELS[label.name]
+            self._label_ids[label.id], self._train_ids[label.id] = LABELS[same_name(label.name)]
 
     def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
         place = f"{split_word(split)}/{CITY}/{CITY}_{number % 10**6:06d}_{number // 10**6:06d}"

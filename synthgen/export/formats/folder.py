@@ -1,6 +1,7 @@
 """A plain labelled folder a split:
 
-`{split}/images/`, `{split}/labels/`, `{split}/confidence/`, `{split}/metadata.jsonl`, and `labels.yaml`.
+`{split}/images/`, `{split}/labels/`, `{split}/confidence/`, `{split}/metadata.jsonl`, and `labels.yaml`; of pairs
+`{split}/orig_images/` and `{split}/orig_labels/` too.
 
 It is what synthgen takes for a support set and segtrain for held-out data.
 """
@@ -30,12 +31,16 @@ class Folder:
         self._space = dataset.labels
 
     def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
-        image, label, confidence, _ = sample.encoded
+        image, label, confidence = sample.encoded[:3]
         files = {
             f"{split}/images/{sample.key}.jpg": image,
             f"{split}/labels/{sample.key}.png": label,
             f"{split}/confidence/{sample.key}.png": confidence,
         }
+        if sample.encoded[4:]:  # a pair
+            original, original_label = sample.encoded[4:]
+            files[f"{split}/orig_images/{sample.key}.jpg"] = original
+            files[f"{split}/orig_labels/{sample.key}.png"] = original_label
         return Exported(files, ((split, {"file_name": f"images/{sample.key}.jpg", **sample.meta}),))
 
     def closing(self, rows: Rows) -> Iterator[tuple[str, Iterable[str]]]:

@@ -1,4 +1,5 @@
-"""Candidates from a file of prompts, in the order of the file.
+"""Candidates from a file of prompts, in the order of the file; of a class, those with a photograph or a label map come
+first: they are all taken, however many sentences the bank wants.
 
 A `.jsonl` file has one object a line: {"prompt", "class_name", "attributes", "photograph", "layout"}, where everything
 but the prompt may be left out (a line with a photograph needs no prompt); paths are relative to the file. Any other
@@ -104,10 +105,10 @@ class PromptFile:
         """
         classes = [self._class_of(line, space) for line in self.lines]
         for label in wanted or (None,):
-            for line, about in zip(self.lines, classes, strict=True):
-                if about == label:
-                    name, class_id = (label.name, label.id) if label else ("", IGNORE)
-                    yield self._candidate(line, name, class_id, space)
+            name, class_id = (label.name, label.id) if label else ("", IGNORE)
+            own = [line for line, about in zip(self.lines, classes, strict=True) if about == label]
+            for line in sorted(own, key=lambda line: not (line.photograph or line.layout)):
+                yield self._candidate(line, name, class_id, space)
 
     def _candidate(self, line: Line, class_name: str, class_id: int, space: LabelSpace) -> Candidate:
         plain = Candidate(line.prompt, class_name, class_id, line.attributes)

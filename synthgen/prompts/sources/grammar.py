@@ -40,6 +40,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from segkit.documents import read_yaml
 from segkit.labels import Label, LabelSpace
+from segkit.spelling import same_name
 from synthgen.backends import Cost
 from synthgen.errors import InputError, RecipeError
 from synthgen.prompts.bank import Candidate
@@ -238,8 +239,8 @@ class Grammar:
     def _is_for(self, label: Label, restriction: tuple[str, ...]) -> bool:
         if not restriction:
             return True
-        names = {member for entry in restriction for member in self._vocabulary.groups.get(entry, (entry,))}
-        return not names.isdisjoint((label.name, *label.synonyms))
+        names = {same_name(member) for entry in restriction for member in self._vocabulary.groups.get(entry, (entry,))}
+        return not names.isdisjoint(map(same_name, (label.name, *label.synonyms)))
 
     def _sentences(self, template: Template, label: Label, rng: np.random.Generator) -> Iterator[Candidate]:
         slots = {slot: values for slot, _ in template.fields if (values := self._values(slot, label))}

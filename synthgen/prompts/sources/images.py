@@ -72,6 +72,8 @@ def root(options: Options) -> Path:
 class Photographs:
     """A prompt source that only gives photographs."""
 
+    only_files = True
+
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
         self._folder, self._paths = folder, paths
 

@@ -218,6 +218,8 @@ def _control_images(options: Options, pairs: Sequence[LabelledFile]) -> dict[Pat
 class Layouts:
     """A prompt source that only gives label maps."""
 
+    only_files = True
+
     def __init__(self, options: Options, maps: Sequence[LabelMap], control_images: Mapping[Path, Path]) -> None:
         """`control_images`: label map -> its picture; empty for none."""
         self._options = options
@@ -283,17 +285,17 @@ class Layouts:
 
     def _weights(self, space: LabelSpace) -> list[float]:
         """Of the classes of the label space, in its order. Raises LabelError for a name that it lacks."""
-        for name in self._options.class_weights:
-            space.by_name(name)
-        return [self._options.class_weights.get(label.name, 1.0) for label in space.labels]
+        weights = {space.by_name(name).id: weight for name, weight in self._options.class_weights.items()}
+        return [weights.get(label.id, 1.0) for label in space.labels]
 
     def _things(self, ids: np.ndarray, space: LabelSpace) -> str:
         """The words for the classes that a map shows, the background excepted, as a list in a sentence."""
         shares = np.bincount(ids.ravel(), minlength=256) / ids.size
+        unnamed = {label.id for name in self._options.unnamed if (label := space.find(name))}
         words = [
             label.spoken
             for label in space.foreground
-            if shares[label.id] >= self._options.min_share and label.name not in self._options.unnamed
+            if shares[label.id] >= self._options.min_share and label.id not in unnamed
         ]
         return listed(words)
 
