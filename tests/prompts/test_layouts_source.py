@@ -168,7 +168,9 @@ def test_windows_are_keyed_by_their_ids_and_named_by_what_they_show(tmp_path: Pa
     moved = labelled_folder(tmp_path / "moved", [street(10, 11), street(13, 8)])
     assert [c.key for c in candidates_of((10, 10), **options | {"folder": str(moved)})] == [c.key for c in found]
     assert statement("prompt_source", {"name": "layouts", **options}, "takes_size", False)
-    assert not statement("prompt_source", {"name": "layouts", "folder": str(folder)}, "takes_size", False)
+    plain = {"name": "layouts", "folder": str(folder)}
+    assert not statement("prompt_source", plain, "takes_size", False)
+    assert statement("prompt_source", plain | {"pairs": True}, "takes_size", False), "originals are stored in that size"
 
 
 def test_words_and_domains_are_drawn_by_seed_and_map_alone(tmp_path: Path) -> None:

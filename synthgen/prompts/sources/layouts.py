@@ -173,8 +173,8 @@ def aimed(options: Options, need: Need, count: int) -> dict[str, Any]:
 
 
 def takes_size(options: Options) -> bool:
-    """Whether the size of the images changes what is given: windows have their aspect."""
-    return options.windows is not None
+    """Whether the size of the images changes what is given: windows have their aspect, originals of pairs that size."""
+    return options.windows is not None or options.pairs
 
 
 def fingerprint(options: Options) -> dict[str, str]:
