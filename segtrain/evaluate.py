@@ -14,7 +14,7 @@ from segkit.documents import read_json
 from segkit.labels import LabelSpace
 from segkit.printable import excerpt, printable
 from segtrain.bands import band, widths_px
-from segtrain.data.formats import open_dataset
+from segtrain.data.formats import open_to_score
 from segtrain.data.labelled import require_labels
 from segtrain.data.sample import Sample
 from segtrain.data.source import Source
@@ -167,7 +167,7 @@ def require_replaceable(path: Path) -> None:
 
 def open_validation(path: str | Path, label_space: LabelSpace, split: str = "") -> Source:
     """Raises DataError if the data has a class that `label_space`, the model's, has not."""
-    source = open_dataset(path, split, label_space)
+    source = open_to_score(path, split, label_space)
     source.label_space.require_within(label_space, str(path))
     return source
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from segkit.labels import LabelSpace
 from segkit.printable import excerpt, printable
-from segtrain.data.formats import open_dataset
+from segtrain.data.formats import open_to_score
 from segtrain.data.sample import Sample
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError, DataError, ModelError
@@ -191,7 +191,7 @@ def evaluate_anomaly(
 
 
 def _open(path: str | Path, space: LabelSpace, split: str) -> Source:
-    source = open_dataset(path, split, space)
+    source = open_to_score(path, split, space)
     if source.label_space.name != _ANOMALY:
         source.label_space.require_within(space, str(path))
     if not sum(source.group_sizes):

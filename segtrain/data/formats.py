@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from segkit.labels import LabelSpace
@@ -12,6 +13,8 @@ from segtrain.data.shards import ShardSource
 from segtrain.data.source import IS_URL, Source
 from segtrain.data.voc import is_voc, voc_source
 from segtrain.errors import DataError
+
+_log = logging.getLogger(__name__)
 
 
 def open_dataset(path: str | Path, split: str, label_space: LabelSpace | None) -> Source:
@@ -45,6 +48,14 @@ def open_dataset(path: str | Path, split: str, label_space: LabelSpace | None) -
         "images/ and labels/), "
         "nor PASCAL VOC (no JPEGImages/) nor COCO (no train2014/ or val2014/) nor an anomaly benchmark"
     )
+
+
+def open_to_score(path: str | Path, split: str, label_space: LabelSpace | None) -> Source:
+    """As `open_dataset`, and a warning where a split is asked for and the data has none."""
+    source = open_dataset(path, split, label_space)
+    if split and source.split == "all":
+        _log.warning("%s: has no splits: all of it is scored, not %s alone", path, split)
+    return source
 
 
 def brings_label_space(path: str | Path) -> bool:

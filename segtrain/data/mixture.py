@@ -19,6 +19,7 @@ from segtrain.errors import ConfigError
 
 # Tags that keep the random streams of one seed apart.
 _ORDER, _AUGMENTATION = 1, 2
+_MOST_SOURCES = 256  # their numbers are uint8
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
@@ -123,8 +124,13 @@ class Mixture(StepBatches):
         number, in place of an order that gives each sample once an epoch; `mixed` (steps, batch) uint8 stands for the
         fixed mix and has the number of the source of each draw.
 
-        Raises ConfigError if a source would give no sample at all.
+        Raises ConfigError if a source would give no sample at all, or for more than 256 of them.
         """
+        if len(sources) > _MOST_SOURCES:
+            raise ConfigError(
+                f"{len(sources)} sources: a training takes {_MOST_SOURCES}, labelled and unlabelled ones together: join "
+                "some in one folder"
+            )
         self._sources, self._config, self._rare = sources, config, dict(rare)
         self._reading = Reading(sources, label_space, config, confidence, originals)
         self._mix = mix(shares(sources, config), config.steps, config.batch_size) if mixed is None else mixed

@@ -89,7 +89,9 @@ def test_a_perfect_prediction_scores_one_everywhere(tmp_path: Path, write_folder
     )
 
 
-def test_evaluate_reads_datasets_and_folders_alike(settings, golden: Path, tmp_path: Path, write_folder) -> None:
+def test_evaluate_reads_datasets_and_folders_alike(
+    settings, golden: Path, tmp_path: Path, write_folder, caplog: pytest.LogCaptureFixture
+) -> None:
     source = ShardSource(golden, "")
     model = tmp_path / "model"
     model.mkdir()
@@ -100,6 +102,10 @@ def test_evaluate_reads_datasets_and_folders_alike(settings, golden: Path, tmp_p
     assert from_folder.split == "all"
     assert from_shards.classes == from_folder.classes
     assert evaluate(model, golden, split="train", device="cpu").num_images == 8
+    assert not caplog.records
+    assert evaluate(model, folder, split="train", device="cpu").num_images == 4
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told == f"{folder}: has no splits: all of it is scored, not train alone"
     named = evaluate(model, golden, device="cpu", novel=("disc",)).few_shot
     iou = {c.name: c.iou for c in from_shards.classes}
     assert [(s.convention, s.base, s.novel) for s in named[:2]] == [

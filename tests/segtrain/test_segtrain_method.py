@@ -16,7 +16,7 @@ from torch import nn
 from segtrain.config import TrainConfig
 from segtrain.data.batches import Batch, batches
 from segtrain.data.mixture import Mixture, open_sources
-from segtrain.errors import RunError
+from segtrain.errors import ConfigError, RunError
 from segtrain.loop import Training, reports, run
 from segtrain.losses import cross_entropy
 from segtrain.method import StandardMethod
@@ -208,3 +208,11 @@ def test_weights_that_left_the_numbers_in_the_last_step_are_not_saved(settings, 
     with pytest.raises(RunError, match="is not finite after step 1: lower --learning-rate"):
         train_with(settings(steps=1, learning_rate=1e39), Recording)
     assert not (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_more_sources_than_their_numbers_hold_are_refused(settings) -> None:
+    sources, space = open_sources(settings())
+    many = [sources[0]] * 257
+    with pytest.raises(ConfigError, match="257 sources: a training takes 256, labelled and unlabelled ones together"):
+        Mixture(many, space, settings(steps=100, batch_size=100))
+    assert len(Mixture(many[:256], space, settings(steps=100, batch_size=100)).planned_counts) == 256
