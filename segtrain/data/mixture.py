@@ -128,8 +128,8 @@ class Mixture(StepBatches):
         """
         if len(sources) > _MOST_SOURCES:
             raise ConfigError(
-                f"{len(sources)} sources: a training takes {_MOST_SOURCES}, labelled and unlabelled ones together: join "
-                "some in one folder"
+                f"{len(sources)} sources: a training takes {_MOST_SOURCES}, labelled and unlabelled ones together: "
+                "join some in one folder"
             )
         self._sources, self._config, self._rare = sources, config, dict(rare)
         self._reading = Reading(sources, label_space, config, confidence, originals)
