@@ -171,7 +171,8 @@ class ClipMasks(nn.Module):
             {"masks_queries_logits": mask, "class_queries_logits": logits}
             for mask, logits in zip(masks[:-1], classes[:-1], strict=True)
         ]
-        parts = self.head.criterion(masks[-1], classes[-1], mask_labels, class_labels, earlier)
+        with torch.autocast(masks[-1].device.type, enabled=False):  # bfloat16 would match queries by rounded costs
+            parts = self.head.criterion(masks[-1], classes[-1], mask_labels, class_labels, earlier)
         weighted = [
             value * next(w for part, w in _WEIGHTS.items() if name.startswith(part)) for name, value in parts.items()
         ]

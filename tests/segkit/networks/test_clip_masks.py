@@ -46,6 +46,20 @@ def build(**changes: Any) -> ClipMasks:
     return network
 
 
+def test_costs_and_losses_are_float32_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, kinds = build(), []
+    criterion = network.head.criterion.forward
+
+    def watched(*given: Any, **named: Any) -> Any:
+        kinds.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)  # what a matrix product of costs would have
+        return criterion(*given, **named)
+
+    monkeypatch.setattr(network.head.criterion, "forward", watched)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = network.mask_loss(torch.randn(2, 3, 64, 64), torch.randint(0, 3, (2, 64, 64)))
+    assert set(kinds) == {torch.float32} and loss.dtype == torch.float32
+
+
 def test_scores_are_sums_over_queries_of_class_times_mask() -> None:
     network, images = build().eval(), torch.randn(2, 3, 64, 96)
     with torch.no_grad():
