@@ -402,6 +402,22 @@ def test_a_misspelt_option_of_an_example_is_refused_in_one_line(
     assert len(result.output.strip().splitlines()) == 1
 
 
+def asked_of_backends() -> set[str]:
+    """Names of the functions that `statement` calls."""
+    calls = [
+        node
+        for path in (ROOT / "synthgen").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "statement"
+    ]
+    return {call.args[2].value for call in calls if isinstance(call.args[2], ast.Constant)}
+
+
+def test_what_a_backend_may_say_of_itself_stands_in_the_table_and_nothing_else() -> None:
+    table = text_of(EXAMPLES).partition("## What a backend says of itself")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)\(options", table, re.MULTILINE)) == asked_of_backends()
+
+
 @pytest.mark.parametrize("key", ROLE_OF)
 def test_an_object_that_lacks_what_its_role_has_is_refused_in_one_line(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

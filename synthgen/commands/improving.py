@@ -50,7 +50,7 @@ def improve(
     ] = None,
     rounds: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="Rounds at the most")] = 3,
     images: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Images to make a round; 0 = as many as the run has prompts")
+        int, typer.Option(metavar="N", min=0, help="Images to make a round; 0 = as many as the run")
     ] = 0,
     power: Annotated[
         float,
