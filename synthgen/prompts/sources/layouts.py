@@ -100,7 +100,7 @@ class Options(BaseModel, extra="forbid"):
         0.0, description="share of images whose prompt names no domain [DGInStyle, CG-Aug: 0.5]"
     )
     min_share: float = Field(
-        0.01, ge=0, le=1, description="a class is named if it covers at least this share of the map [DGInStyle: 1 %]"
+        0.01, ge=0, le=1, description="a class is named if it covers at least this share of the map [ours; DGInStyle: any]"
     )
     control_images: str = Field(
         "",
