@@ -39,7 +39,8 @@ class Crops(Section):
         0.01, gt=0, description="T of rare class sampling, P(c) = softmax((1 - f_c) / T) [code: DAFormer, DGInStyle]"
     )
     min_share: Fraction = Field(
-        0.011, description="a crop serves for a class that covers this share of it [ours; code: 3,000 px of the picture]"
+        0.011,
+        description="a crop serves for a class that covers this share of it [ours; code: 3,000 px of the picture]",
     )
     flip: bool = Field(False, description="mirror every other window; wrong where text or the side of a road matters")
 
@@ -48,7 +49,9 @@ class Captions(Section):
     """What is said of a crop: the names of the classes that it shows."""
 
     sentence: str = Field("{things}", description="{things} = the names [code: nothing but the names]")
-    min_share: Fraction = Field(0.01, description="a class is named if it covers this share of the crop [ours; code: any]")
+    min_share: Fraction = Field(
+        0.01, description="a class is named if it covers this share of the crop [ours; code: any]"
+    )
     unnamed: tuple[str, ...] = Field((), description="classes that go without saying")
 
 
@@ -64,7 +67,8 @@ class Training(Section):
     weight_decay: float = Field(1e-2, ge=0, description="of AdamW [script]")
     clip: float = Field(1.0, gt=0, description="norm to which gradients are cut [script]")
     empty: Fraction = Field(
-        0.3, description="share of windows without a caption: classifier-free guidance also carries the map [ours; code: 0]"
+        0.3,
+        description="share of windows without a caption: classifier-free guidance also carries the map [ours; code: 0]",
     )
     ema: Fraction = Field(0.0, description="decay of averaged weights, which are then what is saved; 0 = none [script]")
     uniform: Fraction = Field(0.0, description="share of uniform noise levels; the rest is logit-normal(0, 1) [script]")
