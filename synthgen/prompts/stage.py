@@ -123,8 +123,8 @@ def closing_lines(stage: StageRun) -> list[str]:
 
 
 def card_facts(stage: StageRun) -> dict[str, object]:
-    """What the data card tells of the bank: how many prompts its text encoder has cut, and whether, and by which cosine,
-    they were compared with each other."""
+    """What the data card tells of the bank: how many prompts its text encoder has cut, whether they were compared with
+    each other, and by which cosine."""
     rows, found = stage.stored(), chosen_lambda_div(stage.folder)
     return {
         "cut_prompts": sum(1 for row in rows.column("cut").to_pylist() if row),
