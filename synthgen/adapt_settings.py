@@ -1,7 +1,7 @@
 """The section `adapt` of a recipe: how a generator learns to follow the label maps of a labelled folder.
 
 DGInStyle's recipe (Jia et al., ECCV 2024) for models of the SD3 kind. Tags in descriptions as in synthgen/settings.py;
-[script] is diffusers' own training script for SD3.
+[script] is diffusers' own training script for SD3 and its page.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Crops(Section):
         0.01, gt=0, description="T of rare class sampling, P(c) = softmax((1 - f_c) / T) [code: DAFormer, DGInStyle]"
     )
     min_share: Fraction = Field(
-        0.011, description="a crop serves for a class that covers this share of it [code: 3,000 of 512 x 512 px]"
+        0.011,
+        description="a crop serves for a class that covers this share of it [ours; code: 3,000 px of the picture]",
     )
     flip: bool = Field(False, description="mirror every other window; wrong where text or the side of a road matters")
 
@@ -48,14 +49,16 @@ class Captions(Section):
     """What is said of a crop: the names of the classes that it shows."""
 
     sentence: str = Field("{things}", description="{things} = the names [code: nothing but the names]")
-    min_share: Fraction = Field(0.01, description="a class is named if it covers this share of the crop [code: 1 %]")
+    min_share: Fraction = Field(
+        0.01, description="a class is named if it covers this share of the crop [ours; code: any]"
+    )
     unnamed: tuple[str, ...] = Field((), description="classes that go without saying")
 
 
 class Training(Section):
     """One training: of the LoRA, or of the ControlNet."""
 
-    steps: int = Field(15_000, ge=1, description="[code: DGInStyle 15k of 4 for its ControlNet]")
+    steps: int = Field(15_000, ge=1, description="[script: 15k of 4; DGInStyle's code: 100 epochs of 8]")
     batch_size: int = Field(4, ge=1, description="samples a step and process")
     accumulate: int = Field(1, ge=1, le=1024, description="batches whose gradients make one step")
     learning_rate: float = Field(1e-5, gt=0, lt=1, description="[code: DGInStyle's ControlNet 1e-5]")
@@ -64,7 +67,8 @@ class Training(Section):
     weight_decay: float = Field(1e-2, ge=0, description="of AdamW [script]")
     clip: float = Field(1.0, gt=0, description="norm to which gradients are cut [script]")
     empty: Fraction = Field(
-        0.3, description="share of windows without a caption: classifier-free guidance also carries the map [code]"
+        0.3,
+        description="share of windows without a caption: classifier-free guidance also carries the map [ours; code: 0]",
     )
     ema: Fraction = Field(0.0, description="decay of averaged weights, which are then what is saved; 0 = none [script]")
     uniform: Fraction = Field(0.0, description="share of uniform noise levels; the rest is logit-normal(0, 1) [script]")

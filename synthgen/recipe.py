@@ -1,9 +1,8 @@
 """Every setting of a run, with its range, its default and where the number comes from.
 
 Defaults here < the recipe's YAML < `--set a.b=value`. A misspelt key, a wrong type or a value out of range is refused
-with its name. Tags in descriptions: [paper] read in the paper, [code] in the authors' code, [seed] in the project's
-founding notes, [guess] ours. A bare recipe name is a shipped one (`pipelines/<name>.yaml`); a path has a `/` or ends in
-`.yaml`.
+with its name. Tags in descriptions are told in synthgen/settings.py. A bare recipe name is a shipped one
+(`pipelines/<name>.yaml`); a path has a `/` or ends in `.yaml`.
 """
 
 from __future__ import annotations

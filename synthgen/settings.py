@@ -206,7 +206,7 @@ class Apr(Section):
 
     enabled: bool = Field(True, description="off for masks that are exact by themselves: label maps [ours]")
     beta: Fraction = Field(
-        0.5, description="weight of the support prototype against the image's own [guess; paper: moderate values best]"
+        0.5, description="weight of the support prototype against the image's own [guess; seed: moderate values best]"
     )
     min_cosine: AutoCosine = Field(
         0.6, description="relabel only where the best cosine reaches this; auto = by support [guess]"
@@ -240,7 +240,7 @@ class Refine(Section):
     proposer: Backend = Field(Backend(name="prototype"), description="a file of models/proposers")
     mask_decoder: Backend = Field(Backend(name="segment_anything"), description="a file of models/mask_decoders")
     background_prototypes: int = Field(
-        1, ge=1, description="k-means prototypes for the background [seed: one mean; more is ours]"
+        1, ge=1, description="k-means prototypes for the background [guess: one mean; more is ours]"
     )
     rounds: int = Field(0, ge=0, le=10, description="a proposer that learns learns again from the run's masks [ours]")
     apf: Apf = Apf()

@@ -52,6 +52,13 @@ def from_photographs(tiny: Tiny, folder: Path) -> Path:
     )
 
 
+def test_the_card_of_maps_tells_of_no_comparison(maps: Path, tiny: Tiny, tmp_path: Path) -> None:
+    """All maps are kept whatever their sentences: two with one sentence are two images."""
+    run = whole_run(from_maps(tiny, maps), tmp_path / "run")
+    text = (run / "dataset" / "README.md").read_text()
+    assert "none was refused for being like another" in text and "greatest cosine" not in text
+
+
 @pytest.mark.parametrize("kind", ["maps", "photographs"])
 def test_another_folder_gives_the_same_dataset(kind: str, maps: Path, tiny: Tiny, tmp_path: Path) -> None:
     make, folder = (from_maps, maps) if kind == "maps" else (from_photographs, maps / "images")

@@ -26,9 +26,11 @@ from typer.main import get_command
 
 import segtrain.cli
 import synthgen.cli
-from synthgen.backends import ROLES, available, find, load
+from synthgen.backends import ROLES, available, cost, find, load
 from synthgen.errors import RecipeError
 from synthgen.images import read_mask
+from synthgen.models.sizes import Encoder
+from synthgen.planning.speeds import gpu_hours
 from synthgen.recipe import Recipe, chosen_backends, read_recipe, shipped_recipes
 from synthgen.settings import Backend
 from synthgen.stages import stages
@@ -323,6 +325,30 @@ def test_relative_links_lead_somewhere(page: str) -> None:
         assert ((ROOT / page).parent / link.partition("#")[0]).exists(), f"{page}: {link}"
 
 
+# what is measured, and what there is to read
+
+BENCHMARKED = {"few-shot": "gfss", "flex-seg": "flexseg", "multi-shift": "cgaug", "clouds": "clouds", "iccld": "iccld"}
+
+
+def is_measured(command: str) -> bool:
+    """Whether results.csv has rows of `segtrain COMMAND`."""
+    return re.search(rf"^{BENCHMARKED[command]}/", text_of("benchmarks/results.csv"), re.MULTILINE) is not None
+
+
+@pytest.mark.parametrize("command", BENCHMARKED)
+def test_not_measured_is_said_of_methods_without_a_row_alone(command: str) -> None:
+    sections = [part for part in text_of("docs/PAPER_MAP.md").split("\n## ") if f"`segtrain {command}`" in part]
+    papers = text_of("README.md").partition("## Papers\n")[2].partition("\n## ")[0]
+    [line] = [line for line in papers.splitlines() if f"`segtrain {command}`" in line]
+    said = [part for part in (line, sections[0]) if re.search("not measured|Nothing is measured", part)]
+    assert bool(said) != is_measured(command), said or f"{command} has no row and nobody says so"
+
+
+def test_the_readme_lists_every_page() -> None:
+    listed = text_of("README.md").partition("## Files\n")[2].partition("\n## ")[0].split()
+    assert {Path(page).name for page in DOCS} <= set(listed)
+
+
 # the examples of docs/ADD_A_BACKEND.md
 
 EXAMPLES = "docs/ADD_A_BACKEND.md"
@@ -400,6 +426,38 @@ def test_a_misspelt_option_of_an_example_is_refused_in_one_line(
     assert result.exit_code == 2
     assert "place: Extra inputs are not permitted" in result.output and "its keys are: places" in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+BY_OPERATIONS = re.compile(r"by operations about (\d+)(?:-(\d+))? s an? \w+ on one H100")
+
+
+@pytest.mark.parametrize("name", ["cgaug", "clouds", "flexseg", "syn4seg"])
+def test_seconds_by_operations_in_a_recipe_are_those_of_the_plan(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapted = Encoder(1.2e9, 0.0, 0.0)  # a ControlNet of half of SD3.5-Medium's blocks, as `synthgen adapt` makes it
+    monkeypatch.setattr("synthgen.models.costs.controlnet_of", lambda model: adapted)
+    [(least, most)] = BY_OPERATIONS.findall(text_of(f"pipelines/{name}.yaml"))
+    recipe = read_recipe(name)
+    size_px = recipe.render.height_px, recipe.render.width_px
+    plan = cost("renderer", recipe.render.renderer.model_dump(), size_px, recipe.execution)
+    assert plan is not None and plan.operations is not None
+    seconds = 3600 * gpu_hours(plan.operations)["H100"]
+    assert int(least) - 0.5 <= seconds <= int(most or least) + 0.5
+
+
+def asked_of_backends() -> set[str]:
+    """Names of the functions that `statement` calls."""
+    calls = [
+        node
+        for path in (ROOT / "synthgen").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "statement"
+    ]
+    return {call.args[2].value for call in calls if isinstance(call.args[2], ast.Constant)}
+
+
+def test_what_a_backend_may_say_of_itself_stands_in_the_table_and_nothing_else() -> None:
+    table = text_of(EXAMPLES).partition("## What a backend says of itself")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)\(options", table, re.MULTILINE)) == asked_of_backends()
 
 
 @pytest.mark.parametrize("key", ROLE_OF)

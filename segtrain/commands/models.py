@@ -71,7 +71,13 @@ def export(
     model: ModelFolder,
     to: Annotated[
         str,
-        typer.Option("--to", metavar="onnx|torchscript", show_default=False, autocompletion=lambda: list(_FORMATS)),
+        typer.Option(
+            "--to",
+            metavar="onnx|torchscript",
+            help="the format of the file",
+            show_default=False,
+            autocompletion=lambda: list(_FORMATS),
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", show_default=False, help="a new file")],
     as_json: AsJson = False,

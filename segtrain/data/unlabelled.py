@@ -28,7 +28,7 @@ def open_unlabelled(path: str, label_space: LabelSpace, crop_px: int) -> Source:
     """A finished dataset (`index.json`; split `train`), the `images/` of a labelled folder, or a folder of pictures.
 
     `label_space` is that of the training. Raises DataError for a folder that holds no picture, and for one with a
-    picture of which a crop of `crop_px` would be padding by more than half.
+    picture that is less than half as wide or as high as a crop of `crop_px`.
     """
     if IS_URL.match(path):
         raise DataError(f"unlabelled {path}: only local folders are read, no URLs and no pipes: download it first")

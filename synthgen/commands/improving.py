@@ -49,9 +49,7 @@ def improve(
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="Rounds at the most")] = 3,
-    images: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Images to make a round; 0 = as many as the run has prompts")
-    ] = 0,
+    images: Annotated[int, typer.Option(metavar="N", min=0, help="Images to make a round; 0 = as many as the run")] = 0,
     power: Annotated[
         float,
         typer.Option(metavar="P", min=0, max=10, help="Weights are (1 - IoU)^P; 0 = all classes and domains alike"),

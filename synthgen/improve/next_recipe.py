@@ -24,8 +24,10 @@ def aimed(base: Recipe, need: Need, count: int, number: int, earlier: Path | Non
     RecipeError for a source that cannot be, and what `sets` raise.
     """
     raw = base.model_dump(mode="json")
+    per_prompt = recipe_of_sets(base.model_dump(mode="json"), sets, f"round {number}").render.images_per_prompt
+    prompts = max(1, round(count / per_prompt))
     source = raw["prompts"]["source"]
-    changed = statement("prompt_source", source, "aimed", None, need, count)
+    changed = statement("prompt_source", source, "aimed", None, need, prompts)
     if changed is not None:
         raw["prompts"]["source"] = {**source, **changed}
     elif statement("prompt_source", source, "num_given", None) is not None:
@@ -35,7 +37,7 @@ def aimed(base: Recipe, need: Need, count: int, number: int, earlier: Path | Non
         )
     else:
         names = [label.name for label in wanted_classes(base, read_label_space(base.labels.space))]
-        shares = quotas({name: need.classes.get(name, 1.0) for name in names}, count)
+        shares = quotas({name: need.classes.get(name, 1.0) for name in names}, prompts)
         raw["prompts"]["quotas"] = shares
         most = max(base.prompts.quota(name) for name in names)
         tries = math.ceil(base.prompts.budget_per_class * max(1.0, max(shares.values()) / max(1, most)))

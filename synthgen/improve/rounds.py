@@ -43,7 +43,7 @@ class Plan:
     out: Path
     beside: tuple[str, ...] = ()  # what the model learnt from beside the run's dataset
     rounds: int = 3
-    images: int = 0  # a round; 0 = as many as the run has prompts
+    images: int = 0  # a round; 0 = as many as the run
     power: float = 1.0  # weights are (1 - IoU) ** power; 0 = all classes alike
     floor: float = 0.25  # the least weight, in units of the mean one
     min_gain: float = 0.005  # of mIoU in 0..1, below which the rounds end
@@ -78,7 +78,7 @@ def improve(plan: Plan, make: Callable[[Recipe, Path], None]) -> Iterator[Round]
     best, runs, made = scores.miou, [plan.run], []
     for number in range(1, plan.rounds + 1):
         need = need_of(scores.classes, scores.domains, plan.power, plan.floor)
-        count = plan.images or stages(plan.run)["prompts"].num_rows()
+        count = plan.images or stages(plan.run)["prompts"].num_rows() * base.render.images_per_prompt
         run, model = plan.out / f"run-{number}", plan.out / f"model-{number}"
         make(aimed(base, need, count, number, _earlier(plan, number, runs), plan.sets), run)
         runs.append(run)

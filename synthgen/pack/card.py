@@ -105,6 +105,7 @@ def _facts(
         "recipe": recipe.model_dump(mode="json"),
         "embeds_text": "text_encoder" in used_backends(recipe),
         "cut_prompts": counts.cut_prompts,
+        "lambda_div": _lambda_div(recipe, counts),
         "is_generated": generates(recipe),
         "mark": mark_of(recipe),
         "license_name": license_name,
@@ -157,6 +158,14 @@ def _facts(
         if first.num_shards == 1
         else f"{first.name}-{{000000..{last}}}.tar",
     }
+
+
+def _lambda_div(recipe: Recipe, counts: RunCounts) -> str:
+    """The cosine from which on a prompt was refused; "" where none was refused for being like another."""
+    given = recipe.prompts.lambda_div if counts.lambda_div is None else counts.lambda_div
+    if given == 1 or not counts.compares_prompts:
+        return ""
+    return given if isinstance(given, str) else f"{given:.4g}"
 
 
 def _stage(stage: str, made: int, counts: RunCounts) -> dict[str, Any]:

@@ -55,5 +55,7 @@ class RunCounts:
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # stage -> time spent in it
     models: tuple[ModelUse, ...] = ()
     cut_prompts: int = 0  # that are longer than the text encoder reads
+    lambda_div: float | None = None  # that was chosen; None where the recipe says it
+    compares_prompts: bool = True  # False where label maps are rendered, which are all kept
     calibrated: Mapping[str, float] = dataclasses.field(default_factory=dict)  # thresholds chosen from the support set
     mask_rates: tuple[MaskRate, ...] = ()  # by class id; classes of which the proposer gave a region

@@ -123,8 +123,14 @@ def closing_lines(stage: StageRun) -> list[str]:
 
 
 def card_facts(stage: StageRun) -> dict[str, object]:
-    """What the data card tells of the bank: how many prompts its text encoder has cut."""
-    return {"cut_prompts": sum(1 for row in stage.stored().column("cut").to_pylist() if row)}
+    """What the data card tells of the bank: how many prompts its text encoder has cut, whether they were compared with
+    each other, and by which cosine."""
+    rows, found = stage.stored(), chosen_lambda_div(stage.folder)
+    return {
+        "cut_prompts": sum(1 for row in rows.column("cut").to_pylist() if row),
+        "lambda_div": None if found is None else found.lambda_div,
+        "compares_prompts": not all(rows.column("layout").to_pylist()),
+    }
 
 
 class PromptStage:

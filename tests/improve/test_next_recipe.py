@@ -35,6 +35,13 @@ def test_quotas_follow_the_need_and_all_else_is_the_runs_own(base: Recipe, tmp_p
     assert made.model_copy(update=changed) == base.model_copy(update={"prompts": made.prompts})
 
 
+def test_the_count_is_of_images_and_not_of_prompts(base: Recipe) -> None:
+    made = aimed(base, NEED, 36, 1, None, ["render.images_per_prompt=3"])
+    assert made.prompts.quotas == {"disc": 2, "square": 2, "bar": 8}, "12 prompts of 3 images"
+    of_the_run = base.model_copy(update={"render": base.render.model_copy(update={"images_per_prompt": 4})})
+    assert sum(aimed(of_the_run, NEED, 6, 1, None, []).prompts.quotas.values()) == 2
+
+
 def test_a_class_that_nobody_scored_has_the_mean_weight(base: Recipe) -> None:
     made = aimed(base, Need({"disc": 1.0, "square": 2.0}, {}), 8, 1, None, [])
     assert made.prompts.quotas == {"disc": 2, "square": 4, "bar": 2} and made.prompts.apart_from == ""

@@ -145,6 +145,26 @@ def test_a_threshold_that_was_chosen_from_the_support_set_is_told_by_value(make_
     assert re.search(r"cosine below\s+0\.6\) were freed", fixed)
 
 
+@pytest.mark.parametrize(
+    ("lambda_div", "counts", "says"),
+    [
+        (0.9, RunCounts(), "is below 0.9."),
+        ("auto", RunCounts(lambda_div=0.9125), "is below 0.9125."),
+        (1.0, RunCounts(cut_prompts=2), "none was refused for being like another. 2 of them are longer than `"),
+        (0.9, RunCounts(compares_prompts=False), "none was refused for being like another."),
+    ],
+)
+def test_by_what_a_prompt_was_refused_is_told_by_value(
+    make_run: MakeRun, lambda_div: Any, counts: RunCounts, says: str
+) -> None:
+    run = make_run(count=3)
+    prompts = run.recipe.prompts.model_copy(update={"lambda_div": lambda_div})
+    recipe = run.recipe.model_copy(update={"prompts": prompts})
+    text = (finish(recipe, run.folder, run.pack(), run.samples, counts) / "README.md").read_text()
+    told = " ".join(text.partition("## How it was made")[2].partition("2. Images")[0].split())
+    assert says in told and ("greatest cosine" in told) == ("is below" in says)
+
+
 def test_nothing_known_is_said_plainly(make_run: MakeRun) -> None:
     text = _card(make_run(count=3), RunCounts(models=(ModelUse("renderer", "photograph"),))).read_text()
     assert "Nothing was rejected." in text and "Masks by class" not in text

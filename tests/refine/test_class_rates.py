@@ -98,3 +98,15 @@ def test_the_summary_names_what_fared_worst_and_what_has_nothing(tmp_path: Path)
         "every region of class 'bus' was freed (2 regions, the most similar at 0.41; refine.apf.lambda_apf is 0.8)"
         in nothing
     )
+
+
+def test_apf_that_is_off_has_judged_no_region(tmp_path: Path) -> None:
+    stage = StageRun("refine", tmp_path / "refine", MaskRecord, None)
+    (stage.folder / "00000").mkdir(parents=True)
+    settings = {"labels": {"names": {"1": "cat"}}, "refine": {"apf": {"enabled": False, "lambda_apf": 0.8}}}
+    claim = {"settings": settings, "units": [{"name": "00000", "start": 0, "stop": 1}]}
+    (stage.folder / "stage.json").write_text(json.dumps(claim))
+    write_rates({1: ClassCounts(8, 8, 0.3, 100, 0, 0, 0)}, stage.folder / "00000", "s1")
+    write_rows([], Rejected, stage.folder / "00000" / REJECTED)
+    write_rows([], MaskRecord, stage.folder / "00000" / MANIFEST)
+    assert rates_of(stage) == {} and rates_text(stage) == []

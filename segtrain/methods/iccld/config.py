@@ -33,7 +33,7 @@ class DiffusionSettings(Settings):
     unet: Path | None = Field(
         None, description="folder of a diffusers model with unet/ and vae/, whose weights form `unet` begins with"
     )
-    bits: int = Field(0, ge=0, le=8, description="of a label's code; 0 = as few as the classes need [LDMSeg: 5 of 19]")
+    bits: int = Field(0, ge=0, le=8, description="of a label's code; 0 = as few as the classes need [ours; LDMSeg: 7]")
     latent_scale: float = Field(0.1, gt=0, le=10, description="of the bits beside noise of 1 [DDP: 0.1; configs 0.01]")
     width: int = Field(64, ge=8, le=1024, description="channels of the context and of the light denoiser [ours]")
     sampling_steps: int = Field(3, ge=1, le=1000, description="DDIM steps of an answer [DDP: 3]")

@@ -120,7 +120,7 @@ class Config(LoopConfig):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="weight decay of stage 2; stage 1 has none; default: 1e-4, mask model 0.05 [code, with Adam]",
+        description="weight decay of stage 2; default: 1e-4, mask model 0.05 [code, with Adam]",
     )
     freeze: tuple[str, ...] = Field(
         (),
@@ -130,6 +130,9 @@ class Config(LoopConfig):
     )
     learning_rate: float = Field(
         1e-4, gt=0, allow_inf_nan=False, description="peak learning rate of AdamW in stage 1 [code: 1e-4, Adam]"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="weight decay of AdamW in stage 1 [code: none]"
     )
     schedule: Literal["poly", "cosine", "constant"] = Field(
         "constant", description="how the learning rate falls over both stages together [guess]"

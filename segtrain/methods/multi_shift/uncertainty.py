@@ -82,7 +82,7 @@ def with_learnable_head(folder: Path, device: torch.device) -> Segmenter:
 def stage_groups(network: UncertainNetwork, arch: str, config: Config, stage: int) -> tuple[Group, ...]:
     """What learns in stage 1 or 2, and how fast. Raises ConfigError at `config.freeze` of a part that is not there."""
     if stage == 1:
-        return Group(("uncertainty_head.*",), weight_decay=0.0), Group(frozen=True)
+        return Group(("uncertainty_head.*",)), Group(frozen=True)
     is_mask_model = isinstance(network, mask2former.MaskNetwork)
     if is_mask_model:
         frozen = ["network.model.pixel_level_module.encoder.*", "network.criterion.*", *config.freeze]

@@ -100,7 +100,10 @@ class Options(BaseModel, extra="forbid"):
         0.0, description="share of images whose prompt names no domain [DGInStyle, CG-Aug: 0.5]"
     )
     min_share: float = Field(
-        0.01, ge=0, le=1, description="a class is named if it covers at least this share of the map [DGInStyle: 1 %]"
+        0.01,
+        ge=0,
+        le=1,
+        description="a class is named if it covers at least this share of the map [ours; DGInStyle: any]",
     )
     control_images: str = Field(
         "",
@@ -149,14 +152,14 @@ def cost(options: Options, size: tuple[int, int], execution: Any) -> Cost:
 
 
 def num_given(options: Options) -> int:
-    """How many images the maps give."""
+    """How many prompts the maps give."""
     num_maps = len(_labelled(options))
     num_maps = options.windows.count if options.windows else min(num_maps, options.limit or num_maps)
     return num_maps * min(len(options.domains), options.domains_per_map or len(options.domains))
 
 
 def aimed(options: Options, need: Need, count: int) -> dict[str, Any]:
-    """The options of `count` images for what a segmenter is weak at: drawn maps or windows of the classes, and domains.
+    """The options of `count` prompts for what a segmenter is weak at: maps or windows of the classes, and domains.
 
     A domain counts as one of the segmenter's if its words have the other's name ("at night", night).
     """

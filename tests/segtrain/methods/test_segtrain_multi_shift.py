@@ -113,6 +113,20 @@ def test_stage_1_changes_the_head_alone_and_no_statistic(config_of: MakeConfig, 
     assert changed_parts(as_uncertainty(base), tensors(model)) == {"uncertainty_head"}
 
 
+def test_each_stage_has_its_own_weight_decay_and_stage_1_none_unless_asked(
+    config_of: MakeConfig, tmp_path: Path
+) -> None:
+    decays = {"default": {}, "none": {"weight_decay": 0.0}, "some": {"weight_decay": 0.5}}
+    heads = {}
+    for stage, share in ((1, 1.0), (2, 0.0)):
+        for name, decay in decays.items():
+            model = train(config_of(steps=2, stage1_share=share, out=tmp_path / f"{stage}-{name}", **decay))
+            heads[stage, name] = tensors(model)["uncertainty_head.weight"]
+    assert torch.equal(heads[1, "default"], heads[1, "none"])
+    assert not torch.equal(heads[1, "some"], heads[1, "none"])
+    assert torch.equal(heads[2, "some"], heads[2, "none"]), "that of stage 2 is stage2_weight_decay"
+
+
 def test_stage_2_changes_head_and_trunk_and_nothing_that_is_frozen(config_of: MakeConfig, base: Path) -> None:
     """Buffers too: running means of encoder and last projection are bit-equal after the steps."""
     before, after = as_uncertainty(base), tensors(train(config_of(stage1_share=0.0)))
