@@ -21,8 +21,8 @@ _MAX_BYTES = 2**20
 
 
 def require_classes_of(folder: Path, space: LabelSpace) -> None:
-    """Raise LabelError if the folder's labelmap.txt gives a class that `space` does not have, or not in that colour: the
-    ids of its masks are those of other classes then. A folder without one passes."""
+    """Raise LabelError if the folder's labelmap.txt gives a class that `space` does not have, or not in that colour:
+    the ids of its masks are those of other classes then. A folder without one passes."""
     path = folder / LABEL_MAP
     if not path.is_file():
         return

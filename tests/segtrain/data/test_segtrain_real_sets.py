@@ -100,7 +100,9 @@ def test_other_classes_in_the_layout_of_voc_are_not_taken_for_its_own(voc: Path,
     if fits:
         assert open_dataset(voc, "train", None).group_sizes == (3,)
         return
-    with pytest.raises(DataError, match=r"labelmap.txt: '(road|bicycle)' \(.*\) is no class of 'voc', so the masks' ids"):
+    with pytest.raises(
+        DataError, match=r"labelmap.txt: '(road|bicycle)' \(.*\) is no class of 'voc', so the masks' ids"
+    ):
         open_dataset(voc, "train", None)
 
 
