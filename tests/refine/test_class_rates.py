@@ -98,3 +98,8 @@ def test_the_summary_names_what_fared_worst_and_what_has_nothing(tmp_path: Path)
         "every region of class 'bus' was freed (2 regions, the most similar at 0.41; refine.apf.lambda_apf is 0.8)"
         in nothing
     )
+    claimed["refine"]["apf"]["enabled"] = False
+    body = json.loads((stage.folder / "stage.json").read_text())
+    (stage.folder / "stage.json").write_text(json.dumps(body | {"settings": claimed}))
+    off = StageRun("refine", tmp_path / "refine", MaskRecord, None)
+    assert rates_of(off) == {} and rates_text(off) == [], "what did not run has kept nothing"
