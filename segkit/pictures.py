@@ -27,6 +27,8 @@ from segkit.masks import MAX_FILE_BYTES, read_mask
 from segkit.printable import in_one_line
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", *HEIF_SUFFIXES)
+WRITTEN_SUFFIXES = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
+"""As names of files have them: cameras write .JPG."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _MODES = ("1", "L", "P", "RGB", "RGBX", "YCbCr", "CMYK")
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258

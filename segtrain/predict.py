@@ -26,6 +26,7 @@ from PIL import Image
 
 from segkit.documents import read_json
 from segkit.files import open_regular, read_regular
+from segkit.index import INDEX_FILE
 from segkit.masks import MAX_FILE_BYTES
 from segkit.pictures import IMAGE_SUFFIXES, read_image
 from segtrain.errors import DataError, RunError
@@ -80,13 +81,14 @@ def predict(
     overlap_px: int = 128,
     device: str = "auto",
 ) -> Predicted:
-    """Write a mask for each picture of `images`, files and folders; what is there already is left alone.
+    """Write a mask for each picture of `images`, files and folders; what is there already is left alone. Of a labelled
+    folder (`images/` and `labels/`) the pictures of `images/` are taken.
 
     A picture that cannot be read, or has the name of another one that `out` has a mask of, costs one line of the log
     and is counted. Each mask is written whole and last of what belongs to its picture, so the same call goes on after a
-    kill. Raises SegtrainError: for a model that cannot be loaded, for `images` that name no picture, for an `out` that
-    is not empty and no folder of the same model and settings, or in which another process predicts, and for settings
-    that cannot be.
+    kill. Raises SegtrainError: for a model that cannot be loaded, for `images` that name no picture or a finished
+    dataset, for an `out` that is not empty and no folder of the same model and settings, or in which another process
+    predicts, and for settings that cannot be.
     """
     require_tiles(tile_px, overlap_px)
     pictures, left = _listed(images, out)
@@ -186,15 +188,29 @@ def _listed(images: Sequence[Path], out: Path) -> tuple[list[_Picture], int]:
                 raise DataError(f"{given}: no such file or folder")
             pictures.append(_Picture(given, Path(given.name)))
             continue
-        for path in _visible(given, out.resolve()):
+        folder = _folder_of_pictures(given)
+        for path in _visible(folder, out.resolve()):
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                pictures.append(_Picture(path, path.relative_to(given)))
+                pictures.append(_Picture(path, path.relative_to(folder)))
             else:
                 left += 1
     if not pictures:
         where = ", ".join(map(str, images))
         raise DataError(f"{where}: no picture in it; known kinds are {', '.join(IMAGE_SUFFIXES)}")
     return pictures, left
+
+
+def _folder_of_pictures(given: Path) -> Path:
+    """`images/` of a labelled folder, whose masks are no pictures; else the folder itself. Raises DataError for a
+    finished dataset and for a run: the pictures there that are files are not those of its samples."""
+    for dataset in (given, given / "dataset"):
+        if (dataset / INDEX_FILE).is_file() and any(dataset.glob("*.tar")):
+            raise DataError(
+                f"{dataset}: is a finished dataset, whose pictures lie in shards: `synthgen export {dataset} --to "
+                "folder --out DIR` writes them as files"
+            )
+    images = given / "images"
+    return images if images.is_dir() and (given / "labels").is_dir() else given
 
 
 def _visible(folder: Path, without: Path) -> Iterator[Path]:

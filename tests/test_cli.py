@@ -290,6 +290,7 @@ def test_status_of_a_run_that_has_only_begun(cli: Cli, tiny: Tiny, tmp_path: Pat
 def test_verify_takes_a_run_as_well(cli: Cli, tmp_path: Path, finished: Path) -> None:
     done = cli("verify", finished)
     assert done.exit_code == 0 and done.stdout.strip() == f"{finished / 'dataset'}: whole"
+    assert cli("verify", f"file://{finished}").stdout == done.stdout
     (finished / "dataset" / "index.json").unlink()
     assert cli("verify", finished).exit_code == 1
     absent = cli("verify", tmp_path / "nowhere")

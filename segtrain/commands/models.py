@@ -18,7 +18,11 @@ _FORMATS = ("onnx", "torchscript")
 @commands.command(epilog=examples("segtrain predict --model runs/segmenter photos --out runs/masks --overlays"))
 def predict(
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="pictures, and folders of them with their subfolders")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES...",
+            help="pictures, folders of them with their subfolders, and labelled folders (images/ alone)",
+        ),
     ],
     model: ModelFolder,
     out: Annotated[

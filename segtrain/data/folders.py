@@ -78,7 +78,7 @@ class FolderSource(PairSource):
         if label_space is None:
             raise DataError(
                 f"{folder}: no labels.yaml beside images/ and no sharded dataset to take the classes from: "
-                "add one with name and labels: [{id, name, colour}]"
+                "add one with name and labels: [{id, name, colour}], or name one elsewhere with --classes"
             )
         super().__init__(folder, "all", label_space, list_pairs(folder), "folder")
         self._originals: list[Pair] = []

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from segkit.files import read_regular
 from segkit.folders import Pair
+from segkit.label_map import require_classes_of
 from segkit.printable import in_one_line
 from segtrain.data.folders import PairSource
 from segtrain.data.source import Source, benchmark_label_space
@@ -44,8 +45,10 @@ def voc_source(root: Path, split: str) -> Source:
 
     empty or `validation` = val.
 
-    Raises DataError that names the list, the line or the file that is missing.
+    Raises DataError that names the list, the line or the file that is missing, and for a folder of other classes.
     """
+    space = benchmark_label_space("voc")
+    require_classes_of(root, space)
     split = "val" if split in ("", "validation") else split
     candidates = LISTS.get(split, (f"ImageSets/Segmentation/{split}.txt",))
     path = next((root / name for name in candidates if (root / name).is_file()), None)
@@ -64,7 +67,7 @@ def voc_source(root: Path, split: str) -> Source:
             pairs.append(_pair(root, masks, line.split(), f"{path}:{number}"))
     if not pairs:
         raise DataError(f"{path}: an empty list")
-    return PairSource(root, path.stem, benchmark_label_space("voc"), pairs, "voc")
+    return PairSource(root, path.stem, space, pairs, "voc")
 
 
 def _pair(root: Path, masks: str, words: list[str], where: str) -> Pair:

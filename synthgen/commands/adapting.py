@@ -41,7 +41,10 @@ def adapt(
     ] = None,
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="Model of the SD3 kind that is adapted")] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take, and what is missing; nothing is made")
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what it would take, and what is missing (then exit code 1); nothing is made"
+        ),
     ] = False,
     as_json: AsJson = False,
     sets: Sets = None,
@@ -60,7 +63,10 @@ def adapt(
         target = out or Path("models") / chosen.name
         plan = plan_adaptation(chosen, target, machine())
         if dry_run:
-            return typer.echo(json.dumps(plan.to_json(), indent=1) if as_json else plan_text(plan))
+            typer.echo(json.dumps(plan.to_json(), indent=1) if as_json else plan_text(plan))
+            if plan.missing:
+                raise typer.Exit(1)
+            return
         plan.require()
         from synthgen.adapt.run import adapt as run
 

@@ -35,15 +35,16 @@ def verify(
         from synthgen.lock import LOCK
         from synthgen.ownership import DATASET
 
-        if not storage.url_of(dataset):
-            if not dataset.is_dir():
-                raise DatasetError(f"{dataset}: no such folder")
-            if (dataset / LOCK).is_file():  # a run folder
-                dataset = dataset / DATASET
-        problems = check(storage.local_dataset(dataset), usable_cores())
+        folder = storage.local_dataset(dataset)
+        if not folder.is_dir():
+            raise DatasetError(f"{folder}: no such folder")
+        if (folder / LOCK).is_file():  # a run folder
+            folder = folder / DATASET
+        problems = check(folder, usable_cores())
+        shown = storage.with_urls(folder)
         if as_json:
             report = {
-                "dataset": str(dataset),
+                "dataset": shown,
                 "whole": not problems,
                 "problems": [dataclasses.asdict(problem) for problem in problems],
                 "not_checked": NOT_CHECKED,
@@ -52,7 +53,7 @@ def verify(
         else:
             for problem in problems:
                 typer.echo(printable(problem))
-            typer.echo(f"{dataset}: {'whole' if not problems else f'{len(problems)} problems'}")
+            typer.echo(f"{shown}: {'whole' if not problems else f'{len(problems)} problems'}")
             typer.echo(f"not looked at: {NOT_CHECKED}", err=True)  # scripts read the one line
         if problems:
             raise typer.Exit(1)

@@ -99,7 +99,9 @@ def improve(
         done = []
         for one in rounds_of(plan, make):
             done.append(one)
-            weakest = sorted(one.need.classes.items(), key=lambda item: -item[1])[:5]
+            wanted = _wanted(plan.out / f"run-{one.number}")
+            asked = [(name, weight) for name, weight in one.need.classes.items() if name in wanted]
+            weakest = sorted(asked, key=lambda item: -item[1])[:5]
             typer.echo(
                 f"round {one.number}: {one.kept} of {one.images} images kept, most for "
                 + ", ".join(f"{name} x {weight:.2f}" for name, weight in weakest)
@@ -111,3 +113,14 @@ def improve(
             f"best on {validation}: {best_of(plan, done)}. That set chose what was made, so it flatters: score the "
             "model on images that took no part"
         )
+
+
+def _wanted(run: Path) -> set[str]:
+    """The names of the classes that samples of a run are made for; the scores know others too."""
+    from synthgen import lock
+    from synthgen.classes import wanted_classes
+    from synthgen.labels import read_label_space
+
+    recipe = lock.read_lock(run)
+    space = read_label_space(recipe.labels.space) if recipe else None
+    return {label.name for label in wanted_classes(recipe, space)} if recipe and space else set()

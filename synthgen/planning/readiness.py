@@ -163,8 +163,9 @@ def _check_model(
         missing[f"{place}: {there}, and HF_HUB_OFFLINE is set; download it once, or give a local folder"] = None
     else:
         gated = "" if here.hub_token else "; if it is gated, accept its licence on the Hub and set HF_TOKEN first"
-        rest = f", the rest of it ({told})" if lacks else ""
-        notes[f"{place}: will be downloaded{rest}{gated}"] = None
+        rest = f", the rest of it ({told})" if lacks else " from the Hub"
+        here_not = "" if lacks else "no folder of that name here; "  # `models/mine` may be one that is not made yet
+        notes[f"{place}: {here_not}will be downloaded{rest}{gated}"] = None
 
 
 def _check_machine(here: Machine, sizes: Estimate, missing: dict[str, None], notes: dict[str, None]) -> None:

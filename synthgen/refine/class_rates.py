@@ -100,9 +100,9 @@ def write_rates(rates: Rates, folder: Path, key: str) -> None:
 
 
 def rates_of(stage: StageRun) -> Rates:
-    """The sum over the finished units of the stage `refine`; none where APF is off: it has judged no region."""
-    apf = stage.claim()["settings"].get("refine", {}).get("apf", {})
-    if not apf.get("enabled", True):
+    """The sum over the finished units of the stage `refine`; empty where APF is off: it has judged no region then."""
+    settings = stage.claim().get("settings", {}) if stage.is_claimed() else {}
+    if not settings.get("refine", {}).get("apf", {}).get("enabled", True):
         return {}
     return read_rates(stage.folder / unit.name for unit in stage.units() if stage.is_done(unit))
 

@@ -7,6 +7,7 @@ Of datasets nothing is in code.
     roots                         where inside the given folder the layout may begin, tried in order
     layouts                       where images and labels lie, tried in order; `{split}` is the split, any other
                                   `{field}` one path part
+    checks_label_map              whether a labelmap.txt of other classes is refused
     classes                       tables: stored value -> class name of the label space; values under `ignored` become
                                   255
 
@@ -90,6 +91,10 @@ class Source(_Part):
     roots: tuple[str, ...] = ("",)
     layouts: tuple[Layout, ...] = Field(min_length=1)
     classes: dict[str, ClassTable] = {}
+    checks_label_map: bool = Field(
+        False,
+        description="other datasets lie in this layout too and name their classes in a labelmap.txt: refuse these",
+    )
     aliases: dict[str, str] = Field({}, description="class name -> the word to try in a label space that lacks it")
 
     @property

@@ -20,6 +20,8 @@ from synthgen.sources.png16 import read_png16
 
 ANOMALY = "anomaly"
 """The class name that means 254 in a label space without a class of that name."""
+EXPORTED_ANOMALY = "out_of_distribution"
+"""What `synthgen export --to voc` calls it in labelmap.txt."""
 BACKGROUND = "background"
 _log = logging.getLogger(__name__)
 
@@ -82,7 +84,8 @@ def ids_of(
     """
     known = {word: label.id for label in reversed(space.labels) for word in label.synonyms}
     known |= {label.name: label.id for label in space.labels}
-    known.setdefault(ANOMALY, OUT_OF_DISTRIBUTION)
+    for word in (ANOMALY, EXPORTED_ANOMALY):
+        known.setdefault(word, OUT_OF_DISTRIBUTION)
     if space.background is not None:
         known.setdefault(BACKGROUND, space.background)
     words = tuple(known)

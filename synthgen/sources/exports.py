@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs
 
 from segkit.errors import InputError
-from segkit.pictures import IMAGE_SUFFIXES
+from segkit.pictures import WRITTEN_SUFFIXES
 from segkit.printable import excerpt
 from synthgen.sources.coco_fields import LONGEST_NAME
 from synthgen.sources.coco_instances import MOST_PROBLEMS
@@ -58,7 +58,7 @@ def picture_of(name: str, folders: tuple[Path, ...], stem: str = "") -> Path:
     last = PurePosixPath(path_of(name)).name
     names = [last, _UPLOAD.sub("", last, count=1)] if last else []
     stems = dict.fromkeys(filter(None, (stem, *(PurePosixPath(each).stem for each in names))))
-    names += [each + suffix for each in stems for suffix in IMAGE_SUFFIXES]
+    names += [each + suffix for each in stems for suffix in WRITTEN_SUFFIXES]
     possible = [each for each in dict.fromkeys(names) if len(each.encode("utf-8", "replace")) <= LONGEST_NAME]
     for folder in folders:
         for each in possible:

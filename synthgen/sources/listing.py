@@ -6,8 +6,10 @@ import functools
 import re
 from pathlib import Path
 
-from segkit.pictures import IMAGE_SUFFIXES
+from segkit.label_map import require_classes_of
+from segkit.pictures import WRITTEN_SUFFIXES
 from synthgen.errors import InputError
+from synthgen.labels import read_label_space
 from synthgen.sources import coco, cvat_masks, label_studio, labelme, roboflow_masks
 from synthgen.sources.catalogue import FOLDER, Layout, Source, read_source
 from synthgen.sources.encodings import Decoder
@@ -27,7 +29,8 @@ def list_source(name: str, folder: Path, split: str = "") -> list[LabelledFile]:
 
     `name` "folder" is the project's own layout, which has no splits.
 
-    Raises InputError for an unknown source or split, and if the folder does not hold the dataset as it is published.
+    Raises InputError for an unknown source or split, and if the folder does not hold the dataset as it is published;
+    LabelError for one of other classes in the same layout.
     """
     if name == FOLDER:
         if split:
@@ -45,6 +48,8 @@ def list_source(name: str, folder: Path, split: str = "") -> list[LabelledFile]:
         for layout in source.layouts:
             files = _files(source, folder / inner, layout, chosen)
             if files:
+                if source.checks_label_map:
+                    require_classes_of(folder / inner, read_label_space(source.space))
                 return files
     looked_for = ", or ".join(
         dict.fromkeys(layout.labels.replace("{split}", layout.splits.get(chosen, chosen)) for layout in source.layouts)
@@ -97,7 +102,7 @@ def _pair(root: Path, images: str, labels: str, fields: dict[str, str], decode: 
     label = root / labels.format(**fields)
     image = root / images.removesuffix(".*").format(**fields)
     if images.endswith(".*"):
-        candidates = (image.with_name(image.name + suffix) for suffix in IMAGE_SUFFIXES)
+        candidates = (image.with_name(image.name + suffix) for suffix in WRITTEN_SUFFIXES)
         image = next((candidate for candidate in candidates if candidate.is_file()), image)
     for path, other in ((image, label), (label, image)):
         if not path.is_file():

@@ -9,14 +9,14 @@ from segkit.spelling import same_name
 from synthgen.errors import InputError
 from synthgen.sources.coco import PanopticDecoder
 from synthgen.sources.coco_instances import InstanceDecoder
-from synthgen.sources.encodings import ANOMALY, BACKGROUND, Decoder
+from synthgen.sources.encodings import ANOMALY, BACKGROUND, EXPORTED_ANOMALY, Decoder
 from synthgen.sources.folder import LabelledFile
 
 UNLABELLED = "__ignore__"
 """What formats call unlabelled pixels here that have no id for them: LabelMe's own word."""
 VOID_COLOUR = (224, 224, 192)
 """PASCAL VOC's."""
-_NO_CLASS = (UNLABELLED, "ignored", ANOMALY)
+_NO_CLASS = (UNLABELLED, "ignored", ANOMALY, EXPORTED_ANOMALY)
 _MOST = 254
 
 

@@ -159,6 +159,11 @@ def test_a_dry_run_makes_nothing(cli: Cli, base: Path, labelled: Path, tmp_path:
     assert not out.exists()
 
 
+def test_a_dry_run_that_misses_something_says_so_to_scripts(cli: Cli, base: Path, tmp_path: Path) -> None:
+    missing = run(cli, "--data", str(tmp_path / "none"), "--base", str(base), "--out", str(tmp_path / "m"), "--dry-run")
+    assert missing.exit_code == 1 and "missing: " in missing.stdout and "none/images: no such folder" in missing.stdout
+
+
 def bare(labelled: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "copy"
     shutil.copytree(labelled, folder)

@@ -61,8 +61,9 @@ def test_run_on_a_store_gives_the_dataset_of_a_local_run(
     status = cli("status", run, "--json")
     assert status.exit_code == 0, status.output
     assert {at["done"] == at["units"] for at in json.loads(status.output).values()} == {True}
-    verified = cli("verify", f"{run}/dataset")
-    assert verified.exit_code == 0 and "whole" in verified.output, verified.output
+    for named in (run, f"{run}/dataset"):
+        verified = cli("verify", named)
+        assert verified.exit_code == 0 and f"{run}/dataset: whole" in verified.output, verified.output
     exported = cli("export", run, "--to", "folder", "--out", tmp_path / "out")
     assert exported.exit_code == 0, exported.output
     page = cli("report", run, "--out", tmp_path / "page.html")

@@ -26,6 +26,8 @@ from synthgen.export.run import dataset_folder, export
 from synthgen.images import read_image, read_mask
 from synthgen.labels import read_label_space
 from synthgen.sources.folder import list_labelled, read_labelled
+from synthgen.sources.listing import list_source
+from synthgen.sources.own_space import space_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "shards"
 FORMATS = [name for name in available() if name not in ("cityscapes", "photographs")]
@@ -87,6 +89,21 @@ def test_a_kill_at_any_sample_loses_its_shard_only(name: str, tmp_path: Path, mo
         assert not (out / "export.json").exists()
         assert export(GOLDEN, name, out).num_new == 12 - killed_at // 4 * 4
         assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_voc_export_of_other_classes_is_not_taken_for_pascal_voc(tmp_path: Path) -> None:
+    """Its ids are other classes there; the way out that the message names gives the same masks."""
+    export(GOLDEN, "voc", tmp_path / "voc")
+    with pytest.raises(LabelError, match=r"labelmap.txt: .* is no class of 'voc'.*`synthgen convert cvat_masks` makes"):
+        list_source("voc", tmp_path / "voc")
+    space = Dataset(GOLDEN).labels
+    assert {label.name for label in space_of("own", list_source("cvat_masks", tmp_path / "voc")).labels} == {
+        "background",
+        *(label.name for label in space.labels),
+    }
+    for file, sample in zip(list_source("cvat_masks", tmp_path / "voc"), Dataset(GOLDEN), strict=True):
+        assert file.stem == sample.key
+        assert np.array_equal(read_labelled(file, space)[1], sample.mask)
 
 
 def test_a_kill_between_the_last_two_steps(tmp_path: Path) -> None:

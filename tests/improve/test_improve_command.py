@@ -42,6 +42,7 @@ def test_a_model_is_scored_images_are_made_and_it_is_trained_anew(
     result = cli(*words, "--rounds", "1", "--images", "6", "--train=--device", "--train=cpu", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "round 1: " in result.output and "ended: " in result.output and "so it flatters" in result.output
+    assert "most for " in result.output and "background x" not in result.output, "nothing is made for it"
     told = json.loads((tmp_path / "out" / "improve.json").read_text())["rounds"][0]
     assert set(told["need"]["domains"]) == {"sand", "snow"}
     settings = [

@@ -67,6 +67,10 @@ def test_half_a_repository_is_not_there_for_whoever_needs_the_other_half(standin
     assert f"only a part of it is in the local cache {there}" in line
     online = checked(here(hub_offline=False))
     assert not online.missing
+    unknown = checked(
+        here(hub_offline=False), controlnet="models/adapted"
+    )  # may as well be a folder that is not made yet
+    assert any(note.startswith("models/adapted: no folder of that name here; will be") for note in unknown.notes)
     assert any(f"will be downloaded, the rest of it {there}" in note for note in online.notes)
     fetch(standin)
     assert missing_in(snapshot) == () and not machine._hub_models()[1]

@@ -50,6 +50,14 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
             images.build(images.Options(folder=str(name)), None)
 
 
+def test_the_contact_sheet_of_a_finished_dataset_is_no_photograph(folder: Path) -> None:
+    (folder / "index.json").write_text("{}")
+    assert len(list(images.build(images.Options(folder=str(folder)), None).candidates(SPACE, (), 0))) == 2
+    (folder / "train-000000.tar").write_bytes(b"")
+    with pytest.raises(InputError, match=r"is a finished dataset.*`synthgen export .* --to folder --out DIR` writes"):
+        images.build(images.Options(folder=str(folder)), None)
+
+
 def test_what_is_not_taken_is_counted_and_named(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

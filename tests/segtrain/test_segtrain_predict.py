@@ -83,6 +83,34 @@ def test_the_folder_is_a_labelled_folder(tiny_model: Path, album: Path, tmp_path
     assert set(np.unique(sample.mask)) <= {0, 5}
 
 
+def test_of_a_labelled_folder_the_pictures_alone_are_predicted(tiny_model: Path, album: Path, tmp_path: Path) -> None:
+    """As the other commands read it; its masks are no pictures, and the result is a labelled folder again."""
+    folder, out = tmp_path / "held-out", tmp_path / "out"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+        shutil.copy(album / "a.png", folder / part)
+    shutil.copy(album / "b.jpg", folder / "images")
+    result = run("--model", tiny_model, folder, "--out", out)
+    assert result.exit_code == 0 and result.stdout == f"{out}: 2 masks made\n", result.output
+    assert files(out / "labels") == ["a.png", "b.png"] and files(out / "images") == ["a.png", "b.jpg"]
+    again = run("--model", tiny_model, out, "--out", tmp_path / "again")  # what predict wrote is one as well
+    assert again.exit_code == 0 and files(tmp_path / "again" / "labels") == ["a.png", "b.png"], again.output
+
+
+@pytest.mark.parametrize("named", ["run", "run/dataset"])
+def test_a_finished_dataset_is_refused_not_its_contact_sheet_predicted(
+    tiny_model: Path, tmp_path: Path, named: str
+) -> None:
+    dataset = tmp_path / "run" / "dataset"
+    dataset.mkdir(parents=True)
+    Image.fromarray(noise((50, 70))).save(dataset / "contact_sheet.png")
+    (dataset / "index.json").write_text("{}")
+    (dataset / "train-000000.tar").write_bytes(b"")
+    result = run("--model", tiny_model, tmp_path / named, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and not (tmp_path / "out").exists()
+    assert f"{dataset}: is a finished dataset, whose pictures lie in shards: `synthgen export" in result.stderr
+
+
 def test_what_is_there_is_left_alone_and_a_killed_call_goes_on(tiny_model: Path, album: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ("--model", tiny_model, album, "--out", out)

@@ -222,6 +222,24 @@ def test_what_is_wrong_in_label_studios_file_is_told_with_task_and_region(
         list_source("label_studio", label_studio(tmp_path, *regions, **changes))
 
 
+@pytest.mark.parametrize(
+    ("name", "build", "picture"),
+    [
+        ("labelme", lambda root: labelme(root, TANK_POLYGON, imagePath=""), "a.jpg"),
+        ("cvat_masks", cvat, "JPEGImages/cam1/a.png"),
+        ("roboflow_masks", roboflow, "a_jpg.rf.0123.jpg"),
+    ],
+)
+def test_pictures_of_cameras_have_suffixes_in_capitals(
+    tmp_path: Path, name: str, build: Callable[[Path], Path], picture: str
+) -> None:
+    build(tmp_path)
+    there = tmp_path / picture
+    there.rename(there.with_suffix(there.suffix.upper()))
+    (pair,) = list_source(name, tmp_path)
+    assert pair.image == there.with_suffix(there.suffix.upper())
+
+
 def test_boxes_and_ellipses_of_label_studio_are_in_percent(tmp_path: Path) -> None:
     box = region("rectanglelabels", "tank", x=300 / 16, y=200 / 12, width=700 / 16, height=600 / 12, rotation=0)
     (pair,) = list_source("label_studio", label_studio(tmp_path / "box", box))

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from segkit.heif import HEIF_SUFFIXES, MISSING, can_read_heif
+from segkit.index import INDEX_FILE
 from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.pictures import IMAGE_SUFFIXES
 from segkit.printable import printable
@@ -33,7 +34,8 @@ class Options(BaseModel, extra="forbid"):
 
 
 def build(options: Options, execution: Any) -> Photographs:
-    """List the folder, and log what in it is not taken. Raises InputError if it is missing or holds no image."""
+    """List the folder, and log what in it is not taken. Raises InputError if it is missing, holds no image or
+    is a finished dataset."""
     found = _photographs(options)
     for line in left_out(options):
         _log.warning("%s", line)
@@ -124,6 +126,11 @@ def _photographs(options: Options) -> list[Path]:
     folder = root(options)
     if not folder.is_dir():
         raise InputError(f"prompts.source.folder {options.folder!r}: no such folder")
+    if (folder / INDEX_FILE).is_file() and any(folder.glob("*.tar")):  # its contact sheet would be taken
+        raise InputError(
+            f"prompts.source.folder {options.folder!r}: is a finished dataset, whose pictures lie in shards: `synthgen "
+            f"export {printable(options.folder)} --to folder --out DIR` writes them as files, in DIR/train/images"
+        )
     paths = folder.rglob("*") if options.recursive else folder.iterdir()
     found = [path for path in paths if _reason_against(path, options) == ""]
     if not found:

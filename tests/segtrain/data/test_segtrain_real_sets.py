@@ -85,6 +85,28 @@ def test_voc_without_sbd_reads_its_own_masks(voc: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "fits"),
+    [
+        ("background:0,0,0::", True),
+        ("diningtable:192,128,0::", True),
+        ("ignored:224,224,192::", True),
+        ("out_of_distribution:255,0,255::", True),
+        ("road:128,64,128::", False),
+        ("bicycle:128,0,0::", False),  # VOC's class, but the id of another one
+    ],
+)
+def test_other_classes_in_the_layout_of_voc_are_not_taken_for_its_own(voc: Path, line: str, fits: bool) -> None:
+    (voc / "labelmap.txt").write_text(f"# label:color_rgb:parts:actions\n{line}\n", encoding="utf-8-sig")
+    if fits:
+        assert open_dataset(voc, "train", None).group_sizes == (3,)
+        return
+    with pytest.raises(
+        DataError, match=r"labelmap.txt: '(road|bicycle)' \(.*\) is no class of 'voc', so the masks' ids"
+    ):
+        open_dataset(voc, "train", None)
+
+
+@pytest.mark.parametrize(
     ("line", "says"),
     [
         ("2009_000001", r"trainaug.txt:1: the list names .*JPEGImages/2009_000001.jpg, which does not exist"),
