@@ -134,7 +134,15 @@ def rates_text(stage: StageRun) -> list[str]:
         )
     ]
     for k, counts in rates.items():
-        if not counts.num_kept:
+        if counts.num_kept:
+            continue
+        if counts.best_similarity >= least:  # then it was too small
+            lines.append(
+                f"masks: no region of class {names[k]!r} that is like it has refine.apf.min_region_px = "
+                f"{settings['refine']['apf']['min_region_px']} pixels ({counts.num_regions} regions were freed): lower "
+                "it, or make larger images"
+            )
+        else:
             lines.append(
                 f"masks: every region of class {names[k]!r} was freed ({counts.num_regions} regions, the most "
                 "similar at "

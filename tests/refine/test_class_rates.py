@@ -98,6 +98,11 @@ def test_the_summary_names_what_fared_worst_and_what_has_nothing(tmp_path: Path)
         "every region of class 'bus' was freed (2 regions, the most similar at 0.41; refine.apf.lambda_apf is 0.8)"
         in nothing
     )
+    claimed["refine"]["apf"].update(lambda_apf=0.4, min_region_px=64)
+    body = json.loads((stage.folder / "stage.json").read_text())
+    (stage.folder / "stage.json").write_text(json.dumps(body | {"settings": claimed}))
+    _, small = rates_text(StageRun("refine", tmp_path / "refine", MaskRecord, None))
+    assert "no region of class 'bus' that is like it has refine.apf.min_region_px = 64 pixels (2 regions" in small
 
 
 def test_apf_that_is_off_has_judged_no_region(tmp_path: Path) -> None:
