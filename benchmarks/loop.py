@@ -41,7 +41,7 @@ class Plan:
     steps: int = 1_200
     choose: int = 100
     test: int = 300
-    images: int = 0  # of a round; 0 = as many as the first run has prompts
+    images: int = 0  # of a round; 0 = as many as the first run
 
 
 def objects() -> Iterator[Row]:

@@ -126,6 +126,11 @@ class Index(IndexHead):
     samples: tuple[SampleEntry, ...]
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a folder is a finished dataset: its pictures lie in shards, and picture files beside them are others."""
+    return (folder / INDEX_FILE).is_file() and any(folder.glob("*.tar"))
+
+
 def read_index(folder: Path) -> Index:
     """Read and type-check the index; its sums and files are for `verify`. Raises DatasetError in one line."""
     return _read(folder / INDEX_FILE, Index)

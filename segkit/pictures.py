@@ -197,3 +197,9 @@ def _orientation(image: Image.Image) -> int:
 
 def _unreadable(where: str, error: BaseException) -> InputError:
     return InputError(f"{where}: cannot be read as an image ({in_one_line(error)}); remove or replace the file")
+
+
+def find_picture(stem: Path) -> Path | None:
+    """The picture of that path without its suffix; None where there is none."""
+    candidates = (stem.with_name(stem.name + suffix) for suffix in WRITTEN_SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)

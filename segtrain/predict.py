@@ -26,7 +26,7 @@ from PIL import Image
 
 from segkit.documents import read_json
 from segkit.files import open_regular, read_regular
-from segkit.index import INDEX_FILE
+from segkit.index import is_finished
 from segkit.masks import MAX_FILE_BYTES
 from segkit.pictures import IMAGE_SUFFIXES, read_image
 from segtrain.errors import DataError, RunError
@@ -204,7 +204,7 @@ def _folder_of_pictures(given: Path) -> Path:
     """`images/` of a labelled folder, whose masks are no pictures; else the folder itself. Raises DataError for a
     finished dataset and for a run: the pictures there that are files are not those of its samples."""
     for dataset in (given, given / "dataset"):
-        if (dataset / INDEX_FILE).is_file() and any(dataset.glob("*.tar")):
+        if is_finished(dataset):
             raise DataError(
                 f"{dataset}: is a finished dataset, whose pictures lie in shards: `synthgen export {dataset} --to "
                 "folder --out DIR` writes them as files"

@@ -28,7 +28,7 @@ from segkit.errors import LabelError
 from segkit.folders import Pair
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.masks import ids_in, read_mask
-from segkit.pictures import WRITTEN_SUFFIXES, read_image, require_same_size
+from segkit.pictures import find_picture, read_image, require_same_size
 from segtrain.data.folders import PairSource
 from segtrain.data.sample import Sample
 from segtrain.data.source import benchmark_label_space
@@ -140,9 +140,7 @@ class AnomalySource(PairSource):
 def _pair(root: Path, layout: _Layout, mask: Path) -> Pair:
     place = mask.relative_to(root).with_suffix("").as_posix()
     image = root / re.sub(f"^{layout.stem}$", layout.image, place)
-    found = next(
-        (path for suffix in WRITTEN_SUFFIXES if (path := image.with_name(image.name + suffix)).is_file()), None
-    )
+    found = find_picture(image)
     if found is None:
         raise DataError(f"{mask}: its image {image.relative_to(root)}.* is missing: unpack the dataset again")
     return Pair(found.stem, found, mask)

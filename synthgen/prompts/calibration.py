@@ -7,15 +7,14 @@ from itertools import islice
 
 import numpy as np
 
-from synthgen.backends import load
 from synthgen.classes import wanted_classes
 from synthgen.errors import InputError
 from synthgen.labels import read_label_space
 from synthgen.models.devices import use_threads
-from synthgen.prompts.abilities import GivesFiles, TakesSize
-from synthgen.prompts.bank import BLOCK, PromptSource, is_given, pooled_vectors
+from synthgen.prompts.abilities import GivesFiles
+from synthgen.prompts.bank import BLOCK, is_given, pooled_vectors
 from synthgen.prompts.coverage import GRID, Calibration, calibrate, calibration_text
-from synthgen.prompts.stage import encoder_of
+from synthgen.prompts.stage import encoder_of, source_of
 from synthgen.recipe import Recipe
 
 
@@ -28,9 +27,7 @@ def calibrate_recipe(recipe: Recipe, num_candidates: int = 200, grid: Sequence[f
     """
     use_threads(recipe.execution)
     space = read_label_space(recipe.labels.space)
-    source: PromptSource = load("prompt_source", recipe.prompts.source.model_dump(), recipe.execution)
-    if isinstance(source, TakesSize):
-        source.expect_size(recipe.render.height_px, recipe.render.width_px)
+    source = source_of(recipe)
     encoder = encoder_of(recipe)
     vectors = {}
     asked = () if isinstance(source, GivesFiles) and source.only_files else (*wanted_classes(recipe, space), None)

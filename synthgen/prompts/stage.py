@@ -92,12 +92,18 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def build(recipe: Recipe, run: Path) -> PromptStage:
-    """Read the label space and the source. The text encoder is loaded when the first text is to be embedded."""
-    space = read_label_space(recipe.labels.space)
+def source_of(recipe: Recipe) -> PromptSource:
+    """The recipe's source of candidates, told the size of the images if it takes one."""
     source: PromptSource = load("prompt_source", recipe.prompts.source.model_dump(), recipe.execution)
     if isinstance(source, TakesSize):
         source.expect_size(recipe.render.height_px, recipe.render.width_px)
+    return source
+
+
+def build(recipe: Recipe, run: Path) -> PromptStage:
+    """Read the label space and the source. The text encoder is loaded when the first text is to be embedded."""
+    space = read_label_space(recipe.labels.space)
+    source = source_of(recipe)
     if isinstance(source, KeepsReplies):
         (run / NAME).mkdir(parents=True, exist_ok=True)
         source.replies.keep_in(run / NAME / f".{REPLIES}")

@@ -161,14 +161,8 @@ def _facts(stage: StageRun) -> StageFacts:
 
 
 def _rows(stage: StageRun, columns: tuple[str, ...]) -> list[Row]:
-    found: list[Row] = []
-    for unit in stage.units():
-        if not stage.is_done(unit):
-            continue
-        stored = StoredRows([stage.folder / unit.name / runner.MANIFEST], stage.gives)
-        for table in stored.tables(columns):
-            found += table.to_pylist()
-    return found
+    done = [stage.folder / unit.name / runner.MANIFEST for unit in stage.units() if stage.is_done(unit)]
+    return [row for table in StoredRows(done, stage.gives).tables(columns) for row in table.to_pylist()]
 
 
 def _joined(rows: dict[str, list[Row]], facts: tuple[StageFacts, ...]) -> list[Row]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from segkit.label_map import require_classes_of
-from segkit.pictures import WRITTEN_SUFFIXES
+from segkit.pictures import find_picture
 from synthgen.errors import InputError
 from synthgen.labels import read_label_space
 from synthgen.sources import coco, cvat_masks, label_studio, labelme, roboflow_masks
@@ -102,8 +102,7 @@ def _pair(root: Path, images: str, labels: str, fields: dict[str, str], decode: 
     label = root / labels.format(**fields)
     image = root / images.removesuffix(".*").format(**fields)
     if images.endswith(".*"):
-        candidates = (image.with_name(image.name + suffix) for suffix in WRITTEN_SUFFIXES)
-        image = next((candidate for candidate in candidates if candidate.is_file()), image)
+        image = find_picture(image) or image
     for path, other in ((image, label), (label, image)):
         if not path.is_file():
             raise InputError(

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from segkit.heif import HEIF_SUFFIXES, MISSING, can_read_heif
-from segkit.index import INDEX_FILE
+from segkit.index import is_finished
 from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.pictures import IMAGE_SUFFIXES
 from segkit.printable import printable
@@ -126,7 +126,7 @@ def _photographs(options: Options) -> list[Path]:
     folder = root(options)
     if not folder.is_dir():
         raise InputError(f"prompts.source.folder {options.folder!r}: no such folder")
-    if (folder / INDEX_FILE).is_file() and any(folder.glob("*.tar")):  # its contact sheet would be taken
+    if is_finished(folder):  # its contact sheet would be taken
         raise InputError(
             f"prompts.source.folder {options.folder!r}: is a finished dataset, whose pictures lie in shards: `synthgen "
             f"export {printable(options.folder)} --to folder --out DIR` writes them as files, in DIR/train/images"
