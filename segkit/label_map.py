@@ -15,7 +15,8 @@ from segkit.labels import LabelSpace
 from segkit.printable import excerpt
 
 LABEL_MAP = "labelmap.txt"
-_NO_CLASSES = ("out_of_distribution", "ignored")  # the names of 254 and 255
+ANOMALY_NAME, IGNORED_NAME = "out_of_distribution", "ignored"
+"""What `synthgen export --to voc` calls 254 and 255 there."""
 _LINE = re.compile(r"(?P<name>[^#].*?):(?P<colour>\d+,\s*\d+,\s*\d+):[^:]*:[^:]*")
 _MAX_BYTES = 2**20
 
@@ -29,7 +30,7 @@ def require_classes_of(folder: Path, space: LabelSpace) -> None:
     known = {(label.name, label.colour) for label in space.labels}
     for line in read_regular(path, _MAX_BYTES).decode("utf-8-sig", "replace").splitlines():
         found = _LINE.fullmatch(line.strip())
-        if found is None or found["name"] in _NO_CLASSES:
+        if found is None or found["name"] in (ANOMALY_NAME, IGNORED_NAME):
             continue
         red, green, blue = (int(part) for part in found["colour"].split(","))
         if (found["name"], (red, green, blue)) not in known:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segkit.label_map import ANOMALY_NAME
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
 from segkit.masks import read_colours, read_mask
 from segkit.printable import printable
@@ -20,8 +21,6 @@ from synthgen.sources.png16 import read_png16
 
 ANOMALY = "anomaly"
 """The class name that means 254 in a label space without a class of that name."""
-EXPORTED_ANOMALY = "out_of_distribution"
-"""What `synthgen export --to voc` calls it in labelmap.txt."""
 BACKGROUND = "background"
 _log = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ def ids_of(
     """
     known = {word: label.id for label in reversed(space.labels) for word in label.synonyms}
     known |= {label.name: label.id for label in space.labels}
-    for word in (ANOMALY, EXPORTED_ANOMALY):
+    for word in (ANOMALY, ANOMALY_NAME):
         known.setdefault(word, OUT_OF_DISTRIBUTION)
     if space.background is not None:
         known.setdefault(BACKGROUND, space.background)

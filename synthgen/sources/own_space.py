@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from segkit.label_map import ANOMALY_NAME, IGNORED_NAME
 from segkit.labels import Label, LabelSpace
 from segkit.spelling import same_name
 from synthgen.errors import InputError
 from synthgen.sources.coco import PanopticDecoder
 from synthgen.sources.coco_instances import InstanceDecoder
-from synthgen.sources.encodings import ANOMALY, BACKGROUND, EXPORTED_ANOMALY, Decoder
+from synthgen.sources.encodings import ANOMALY, BACKGROUND, Decoder
 from synthgen.sources.folder import LabelledFile
 
 UNLABELLED = "__ignore__"
 """What formats call unlabelled pixels here that have no id for them: LabelMe's own word."""
 VOID_COLOUR = (224, 224, 192)
 """PASCAL VOC's."""
-_NO_CLASS = (UNLABELLED, "ignored", ANOMALY, EXPORTED_ANOMALY)
+_NO_CLASS = (UNLABELLED, IGNORED_NAME, ANOMALY, ANOMALY_NAME)
 _MOST = 254
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from segkit.errors import LabelError
+from segkit.label_map import ANOMALY_NAME, IGNORED_NAME
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
@@ -57,7 +58,7 @@ class Voc:
         for split in self._splits:
             yield f"ImageSets/Segmentation/{split_word(split)}.txt", (key.strip('"') + "\n" for key in rows(split))
         # datumaro and CVAT read the masks by colour and refuse one that is not listed
-        more = (("out_of_distribution", OUT_OF_DISTRIBUTION), ("ignored", IGNORE))
+        more = ((ANOMALY_NAME, OUT_OF_DISTRIBUTION), (IGNORED_NAME, IGNORE))
         named = [(label.name, label.colour) for label in self._labels] + [
             (name, tuple(self._palette[3 * i : 3 * i + 3])) for name, i in more
         ]
