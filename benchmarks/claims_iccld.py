@@ -49,7 +49,10 @@ def _targets(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield from text(
         f"{plan.scenes} labelled drawn day scenes, {plan.scenes} others of the target without labels, {plan.test} "
         f"held-out ones of it for the test; {plan.steps} steps ({plan.camvid_steps} on CamVid) with {plan.labelled} "
-        "labelled crops each. The paper gives two numbers of full-size sets and no ablation: only signs can be claimed."
+        "labelled crops each. The learning rate was chosen of "
+        f"{', '.join(f'{rate:g}' for rate in plan.rates)} with another seed on other layouts: "
+        f"{shown(table, 'iccld/rate_plain')} for what does not denoise, {shown(table, 'iccld/rate_denoised')} for what "
+        "does. The paper gives two numbers of full-size sets and no ablation: only signs can be claimed."
     )
     yield from grid(
         ["trained on, with", *PLACES.values()],
