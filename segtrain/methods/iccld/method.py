@@ -133,9 +133,7 @@ class Iccld(SelfTraining):
             self._adversary.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
 
     def _is_aligned(self, step: int) -> bool:
-        config = self._own
-        begins = max(config.first_joint_step, round(config.adversary_start * config.steps))
-        return self._adversary is not None and step >= begins
+        return self._adversary is not None and step >= self._own.first_aligned_step
 
     def _denoised(
         self, segmenter: Segmenter, network: LatentDiffusionNetwork, parts: list[Part], target: Part | None

@@ -268,6 +268,19 @@ def test_bad_input_is_one_line(iccld, tmp_path: Path, settings, write_folder, pa
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("diffusion", [True, False])
+def test_labelled_crops_that_are_alone_and_too_few_are_one_line(iccld, tmp_path: Path, diffusion: bool) -> None:
+    alone = {"diffusion": diffusion, "adversary": False, "self_training": False}
+    with pytest.raises(ConfigError, match=r"^batch_size 2: some steps have no labelled crop, and unlabelled ones are "):
+        train(iccld(batch_size=2, out=tmp_path / "none", **alone))
+    says = r"^Unet with encoder \S+: cannot learn from 1 crop of 32 px at once: .*: raise --crop or --batch-size$"
+    with pytest.raises(ModelError, match=says):
+        train(iccld(batch_size=3, out=tmp_path / "one", **alone))
+    assert not (tmp_path / "none").exists() and not (tmp_path / "one").exists()
+    train(iccld(batch_size=3, crop_px=64, steps=2, out=tmp_path / "larger", **alone))
+    train(iccld(batch_size=2, steps=2, out=tmp_path / "together", diffusion=diffusion, adversary=False))
+
+
 @pytest.mark.parametrize("mixed", [True, False])
 def test_a_step_without_a_labelled_crop_tells_the_discriminator_nothing_of_the_source(
     iccld, mixed: bool, monkeypatch: pytest.MonkeyPatch
