@@ -93,7 +93,9 @@ class Iccld(SelfTraining):
             plain = self.targets(batch, views, step)
             if config.self_training:
                 parts.append(Part(views.student, of_students_view(plain, views)))
-                values["coverage"] = (plain.weights * views.inside).sum() / views.inside.sum().clamp(min=1)
+                within = views.inside.sum().clamp(min=1)
+                values["coverage"] = (plain.channels < OUT_OF_DISTRIBUTION).sum() / within
+                values["weight"] = (plain.weights * views.inside).sum() / within
             if aligned:
                 target = Part(views.teacher, plain)
         losses, seen = self._denoised(segmenter, network, parts, target)

@@ -125,6 +125,15 @@ def test_pseudo_labels_come_from_the_full_sampler_of_the_teacher(iccld, monkeypa
     assert calls == pytest.approx([1, 2 / 3, 1 / 3])
 
 
+def test_coverage_and_weight_are_those_of_every_self_training(iccld) -> None:
+    values = []
+    for diffusion in (True, False):
+        method, segmenter, batch = begun(iccld(adversary=False, diffusion=diffusion, threshold=1.0))
+        values.append(method.loss(segmenter, batch, 0))
+    assert [round(float(found["coverage"]), 6) for found in values] == [1, 1]
+    assert [round(float(found["weight"]), 6) for found in values] == [0, 0], "nobody is sure to 1"
+
+
 def test_the_domains_share_their_times(iccld) -> None:
     method, segmenter, batch = begun(iccld(adversary_start=0.0))
     method.loss(segmenter, batch, 0)
