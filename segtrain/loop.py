@@ -38,6 +38,7 @@ from segtrain.run_folder import (
     write_checkpoint,
 )
 from segtrain.segmenter import Segmenter, choose_device, save_model
+from segtrain.trial import require_learns
 from segtrain.validation import Best, Validation
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Training:
     validation: Source | None = None
     claims: dict[str, Any] = dataclasses.field(default_factory=dict)  # what else the weights depend on
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)  # what else config.json keeps
+    fewest_crops: int = 2  # that the network learns from at once, in any step
     training_only: tuple[str, ...] = ()  # submodules of the network that learn with it and are not saved in the model
 
 
@@ -95,6 +97,7 @@ def run(training: Training, method: Method) -> Path:
         require_labels([training.validation], training.label_space, background_counts=True)
     segmenter = training.build(device)
     segmenter.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    require_learns(segmenter, training.fewest_crops, config.crop_px)
     if config.dry_run:
         _report_plan(training.sources)
         _Run(training, method, segmenter, None).try_out()

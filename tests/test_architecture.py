@@ -44,7 +44,7 @@ SEGTRAIN_FLOORS = (
     ("files", "lock", "config", "presets", "uncertainty_maps", "overlay", "progress", "interrupt"),
     ("run_folder", "board", "losses", "bands", "optimiser", "metrics", "data", "options"),
     ("segmenter",),
-    ("evaluate", "method", "tiles"),
+    ("evaluate", "method", "tiles", "trial"),
     ("validation", "evaluate_anomaly", "evaluate_samples", "predict", "export", "report"),
     ("loop",),
     ("self_training",),

@@ -1,14 +1,9 @@
-"""The whole pipeline on a tiny recipe with doubles for every model:
-
-the same dataset however it is cut, stopped, killed and resumed.
-"""
+"""A run of the tiny recipe as a whole: what it gives, the same whatever the cut, and on from where it stopped."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -23,14 +18,14 @@ import pytest
 import yaml
 from doubles.processes import environment
 from doubles.runs import whole_run
-from doubles.world import IDS, paint, write_world
+from doubles.stamps import digest, stamps
+from doubles.world import IDS, paint
 
 from segkit.shards import Dataset
-from synthgen import again, lock, pipeline, runner, stages, worker
+from synthgen import lock, pipeline, runner, stages, worker
 from synthgen.dataset.verify import verify
 from synthgen.engines import accelerate
-from synthgen.errors import RunError, StorageError
-from synthgen.images import write_image
+from synthgen.errors import RunError
 from synthgen.pack.counts import RunCounts
 from synthgen.recipe import read_recipe
 from synthgen.records import seed_of
@@ -39,26 +34,6 @@ Tiny = Callable[..., Path]
 Cli = Callable[..., Any]
 Calls = Callable[[], list[str]]
 STAGES = stages.names()
-
-
-def digest(folder: Path) -> dict[str, str]:
-    """sha256 of every file below a folder."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def stamps(folder: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of change of everything below a folder: it changes if a file is written again with the same
-    bytes."""
-    return {
-        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-    }
-
-
 # what a run gives
 
 
@@ -195,193 +170,6 @@ def test_progress_counts_up_to_what_is_there(finished: Path, tiny: Tiny) -> None
         ("00001", len(stage.units())),
     ]
     assert (news[-1].made, news[-1].refused) == (stage.num_rows(), len(stage.rejected()))
-
-
-# kill -9
-
-MOMENTS = [(stage, moment) for stage in STAGES for moment in ("claim", "working", "committing")] + [("pack", "index")]
-
-
-def killed(stage: str, moment: str, recipe: Path, runs: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "doubles.killed", stage, moment, "run", str(recipe), "--runs", str(runs), *more]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_kill_9_in_each_stage_and_the_same_command_finishes_it(
-    undisturbed: Path, tmp_path: Path, tiny: Tiny, cli: Cli
-) -> None:
-    """One run, killed in every stage in the middle of a unit, each time started again by the same command."""
-    recipe, run = tiny(), tmp_path / "runs" / "tiny"
-    for stage in STAGES:
-        ended = killed(stage, "working", recipe, run.parent)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
-        assert list((run / stage).glob(".*")), "it left something half made"
-        assert not stages.stages(run)[stage].is_complete()
-        assert not (run / "dataset").exists()
-    done = cli("run", recipe)
-    assert done.exit_code == 0, done.output
-    assert digest(run / "dataset") == digest(undisturbed / "dataset")
-    assert verify(run / "dataset") == []
-    assert not [path for path in run.rglob(".*") if path.is_dir()], "scratch is swept"
-
-
-@pytest.mark.parametrize(("stage", "moment"), [("render", "claim"), ("refine", "committing"), ("pack", "index")])
-def test_kill_9_at_awkward_moments(
-    undisturbed: Path, finished: Path, tiny: Tiny, cli: Cli, stage: str, moment: str
-) -> None:
-    recipe, run = tiny(), finished
-    for later in (*STAGES[STAGES.index(stage) :], "dataset"):
-        shutil.rmtree(run / later)
-    assert killed(stage, moment, recipe, run.parent).returncode == -signal.SIGKILL
-    assert not (run / "dataset" / "index.json").exists()
-    assert cli("run", recipe).exit_code == 0
-    assert digest(run / "dataset") == digest(undisturbed / "dataset")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("stage", "moment"), MOMENTS)
-def test_kill_9_everywhere(undisturbed: Path, tmp_path: Path, tiny: Tiny, cli: Cli, stage: str, moment: str) -> None:
-    recipe, run = tiny(), tmp_path / "runs" / "tiny"
-    assert killed(stage, moment, recipe, run.parent).returncode == -signal.SIGKILL
-    assert cli("run", recipe).exit_code == 0
-    assert digest(run / "dataset") == digest(undisturbed / "dataset")
-
-
-def test_disk_that_is_full_in_the_middle(
-    undisturbed: Path, tmp_path: Path, tiny: Tiny, process: Callable[..., Any], cli: Cli
-) -> None:
-    """The kernel itself refuses: no file may grow beyond 16 KiB, so the first shard cannot be written."""
-    code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384)); from synthgen.cli "
-        "import app; app(sys.argv[1:])"
-    )
-    recipe, run = tiny(), tmp_path / "runs" / "tiny"
-    done = process("-c", code, "run", recipe, "--runs", run.parent)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"synthgen: {run / 'pack'}") and "written (File too large); free" in last
-    assert not (run / "dataset").exists() and not list((run / "pack").glob(".*"))
-    assert cli("run", recipe).exit_code == 0
-    assert digest(run / "dataset") == digest(undisturbed / "dataset")
-
-
-def test_disk_that_is_full_in_each_stage(
-    undisturbed: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = read_recipe(str(tiny()))
-    run = tmp_path / "run"
-    for name in STAGES:
-        with monkeypatch.context() as patch:
-            patch.setattr(runner, "RowWriter", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-            with pytest.raises(StorageError, match=rf"run/{name}/.*: cannot be written \(No space left on device\)"):
-                list(pipeline.run_stage(recipe, run, name))
-        for _ in pipeline.run_stage(recipe, run, name):
-            pass
-    assert digest(run / "dataset") == digest(undisturbed / "dataset")
-
-
-# one recipe, one run folder
-
-
-@pytest.mark.parametrize(
-    ("override", "stage", "said"),
-    [
-        ("seed=6", "prompts", "seed = 5, the recipe now says 6"),
-        ("prompts.lambda_div=0.8", "prompts", "prompts.lambda_div = 0.9, the recipe now says 0.8"),
-        ("render.renderer.contrast=0.5", "render", "render.renderer.contrast = 1.0, the recipe now says 0.5"),
-        ("refine.apr.beta=0.25", "refine", "refine.apr.beta = 0.5, the recipe now says 0.25"),
-        ("filter.scorer.sharpness=2.0", "score", "scorer.sharpness = 1.0, the recipe now says 2.0"),
-        ("filter.rules.min_class_fraction=0.1", "filter", "rules.min_class_fraction = 0.02, the recipe now says 0.1"),
-        ("pack.jpeg_quality=80", "pack", "jpeg_quality = 95, the recipe now says 80"),
-    ],
-)
-def test_another_recipe_in_the_same_run_folder_is_refused_by_name(
-    finished: Path, tiny: Tiny, cli: Cli, override: str, stage: str, said: str
-) -> None:
-    run = finished
-    before = stamps(run)
-    for command in ("run", "prompts", "pack"):
-        done = cli(command, tiny(), "--set", override)
-        assert done.exit_code == 2
-        assert done.stderr.splitlines() == [
-            f"synthgen: {run / stage}: this run was made with {said}; use another run folder (--run), or --redo "
-            f"{stage} to keep the old results "
-            "aside and make them again"
-        ]
-    assert stamps(run) == before
-
-
-def test_changed_support_set_is_another_recipe(finished: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
-    run = finished
-    write_world(tmp_path / "world")
-    image, mask = paint("disc", 77)
-    write_image(image, tmp_path / "world" / "support" / "images" / "disc_0.png")
-    write_image(mask, tmp_path / "world" / "support" / "labels" / "disc_0.png")
-    done = cli("run", tiny(support__folder=str(tmp_path / "world" / "support")))
-    assert done.exit_code == 2
-    assert f"{run / 'refine'}: this run was made with support.folder = " in done.stderr
-
-
-def test_stage_moved_away_and_made_otherwise_does_not_feed_the_old_later_stages(
-    finished: Path, tmp_path: Path, tiny: Tiny, cli: Cli
-) -> None:
-    run = finished
-    (run / "prompts").rename(tmp_path / "prompts")
-    done = cli("run", tiny(), "--set", "prompts.lambda_div=0.8")
-    assert done.exit_code == 2
-    assert f"{run / 'render'}: this run was made with stages_before.prompts = " in done.stderr
-
-
-def test_redo_filter_with_other_thresholds(
-    undisturbed: Path, finished: Path, tiny: Tiny, cli: Cli, calls: Calls
-) -> None:
-    run = finished
-    kept = {name: stamps(run / name) for name in ("prompts", "render", "refine", "score")}
-    old = {name: digest(run / name) for name in ("filter", "pack", "dataset")}
-    done = cli("run", tiny(), "--redo", "filter", "--set", "filter.rules.min_class_fraction=0.1")
-    assert done.exit_code == 0, done.output
-    assert {name: stamps(run / name) for name in kept} == kept
-    assert calls() == [], "no image is made or looked at again"
-    assert {name: digest(run / f"{name}.old-1") for name in old} == old
-    assert all(f"kept the old results in {run / name}.old-1" in done.stdout for name in old)
-    before, after = Dataset(undisturbed / "dataset").index, Dataset(run / "dataset").index
-    assert 0 < after.num_samples < before.num_samples
-    assert {row.key for row in after.samples} < {row.key for row in before.samples}
-    assert verify(run / "dataset") == []
-    assert read_recipe(str(run / lock.LOCK)).filter.rules.min_class_fraction == 0.1, "the lock tells what is there now"
-    assert cli("run", run / lock.LOCK).exit_code == 0
-    assert cli("run", tiny()).exit_code == 2
-
-
-def test_redo_is_not_begun_for_a_recipe_that_is_refused(finished: Path, tiny: Tiny, cli: Cli) -> None:
-    run = finished
-    before = stamps(run)
-    for override in ("seed=6", "support.folder=/nowhere"):
-        assert cli("run", tiny(), "--redo", "filter", "--set", override).exit_code == 2
-    assert cli("run", tiny(), "--redo", "filters").exit_code == 2
-    assert stamps(run) == before
-
-
-def test_ranks_other_than_the_first_set_nothing_aside(
-    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(undisturbed, tmp_path / "run")
-    monkeypatch.setenv("RANK", "1")
-    assert again.redo(tmp_path / "run", "render") == []
-    monkeypatch.setenv("RANK", "0")
-    assert len(again.redo(tmp_path / "run", "render")) == len(STAGES)
-
-
-def test_a_recipe_that_keeps_nothing_is_told(tmp_path: Path, tiny: Tiny, cli: Cli) -> None:
-    done = cli(
-        "run", tiny(prompts__per_class=1, refine__sabr__enabled=False), "--set", "filter.rules.min_class_fraction=1.0"
-    )
-    assert done.exit_code == 2
-    assert done.stderr.splitlines()[-1].endswith(
-        "no sample passed the filter, nothing to pack; loosen filter.rules or make more images"
-    )
-    assert not (tmp_path / "runs" / "tiny" / "dataset").exists()
 
 
 # two ranks of accelerate

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_docs import fences, shell_lines
+from doubles.documents import fences, shell_lines
 from typer.testing import CliRunner
 
 from synthgen.cli import app

@@ -107,6 +107,7 @@ class JointBatches(StepBatches):
             )
         mixed = joint_mix(shares(labelled, config), unlabelled_share * sizes / sizes.sum(), first_joint_step, config)
         self._all = Mixture([*labelled, *unlabelled], label_space, config, rare=rare, mixed=mixed)
+        self._labelled_counts = (mixed < len(labelled)).sum(axis=1)
         self._num_labelled, self._config, self._settings = len(labelled), config, views
         self._space, self._masks = label_space, masks
         self._sources = [*labelled, *unlabelled]
@@ -117,6 +118,10 @@ class JointBatches(StepBatches):
     @property
     def planned_counts(self) -> list[int]:
         return self._all.planned_counts
+
+    def fewest_labelled(self, steps: int) -> int:
+        """Labelled crops of that one of the first `steps` steps which has the fewest; `batch_size` of no steps."""
+        return int(self._labelled_counts[:steps].min(initial=self._config.batch_size))
 
     def batch(self, step: int) -> JointBatch:
         drafts = self._all.drafts(step)

@@ -122,6 +122,11 @@ class SelfTrainingConfig(SelfTrainingSettings, RareClassSettings, TrainConfig):
     def first_joint_step(self) -> int:
         return round(self.source_share * self.steps)
 
+    @property
+    def labelled_alone_steps(self) -> int:
+        """In so many steps, the first ones, the network sees labelled crops alone."""
+        return self.first_joint_step
+
     @model_validator(mode="after")
     def _something_is_joint(self) -> SelfTrainingConfig:
         if self.first_joint_step >= self.steps:

@@ -22,7 +22,7 @@ from segtrain.data.mixture import open_sources
 from segtrain.data.rare_classes import rare_classes
 from segtrain.data.source import Source
 from segtrain.data.unlabelled import open_unlabelled, open_with_masks
-from segtrain.errors import DataError
+from segtrain.errors import ConfigError, DataError
 from segtrain.evaluate import open_validation
 from segtrain.loop import Training, reports, run
 from segtrain.losses import cross_entropy
@@ -271,6 +271,12 @@ def train_with(method: SelfTraining, opened: Opened, config: SelfTrainingConfig,
 
     `claims` is what else tells this training from another one in the same folder.
     """
+    fewest = opened.data.fewest_labelled(config.labelled_alone_steps)
+    if not fewest:
+        raise ConfigError(
+            f"batch_size {config.batch_size}: some steps have no labelled crop, and unlabelled ones are not learnt "
+            "from: raise --batch-size, or lower --unlabelled-share or --unlabelled-repeat"
+        )
     training = Training(
         config,
         reports(opened.sources, opened.data.planned_counts),
@@ -279,5 +285,6 @@ def train_with(method: SelfTraining, opened: Opened, config: SelfTrainingConfig,
         validation=open_validation(config.validation, opened.space) if config.validation else None,
         claims={**opened.claims, **claims},
         facts=method.facts,
+        fewest_crops=min(2, fewest),
     )
     return run(training, method)

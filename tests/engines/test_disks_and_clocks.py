@@ -36,7 +36,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         mount("-t", "tmpfs", "-o", "size=160k", "tmpfs", folder)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip(
-            "mount: not allowed here, so no disk can be filled up for real (test_pipeline.py has the emulated ones)"
+            "mount: not allowed here, so no disk can be filled for real (test_pipeline_kills.py has the emulated ones)"
         )
     yield folder
     subprocess.run(["umount", str(folder)], check=True)

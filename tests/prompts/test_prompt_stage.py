@@ -1,34 +1,23 @@
-"""The stage: from a recipe to PromptRecords, embeddings and coverage."""
+"""The prompt stage: a bank for each class, its embeddings, its coverage, its settings."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from doubles.prompt_bank import TWO, MakeRecipe, run
 from safetensors.numpy import load_file
 
 from synthgen.errors import InputError, LabelError
 from synthgen.images import write_image
-from synthgen.prompts import calibration, stage
+from synthgen.prompts import stage
 from synthgen.prompts.coverage import coverage_of, coverage_text
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected
 from synthgen.rows import write_rows
-
-MakeRecipe = Callable[..., Recipe]
-TWO = {"classes": ("cat", "bus")}
-
-
-def run(recipe: Recipe, folder: Path) -> tuple[list[PromptRecord], list[Rejected]]:
-    folder.mkdir(parents=True)
-    rows = list(stage.build(recipe, folder.parent).process([], folder, "00000"))
-    return [row for row in rows if isinstance(row, PromptRecord)], [row for row in rows if isinstance(row, Rejected)]
 
 
 def test_a_bank_for_each_class(recipe_with: MakeRecipe, tmp_path: Path) -> None:
@@ -224,50 +213,6 @@ def test_settings_notice_what_changes_the_bank_and_nothing_else(recipe_with: Mak
     assert stage.settings(Recipe.model_validate(faster)) == base
 
 
-def test_calibration_of_a_recipe(recipe_with: MakeRecipe) -> None:
-    found = calibration.calibrate_recipe(recipe_with(TWO), num_candidates=70, grid=(0.7, 0.9, 0.999))
-    assert found.num_candidates == {"cat": 70, "bus": 70}
-    assert found.embedder == "word_bag"
-    rates = [rate.rate for rate in found.rates]
-    assert rates == sorted(rates)
-    assert 0 < rates[0] < rates[-1] <= 1
-
-
-def test_calibration_as_text_names_the_encoder_and_a_suggestion(recipe_with: MakeRecipe) -> None:
-    text = calibration.calibration(recipe_with({"classes": ("cat",)}))
-    assert "embedder word_bag, 1 classes, 200 candidates each" in text
-    assert text.count("<- suggested") == 1
-
-
-def test_calibration_needs_texts(recipe_with: MakeRecipe, tmp_path: Path) -> None:
-    write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "a.png")
-    with pytest.raises(InputError, match="nothing to calibrate"):
-        calibration.calibrate_recipe(recipe_with(source={"name": "images", "folder": str(tmp_path)}))
-
-
-@pytest.mark.parametrize("windows", [None, {"count": 4}])
-def test_label_maps_are_no_texts_to_calibrate(
-    recipe_with: MakeRecipe, tmp_path: Path, windows: dict[str, int] | None
-) -> None:
-    for kind, shape in (("images", (8, 8, 3)), ("labels", (8, 8))):
-        (tmp_path / kind).mkdir()
-        write_image(np.zeros(shape, np.uint8), tmp_path / kind / "a.png")
-    with pytest.raises(InputError, match="nothing to calibrate"):
-        calibration.calibrate_recipe(
-            recipe_with(source={"name": "layouts", "folder": str(tmp_path), "windows": windows})
-        )
-
-
-def test_a_file_of_prompts_and_label_maps_is_calibrated_by_its_prompts(recipe_with: MakeRecipe, tmp_path: Path) -> None:
-    write_image(np.zeros((8, 8), np.uint8), tmp_path / "map.png")
-    lines: list[dict[str, str]] = [{"prompt": "a cat", "layout": "map.png"}, *({"prompt": f"a cat {n}"} for n in "xyz")]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = calibration.calibrate_recipe(
-        recipe_with({"classes": ("cat",)}, source={"name": "file", "path": str(tmp_path / "prompts.jsonl")})
-    )
-    assert found.num_candidates == {"cat": 3}
-
-
 def test_says_once_in_one_line_that_the_renderer_encodes_again(
     recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,78 +242,6 @@ def test_what_is_off_class_is_rejected_with_its_cosine(recipe_with: MakeRecipe, 
 def test_an_indexed_bank_of_ordinary_size_is_the_exact_one(recipe_with: MakeRecipe, tmp_path: Path) -> None:
     exact = run(recipe_with(TWO, per_class=12, lambda_div=0.85), tmp_path / "exact")
     assert run(recipe_with(TWO, per_class=12, lambda_div=0.85, dedup="indexed"), tmp_path / "indexed") == exact
-
-
-def test_a_bank_that_stays_short_is_told_in_one_line(
-    recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    run(
-        recipe_with(TWO, render={"renderer": {"name": "sd3"}}, per_class=9, lambda_div=0.3, budget_per_class=20),
-        tmp_path / "unit",
-    )
-    (line,) = [record.getMessage() for record in caplog.records if "fewer" in record.getMessage()]
-    assert line.startswith("prompts: fewer than 9 for cat 1 (budget), bus 1 (budget) at lambda_div 0.3 (")
-    assert line.endswith("see `synthgen prompts --calibrate`")
-    *_, (value, cat, bus) = re.findall(r"([\d.]+) passes cat (\d+) of 20, bus (\d+) of 20", line)
-    assert min(int(cat), int(bus)) >= 9
-    again, _ = run(recipe_with(TWO, per_class=20, lambda_div=float(value), budget_per_class=20), tmp_path / "again")
-    accepted = Counter(row.subject.class_name for row in again)
-    assert accepted == {"cat": int(cat), "bus": int(bus)}, "what the line promises comes true"
-
-
-def test_a_class_that_the_source_never_names_is_told_too(
-    recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "prompts.jsonl"
-    path.write_text(json.dumps({"prompt": "a photo of a cat", "class_name": "cat"}) + "\n")
-    run(recipe_with(TWO, source={"name": "file", "path": str(path)}, per_class=9), tmp_path / "unit")
-    (line,) = [record.getMessage() for record in caplog.records if "fewer" in record.getMessage()]
-    assert line.startswith("prompts: fewer than 9 for cat 1 (exhausted), bus 0 (exhausted)")
-
-
-def test_a_shortage_that_no_lambda_mends_promises_nothing(
-    recipe_with: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    run(
-        recipe_with(TWO, render={"renderer": {"name": "sd3"}}, per_class=9, lambda_div=1.0, budget_per_class=4),
-        tmp_path / "unit",
-    )
-    (line,) = [record.getMessage() for record in caplog.records if "fewer" in record.getMessage()]
-    assert line == "prompts: fewer than 9 for cat 4 (budget), bus 4 (budget); see `synthgen prompts --calibrate`"
-
-
-@pytest.mark.parametrize("limit", [{"per_class": 2}, {"budget_per_class": 2}])
-def test_files_that_stand_behind_a_full_quota_or_a_spent_budget_are_taken(
-    recipe_with: MakeRecipe, tmp_path: Path, limit: dict[str, int]
-) -> None:
-    path = tmp_path / "prompts.jsonl"
-    write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "photo.png")
-    write_image(np.zeros((8, 8), np.uint8), tmp_path / "map.png")
-    texts = ("a cat on red grass", "one kitten far from here", "an old cat sits", "two cats play")
-    lines: list[dict[str, str]] = [{"prompt": text, "class_name": "cat"} for text in texts]
-    lines += [{"photograph": "photo.png", "class_name": "cat"}, {"prompt": "a cat", "layout": "map.png"}]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    source = {"name": "file", "path": str(path)}
-    made, _ = run(recipe_with({"classes": ("cat",)}, source=source, lambda_div=0.999, **limit), tmp_path / "unit")
-    assert {row.subject.prompt for row in made} == {*texts[:2], "", "a cat"}
-    assert {row.photograph for row in made} == {"", "photo.png"}
-
-
-def test_a_bank_in_which_everything_was_refused_is_an_error_with_the_reasons(
-    recipe_with: MakeRecipe, tmp_path: Path
-) -> None:
-    path = tmp_path / "prompts.jsonl"
-    path.write_text(
-        "".join(
-            json.dumps({"prompt": p, "class_name": "cat"}) + "\n"
-            for p in ("a dog", "a hen", "far from here sat one small odd kitten")
-        )
-    )
-    recipe = recipe_with({"classes": ("cat",)}, source={"name": "file", "path": str(path)}, min_class_similarity=0.95)
-    with pytest.raises(
-        InputError, match=r"every candidate was refused \(class_missing 2, off_class 1\).*min_class_similarity"
-    ):
-        run(recipe, tmp_path / "unit")
 
 
 def test_coverage_tells_what_class_names_and_an_uncompared_list_would_have_given(

@@ -17,12 +17,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import segtrain.files
 import segtrain.loop
+from segkit.labels import Label, LabelSpace
+from segkit.networks.folder import NetworkSpec
 from segtrain.config import train_config
-from segtrain.errors import ConfigError, DataError, RunError
+from segtrain.errors import ConfigError, DataError, ModelError, RunError
 from segtrain.losses import cross_entropy
 from segtrain.methods.supervised.method import train
 from segtrain.optimiser import learning_rate
-from segtrain.segmenter import load_model
+from segtrain.segmenter import Segmenter, load_model
+from segtrain.trial import require_learns
 
 
 @pytest.fixture
@@ -210,6 +213,26 @@ def test_images_that_are_all_ignored_train_to_finite_weights(settings, tmp_path:
     data = [str(write_shards(tmp_path / name, what)) for name, what in (("void", void), ("some", pairs(1)))]
     folder = train(settings(data=data, ratio=[8.0, 1.0]))
     assert all(torch.isfinite(t).all() for t in load_model(folder, "cpu").network.state_dict().values())
+
+
+@pytest.mark.parametrize("crop", [32, 96])
+def test_crops_too_small_for_a_network_are_one_line_before_training_begins(settings, tmp_path: Path, crop: int) -> None:
+    says = rf"^PAN with encoder resnet18: cannot learn from 2 crops of {crop} px at once: .*: raise --crop$"
+    with pytest.raises(ModelError, match=says):
+        train(settings(arch="PAN", encoder="resnet18", decoder_channels="", crop_px=crop, out=tmp_path / "m"))
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_crops_that_a_network_tries_first_change_nothing() -> None:
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Dropout(), torch.nn.Conv2d(3, 1, 1))
+    network[0].eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    segmenter = Segmenter(network, NetworkSpec({}), LabelSpace("toy", (Label(0, "ground"),)), torch.device("cpu"))
+    numbers = torch.random.get_rng_state()
+    require_learns(segmenter, 2, 32)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert [module.training for module in network] == [False, True, True]
+    assert torch.equal(numbers, torch.random.get_rng_state())
 
 
 def test_cross_entropy_is_the_mean_over_labelled_pixels() -> None:

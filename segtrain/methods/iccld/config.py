@@ -91,6 +91,17 @@ class Config(AdversarySettings, DiffusionSettings, SelfTrainingConfig):
         "[UniMatch], or for all pixels of a crop the share of those that are [DACS]",
     )
 
+    @property
+    def first_aligned_step(self) -> int:
+        """Where the adversary begins; `steps` if there is none."""
+        if not self.adversary:
+            return self.steps
+        return max(self.first_joint_step, round(self.adversary_start * self.steps))
+
+    @property
+    def labelled_alone_steps(self) -> int:
+        return super().labelled_alone_steps if self.self_training else self.first_aligned_step
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Config:
         if self.adversary and not self.diffusion:

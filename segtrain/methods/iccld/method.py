@@ -93,7 +93,9 @@ class Iccld(SelfTraining):
             plain = self.targets(batch, views, step)
             if config.self_training:
                 parts.append(Part(views.student, of_students_view(plain, views)))
-                values["coverage"] = (plain.weights * views.inside).sum() / views.inside.sum().clamp(min=1)
+                within = views.inside.sum().clamp(min=1)
+                values["coverage"] = (plain.channels < OUT_OF_DISTRIBUTION).sum() / within
+                values["weight"] = (plain.weights * views.inside).sum() / within
             if aligned:
                 target = Part(views.teacher, plain)
         losses, seen = self._denoised(segmenter, network, parts, target)
@@ -133,9 +135,7 @@ class Iccld(SelfTraining):
             self._adversary.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
 
     def _is_aligned(self, step: int) -> bool:
-        config = self._own
-        begins = max(config.first_joint_step, round(config.adversary_start * config.steps))
-        return self._adversary is not None and step >= begins
+        return self._adversary is not None and step >= self._own.first_aligned_step
 
     def _denoised(
         self, segmenter: Segmenter, network: LatentDiffusionNetwork, parts: list[Part], target: Part | None

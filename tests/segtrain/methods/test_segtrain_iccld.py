@@ -125,6 +125,15 @@ def test_pseudo_labels_come_from_the_full_sampler_of_the_teacher(iccld, monkeypa
     assert calls == pytest.approx([1, 2 / 3, 1 / 3])
 
 
+def test_coverage_and_weight_are_those_of_every_self_training(iccld) -> None:
+    values = []
+    for diffusion in (True, False):
+        method, segmenter, batch = begun(iccld(adversary=False, diffusion=diffusion, threshold=1.0))
+        values.append(method.loss(segmenter, batch, 0))
+    assert [round(float(found["coverage"]), 6) for found in values] == [1, 1]
+    assert [round(float(found["weight"]), 6) for found in values] == [0, 0], "nobody is sure to 1"
+
+
 def test_the_domains_share_their_times(iccld) -> None:
     method, segmenter, batch = begun(iccld(adversary_start=0.0))
     method.loss(segmenter, batch, 0)
@@ -266,6 +275,19 @@ def test_bad_input_is_one_line(iccld, tmp_path: Path, settings, write_folder, pa
     with pytest.raises(RunError):
         train(iccld(out=tmp_path / "m", latent_scale=0.5))
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("diffusion", [True, False])
+def test_labelled_crops_that_are_alone_and_too_few_are_one_line(iccld, tmp_path: Path, diffusion: bool) -> None:
+    alone = {"diffusion": diffusion, "adversary": False, "self_training": False}
+    with pytest.raises(ConfigError, match=r"^batch_size 2: some steps have no labelled crop, and unlabelled ones are "):
+        train(iccld(batch_size=2, out=tmp_path / "none", **alone))
+    says = r"^Unet with encoder \S+: cannot learn from 1 crop of 32 px at once: .*: raise --crop or --batch-size$"
+    with pytest.raises(ModelError, match=says):
+        train(iccld(batch_size=3, out=tmp_path / "one", **alone))
+    assert not (tmp_path / "none").exists() and not (tmp_path / "one").exists()
+    train(iccld(batch_size=3, crop_px=64, steps=2, out=tmp_path / "larger", **alone))
+    train(iccld(batch_size=2, steps=2, out=tmp_path / "together", diffusion=diffusion, adversary=False))
 
 
 @pytest.mark.parametrize("mixed", [True, False])
