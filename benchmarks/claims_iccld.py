@@ -50,8 +50,8 @@ def _targets(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield ""
     yield from text(
         f"{plan.scenes} labelled drawn day scenes, {plan.scenes} others of the target without labels, {plan.test} "
-        "held-out ones of it for the test; CamVid's 62 photographs at dusk are both target and test, so its ceiling has "
-        f"learnt the labels that it is tested on. {plan.steps} steps ({plan.camvid_steps} on CamVid) with "
+        "held-out ones of it for the test; CamVid's 62 photographs at dusk are both target and test, so its ceiling "
+        f"has learnt the labels that it is tested on. {plan.steps} steps ({plan.camvid_steps} on CamVid) with "
         f"{plan.labelled} labelled crops of the source each. The learning rate was chosen of "
         f"{', '.join(f'{rate:g}' for rate in plan.rates)} with another seed on other layouts: "
         f"{shown(table, 'iccld/rate_plain')} for what does not denoise, {shown(table, 'iccld/rate_denoised')} for what "
