@@ -7,9 +7,10 @@ itself has none.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from segkit.errors import LabelError
+from segkit.errors import InputError, LabelError
 from segkit.files import read_regular
 from segkit.labels import LabelSpace
 from segkit.printable import excerpt
@@ -17,8 +18,29 @@ from segkit.printable import excerpt
 LABEL_MAP = "labelmap.txt"
 ANOMALY_NAME, IGNORED_NAME = "out_of_distribution", "ignored"
 """What `synthgen export --to voc` calls 254 and 255 there."""
-_LINE = re.compile(r"(?P<name>[^#].*?):(?P<colour>\d+,\s*\d+,\s*\d+):[^:]*:[^:]*")
+_COLOUR = r"\s*\d{1,9}\s*,\s*\d{1,9}\s*,\s*\d{1,9}\s*"
+_LINE = re.compile(rf"(?P<name>[^#].*?):(?P<colour>{_COLOUR}):[^:]*:[^:]*")
 _MAX_BYTES = 2**20
+
+
+def read_label_map(path: Path, strict: bool) -> Iterator[tuple[int, str, tuple[int, int, int]]]:
+    """(line number, class name, its colour) of each class.
+
+    With `strict` raises InputError for a line that is no class, no comment and not empty, for a colour above 255 and
+    for what is not UTF-8; without it such lines are passed over, or given as they are. Raises InputError for a file
+    that cannot be read.
+    """
+    try:
+        text = read_regular(path, _MAX_BYTES, InputError).decode("utf-8-sig", "strict" if strict else "replace")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+        found = _LINE.fullmatch(line)
+        red, green, blue = (int(part) for part in found["colour"].split(",")) if found else (256, 256, 256)
+        if strict and line and not line.startswith("#") and max(red, green, blue) > 255:
+            raise InputError(f"{path}:{number}: {excerpt(line)} must be name:r,g,b:parts:actions")
+        if found is not None:
+            yield number, found["name"], (red, green, blue)
 
 
 def require_classes_of(folder: Path, space: LabelSpace) -> None:
@@ -28,14 +50,10 @@ def require_classes_of(folder: Path, space: LabelSpace) -> None:
     if not path.is_file():
         return
     known = {(label.name, label.colour) for label in space.labels}
-    for line in read_regular(path, _MAX_BYTES).decode("utf-8-sig", "replace").splitlines():
-        found = _LINE.fullmatch(line.strip())
-        if found is None or found["name"] in (ANOMALY_NAME, IGNORED_NAME):
-            continue
-        red, green, blue = (int(part) for part in found["colour"].split(","))
-        if (found["name"], (red, green, blue)) not in known:
+    for _, name, colour in read_label_map(path, strict=False):
+        if name not in (ANOMALY_NAME, IGNORED_NAME) and (name, colour) not in known:
             raise LabelError(
-                f"{path}: {excerpt(found['name'])} ({red},{green},{blue}) is no class of {space.name!r}, so the masks' "
+                f"{path}: {excerpt(name)} ({','.join(map(str, colour))}) is no class of {space.name!r}, so the masks' "
                 "ids are not those of PASCAL VOC, whose layout the folder has; `synthgen convert cvat_masks` makes a "
                 "labelled folder of it"
             )

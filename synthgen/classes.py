@@ -1,7 +1,12 @@
-"""Which classes of its label space a recipe makes samples for."""
+"""Which classes of its label space a recipe makes samples for, and which a map shows, in words."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
+
+from segkit.printable import listed
 from synthgen.errors import LabelError
 from synthgen.labels import Label, LabelSpace
 from synthgen.recipe import Recipe
@@ -32,3 +37,19 @@ def wanted_classes(recipe: Recipe, space: LabelSpace) -> tuple[Label, ...]:
 def wanted_ids(recipe: Recipe, space: LabelSpace) -> tuple[int, ...]:
     """The ids of `wanted_classes`."""
     return tuple(label.id for label in wanted_classes(recipe, space))
+
+
+def words_of_shown(shares: np.ndarray, space: LabelSpace, min_share: float, unnamed: Iterable[str]) -> str:
+    """The words for the classes that a map shows, the background excepted, as a list in a sentence; "" for none.
+
+    `shares` (classes,), in the order of the space, is what of the map each covers; `min_share` what it must cover at
+    least. Of `unnamed`, classes that go without saying, names that the space lacks do nothing.
+    """
+    left_out = {space.background, *(label.id for name in unnamed if (label := space.find(name)))}
+    return listed(
+        [
+            label.spoken
+            for label, share in zip(space.labels, shares, strict=True)
+            if share >= min_share and label.id not in left_out
+        ]
+    )

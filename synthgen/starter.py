@@ -9,10 +9,14 @@ import colorsys
 import dataclasses
 import math
 import os
+import re
+import shlex
 import string
+import unicodedata
 from pathlib import Path
 
 from segkit.documents import parse_yaml
+from segkit.printable import printable
 from synthgen.errors import RecipeError, StorageError
 from synthgen.files import write_text
 from synthgen.labels import read_label_space
@@ -44,16 +48,17 @@ def write_recipe(path: Path, answers: Answers) -> list[Path]:
     """
     if path.suffix not in (".yaml", ".yml"):
         raise RecipeError(f"{path}: a recipe's name ends in .yaml")
+    name = _run_name(path)
     labels = path.with_name(f"{path.stem}.labels.yaml")
     is_mini = MODELS.get(answers.model, answers.model).startswith("mini/")
     space = answers.space or ("objects" if is_mini else labels.name)  # what lies beside a recipe is named as such
     texts: dict[Path, str] = {}
     if not answers.space and not is_mini:
-        texts[labels] = label_space_text(path.stem, answers.classes)
+        texts[labels] = label_space_text(name, answers.classes)
     else:
         known = read_label_space(space)
-        for name in answers.classes:
-            known.by_name(name)
+        for word in answers.classes:
+            known.by_name(word)
     if not answers.support and not is_mini:
         raise RecipeError(
             "--support: photographs need a support folder (images/ and labels/); without one use --model mini"
@@ -61,7 +66,7 @@ def write_recipe(path: Path, answers: Answers) -> list[Path]:
     answers = dataclasses.replace(answers, support=_seen_from(path.parent, answers.support))
     num_classes = len(answers.classes) or len(read_label_space(space).foreground)
     space = _seen_from(path.parent, space) if answers.space else space
-    texts[path] = recipe_text(path.stem, answers, space, is_mini, num_classes)
+    texts[path] = recipe_text(path, name, answers, space, is_mini, num_classes)
     recipe_of(parse_yaml(texts[path], str(path)), str(path))
     for each in texts:
         if each.exists():
@@ -69,6 +74,19 @@ def write_recipe(path: Path, answers: Answers) -> list[Path]:
     for each, text in texts.items():
         write_text(text, each)
     return list(texts)
+
+
+def _run_name(path: Path) -> str:
+    """The name of a recipe's runs: its file's, without accents, `-` for what such a name may not hold. Raises
+    RecipeError if nothing is left."""
+    letters = "".join(c for c in unicodedata.normalize("NFKD", path.stem) if not unicodedata.combining(c))
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", letters).strip("-_")
+    if not name:
+        raise RecipeError(
+            f"{path}: its runs take their name from it, and a run's name is of a-z, A-Z, 0-9, _ and -, none of which "
+            "the file's has; call it something like recipe.yaml"
+        )
+    return name
 
 
 def _quoted(text: str) -> str:
@@ -103,8 +121,8 @@ def label_space_text(name: str, classes: tuple[str, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def recipe_text(name: str, answers: Answers, space: str, is_mini: bool, num_classes: int) -> str:
-    """The YAML with its comments."""
+def recipe_text(path: Path, name: str, answers: Answers, space: str, is_mini: bool, num_classes: int) -> str:
+    """The YAML, with its comments, of the recipe at `path` whose runs are called `name`."""
     model = MODELS.get(answers.model, answers.model)
     per_class = max(1, math.ceil(answers.count / num_classes))
     support = (
@@ -117,8 +135,8 @@ def recipe_text(name: str, answers: Answers, space: str, is_mini: bool, num_clas
         )
     template = Path(__file__).with_name(f"starter_{'mini' if is_mini else 'full'}.yaml.template")
     return string.Template(template.read_text(encoding="utf-8")).substitute(
-        name=name,
-        name_text=_quoted(name),
+        name=_quoted(name),
+        file=printable(shlex.quote(f"./{path.name}")),
         space=_quoted(space),
         classes=f"[{', '.join(map(_quoted, answers.classes))}]",
         support=support,

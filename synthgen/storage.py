@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib
 import itertools
 import os
 import re
@@ -23,14 +22,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from synthgen import local_copies
+from segkit.urls import url_of
+from synthgen import local_copies, urls
 from synthgen.errors import StorageError, in_one_line
 from synthgen.files import write_bytes
 
 LAST = "manifest.parquet"  # of a unit; `index.json` of a dataset is written last by its maker
 FETCHED_WHEN_READ = (".png", ".tar")
-# pathlib makes `s3:/bucket` of `s3://bucket`
-_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
 _NO_BUCKET = re.compile(r"bucket does not exist|NoSuchBucket|bucket not found", re.IGNORECASE)
 _CHUNK_BYTES = 2**20
 
@@ -54,12 +52,6 @@ _stores: dict[Path, Store] = {}
 _numbers = itertools.count()
 
 
-def url_of(path: Path | str) -> str:
-    """The URL that a command line's path stands for; "" for a plain path."""
-    found = _URL.fullmatch(str(path))
-    return f"{found['scheme']}://{found['rest'].rstrip('/')}" if found else ""
-
-
 def local_copy(path: Path) -> Path:
     """The folder to work on:
 
@@ -68,10 +60,9 @@ def local_copy(path: Path) -> Path:
     Raises StorageError in one line if the URL cannot be used.
     """
     url = url_of(path)
-    if not url:
-        return path
-    if url.startswith("file://"):
-        return Path("/", url.removeprefix("file://"))
+    here = urls.on_this_disk(url)
+    if not url or here is not None:
+        return here or path
     known = next((root for root, store in _stores.items() if store.url == url), None)
     if known is not None:
         return known
@@ -93,10 +84,10 @@ def local_dataset(path: Path) -> Path:
 
     the path itself, or a temporary copy of what the URL holds (or of its `dataset/`, for a run folder).
     """
-    if not url_of(path) or url_of(path).startswith("file://"):
-        return local_copy(path)
     root = local_copy(path)
-    store = _stores[root]
+    store = _stores.get(root)
+    if store is None:
+        return root
     folder = root if (root / "index.json").is_file() or not names(root / "dataset") else root / "dataset"
     with _error_context(store):
         for entry in _listed(store, store.at(folder)):
@@ -109,18 +100,9 @@ def attach(root: Path, url: str) -> None:
     """Make `root` the copy of a URL in this process; workers do so with the folder of what started them."""
     if root in _stores:
         return
-    missing = f"{url}: needs the extra: pip install 'synthgen-seg[cloud]'"
-    try:
-        core = importlib.import_module("fsspec.core")
-        files, place = core.url_to_fs(url, use_listings_cache=False)
-    except ImportError as error:
-        raise StorageError(f"{missing} ({in_one_line(error)})") from error
-    except ValueError as error:
-        raise StorageError(
-            f"{url}: no such kind of storage ({in_one_line(error)}); s3://, gs:// and az:// are some that fsspec has"
-        ) from error
+    files, place = urls.opened(url)
     root.mkdir(parents=True, exist_ok=True)
-    _stores[root] = Store(url, root, files, place.rstrip("/"))
+    _stores[root] = Store(url, root, files, place)
 
 
 def store_of(path: Path) -> Store | None:
@@ -345,6 +327,7 @@ def _error_context(store: Store) -> Iterator[None]:
 
 
 def _faults() -> tuple[type[BaseException], ...]:
-    """OSError, and what boto3's engine raises without making it one."""
+    """OSError, what boto3's engine raises without making it one, and what a store that is only read says of writing."""
     botocore = sys.modules.get("botocore.exceptions")
-    return (OSError, botocore.BotoCoreError, botocore.ClientError) if botocore else (OSError,)
+    of_s3 = (botocore.BotoCoreError, botocore.ClientError) if botocore else ()
+    return (OSError, NotImplementedError, *of_s3)

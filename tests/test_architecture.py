@@ -29,7 +29,7 @@ HEAVY = (
 
 # segkit is the ground under both houses; `networks` stands beside the readers.
 SEGKIT_FLOORS = (
-    ("cores", "errors", "printable", "reports", "spelling", "sam_checkpoints"),
+    ("cores", "errors", "printable", "reports", "spelling", "sam_checkpoints", "urls"),
     ("files", "headers", "heif"),
     ("documents", "stored", "ustar"),
     ("labels", "metadata"),
@@ -59,7 +59,7 @@ FLOORS = (
     ("errors", "records", "shipped", "english"),
     ("plugins", "similarity"),
     ("files", "rows"),
-    ("local_copies",),
+    ("local_copies", "urls"),
     ("storage", "leases", "accounting"),
     ("labels", "images", "backends", "runner"),
     ("claims",),

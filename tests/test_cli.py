@@ -48,7 +48,8 @@ def test_status_of_a_run_that_has_only_begun(cli: Cli, tiny: Tiny, tmp_path: Pat
 def test_verify_takes_a_run_as_well(cli: Cli, tmp_path: Path, finished: Path) -> None:
     done = cli("verify", finished)
     assert done.exit_code == 0 and done.stdout.strip() == f"{finished / 'dataset'}: whole"
-    assert cli("verify", f"file://{finished}").stdout == done.stdout
+    for scheme in ("file", "local"):
+        assert cli("verify", f"{scheme}://{finished}").stdout == done.stdout
     (finished / "dataset" / "index.json").unlink()
     assert cli("verify", finished).exit_code == 1
     absent = cli("verify", tmp_path / "nowhere")
@@ -154,3 +155,16 @@ def test_an_object_store_where_a_disk_is_needed(
     url = next(word for word in words.split() if word.startswith("s3:"))
     assert told(cli(*words.split())).startswith(f"{url}: must be on a disk here; ")
     assert not list(tmp_path.iterdir()), "no folder called s3:"
+
+
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_a_url_of_this_disk_is_a_path(
+    cli: Cli, scheme: str, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    done = cli("draw", f"{scheme}://{tmp_path / 'drawn'}", "--count", 1)
+    assert done.stdout == f"{tmp_path / 'drawn'}: 1 objects scenes\n"
+    assert (tmp_path / "drawn" / "labels.yaml").is_file()
+    assert cli("report", f"{scheme}://{finished}").stdout.startswith(f"{finished}.report.html: ")
+    assert not list((tmp_path / "empty").iterdir())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,6 +59,28 @@ def test_init_takes_names_in_any_script(cli: Cli, tmp_path: Path, monkeypatch: p
     recipe = read_recipe("./mine.yaml")
     assert recipe.support.folder == "\U0001f4f7\u2028s" and recipe.labels.classes == names
     assert [label.name for label in read_label_space(recipe.labels.space).foreground] == list(names)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("a b.yaml", "a-b"),
+        ("v\u00e9lo (2).yml", "velo-2"),
+        ("\u72ac_v1.2.yaml", "v1-2"),
+        ("-_it's_\u2028.yaml", "it-s"),
+    ],
+)
+def test_init_makes_the_name_of_runs_from_any_file(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("init", "--model", "mini", "--", file)
+    assert done.exit_code == 0, done.output
+    recipe = read_recipe(f"./{file}")
+    assert recipe.name == name
+    assert shlex.split(done.stdout.strip().split("\n")[-1].partition("synthgen run ")[2]) == [f"./{file}"]
+    first = Path(file).read_text(encoding="utf-8").splitlines()[0]
+    assert "\u2028" in file or shlex.split(first.partition("synthgen run ")[2]) == [f"./{file}"]
 
 
 def test_init_for_photographs_writes_its_label_space_beside(
@@ -119,7 +142,7 @@ def test_init_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
         (("a.yaml", "--classes", "cat"), "--support: photographs need a support folder"),
         (("a.yaml", "--classes", "bycicle", "--model", "mini"), "did you mean 'bicycle'?"),
         (("a.txt", "--classes", "cat", "--model", "mini"), "a recipe's name ends in .yaml"),
-        (("a b.yaml", "--classes", "cat", "--model", "mini"), "name: String should match pattern"),
+        (("\u72ac.yaml", "--model", "mini"), "a run's name is of a-z, A-Z, 0-9, _ and -, none of which the file's has"),
     ],
 )
 def test_init_refuses_answers_that_do_not_fit(cli: Cli, tmp_path: Path, options: tuple[str, ...], said: str) -> None:

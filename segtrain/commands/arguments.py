@@ -10,9 +10,20 @@ from typing import Annotated
 import typer
 
 from segkit.printable import printable
-from segtrain.errors import SegtrainError
+from segkit.urls import url_of
+from segtrain.errors import RunError, SegtrainError
 
 GOES_ON = "stopped; the same command goes on where it stopped"
+
+
+def on_disk(path: Path | None) -> Path | None:
+    """Where plain files are written to; of a URL pathlib would make a folder called `s3:`."""
+    url = url_of(path or "")
+    if url:
+        with one_line_errors():
+            raise RunError(f"{url}: only folders on a disk here are written to, no URLs: copy it there afterwards")
+    return path
+
 
 ModelFolder = Annotated[
     Path, typer.Option("--model", metavar="FOLDER", help="folder that a training has written", show_default=False)

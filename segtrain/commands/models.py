@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from segkit.printable import examples
-from segtrain.commands.arguments import GOES_ON, AsJson, Device, ModelFolder, one_line_errors
+from segtrain.commands.arguments import GOES_ON, AsJson, Device, ModelFolder, on_disk, one_line_errors
 
 commands = typer.Typer()
 _FORMATS = ("onnx", "torchscript")
@@ -27,7 +27,12 @@ def predict(
     model: ModelFolder,
     out: Annotated[
         Path,
-        typer.Option(metavar="FOLDER", show_default=False, help="new folder, or one of the same model and settings"),
+        typer.Option(
+            metavar="FOLDER",
+            show_default=False,
+            help="new folder, or one of the same model and settings",
+            callback=on_disk,
+        ),
     ],
     overlays: Annotated[
         bool, typer.Option("--overlays", help="the pictures under the colours of their masks as well")
@@ -83,7 +88,7 @@ def export(
             autocompletion=lambda: list(_FORMATS),
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", show_default=False, help="a new file")],
+    out: Annotated[Path, typer.Option(metavar="FILE", show_default=False, help="a new file", callback=on_disk)],
     as_json: AsJson = False,
 ) -> None:
     """Write a model as one file for other programs, checked against the model on random pictures of two sizes.
@@ -113,7 +118,9 @@ def report(
     worst: Annotated[int, typer.Option(min=0, max=200, metavar="NUMBER", help="so many of the worst pictures")] = 12,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", show_default=False, help="default: RUN.report.html beside the folder"),
+        typer.Option(
+            metavar="FILE", show_default=False, help="default: RUN.report.html beside the folder", callback=on_disk
+        ),
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from segkit.printable import examples
-from segtrain.commands.arguments import Device, one_line_errors
+from segtrain.commands.arguments import Device, on_disk, one_line_errors
 
 commands = typer.Typer()
 
@@ -56,7 +56,9 @@ def evaluate(
     ] = "first",
     maps: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="new folder for the uncertainty of each picture as a grey PNG"),
+        typer.Option(
+            metavar="FOLDER", help="new folder for the uncertainty of each picture as a grey PNG", callback=on_disk
+        ),
     ] = None,
     alarm_threshold: Annotated[
         float | None,
@@ -107,6 +109,7 @@ def evaluate(
             "--json",
             metavar="FILE",
             help="write the scores here as well; replaces scores, nothing else; - = standard output, without the table",
+            callback=on_disk,
         ),
     ] = None,
     device: Device = "auto",

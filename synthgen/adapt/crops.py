@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from segkit.labels import LabelSpace
-from segkit.printable import listed
 from synthgen.adapt_settings import Captions, Crops
+from synthgen.classes import words_of_shown
 from synthgen.records import digest_of, seed_of
 from synthgen.sources.rare_classes import middle_window, window_of_class
 
@@ -63,14 +63,8 @@ def crop(
 
 def caption(shares: np.ndarray, space: LabelSpace, settings: Captions) -> str:
     """The sentence with the spoken names of the classes that cover `min_share` of the window; `shares` (classes,)."""
-    unnamed = {space.background, *(label.id for name in settings.unnamed if (label := space.find(name)))}
-    words = [
-        label.spoken
-        for label, share in zip(space.labels, shares, strict=True)
-        if share >= settings.min_share and label.id not in unnamed
-    ]
-    things = listed(words)
-    if not words and settings.sentence.strip() != "{things}":
+    things = words_of_shown(shares, space, settings.min_share, settings.unnamed)
+    if not things and settings.sentence.strip() != "{things}":
         things = "nothing else"
     return " ".join(settings.sentence.format(things=things).split())
 

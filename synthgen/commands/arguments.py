@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from segkit.printable import printable
-from synthgen import storage
+from segkit.urls import url_of
+from synthgen import storage, urls
 from synthgen.errors import InputError, SynthgenError
 
 RUNS = Path("runs")
@@ -18,13 +19,15 @@ RUNS = Path("runs")
 
 def on_disk(path: Path | None) -> Path | None:
     """A path that plain files are read from or written to; of a URL pathlib would make a folder called `s3:`."""
+    url = url_of(path or "")
+    here = urls.on_this_disk(url)
     with one_line_errors():
-        if path is not None and storage.url_of(path):
+        if url and here is None:
             raise InputError(
-                f"{storage.url_of(path)}: must be on a disk here; a run may lie on an object store (--runs), and "
+                f"{url}: must be on a disk here; a run may lie on an object store (--runs), and "
                 "`synthgen upload` puts a finished dataset there"
             )
-    return path
+    return here or path
 
 
 def _recipe_names(incomplete: str) -> list[str]:

@@ -72,15 +72,19 @@ def improve(
     """
     with one_line_errors():
         from synthgen import pipeline
+        from synthgen.classes import wanted_classes
         from synthgen.improve.rounds import Plan, best_of
         from synthgen.improve.rounds import improve as rounds_of
+        from synthgen.labels import read_label_space
         from synthgen.recipe import Recipe
 
         quiet_hubs()
+        wanted: set[str] = set()  # classes that samples are made for; the scores know others too
 
         def make(recipe: Recipe, folder: Path) -> None:
             pinned, _ = pipeline.begin(recipe, folder)
             carry_on(pinned, folder)
+            wanted.update(label.name for label in wanted_classes(recipe, read_label_space(recipe.labels.space)))
 
         plan = Plan(
             run,
@@ -99,7 +103,6 @@ def improve(
         done = []
         for one in rounds_of(plan, make):
             done.append(one)
-            wanted = _wanted(plan.out / f"run-{one.number}")
             asked = [(name, weight) for name, weight in one.need.classes.items() if name in wanted]
             weakest = sorted(asked, key=lambda item: -item[1])[:5]
             typer.echo(
@@ -113,14 +116,3 @@ def improve(
             f"best on {validation}: {best_of(plan, done)}. That set chose what was made, so it flatters: score the "
             "model on images that took no part"
         )
-
-
-def _wanted(run: Path) -> set[str]:
-    """The names of the classes that samples of a run are made for; the scores know others too."""
-    from synthgen import lock
-    from synthgen.classes import wanted_classes
-    from synthgen.labels import read_label_space
-
-    recipe = lock.read_lock(run)
-    space = read_label_space(recipe.labels.space) if recipe else None
-    return {label.name for label in wanted_classes(recipe, space)} if recipe and space else set()

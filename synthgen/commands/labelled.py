@@ -102,6 +102,7 @@ def convert(
         "synthgen draw runs/held-out --count 200",
         "synthgen draw streets --world streets --size-px 128",
         "synthgen draw day --world streets --domain day",
+        "synthgen draw test --world streets --intruders 0.5 --held-out --unknown",
     ),
 )
 def draw(
@@ -131,10 +132,27 @@ def draw(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Of these objects, those that are kept for tests of the unknown")
     ] = False,
+    unknown: Annotated[
+        bool,
+        typer.Option(
+            "--unknown",
+            help="Label these objects 254, in the label space cityscapes: a set for `segtrain eval --anomaly`",
+        ),
+    ] = False,
 ) -> None:
     """Draw scenes with exact masks as a plain labelled folder, as if they were your own data."""
     with one_line_errors():
         from synthgen.drawn.split import write_split
 
-        write_split(out, world, count, seed, size_px, domain=domain, intruders=intruders, held_out=held_out)
+        write_split(
+            out,
+            world,
+            count,
+            seed,
+            size_px,
+            domain=domain,
+            intruders=intruders,
+            held_out=held_out,
+            unknown=unknown,
+        )
         typer.echo(f"{out}: {count} {world} scenes")

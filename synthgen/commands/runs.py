@@ -110,8 +110,8 @@ def report(
     with one_line_errors():
         from synthgen.report.page import write_report
 
-        if storage.url_of(run):
-            run = storage.local_copy(run)
+        run = storage.local_copy(run)
+        if storage.store_of(run) is not None:
             out = out or Path(f"{run.name}.report.html")
         written = write_report(run, out, samples)
         typer.echo(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +56,7 @@ def init(
         names = tuple(word.strip() for word in classes.split(",") if word.strip())
         for path in write_recipe(recipe, Answers(names, support, model, count, shots, space)):
             typer.echo(f"wrote {path}")
-        where = recipe if recipe.is_absolute() else f"./{recipe}"
+        where = shlex.quote(str(recipe) if recipe.is_absolute() else f"./{recipe}")
         typer.echo(f"next: synthgen doctor {where}, then synthgen run {where}")
 
 

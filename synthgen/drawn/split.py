@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import yaml
 
+from segkit.labels import OUT_OF_DISTRIBUTION
 from synthgen.drawn import objects, street_intruders, streets
 from synthgen.errors import RecipeError, StorageError
 from synthgen.images import write_image
@@ -25,20 +27,26 @@ def write_split(
     domain: str = "",
     intruders: float = 0.0,
     held_out: bool = False,
+    unknown: bool = False,
 ) -> None:
     """`out/images/*.png`, `out/labels/*.png` (class ids), `out/captions.txt`, `out/labels.yaml`, and for streets
     `out/domains.txt` (`stem<TAB>weather`, what `segtrain eval --by-domain` reads).
 
     Scene i has seed `first_seed + i`. `domain` is the weather of all streets, `intruders` the share of them with an
-    object that no street has: of those for training, or of the `held_out` ones. Their label space is `streets`.
+    object that no street has: of those for training, or of the `held_out` ones. Their label space is `streets`; with
+    `unknown` it stays `cityscapes` and they are 254, as a set that tests for the unknown has them.
 
-    Raises RecipeError for an unknown world or domain, StorageError if `out` exists and is not empty: a user's folder
-    is never written over.
+    Raises RecipeError for an unknown world or domain and for options of intruders without any, StorageError if `out`
+    exists and is not empty: a user's folder is never written over.
     """
     if world not in LABEL_SPACES:
         raise RecipeError(f"world {world!r} is not known; there are: {', '.join(LABEL_SPACES)}")
     if world != "streets" and (domain or intruders):
         raise RecipeError(f"world {world!r} has no domains and no intruders; --world streets has them")
+    if (held_out or unknown) and not intruders:
+        raise RecipeError(
+            "--held-out and --unknown say something of the objects of --intruders: give it a share above 0"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"{out}: exists and is not empty; give a new folder")
     try:
@@ -60,10 +68,13 @@ def write_split(
         )
         stem = f"{world}_{seed:08d}"
         write_image(drawing.image, out / "images" / f"{stem}.png")
-        write_image(drawing.mask, out / "labels" / f"{stem}.png")
+        mask = drawing.mask
+        if unknown:
+            mask = np.where(mask >= len(streets.CLASSES), np.uint8(OUT_OF_DISTRIBUTION), mask)
+        write_image(mask, out / "labels" / f"{stem}.png")
         captions.append(f"{stem}\t{drawing.caption}\n")
         domains += [f"{stem}\t{value}\n" for name, value in drawing.attributes if name == "domain"]
-    space = read_label_space("streets" if intruders else LABEL_SPACES[world])
+    space = read_label_space("streets" if intruders and not unknown else LABEL_SPACES[world])
     (out / "captions.txt").write_text("".join(captions), encoding="utf-8")
     if domains:
         (out / "domains.txt").write_text("".join(domains), encoding="utf-8")

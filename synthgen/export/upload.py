@@ -15,7 +15,8 @@ from pathlib import Path
 
 from segkit.index import INDEX_FILE, read_index_head
 from segkit.printable import excerpt
-from synthgen import local_copies, ownership, storage
+from segkit.urls import url_of
+from synthgen import local_copies, ownership, storage, urls
 from synthgen.dataset.side_files import CROISSANT_FILE, table_file, wids_file
 from synthgen.dataset.verify_side_files import CARD, CONTACT_SHEET
 from synthgen.errors import DatasetError, InputError, StorageError
@@ -39,9 +40,9 @@ class UploadReport:
 
 def target_url(out: Path | str) -> str:
     """The URL that a command line's path stands for. Raises InputError unless it is one of an object store."""
-    url = storage.url_of(out)
+    url = url_of(out)
     scheme, _, rest = url.partition("://")
-    if not rest or scheme in ("file", "http", "https"):
+    if not rest or urls.on_this_disk(url) or scheme in ("http", "https"):
         raise InputError(
             f"{url or out}: must be a place on an object store, for example s3://bucket/sets/mine; a folder on a disk "
             "is made with cp -r"

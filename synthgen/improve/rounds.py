@@ -124,9 +124,13 @@ def _claim(plan: Plan) -> None:
             differs = next((k for k in asked if not isinstance(before, dict) or before.get(k) != asked[k]), "more")
             raise RunError(f"{plan.out}: holds rounds with another {differs}; choose another --out")
         return
-    if plan.out.exists() and any(plan.out.iterdir()):
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+        is_empty = not any(plan.out.iterdir())
+    except OSError as error:
+        raise RunError(f"{plan.out}: cannot be a folder of rounds ({error.strerror}); choose another --out") from error
+    if not is_empty:
         raise RunError(f"{plan.out}: holds files, but no {STATE}; choose a new or an empty folder")
-    plan.out.mkdir(parents=True, exist_ok=True)
     _tell(plan, [])
 
 

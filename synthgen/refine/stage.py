@@ -76,6 +76,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         support["folder"] = source_hash(
             recipe.support.source, Path(recipe.support.folder).expanduser(), recipe.support.split
         )
+    if recipe.support.folder or not masks_are_maps(recipe):
         check_support(recipe, space, support["folder"])
     refine = recipe.refine.model_dump(mode="json")
     revisions: dict[str, str] = {}

@@ -17,13 +17,15 @@ import numpy as np
 
 from segkit.labels import IGNORE, LabelSpace
 from segkit.masks import ids_in, only_unlabelled
+from segkit.printable import excerpt
 from synthgen.classes import wanted_ids
-from synthgen.errors import InputError
+from synthgen.errors import InputError, did_you_mean
 from synthgen.models import SupportShot
 from synthgen.recipe import Recipe
 from synthgen.settings import DrawnSupport, Support
 from synthgen.sources.catalogue import FOLDER, read_source
 from synthgen.sources.coco import check_shown
+from synthgen.sources.encodings import Decoder, ids_of
 from synthgen.sources.folder import LabelledFile, list_labelled, read_label, read_labelled
 from synthgen.sources.listing import list_source
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 LEAST_SHARE = 0.002
 """An image serves as a shot of a class only if the class covers at least this share of it (and 16 px)."""
 _DRAWS_PER_SHOT = 100
+_MOST_LOOKED_AT = 2000
+"""Labels of a public dataset that a launch looks at before it begins: half a minute of Cityscapes' [ours]."""
 
 
 def support_shots(recipe: Recipe, space: LabelSpace) -> list[SupportShot]:
@@ -46,7 +50,7 @@ def support_shots(recipe: Recipe, space: LabelSpace) -> list[SupportShot]:
     if recipe.support.folder:
         folder, pairs = _pairs_of(recipe)
         return folder_shots(folder, space, wanted, recipe.support.shots, recipe.seed, pairs)
-    return drawn_shots(recipe.support.drawn or DrawnSupport.model_validate({}), space, wanted, recipe.support.shots)
+    return drawn_shots(_drawn(recipe), space, wanted, recipe.support.shots)
 
 
 def check_support(recipe: Recipe, space: LabelSpace, digest: str) -> None:
@@ -55,8 +59,9 @@ def check_support(recipe: Recipe, space: LabelSpace, digest: str) -> None:
     once.
 
     What a labelling tool exports is read as a labelled folder is. Of COCO's formats the annotations and the pictures'
-    sizes are looked at, no mask is drawn. Other public datasets are
-    not looked through: they are large, and `synthgen sources` says what is in them. Raises as `support_shots` does.
+    sizes are looked at, no mask is drawn. Other public datasets are large: their table of classes is looked at, then
+    labels until every class is seen, `_MOST_LOOKED_AT` of them at the most, after which what is not seen yet is a
+    logged warning. Of a drawn world its classes are looked at. Raises as `support_shots` does.
     """
     chosen, wanted = recipe.support, wanted_ids(recipe, space)
     if chosen.folder and chosen.source == FOLDER:
@@ -65,6 +70,10 @@ def check_support(recipe: Recipe, space: LabelSpace, digest: str) -> None:
         _check_export(chosen, digest, recipe.seed, wanted, space)
     elif chosen.folder:
         _check_source(chosen, digest, recipe.seed, wanted, space)
+    else:
+        _, names = _world(_drawn(recipe))
+        for k in wanted:
+            _of_world(_drawn(recipe), names, space, k)
 
 
 @functools.lru_cache(maxsize=8)
@@ -92,7 +101,50 @@ def _require_shown(folder: Path, pairs: Sequence[LabelledFile], wanted: tuple[in
 @functools.lru_cache(maxsize=8)
 def _check_source(support: Support, digest: str, seed: int, wanted: tuple[int, ...], space: LabelSpace) -> None:
     pairs = list_source(support.source, Path(support.folder).expanduser(), support.split)
-    check_shown(_limited(pairs, support.limit, seed), space, wanted)
+    pairs = _limited(pairs, support.limit, seed)
+    check_shown(pairs, space, wanted)
+    decode = pairs[0].decode
+    if not isinstance(decode, Decoder):
+        return
+    names = sorted(set(decode.table.names.values()))
+    known = ids_of(dict(enumerate(names)), space, pairs[0].label.parent).values()
+    for k in wanted:
+        if k not in known:
+            label = space.by_id(k)
+            raise InputError(
+                f"{support.folder}: {support.source} has no class {label.name!r} (id {k}); it has "
+                f"{excerpt(', '.join(names), 160)}: make one a synonym of the class, take another source, or leave the "
+                f"class out of labels.classes{did_you_mean(label.name, names)}"
+            )
+    left, present = set(wanted), set[int]()
+    order = np.random.default_rng(seed).permutation(len(pairs))[:_MOST_LOOKED_AT]
+    for n in order:
+        mask = read_label(pairs[n], space)
+        present |= ids_in(mask)
+        left -= {k for k in left if _holds(mask, k)}
+        if not left:
+            return
+    if len(order) == len(pairs):
+        raise _not_shown(Path(support.folder), space, min(left), present)
+    log.warning(
+        "%s: none of %d labels of %s shows enough of %s; if the others do not either, the masks cannot be made",
+        support.folder, len(order), support.source, ", ".join(repr(space.by_id(k).name) for k in sorted(left)),
+    )  # fmt: skip
+
+
+def _drawn(recipe: Recipe) -> DrawnSupport:
+    return recipe.support.drawn or DrawnSupport.model_validate({})
+
+
+def _of_world(drawn: DrawnSupport, names: dict[int, str], space: LabelSpace, class_id: int) -> list[str]:
+    """The world's names of a class. Raises InputError if it has none."""
+    found = [name for _, name in sorted(names.items()) if (label := space.find(name)) and label.id == class_id]
+    if not found:
+        raise InputError(
+            f"support.drawn: the world {drawn.world!r} has no class {space.by_id(class_id).name!r}; it has: "
+            f"{', '.join(names.values())}; give labelled images with support.folder, or leave it out of labels.classes"
+        )
+    return found
 
 
 def _pairs_of(recipe: Recipe) -> tuple[Path, list[LabelledFile]]:
@@ -165,12 +217,7 @@ def drawn_shots(drawn: DrawnSupport, space: LabelSpace, wanted: Sequence[int], s
         id_of[0] = space.background
     chosen: list[SupportShot] = []
     for k in wanted:
-        worldly = [names[world_id] for world_id in sorted(names) if id_of[world_id] == k]
-        if not worldly:
-            raise InputError(
-                f"support.drawn: the world {drawn.world!r} has no class {space.by_id(k).name!r}; it has: "
-                f"{', '.join(names.values())}"
-            )
+        worldly = _of_world(drawn, names, space, k)
         rng, made = np.random.default_rng([drawn.seed, k]), 0
         for _ in range(_DRAWS_PER_SHOT * shots):
             image, mask = draw(int(rng.integers(2**31)), worldly[0])

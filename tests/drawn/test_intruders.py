@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from segkit import labels
 from segtrain.data.domains import read_domains
@@ -94,6 +95,21 @@ def test_a_split_with_them_has_their_label_space(tmp_path) -> None:  # type: ign
     assert len(space["labels"]) == FIRST + len(streets.INTRUDERS)
     with pytest.raises(RecipeError, match="has no domains and no intruders"):
         write_split(tmp_path / "o", "objects", 1, 0, domain="night")
+
+
+def test_a_split_may_have_them_as_unknown(tmp_path: Path) -> None:
+    for name in ("named", "unknown"):
+        write_split(tmp_path / name, "streets", 3, 0, intruders=1.0, held_out=True, unknown=name == "unknown")
+    assert labels.read_label_space(tmp_path / "unknown" / "labels.yaml") == read_label_space("cityscapes")
+    for path in sorted((tmp_path / "named" / "labels").iterdir()):
+        named, unknown = (
+            np.asarray(Image.open(tmp_path / name / "labels" / path.name)) for name in ("named", "unknown")
+        )
+        assert (named >= FIRST).any() and np.array_equal(unknown == 254, named >= FIRST)
+        assert np.array_equal(unknown[named < FIRST], named[named < FIRST])
+    for options in ({"held_out": True}, {"unknown": True}):
+        with pytest.raises(RecipeError, match="--held-out and --unknown say something of the objects of --intruders"):
+            write_split(tmp_path / "other", "streets", 1, 0, **options)  # type: ignore[arg-type]
 
 
 def test_a_split_of_streets_declares_the_weather_of_each_scene_and_the_words_of_its_classes(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from doubles.processes import environment
 from doubles.runs import digest
 from doubles.stores import files_of, stored
 
+from segkit.urls import url_of
 from synthgen import claims, local_copies, lock, pipeline, runner, stages, storage, worker
 from synthgen.errors import RunError, StorageError
 from synthgen.recipe import read_recipe
@@ -162,9 +163,10 @@ def test_a_package_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) 
             "cannot be used ([Errno 5] Please reduce your request rate); the same command goes on",
         ),
         (FileNotFoundError("The specified bucket does not exist"), "there is no such bucket"),
+        (NotImplementedError(), "cannot be used (NotImplementedError)"),  # of a store that is only read
     ],
 )
-def test_what_a_store_refuses_is_one_line(memory: str, error: OSError, told: str) -> None:
+def test_what_a_store_refuses_is_one_line(memory: str, error: Exception, told: str) -> None:
     run = storage.local_copy(Path(memory) / "run")
     store = storage.store_of(run / "render")
     assert store is not None
@@ -180,11 +182,31 @@ def test_what_a_store_refuses_is_one_line(memory: str, error: OSError, told: str
         ("s3://bucket/runs", "s3://bucket/runs"),
         ("C:/runs", ""),
         ("memory://a/b/", "memory://a/b"),
+        ("S3://bucket/runs", "S3://bucket/runs"),
+        ("simplecache::s3://bucket/runs", "simplecache::s3://bucket/runs"),
     ],
 )
 def test_what_is_a_url(path: str, url: str) -> None:
-    assert storage.url_of(Path(path)) == url
+    assert url_of(Path(path)) == url
     assert storage.local_copy(Path("file:///some/where")) == Path("/some/where")
+    assert storage.local_copy(Path("local:///some/where")) == Path("/some/where")
+    assert storage.local_dataset(Path("local:///some/where")) == Path("/some/where")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("simplecache::s3://bucket/runs", "chains of URLs (::) are not taken"),
+        ("S3://bucket/runs", "no such kind of storage"),
+        ("zip://runs", "cannot be opened (IsADirectoryError"),  # the working directory
+        ("reference://bucket/runs", "cannot be opened (TypeError"),
+        ("dir://bucket/runs", "cannot be opened (AttributeError"),
+    ],
+)
+def test_a_url_that_cannot_be_opened_is_one_line(monkeypatch: pytest.MonkeyPatch, url: str, told: str) -> None:
+    monkeypatch.setattr(storage, "_stores", {})
+    with pytest.raises(StorageError, match=re.escape(f"{url}: {told}")):
+        storage.local_copy(Path(url))
 
 
 UNITS = [Unit("00000", 0, 1), Unit("00001", 1, 2)]

@@ -177,3 +177,9 @@ def test_a_folder_of_somebody_elses_is_left_alone(started, make) -> None:
     with pytest.raises(RunError, match=r"holds files, but no improve\.json"):
         list(improve(plan, make))
     assert [path.name for path in plan.out.iterdir()] == ["letter.txt"]
+    (plan.out / "letter.txt").unlink()
+    plan.out.rmdir()
+    plan.out.write_text("dear")
+    with pytest.raises(RunError, match="cannot be a folder of rounds"):
+        list(improve(plan, make))
+    assert plan.out.read_text() == "dear"

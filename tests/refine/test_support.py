@@ -10,7 +10,7 @@ from segkit.labels import Label, LabelSpace
 from synthgen.errors import InputError
 from synthgen.images import write_image
 from synthgen.recipe import Recipe
-from synthgen.refine.support import drawn_shots, folder_shots, support_shots
+from synthgen.refine.support import check_support, drawn_shots, folder_shots, support_shots
 from synthgen.settings import DrawnSupport
 
 
@@ -114,6 +114,14 @@ def test_what_the_world_does_not_draw_is_named() -> None:
         drawn_shots(DrawnSupport(world="objects"), space("background", "dragon"), (1,), 1)
     with pytest.raises(InputError, match="does not draw class 'train' often enough"):
         drawn_shots(DrawnSupport(world="streets", size_px=48), space("train", background=None), (0,), 1)
+
+
+def test_a_class_that_the_drawn_world_lacks_is_told_before_a_run_begins() -> None:
+    check_support(recipe(labels={"space": "x", "classes": ["cat"]}), OBJECTS, "")
+    with pytest.raises(
+        InputError, match=r"has no class 'dragon'; it has: aeroplane.*; give labelled images with support"
+    ):
+        check_support(recipe(labels={"space": "x", "classes": ["dragon"]}), space("background", "dragon"), "")
 
 
 def test_the_recipe_chooses_folder_or_drawing(folder: Path) -> None:

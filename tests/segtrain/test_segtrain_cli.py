@@ -229,3 +229,22 @@ def test_every_training_has_json() -> None:
     trainings = {"train", "flex-seg", "multi-shift", "clouds", "unimatch", "iccld"}
     for command in (*group.whole("few-shot").commands.values(), *(group.whole(name) for name in trainings)):
         assert "--json" in {word for parameter in command.params for word in parameter.opts}, command.name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --data none --steps 1 --out s3://bucket/model",
+        "predict --model none pictures --out s3://bucket/masks",
+        "export --model none --to onnx --out s3://bucket/model.onnx",
+        "report none --out s3://bucket/page.html",
+        "eval --model none --data none --anomaly --maps s3://bucket/maps",
+        "eval --model none --data none --json s3://bucket/scores.json",
+    ],
+)
+def test_nothing_is_written_to_a_url(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = next(word for word in words.split() if word.startswith("s3:"))
+    refused = run(*words.split())
+    assert refused.exit_code == 2 and f"{url}: only folders on a disk here are written to" in refused.stderr
+    assert not list(tmp_path.iterdir()), "no folder called s3:"

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+import synthgen.cli
 from segkit.labels import read_label_space
 from segtrain.cli import app
 from segtrain.data.formats import open_dataset
@@ -48,6 +49,25 @@ def scenes(tmp_path: Path, write_folder) -> Path:
         mask[4:14, 6:20], mask[-5:] = 254, 255
         made.append((rng.integers(0, 256, (*size, 3), dtype=np.uint8), mask))
     return write_folder(tmp_path / "scenes", made)
+
+
+def test_drawn_streets_with_unknown_objects_are_a_test_set(settings, tmp_path: Path) -> None:
+    def draw(name: str, *more: str) -> str:
+        words = ("draw", str(tmp_path / name), "--world", "streets", "--count", "2", "--seed", "5", *more)
+        made = CliRunner().invoke(synthgen.cli.app, words)
+        assert made.exit_code == 0, made.output
+        return str(tmp_path / name)
+
+    changes = {"arch": "FPN", "decoder_channels": "", "steps": 2}
+    model = train(settings(data=[draw("day", "--domain", "day")], out=tmp_path / "model", **changes))
+    known, unknown = draw("known"), draw("unknown", "--intruders", "1", "--held-out", "--unknown")
+    for data in (known, unknown):
+        scored = run(
+            "eval", "--model", model, "--data", data, "--anomaly", "--json", tmp_path / "s.json", "--device", "cpu"
+        )
+        assert scored.exit_code == 0, scored.output
+        scores = json.loads((tmp_path / "s.json").read_text())["anomaly"]
+        assert (scores["unknown"]["auroc"] is not None) == (data == unknown) and scores["miou"] is not None
 
 
 def test_the_splits_of_all_sets_are_named(model: Path, scenes: Path, write_shards, pairs, tmp_path: Path) -> None:

@@ -191,6 +191,48 @@ def test_a_run_takes_its_support_from_a_public_dataset(tmp_path: Path) -> None:
         )
 
 
+def test_a_class_that_a_public_dataset_does_not_show_is_told_before_a_run_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from synthgen import pipeline
+    from synthgen.recipe import Recipe
+    from synthgen.refine import support as module
+
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("".join(f"{number}\n" for number in range(3)))
+    (tmp_path / "JPEGImages").mkdir()
+    for number in range(3):
+        Image.new("RGB", (12, 12)).save(tmp_path / f"JPEGImages/{number}.jpg")
+        write_image_of(tmp_path / f"SegmentationClass/{number}.png", 15)
+    space = LabelSpace("mine", (Label(0, "background"), Label(1, "person"), Label(2, "dog"), Label(3, "crane")), 0)
+    (tmp_path / "labels.yaml").write_text(json.dumps(space.to_json()))
+
+    def wants(*classes: str) -> Recipe:
+        renderer = {"name": "sd3", "model": "mini/objects"}
+        return Recipe.model_validate(
+            {
+                "name": "t",
+                "labels": {"space": str(tmp_path / "labels.yaml"), "classes": classes},
+                "support": {"folder": str(tmp_path), "source": "voc", "limit": len(classes) and 2},
+                "render": {"renderer": renderer},
+            }
+        )
+
+    with pytest.raises(
+        InputError, match=r"voc has no class 'crane' \(id 3\); it has 'aeroplane, .*: make one a synonym"
+    ):
+        pipeline.begin(wants("person", "crane"), tmp_path / "run")
+    with pytest.raises(InputError, match=r"no image shows enough of class 'dog' \(id 2\); add one or leave it out"):
+        pipeline.begin(wants("person", "dog"), tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "nothing was begun"
+    monkeypatch.setattr(module, "_MOST_LOOKED_AT", 1)
+    module.check_support(wants("person", "dog"), space, "again")
+    assert "none of 1 labels of voc shows enough of 'dog'" in caplog.text
+    caplog.clear()
+    module.check_support(wants("person"), space, "again")
+    assert not [line for line in caplog.messages if "shows enough" in line]
+
+
 def write_image_of(path: Path, class_id: int) -> None:
     path.parent.mkdir(exist_ok=True)
     mask = np.zeros((12, 12), np.uint8)

@@ -19,8 +19,8 @@ from pydantic import BaseModel, Field, model_validator
 from segkit.folders import files_by_stem, normal_stem
 from segkit.labels import IGNORE, Label, LabelSpace
 from segkit.pictures import IMAGE_SUFFIXES, read_image
-from segkit.printable import listed
 from synthgen.backends import Cost
+from synthgen.classes import words_of_shown
 from synthgen.errors import InputError
 from synthgen.files import file_digest
 from synthgen.prompts.bank import Candidate
@@ -248,7 +248,8 @@ class Layouts:
                 content = digest_of(f"{content}\x1f{pixels_digest(read_image(picture))}".encode())
             if self._options.pairs:
                 content = digest_of(f"{content}\x1f{pixels_digest(label_map.picture(space))}".encode())
-            things = self._things(ids, space)
+            shares = (np.bincount(ids.ravel(), minlength=256) / ids.size)[[label.id for label in space.labels]]
+            things = words_of_shown(shares, space, self._options.min_share, self._options.unnamed)
             rng = np.random.default_rng(seed_of(f"{seed}/{content}/{copies[content]}"))
             copies[content] += 1
             for prompt, about in self._prompts(things, rng):
@@ -290,17 +291,6 @@ class Layouts:
         """Of the classes of the label space, in its order. Raises LabelError for a name that it lacks."""
         weights = {space.by_name(name).id: weight for name, weight in self._options.class_weights.items()}
         return [weights.get(label.id, 1.0) for label in space.labels]
-
-    def _things(self, ids: np.ndarray, space: LabelSpace) -> str:
-        """The words for the classes that a map shows, the background excepted, as a list in a sentence."""
-        shares = np.bincount(ids.ravel(), minlength=256) / ids.size
-        unnamed = {label.id for name in self._options.unnamed if (label := space.find(name))}
-        words = [
-            label.spoken
-            for label in space.foreground
-            if shares[label.id] >= self._options.min_share and label.id not in unnamed
-        ]
-        return listed(words)
 
     def _prompts(self, things: str, rng: np.random.Generator) -> Iterator[tuple[str, tuple[str, ...]]]:
         """(sentence, attributes) of each image of a map. What is fixed is not drawn."""
