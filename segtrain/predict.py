@@ -194,6 +194,11 @@ def _listed(images: Sequence[Path], out: Path) -> tuple[list[_Picture], int]:
                 pictures.append(_Picture(path, path.relative_to(folder)))
             else:
                 left += 1
+    inside = [given for given in images if given.resolve().is_relative_to(out.resolve())]
+    if not pictures and inside:
+        raise DataError(
+            f"{inside[0]}: lies in the folder of --out, whose own pictures are left out: choose another --out"
+        )
     if not pictures:
         where = ", ".join(map(str, images))
         raise DataError(f"{where}: no picture in it; known kinds are {', '.join(IMAGE_SUFFIXES)}")

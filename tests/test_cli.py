@@ -107,6 +107,30 @@ def test_draw_writes_a_labelled_folder_and_never_over_one(cli: Cli, tmp_path: Pa
     assert np.unique(read_mask(next((out / "labels").iterdir()))).size > 1
 
 
+def test_ctrl_c_of_what_does_not_go_on_says_so(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synthgen.drawn import objects
+
+    assert cli("draw", tmp_path / "whole", "--count", 1).exit_code == 0
+    drawings = iter([objects.draw(0)])
+
+    def interrupt(*_: object, **__: object) -> Any:
+        try:
+            return next(drawings)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(objects, "draw", interrupt)
+    monkeypatch.setattr("synthgen.sources.convert._picture", interrupt)
+    out = tmp_path / "half"
+    for words in (("draw", out, "--count", 2), ("convert", "folder", tmp_path / "whole", out)):
+        done = cli(*words)
+        assert done.exit_code == 130
+        assert (
+            done.stderr.splitlines()[-1] == f"synthgen: stopped; {out} is not whole: remove it before the same command"
+        )
+        shutil.rmtree(out, ignore_errors=True)
+
+
 def test_ctrl_c_says_how_to_go_on(cli: Cli, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import doubles.painter
 

@@ -135,8 +135,8 @@ Redo = Annotated[
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """A SynthgenError is one line on stderr and exit code 2; Ctrl-C says how to go on.
+def one_line_errors(go_on: str = "the same command goes on where it stopped") -> Iterator[None]:
+    """A SynthgenError is one line on stderr and exit code 2; Ctrl-C says how to `go_on`.
 
     Anything else is a bug and keeps its traceback.
     """
@@ -146,5 +146,5 @@ def one_line_errors() -> Iterator[None]:
         typer.echo(f"synthgen: {printable(storage.with_urls(error))}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
-        typer.echo("synthgen: stopped; the same command goes on where it stopped", err=True)
+        typer.echo(f"synthgen: stopped; {printable(go_on)}", err=True)
         raise typer.Exit(130) from error

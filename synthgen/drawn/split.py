@@ -9,6 +9,7 @@ import yaml
 
 from segkit.labels import OUT_OF_DISTRIBUTION
 from synthgen.drawn import objects, street_intruders, streets
+from synthgen.drawn.drawing import Drawing
 from synthgen.errors import RecipeError, StorageError
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
@@ -49,6 +50,14 @@ def write_split(
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"{out}: exists and is not empty; give a new folder")
+
+    def drawn(seed: int) -> Drawing:
+        if world == "objects":
+            return objects.draw(seed, size_px, class_name=class_name)
+        intruder = street_intruders.chosen(seed, intruders, held_out)
+        return streets.draw(seed, (size_px, size_px * 3 // 2), domain=domain or None, intruder=intruder)
+
+    first = drawn(first_seed)  # what the world refuses is refused before a folder is made
     try:
         (out / "images").mkdir(parents=True, exist_ok=True)
         (out / "labels").mkdir(exist_ok=True)
@@ -56,16 +65,7 @@ def write_split(
         raise StorageError(f"{out}: cannot be made ({error.strerror})") from error
     captions, domains = [], []
     for seed in range(first_seed, first_seed + count):
-        drawing = (
-            objects.draw(seed, size_px, class_name=class_name)
-            if world == "objects"
-            else streets.draw(
-                seed,
-                (size_px, size_px * 3 // 2),
-                domain=domain or None,
-                intruder=street_intruders.chosen(seed, intruders, held_out),
-            )
-        )
+        drawing = first if seed == first_seed else drawn(seed)
         stem = f"{world}_{seed:08d}"
         write_image(drawing.image, out / "images" / f"{stem}.png")
         mask = drawing.mask

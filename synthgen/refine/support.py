@@ -26,7 +26,7 @@ from synthgen.settings import DrawnSupport, Support
 from synthgen.sources.catalogue import FOLDER, read_source
 from synthgen.sources.coco import check_shown
 from synthgen.sources.encodings import Decoder, ids_of
-from synthgen.sources.folder import LabelledFile, list_labelled, read_label, read_labelled
+from synthgen.sources.folder import LabelledFile, list_labelled, read_label, read_labelled, warn_of_another_space
 from synthgen.sources.listing import list_source
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ def check_support(recipe: Recipe, space: LabelSpace, digest: str) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _check_folder(folder: str, digest: str, limit: int, seed: int, wanted: tuple[int, ...], space: LabelSpace) -> None:
+    warn_of_another_space(Path(folder).expanduser(), space)
     _require_shown(Path(folder), _limited(list_labelled(Path(folder).expanduser()), limit, seed), wanted, space)
 
 

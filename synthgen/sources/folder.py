@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from segkit.errors import DataError
 from segkit.folders import list_pairs
-from segkit.labels import LabelSpace
+from segkit.labels import LabelSpace, read_label_space
 from segkit.masks import read_mask
 from segkit.pictures import read_image, require_same_size
+from segkit.spelling import same_name
 from synthgen.files import file_digest
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,6 +39,25 @@ class LabelledFile:
 def list_labelled(folder: Path) -> list[LabelledFile]:
     """The pairs of a folder, by stem. Reads no pixel. Raises InputError as segkit.folders.list_pairs does."""
     return [LabelledFile(pair.stem, pair.image, pair.mask) for pair in list_pairs(folder)]
+
+
+@functools.lru_cache(maxsize=64)
+def warn_of_another_space(folder: Path, space: LabelSpace) -> None:
+    """Log a warning if the folder's own labels.yaml gives an id another name than the label space in which its masks
+    are read. One that cannot be read says nothing."""
+    try:
+        own = read_label_space(folder / "labels.yaml")
+    except DataError:
+        return
+    for label in own.labels:
+        other = space.by_id(label.id) if label.id in space.ids else None
+        if other and same_name(label.name) not in map(same_name, (other.name, *other.synonyms)):
+            _log.warning(
+                "%s: calls id %d %r, which is %r in label space %r, in which the masks are read: if that is wrong, "
+                "name the folder's own as labels.space",
+                folder / "labels.yaml", label.id, label.name, other.name, space.name,
+            )  # fmt: skip
+            return
 
 
 def read_labelled(pair: LabelledFile, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:

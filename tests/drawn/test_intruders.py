@@ -93,6 +93,10 @@ def test_a_split_with_them_has_their_label_space(tmp_path) -> None:  # type: ign
     space = yaml.safe_load((tmp_path / "s" / "labels.yaml").read_text(encoding="utf-8"))
     assert space["name"] == "streets"
     assert len(space["labels"]) == FIRST + len(streets.INTRUDERS)
+    for wrong in ({"size_px": 32}, {"domain": "mist"}):
+        with pytest.raises(RecipeError):
+            write_split(tmp_path / "o", "streets", 1, 0, **wrong)  # type: ignore[arg-type]
+        assert not (tmp_path / "o").exists(), "the mended command would be refused"
     with pytest.raises(RecipeError, match="has no domains and no intruders"):
         write_split(tmp_path / "o", "objects", 1, 0, domain="night")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from synthgen.images import write_image
 from synthgen.recipe import Recipe
 from synthgen.refine.support import check_support, drawn_shots, folder_shots, support_shots
 from synthgen.settings import DrawnSupport
+from synthgen.sources.folder import warn_of_another_space
 
 
 def space(*names: str, background: int | None = 0) -> LabelSpace:
@@ -114,6 +116,19 @@ def test_what_the_world_does_not_draw_is_named() -> None:
         drawn_shots(DrawnSupport(world="objects"), space("background", "dragon"), (1,), 1)
     with pytest.raises(InputError, match="does not draw class 'train' often enough"):
         drawn_shots(DrawnSupport(world="streets", size_px=48), space("train", background=None), (0,), 1)
+
+
+def test_a_folder_that_calls_an_id_otherwise_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wanted = recipe(labels={"space": "x", "classes": ["cat"]}, support={"folder": str(folder)})
+    path = folder / "labels.yaml"
+    for words, warned in (("not: labels", False), (json.dumps(OBJECTS.to_json()), False), ("other", True)):
+        if words == "other":
+            words = json.dumps(space("background", *(f"other {number}" for number in range(3))).to_json())
+        path.write_text(words)
+        caplog.clear()
+        warn_of_another_space.cache_clear()
+        check_support(wanted, OBJECTS, f"{warned}{words[:20]}")
+        assert (f"{path}: calls id 1 'other 0', which is 'cat' in label space 'test'" in caplog.text) == warned
 
 
 def test_a_class_that_the_drawn_world_lacks_is_told_before_a_run_begins() -> None:

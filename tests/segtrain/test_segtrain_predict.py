@@ -198,6 +198,15 @@ def test_its_own_folder_inside_the_pictures_is_no_input(tiny_model: Path, album:
         assert (json.loads(result.stdout)["made"], json.loads(result.stdout)["there"]) == (made, there)
 
 
+def test_the_folder_of_the_pictures_as_its_own_is_named_as_such(tiny_model: Path, album: Path) -> None:
+    for given in (album, album / "town"):
+        result = run("--model", tiny_model, given, "--out", album)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(
+            f"segtrain: {given}: lies in the folder of --out, whose own pictures are left out"
+        )
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -28,7 +28,7 @@ from synthgen.prompts.need import Need
 from synthgen.records import digest_of, ids_digest, pixels_digest, seed_of
 from synthgen.settings import Fraction
 from synthgen.sources.catalogue import FOLDER
-from synthgen.sources.folder import LabelledFile
+from synthgen.sources.folder import LabelledFile, warn_of_another_space
 from synthgen.sources.label_maps import LabelMap
 from synthgen.sources.listing import list_source, source_hash
 from synthgen.sources.rare_classes import Sampling, rare_windows
@@ -240,6 +240,8 @@ class Layouts:
         """
         if wanted:
             return
+        if self._options.source == FOLDER:
+            warn_of_another_space(Path(self._options.folder).expanduser(), space)
         copies: Counter[str] = Counter()
         for label_map, ids in self._chosen(space, seed):
             content = ids_digest(ids)
