@@ -221,4 +221,6 @@ def _first_problem(error: ValidationError) -> str:
         )
     if problem["type"] == "missing":
         return f"{key}: is missing"
-    return f"{key}: {problem['msg']} (got {excerpt(problem['input'])})"
+    said = problem["msg"].removeprefix("Value error, ")  # pydantic's word before what a validator of ours raises
+    got = "" if isinstance(problem["input"], dict) else f" (got {excerpt(problem['input'])})"
+    return f"{key}: {said}{got}"

@@ -170,7 +170,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "name that is a path": ({"name": "../mine"}, "name: String should match pattern"),
     "two supports": (
         {"support__drawn": {}},
-        "support: Value error, give either support.folder or support.drawn, not both",
+        "support: give either support.folder or support.drawn, not both",
     ),
     "key that is a number": ({"render": {3: 4}}, "render.3: Keys should be strings"),
 }
