@@ -12,7 +12,8 @@ from benchmarks.pages import Table, grid, head, shown, text, where, write
 
 WHO = {
     "ce_source": "Unet, cross-entropy, source alone",
-    "ce_selftrain": "... with DACS self-training: the real rival",
+    "ce_jitter": "... with strong colour jitter",
+    "ce_selftrain": "... with DACS self-training in its place: the real rival",
     "diffusion_source": "label latents denoised, source alone",
     "intercoder": "... and inter-coder connections",
     "target_seen": "... and target pictures in the encoder's batch norm, nothing learnt of them",
@@ -21,7 +22,9 @@ WHO = {
     "oracle": "ceiling: Unet, cross-entropy, with the target's labels",
 }
 GAINS = {
+    "jitter": "strong jitter, cross-entropy",
     "selftrain": "self-training, cross-entropy",
+    "selftrain_over_jitter": "the same over strong jitter",
     "diffusion": "denoising in place of cross-entropy, source alone",
     "intercoder": "inter-coder connections",
     "target_seen": "target pictures in the batch norm",

@@ -5,13 +5,14 @@ snow alike; tested on 200 held-out layouts of the target's weather. CamVid: the 
 labels, the dusk sequence 0001TP without (its 62 photographs are both target and test; no label of it is read in
 training but by the oracle, which is tested on the very pictures that it learnt: a ceiling that nobody reaches).
 
-    ce_source          Unet, cross-entropy, source alone      ce_selftrain      the same with DACS: the real rival
+    ce_source          Unet, cross-entropy, source alone      ce_jitter         ... with strong colour jitter
+    ce_selftrain       DACS without diffusion: the real rival
     diffusion_source   label latents denoised, source alone   intercoder        ... with inter-coder connections
     target_seen        ... target passed, nothing learnt      adversarial       ... and aligned by the adversary
     full               ... with DACS: ICCLD-style
     oracle             Unet, cross-entropy, with the target's labels: what a gain is a share of
 
-Each of the middle rows is one switch more than the one before; `target_seen` passes what the adversary passes, with a
+Each row from diffusion_source to full is one switch more than the one before; `target_seen` passes what the adversary passes, with a
 weight of 0, since target pictures in the encoder's batch norm may be a gain of their own. Equal steps, labelled crops a
 step (the oracle has as many of each domain), encoder (ImageNet EfficientNet-Lite0) and augmentation. Spread is over
 seeds; a gain is the mean of the differences seed by seed. The learning rate is chosen of three in the same way for the
@@ -47,6 +48,7 @@ NETWORK = "--encoder tu-tf_efficientnet_lite0 --encoder-weights package"
 PLAIN = "iccld --no-diffusion --no-adversary"
 VARIANTS = {  # words behind `segtrain`; `train` sees the labelled crops alone
     "ce_source": "train",
+    "ce_jitter": "train --photometric",
     "ce_selftrain": PLAIN,
     "diffusion_source": "iccld --no-self-training --no-adversary --no-intercoder",
     "intercoder": "iccld --no-self-training --no-adversary",
@@ -56,7 +58,9 @@ VARIANTS = {  # words behind `segtrain`; `train` sees the labelled crops alone
     "oracle": "train",
 }
 GAINS = {  # one switch each: with it, without it
+    "jitter": ("ce_jitter", "ce_source"),
     "selftrain": ("ce_selftrain", "ce_source"),
+    "selftrain_over_jitter": ("ce_selftrain", "ce_jitter"),
     "diffusion": ("diffusion_source", "ce_source"),
     "intercoder": ("intercoder", "diffusion_source"),
     "target_seen": ("target_seen", "intercoder"),
