@@ -12,13 +12,13 @@ training but by the oracle, which is tested on the very pictures that it learnt:
     full               ... with DACS: ICCLD-style
     oracle             Unet, cross-entropy, with the target's labels: what a gain is a share of
 
-Each row from diffusion_source to full is one switch more than the one before; `target_seen` passes what the adversary passes, with a
-weight of 0, since target pictures in the encoder's batch norm may be a gain of their own. Equal steps, labelled crops a
-step (the oracle has as many of each domain), encoder (ImageNet EfficientNet-Lite0) and augmentation. Spread is over
-seeds; a gain is the mean of the differences seed by seed. The learning rate is chosen of three in the same way for the
-plain rows and for those that denoise: with seed 100 on drawn layouts of all weathers that are not tested, by the mean
-of one way with and one without the target (rows iccld/rate_*). The paper gives two numbers and no ablation: none of its
-figures can be compared with these.
+Each row from diffusion_source to full is one switch more than the one before; `target_seen` passes what the adversary
+passes, with a weight of 0, since target pictures in the encoder's batch norm may be a gain of their own. Equal steps,
+labelled crops a step (the oracle has as many of each domain), encoder (ImageNet EfficientNet-Lite0) and augmentation.
+Spread is over seeds; a gain is the mean of the differences seed by seed. The learning rate is chosen of three in the
+same way for the plain rows and for those that denoise: with seed 100 on drawn layouts of all weathers that are not
+tested, by the mean of one way with and one without the target (rows iccld/rate_*). The paper gives two numbers and no
+ablation: none of its figures can be compared with these.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def _words(plan: Plan, place: str, variant: str, seed: int, rate: float, source:
         return (*words, "--unlabelled", str(target), "--batch-size", str(2 * plan.labelled))
     if variant == "oracle":
         words += ["--data", str(target), "--ratio", "1", "--ratio", "1"]
-    return (*words, "--batch-size", str(plan.labelled if variant == "ce_source" else 2 * plan.labelled))
+    return (*words, "--batch-size", str(2 * plan.labelled if variant == "oracle" else plan.labelled))
 
 
 def _by_variant(plan: Plan, place: str, made: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:

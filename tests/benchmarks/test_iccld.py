@@ -31,6 +31,15 @@ def test_each_gain_is_one_switch() -> None:
     assert words["adversarial"] - words["full"] == {"--no-self-training"}
 
 
+def test_every_row_has_as_many_labelled_crops_of_the_source() -> None:
+    def crops(variant: str) -> str:
+        words = iccld._words(TINY, "night", variant, 0, 1e-3, Path("source"), Path("target"))
+        return words[words.index("--batch-size") + 1]
+
+    assert {crops("ce_source"), crops("ce_jitter")} == {"2"}
+    assert {crops(variant) for variant in iccld.VARIANTS if variant not in ("ce_source", "ce_jitter")} == {"4"}
+
+
 def test_targets_and_tests_are_of_the_weather_that_is_named(tmp_path: Path) -> None:
     plan = dataclasses.replace(TINY, place=tmp_path)
     folder = iccld._scenes(plan, "t", 7, 5, iccld.ADVERSE)
