@@ -59,7 +59,7 @@ FLOORS = (
     ("errors", "records", "shipped", "english"),
     ("plugins", "similarity"),
     ("files", "rows"),
-    ("local_copies", "urls"),
+    ("local_copies", "urls", "new_folder"),
     ("storage", "leases", "accounting"),
     ("labels", "images", "backends", "runner"),
     ("claims",),

@@ -70,7 +70,7 @@ def convert(
 ) -> None:
     """Write a split of a public dataset, or what a labelling tool exports, as a plain labelled folder or for another
     tool; what that cannot hold is counted."""
-    with one_line_errors(f"{out} is not whole: remove it before the same command"):
+    with one_line_errors("nothing is written; the same command begins again"):
         from synthgen.labels import read_label_space
         from synthgen.sources.catalogue import FOLDER, read_source
         from synthgen.sources.convert import Conversion, converted
@@ -141,7 +141,7 @@ def draw(
     ] = False,
 ) -> None:
     """Draw scenes with exact masks as a plain labelled folder, as if they were your own data."""
-    with one_line_errors(f"{out} is not whole: remove it before the same command"):
+    with one_line_errors("nothing is written; the same command begins again"):
         from synthgen.drawn.split import write_split
 
         write_split(

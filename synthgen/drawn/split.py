@@ -9,10 +9,10 @@ import yaml
 
 from segkit.labels import OUT_OF_DISTRIBUTION
 from synthgen.drawn import objects, street_intruders, streets
-from synthgen.drawn.drawing import Drawing
-from synthgen.errors import RecipeError, StorageError
+from synthgen.errors import RecipeError
 from synthgen.images import write_image
 from synthgen.labels import read_label_space
+from synthgen.new_folder import new_folder
 
 LABEL_SPACES = {"objects": "objects", "streets": "cityscapes"}
 
@@ -37,8 +37,9 @@ def write_split(
     object that no street has: of those for training, or of the `held_out` ones. Their label space is `streets`; with
     `unknown` it stays `cityscapes` and they are 254, as a set that tests for the unknown has them.
 
-    Raises RecipeError for an unknown world or domain and for options of intruders without any, StorageError if `out`
-    exists and is not empty: a user's folder is never written over.
+    `out` holds everything or, if it is refused or interrupted, nothing. Raises RecipeError for an unknown world or
+    domain and for options of intruders without any, StorageError if `out` exists and is not empty: a user's folder is
+    never written over.
     """
     if world not in LABEL_SPACES:
         raise RecipeError(f"world {world!r} is not known; there are: {', '.join(LABEL_SPACES)}")
@@ -48,24 +49,31 @@ def write_split(
         raise RecipeError(
             "--held-out and --unknown say something of the objects of --intruders: give it a share above 0"
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StorageError(f"{out}: exists and is not empty; give a new folder")
+    with new_folder(out) as work:
+        _write(work, world, count, first_seed, size_px, class_name, domain, intruders, held_out, unknown)
 
-    def drawn(seed: int) -> Drawing:
-        if world == "objects":
-            return objects.draw(seed, size_px, class_name=class_name)
-        intruder = street_intruders.chosen(seed, intruders, held_out)
-        return streets.draw(seed, (size_px, size_px * 3 // 2), domain=domain or None, intruder=intruder)
 
-    first = drawn(first_seed)  # what the world refuses is refused before a folder is made
-    try:
-        (out / "images").mkdir(parents=True, exist_ok=True)
-        (out / "labels").mkdir(exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{out}: cannot be made ({error.strerror})") from error
+def _write(
+    out: Path,
+    world: str,
+    count: int,
+    first_seed: int,
+    size_px: int,
+    class_name: str | None,
+    domain: str,
+    intruders: float,
+    held_out: bool,
+    unknown: bool,
+) -> None:
+    (out / "images").mkdir()
+    (out / "labels").mkdir()
     captions, domains = [], []
     for seed in range(first_seed, first_seed + count):
-        drawing = first if seed == first_seed else drawn(seed)
+        if world == "objects":
+            drawing = objects.draw(seed, size_px, class_name=class_name)
+        else:
+            intruder = street_intruders.chosen(seed, intruders, held_out)
+            drawing = streets.draw(seed, (size_px, size_px * 3 // 2), domain=domain or None, intruder=intruder)
         stem = f"{world}_{seed:08d}"
         write_image(drawing.image, out / "images" / f"{stem}.png")
         mask = drawing.mask

@@ -17,6 +17,7 @@ import numpy as np
 from segkit.labels import IGNORE, LabelSpace
 from segkit.printable import excerpt
 from synthgen.errors import InputError, StorageError
+from synthgen.new_folder import new_folder
 from synthgen.sources.catalogue import FOLDER
 from synthgen.sources.coco import PanopticDecoder
 from synthgen.sources.coco_instances import CROWD, InstanceDecoder
@@ -53,30 +54,30 @@ def converted(
     name: str, pairs: Sequence[LabelledFile], space: LabelSpace | None, out: Path, to: str
 ) -> Iterator[Conversion]:
     """Copy the pictures of `list_source` and write their labels in the ids and names of `space`, in the layout `to`;
-    yields what it has come to after each picture. Without `space` the classes are those that the labels name.
+    yields what it has come to after each picture. `out` holds everything at the end, nothing before and nothing if it
+    fails. Without `space` the classes are those that the labels name.
 
     Raises StorageError if `out` is there and not empty, InputError and LabelError as reading does and for a format that
     is not known or cannot hold the classes.
     """
     module = find(to)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StorageError(f"{out}: exists and is not empty; give a new folder")
     names = _names(pairs, out)
     result = Conversion(space or space_of(name, pairs))
     try:
-        writer: Writer = module.build(out, result.space)
-        for stem, pair in zip(names, pairs, strict=True):
-            file = f"{stem}{pair.image.suffix}"
-            writer.add(_picture(file, stem, pair, result, writer, module.OBJECTS))
-            (out / writer.pictures).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(pair.image, out / writer.pictures / file)
-            result.num_pictures += 1
-            yield result
-        writer.close()
+        with new_folder(out) as work:
+            writer: Writer = module.build(work, result.space)
+            for stem, pair in zip(names, pairs, strict=True):
+                file = f"{stem}{pair.image.suffix}"
+                writer.add(_picture(file, stem, pair, result, writer, module.OBJECTS))
+                (work / writer.pictures).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(pair.image, work / writer.pictures / file)
+                result.num_pictures += 1
+                yield result
+            writer.close()
     except OSError as error:
         raise StorageError(
             f"{out}: cannot be written ({error.strerror or error}); free the space or mend the permissions, then "
-            "use a new folder"
+            "run the same command again"
         ) from error
 
 
