@@ -20,8 +20,9 @@ def require_learns(segmenter: Segmenter, crops: int, side: int) -> None:
     modes = [(module, module.training) for module in network.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     network.train()
+    devices = [segmenter.device] if segmenter.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=devices):
             segmenter.logits(torch.zeros((crops, 3, side, side), dtype=torch.uint8))
     except torch.OutOfMemoryError:
         raise
