@@ -16,7 +16,8 @@ WHO = {
     "source_jitter": "day alone, strong jitter",
     "selftrain": "and the teacher's labels of generated pictures, no SAM",
     "threshold": "... of those over .968 alone",
-    "sam_online": "... redrawn by the mini SAM each step: CLOUDS",
+    "mixed": "... with ClassMix, a strong view, a quick teacher, weights by sure pixels",
+    "sam_online": "the teacher's labels redrawn by the mini SAM each step: CLOUDS",
     "sam_offline": "... once a picture, by what the warm-up says",
     "unimatch": "weak-to-strong consistency",
     "oracle": "ceiling: the layouts behind the pictures as labels",
@@ -65,7 +66,9 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield ""
     yield from text(
         f"{plan.scenes} labelled day scenes, {plan.generated} generated pictures, {plan.test} held-out layouts in five "
-        f"weathers; {plan.steps} steps of {plan.batch} crops for every row."
+        f"weathers; {plan.steps} steps of {plan.batch} crops for every row. Learning rate: "
+        f"{shown(table, 'clouds/drawn_rate')}, of {', '.join(f'{rate:g}' for rate in plan.drawn_rates)} the best for "
+        "day alone with strong jitter, with another seed on other layouts."
     )
     yield from grid(
         ["trained on, with", *clouds.DOMAINS],
@@ -97,7 +100,8 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     )
     yield from where(table, clouds.WEATHER_ROWS, took, ["benchmarks.clouds:weather"])
     yield from text(
-        f"{plan.pictures_of_prompts} pictures of one prompt, or of a hundred; the teacher's labels, no SAM:"
+        f"{plan.pictures_of_prompts} pictures of one prompt, or of a hundred; the teacher's labels, no SAM, at a rate of "
+        f"{plan.learning_rate:g}:"
     )
     yield from grid(
         ["prompts", "avg5", "adverse"],
@@ -112,7 +116,9 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
 def _pseudo(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Pseudo-labels before and after SAM"
     yield ""
-    yield from text("Against the layouts behind the pictures, in the first and the last tenth of the joint steps.")
+    yield from text(
+        "Against the layouts behind the pictures, in the first and the last tenth of the joint steps, at a rate of .001."
+    )
     told = {"teacher": "what the teacher says", "target": "what SAM makes of it"}
     yield from grid(
         ["", *(f"{what}, {when}" for what in clouds.WHAT for when in clouds.WHEN)],

@@ -31,6 +31,7 @@ TINY = clouds.Plan(
     steps=4,
     warmup=2,
     batch=4,
+    drawn_rates=(),
     network="--encoder resnet18 --decoder-channels 8,8,8,8,8",
     drawn_network="--encoder resnet18 --decoder-channels 8,8,8,8,8",
     labelled_frames=2,
@@ -115,6 +116,29 @@ def test_the_command_of_every_way_of_camvid_is_one(plan: clouds.Plan, frames: No
     assert values["seed"] == 100 and more.name == f"camvid-tuning-{way}-0.001-0.75"
     if way in clouds_camvid.SHARED:
         assert values.get("unlabelled_share") == 0.75 or tuple(values["ratio"]) == (1.0, 3.0)
+
+
+def test_the_rate_of_drawn_rows_is_that_which_suits_what_they_are_compared_with(
+    plan: clouds.Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a seed and layouts that no row is of; a plan without any keeps its own."""
+    said, seen = {"0.001": 0.4, "0.003": 0.5, "0.006": 0.5}, []
+
+    def scores(trainings: Any, place: Path) -> dict[str, Any]:
+        seen.extend(trainings)
+        domain = {"classes": {}, "miou": 0.0}
+        return {one.name: {"test": {"domains": {"rate": one.name.rpartition("-")[2]} | domain}} for one in seen}
+
+    monkeypatch.setattr(clouds, "scores", scores)
+    monkeypatch.setattr(clouds, "measures", lambda domains: {"avg5": said[domains["rate"]]})
+    assert clouds.tuned(plan) is plan and not seen
+    assert clouds.tuned(dataclasses.replace(plan, drawn_rates=(1e-3, 3e-3, 6e-3))).learning_rate == 3e-3
+    assert len(seen) == 3
+    for training in seen:
+        values = parsed(training.train)
+        assert values["seed"] == 100 and values["photometric"] and f"{values['learning_rate']:g}" in training.name
+        test = Path(training.evaluations["test"][1])
+        assert {path.stem.split("_")[0] for path in (test / "images").iterdir()} == {"9000", "9001"}
 
 
 def test_rate_and_share_are_the_best_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +263,7 @@ def test_rows_of_a_tiny_plan_are_those_that_are_listed(
     made = {row.name: row for row in (*clouds.drawn_rows(small), *clouds_camvid.rows(small, "camvid", camvid))}
     assert set(made) <= listed
     shares, of_camvid = 3, 4 * 3 + 3 * 2 + 2 + 1
-    assert len(made) == 3 * len(clouds.DOMAINS) + 2 * 2 + shares + of_camvid
+    assert len(made) == 3 * len(clouds.DOMAINS) + 2 * 2 + 1 + shares + of_camvid
     assert made["clouds/camvid/labels_of_photos_miou"].value == 1.0, "here those labels are true"
     gain = number(made["clouds/selftrain_avg5"]) - number(made["clouds/source_jitter_avg5"])
     assert made["clouds/gain/selftrain_avg5"].value == pytest.approx(gain)
