@@ -5,7 +5,7 @@ each of 600 drawn layouts in one of five weathers, masks thrown away; mini/stree
 captions, mini/streets-day maps of other day scenes alone. Test: 200 held-out layouts, each drawn in all five weathers.
 Equal steps for all (1,600: 800 of warm-up, 800 of 16 crops, of which half are unlabelled); what learns from labels
 alone takes as many steps of 16 labelled crops. 800 were too few: seed 100, other layouts, source_jitter .467 and .561.
-The rate of drawn and weather rows is that which suits source_jitter best (clouds/drawn_rate): at .001 it has .480 on
+The rate of drawn and weather rows is that which suits source_jitter best (clouds/rate): at .001 it has .480 on
 those layouts, at .003 .556. Prompts and pseudo-labels were measured at .001.
 
     source, source_jitter    day alone; with strong jitter, as all below    oracle    the pictures' layouts as labels
@@ -64,14 +64,14 @@ GAINED = tuple(name for name in DRAWN if name not in ("source", "source_jitter")
 DRAWN_ROWS = (
     *(f"clouds/{who}_{what}" for who in DRAWN for what in DOMAINS),
     *(f"clouds/gain/{who}_{what}" for who in GAINED for what in ("avg5", "adverse")),
-    "clouds/drawn_rate",
+    "clouds/rate",
 )
 WEATHER_ROWS = tuple(
     f"clouds/weather/{prefix}{who}_{what}"
     for prefix in ("", "gain_")
     for who in WEATHER
     for what in ("avg5", "adverse")
-)
+) + ("clouds/weather/rate",)
 PROMPT_ROWS = tuple(f"clouds/prompts_{count}_{what}" for count in PROMPTS for what in ("avg5", "adverse"))
 WHO, WHEN, WHAT = ("teacher", "target"), ("start", "end"), ("miou", "coverage")
 PSEUDO_ROWS = (
@@ -131,7 +131,7 @@ def tuned(plan: Plan) -> Plan:
 
 
 def drawn() -> Iterator[Row]:
-    """clouds/{source,...,oracle}_*, clouds/gain/*, clouds/drawn_rate."""
+    """clouds/{source,...,oracle}_*, clouds/gain/*, clouds/rate."""
     yield from drawn_rows(Plan())
 
 
@@ -148,7 +148,7 @@ def prompts() -> Iterator[Row]:
 def drawn_rows(plan: Plan) -> Iterator[Row]:
     """Choose the rate, measure what is missing, then put it together."""
     plan = tuned(plan)
-    yield Row("clouds/drawn_rate", plan.learning_rate, "1")
+    yield Row("clouds/rate", plan.learning_rate, "1")
     run = data.generated_run(plan, plan.generated, plan.generated)
     pictures, labelled = run / "dataset", data.with_layouts(plan, run)
     made = scores([_drawn(plan, way, pictures, labelled, seed) for seed in plan.seeds for way in DRAWN], plan.place)
@@ -164,6 +164,7 @@ def drawn_rows(plan: Plan) -> Iterator[Row]:
 def weather_rows(plan: Plan) -> Iterator[Row]:
     """The same with drawn pictures; their labels are the oracle's alone. Gains are over `source_jitter`."""
     plan, drawn = tuned(plan), data.weather(plan)
+    yield Row("clouds/weather/rate", plan.learning_rate, "1")
     trainings = [
         _drawn(plan, way, drawn, drawn, seed, f"weather-{way}" if way in WEATHER else way)
         for seed in plan.seeds
