@@ -80,7 +80,8 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield from where(table, clouds.DRAWN_ROWS, took, ["benchmarks.clouds:drawn"])
     yield from text(
         f"The same with {plan.generated} drawn pictures of those layouts in all weathers, the tested world itself, in "
-        f"place of generated ones, and the gains over day alone with strong jitter. {_rate(table, 'clouds/weather/rate')}"
+        "place of generated ones, and the gains over day alone with strong jitter. "
+        f"{_rate(table, 'clouds/weather/rate')}"
     )
     yield from grid(
         ["", "avg5", "adverse", "gain, avg5", "gain, adverse"],
@@ -98,8 +99,8 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     )
     yield from where(table, clouds.WEATHER_ROWS, took, ["benchmarks.clouds:weather"])
     yield from text(
-        f"{plan.pictures_of_prompts} pictures of one prompt, or of a hundred; the teacher's labels, no SAM, at a rate of "
-        f"{plan.learning_rate:g}:"
+        f"{plan.pictures_of_prompts} pictures of one prompt, or of a hundred; the teacher's labels, no SAM, at a rate "
+        f"of {plan.learning_rate:g}:"
     )
     yield from grid(
         ["prompts", "avg5", "adverse"],
@@ -116,8 +117,8 @@ def _rate(table: Table, row: str) -> str:
     plan = clouds.Plan()
     if row not in table:
         return (
-            f"Learning rate {plan.learning_rate:g}, which is too low for day alone with strong jitter (on other layouts "
-            ".480 over five weathers, .556 at .003): to be measured again."
+            f"Learning rate {plan.learning_rate:g}, which is too low for day alone with strong jitter (on other "
+            "layouts .480 over five weathers, .556 at .003): to be measured again."
         )
     rates = ", ".join(f"{rate:g}" for rate in plan.drawn_rates)
     return (
@@ -130,7 +131,8 @@ def _pseudo(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Pseudo-labels before and after SAM"
     yield ""
     yield from text(
-        "Against the layouts behind the pictures, in the first and the last tenth of the joint steps, at a rate of .001."
+        "Against the layouts behind the pictures, in the first and the last tenth of the joint steps, at a rate of "
+        f"{clouds.Plan().learning_rate:g}."
     )
     told = {"teacher": "what the teacher says", "target": "what SAM makes of it"}
     yield from grid(

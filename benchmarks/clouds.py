@@ -66,12 +66,15 @@ DRAWN_ROWS = (
     *(f"clouds/gain/{who}_{what}" for who in GAINED for what in ("avg5", "adverse")),
     "clouds/rate",
 )
-WEATHER_ROWS = tuple(
-    f"clouds/weather/{prefix}{who}_{what}"
-    for prefix in ("", "gain_")
-    for who in WEATHER
-    for what in ("avg5", "adverse")
-) + ("clouds/weather/rate",)
+WEATHER_ROWS = (
+    *(
+        f"clouds/weather/{prefix}{who}_{what}"
+        for prefix in ("", "gain_")
+        for who in WEATHER
+        for what in ("avg5", "adverse")
+    ),
+    "clouds/weather/rate",
+)
 PROMPT_ROWS = tuple(f"clouds/prompts_{count}_{what}" for count in PROMPTS for what in ("avg5", "adverse"))
 WHO, WHEN, WHAT = ("teacher", "target"), ("start", "end"), ("miou", "coverage")
 PSEUDO_ROWS = (
