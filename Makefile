@@ -6,7 +6,7 @@ RECIPE ?= syn4seg-mini
 # glibc gives large blocks back to the system after each tensor; keeping them halves the time of small models on a CPU
 export MALLOC_TRIM_THRESHOLD_ ?= 1000000000
 export MALLOC_MMAP_THRESHOLD_ ?= 1000000000
-export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 10000
 
 .PHONY: dataset test lint types bench claims-syn4seg claims-adapt claims-flexseg claims-clouds claims-cgaug claims-iccld help
 

@@ -30,7 +30,6 @@ def dataset() -> Iterator[Row]:
             "PYTHONPATH": str(clone),
             "MALLOC_TRIM_THRESHOLD_": "1000000000",
             "MALLOC_MMAP_THRESHOLD_": "1000000000",
-            "OMP_WAIT_POLICY": "PASSIVE",
         }
         began = time.monotonic()
         peak = peak_of(command, clone, environment)

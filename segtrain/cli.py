@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from segkit.printable import examples
+from segkit.threads import wait_briefly
 from segtrain.commands import models, scoring
 from segtrain.commands.arguments import one_line_errors
 from segtrain.method_group import MethodGroup
@@ -50,6 +51,7 @@ def main(
     ] = False,
 ) -> None:
     """Train semantic segmentation on finished datasets and labelled folders, score the models and use them."""
+    wait_briefly()
     from segtrain.progress import StandardError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[StandardError()])

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from segkit.printable import examples
+from segkit.threads import wait_briefly
 from synthgen.commands import adapting, datasets, improving, labelled, runs, stages, start
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ def main(
     ] = False,
 ) -> None:
     """Makes labelled training data for semantic segmentation: prompts -> images -> masks -> WebDataset shards."""
+    wait_briefly()
 
 
 for group in (start, stages, improving, adapting, runs, datasets, labelled):
