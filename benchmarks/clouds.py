@@ -104,7 +104,7 @@ class Plan:
     steps: int = 1_600
     warmup: int = 800
     batch: int = 16
-    drawn_rates: tuple[float, ...] = (1e-3, 3e-3, 6e-3)  # of drawn and weather rows: `tuned`
+    drawn_rates: tuple[float, ...] = (1e-3, 3e-3, 6e-3, 1.2e-2)  # of drawn and weather rows: `tuned`
     learning_rate: float = 1e-3  # of what is not chosen: prompts, pseudo-labels, costs
     network: str = NETWORK
     drawn_network: str = f"{NETWORK} --decoder-channels 64,48,32,24,16"  # two thirds of the time
