@@ -50,40 +50,25 @@ def write_split(
             "--held-out and --unknown say something of the objects of --intruders: give it a share above 0"
         )
     with new_folder(out) as work:
-        _write(work, world, count, first_seed, size_px, class_name, domain, intruders, held_out, unknown)
-
-
-def _write(
-    out: Path,
-    world: str,
-    count: int,
-    first_seed: int,
-    size_px: int,
-    class_name: str | None,
-    domain: str,
-    intruders: float,
-    held_out: bool,
-    unknown: bool,
-) -> None:
-    (out / "images").mkdir()
-    (out / "labels").mkdir()
-    captions, domains = [], []
-    for seed in range(first_seed, first_seed + count):
-        if world == "objects":
-            drawing = objects.draw(seed, size_px, class_name=class_name)
-        else:
-            intruder = street_intruders.chosen(seed, intruders, held_out)
-            drawing = streets.draw(seed, (size_px, size_px * 3 // 2), domain=domain or None, intruder=intruder)
-        stem = f"{world}_{seed:08d}"
-        write_image(drawing.image, out / "images" / f"{stem}.png")
-        mask = drawing.mask
-        if unknown:
-            mask = np.where(mask >= len(streets.CLASSES), np.uint8(OUT_OF_DISTRIBUTION), mask)
-        write_image(mask, out / "labels" / f"{stem}.png")
-        captions.append(f"{stem}\t{drawing.caption}\n")
-        domains += [f"{stem}\t{value}\n" for name, value in drawing.attributes if name == "domain"]
-    space = read_label_space("streets" if intruders and not unknown else LABEL_SPACES[world])
-    (out / "captions.txt").write_text("".join(captions), encoding="utf-8")
-    if domains:
-        (out / "domains.txt").write_text("".join(domains), encoding="utf-8")
-    (out / "labels.yaml").write_text(yaml.safe_dump(space.to_json()), encoding="utf-8")
+        (work / "images").mkdir()
+        (work / "labels").mkdir()
+        captions, domains = [], []
+        for seed in range(first_seed, first_seed + count):
+            if world == "objects":
+                drawing = objects.draw(seed, size_px, class_name=class_name)
+            else:
+                intruder = street_intruders.chosen(seed, intruders, held_out)
+                drawing = streets.draw(seed, (size_px, size_px * 3 // 2), domain=domain or None, intruder=intruder)
+            stem = f"{world}_{seed:08d}"
+            write_image(drawing.image, work / "images" / f"{stem}.png")
+            mask = drawing.mask
+            if unknown:
+                mask = np.where(mask >= len(streets.CLASSES), np.uint8(OUT_OF_DISTRIBUTION), mask)
+            write_image(mask, work / "labels" / f"{stem}.png")
+            captions.append(f"{stem}\t{drawing.caption}\n")
+            domains += [f"{stem}\t{value}\n" for name, value in drawing.attributes if name == "domain"]
+        space = read_label_space("streets" if intruders and not unknown else LABEL_SPACES[world])
+        (work / "captions.txt").write_text("".join(captions), encoding="utf-8")
+        if domains:
+            (work / "domains.txt").write_text("".join(domains), encoding="utf-8")
+        (work / "labels.yaml").write_text(yaml.safe_dump(space.to_json()), encoding="utf-8")
