@@ -35,7 +35,7 @@ def asking(url: str, **more: object) -> dict[str, object]:
         "base_url": url,
         "model": "any",
         "retries": 0,
-        "timeout_s": 0.3,
+        "timeout_s": 20,
         "max_bad_replies": 2,
         "reply": "lines",
         **more,
@@ -50,10 +50,10 @@ def test_an_endpoint_that_is_down_or_slow_ends_the_run_in_one_line_and_its_answe
 ) -> None:
     first, second = says("a photo of a coin on sand"), says("a large disc in snow beside four red houses")
     with serving(first, step, second) as server:
-        recipe = tiny(prompts__source=asking(server.url), labels__classes=["disc"])
-        assert said in refused(cli("prompts", recipe))
+        impatient = tiny(prompts__source=asking(server.url, timeout_s=1.5), labels__classes=["disc"])
+        assert said in refused(cli("prompts", impatient))
         assert "a coin on sand" in (tmp_path / "runs" / "tiny" / "prompts" / ".replies.jsonl").read_text()
-        done = cli("prompts", recipe)
+        done = cli("prompts", tiny(prompts__source=asking(server.url), labels__classes=["disc"]))
         assert done.exit_code == 0, done.output
     prompts = {row.subject.prompt for row in stages.stages(tmp_path / "runs" / "tiny")["prompts"].rows()}
     assert prompts == {"a photo of a coin on sand", "a large disc in snow beside four red houses"}
