@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from segkit.files import open_regular
-from segkit.urls import url_of
+from segkit.urls import local_only
 from segtrain.errors import ConfigError
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -136,12 +136,7 @@ class ExecutionSettings(Settings):
     @field_validator("out")
     @classmethod
     def _on_disk(cls, value: Path) -> Path:
-        url = url_of(value)
-        if url:
-            raise ValueError(
-                f"{url}: only folders on a disk here are written to, no URLs: copy the model there afterwards"
-            )
-        return value
+        return local_only(value)
 
 
 class LoopConfig(ExecutionSettings, OptimiserSettings, DataSettings):

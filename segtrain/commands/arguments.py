@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from segkit.printable import printable
-from segkit.urls import url_of
+from segkit.urls import local_only
 from segtrain.errors import RunError, SegtrainError
 
 GOES_ON = "stopped; the same command goes on where it stopped"
@@ -18,11 +18,11 @@ GOES_ON = "stopped; the same command goes on where it stopped"
 
 def on_disk(path: Path | None) -> Path | None:
     """Where plain files are written to; of a URL pathlib would make a folder called `s3:`."""
-    url = url_of(path or "")
-    if url:
-        with one_line_errors():
-            raise RunError(f"{url}: only folders on a disk here are written to, no URLs: copy it there afterwards")
-    return path
+    with one_line_errors():
+        try:
+            return path and local_only(path)
+        except ValueError as error:
+            raise RunError(str(error)) from error
 
 
 ModelFolder = Annotated[
