@@ -99,8 +99,8 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     )
     yield from where(table, clouds.WEATHER_ROWS, took, ["benchmarks.clouds:weather"])
     yield from text(
-        f"{plan.pictures_of_prompts} pictures of one prompt, or of a hundred; the teacher's labels, no SAM, at a rate "
-        f"of {plan.learning_rate:g}:"
+        f"{plan.pictures_of_prompts} pictures of one prompt, or of a hundred; the teacher's labels, no SAM, at the "
+        "rate of the tables above:"
     )
     yield from grid(
         ["prompts", "avg5", "adverse"],
@@ -131,8 +131,8 @@ def _pseudo(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Pseudo-labels before and after SAM"
     yield ""
     yield from text(
-        "Against the layouts behind the pictures, in the first and the last tenth of the joint steps, at a rate of "
-        f"{clouds.Plan().learning_rate:g}."
+        "Against the layouts behind the pictures, in the first and the last tenth of the joint steps of the row "
+        "`clouds/sam_online_avg5`."
     )
     told = {"teacher": "what the teacher says", "target": "what SAM makes of it"}
     yield from grid(

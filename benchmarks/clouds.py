@@ -104,8 +104,8 @@ class Plan:
     steps: int = 1_600
     warmup: int = 800
     batch: int = 16
-    drawn_rates: tuple[float, ...] = (1e-3, 3e-3, 6e-3, 1.2e-2)  # of drawn and weather rows: `tuned`
-    learning_rate: float = 1e-3  # of what is not chosen: prompts, pseudo-labels, costs
+    drawn_rates: tuple[float, ...] = (1e-3, 3e-3, 6e-3, 1.2e-2)  # of all that is drawn: `tuned`
+    learning_rate: float = 1e-3  # of costs
     network: str = NETWORK
     drawn_network: str = f"{NETWORK} --decoder-channels 64,48,32,24,16"  # two thirds of the time
     labelled_frames: int = 20
@@ -117,8 +117,8 @@ class Plan:
 
 
 def tuned(plan: Plan) -> Plan:
-    """The plan with the rate of drawn and weather rows: that which is best for `source_jitter`, which all are compared
-    with, over five weathers, with another seed on other layouts; the first of equals."""
+    """The plan with the rate of all drawn rows: that which is best for `source_jitter`, which they are compared with,
+    over five weathers, with another seed on other layouts; the first of equals."""
     if not plan.drawn_rates:
         return plan
     test = {"test": ("--data", str(flexseg_data.test(plan.place, TUNING_LAYOUTS, plan.test)), "--by-domain")}
@@ -184,6 +184,7 @@ def weather_rows(plan: Plan) -> Iterator[Row]:
 
 def prompt_rows(plan: Plan) -> Iterator[Row]:
     """One prompt against a hundred, as many pictures of each, the teacher's labels without SAM."""
+    plan = tuned(plan)
     runs = {count: data.generated_run(plan, count, plan.pictures_of_prompts) for count in PROMPTS}
     trainings = [
         _drawn(plan, "selftrain", run / "dataset", None, seed, f"prompts_{count}")

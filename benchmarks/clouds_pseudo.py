@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks import clouds_data as data
-from benchmarks.clouds import PARTS, WHAT, WHEN, WHO, Plan, drawn_words
+from benchmarks.clouds import PARTS, WHAT, WHEN, WHO, Plan, drawn_words, tuned
 from benchmarks.peak import peak_of
 from benchmarks.row import Row, spread_of
 from benchmarks.trainings import remembered
@@ -50,7 +50,8 @@ def cost() -> Iterator[Row]:
 
 
 def pseudo_rows(plan: Plan) -> Iterator[Row]:
-    """Measure what is missing, then put it together."""
+    """Choose the rate, measure what is missing, then put it together."""
+    plan = tuned(plan)
     found = [_of_seed(plan, seed) for seed in plan.seeds]
     values = {key: np.array([of_seed[key] for of_seed in found]) for key in found[0]}
     for key, by_seed in values.items():
