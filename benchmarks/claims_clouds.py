@@ -84,14 +84,14 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
         f"{_rate(table, 'clouds/weather/rate')}"
     )
     yield from grid(
-        ["", "avg5", "adverse", "gain, avg5", "gain, adverse"],
+        ["", *clouds.WEATHER_DOMAINS, *(f"gain, {what}" for what in clouds.WEATHER_DOMAINS)],
         [
             [
                 WEATHER.get(w, WHO[w]),
                 *(
                     shown(table, f"clouds/weather/{prefix}{w}_{what}")
                     for prefix in ("", "gain_")
-                    for what in ("avg5", "adverse")
+                    for what in clouds.WEATHER_DOMAINS
                 ),
             ]
             for w in clouds.WEATHER

@@ -59,6 +59,7 @@ TUNING_SEED, TUNING_LAYOUTS = 100, 9_000
 PROMPTS = (1, 100)
 WEATHER = ("selftrain", "mixed", "sam_online", "unimatch", "oracle")  # of DRAWN, with drawn pictures
 DOMAINS = ("avg5", "adverse", *streets.DOMAINS)
+WEATHER_DOMAINS = ("avg5", "adverse", "day")
 GAINED = tuple(name for name in DRAWN if name not in ("source", "source_jitter"))
 
 DRAWN_ROWS = (
@@ -71,7 +72,7 @@ WEATHER_ROWS = (
         f"clouds/weather/{prefix}{who}_{what}"
         for prefix in ("", "gain_")
         for who in WEATHER
-        for what in ("avg5", "adverse")
+        for what in WEATHER_DOMAINS
     ),
     "clouds/weather/rate",
 )
@@ -177,7 +178,7 @@ def weather_rows(plan: Plan) -> Iterator[Row]:
     jitter = _by_measure(plan, made, "source_jitter")
     for way in WEATHER:
         found = _by_measure(plan, made, f"weather-{way}")
-        for measure in ("avg5", "adverse"):
+        for measure in WEATHER_DOMAINS:
             yield row_of_seeds(f"clouds/weather/{way}_{measure}", found[measure])
             yield row_of_seeds(f"clouds/weather/gain_{way}_{measure}", found[measure] - jitter[measure])
 
