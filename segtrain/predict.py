@@ -222,6 +222,8 @@ def _visible(folder: Path, without: Path) -> Iterator[Path]:
     """The files below a folder, but for hidden ones and those below `without`, which this command has written."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_symlink() and path.is_dir() and not hidden:
+            _log.warning("%s: is a link to a folder, which is not followed: name that folder too", path)
         at = path.parent.resolve()
         if path.is_file() and not hidden and without not in (at, *at.parents):
             yield path

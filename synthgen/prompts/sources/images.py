@@ -105,6 +105,8 @@ def left_out(options: Options) -> list[str]:
 def _reason_against(path: Path, options: Options) -> str | None:
     """Why a file of the folder is not taken; "" = it is, None = nobody would take it for a photograph."""
     inside, suffix = path.relative_to(root(options)).parts, path.suffix.lower()
+    if path.is_symlink() and path.is_dir() and not any(part.startswith(".") for part in inside):
+        return "links to folders, which are not followed: name the folder itself, or move its photographs here"
     if suffix not in (*IMAGE_SUFFIXES, *_OTHER_PICTURES):
         return None
     if any(part.startswith(".") for part in inside):  # leftovers of file managers
