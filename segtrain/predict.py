@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import logging
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,8 +212,8 @@ def _folder_of_pictures(given: Path) -> Path:
     for dataset in (given, given / "dataset"):
         if is_finished(dataset):
             raise DataError(
-                f"{dataset}: is a finished dataset, whose pictures lie in shards: `synthgen export {dataset} --to "
-                "folder --out DIR` writes them as files"
+                f"{dataset}: is a finished dataset, whose pictures lie in shards: `synthgen export "
+                f"{shlex.quote(str(dataset))} --to folder --out DIR` writes them as files"
             )
     images = given / "images"
     return images if images.is_dir() and (given / "labels").is_dir() else given

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,8 @@ def _photographs(options: Options) -> list[Path]:
     if is_finished(folder):  # its contact sheet would be taken
         raise InputError(
             f"prompts.source.folder {options.folder!r}: is a finished dataset, whose pictures lie in shards: `synthgen "
-            f"export {printable(options.folder)} --to folder --out DIR` writes them as files, in DIR/train/images"
+            f"export {printable(shlex.quote(options.folder))} --to folder --out DIR` writes them as files, in "
+            "DIR/train/images"
         )
     paths = folder.rglob("*") if options.recursive else folder.iterdir()
     found = [path for path in paths if _reason_against(path, options) == ""]
