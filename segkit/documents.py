@@ -59,12 +59,21 @@ def parse_json(data: bytes | str, where: str, error: type[UserError] = InputErro
     return value
 
 
-def parse_yaml(data: bytes | str, where: str, error: type[UserError] = InputError) -> Any:
-    """The value of a YAML text, None for an empty one. Raises `error` in one line that begins with `where`."""
+def parse_yaml(data: bytes | str, where: str, error: type[UserError] = InputError, comment_after: bool = True) -> Any:
+    """The value of a YAML text, None for an empty one. Raises `error` in one line that begins with `where`.
+
+    Without `comment_after`, a comment behind the value is refused: where nobody means one, a name would be cut off.
+    """
     try:
         if len(data) > MAX_YAML_BYTES:
             raise ValueError(f"{len(data)} bytes; at most {MAX_YAML_BYTES} are read")
-        return yaml.load(_text(data), _Loader)
+        text = _text(data)
+        if not comment_after:
+            node = yaml.compose(text, _Loader)
+            comment = text[node.end_mark.index if node else 0 :].strip()
+            if comment:
+                raise ValueError(f"{excerpt(comment)} would be a comment: put the value in quotes")
+        return yaml.load(text, _Loader)
     except RecursionError as reason:
         raise error(f"{where}: is nested more than {MAX_DEPTH} levels deep") from reason
     except yaml.MarkedYAMLError as reason:

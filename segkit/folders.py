@@ -10,6 +10,8 @@ Stems are compared after Unicode's NFC: a file system or an archive may have tak
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 import unicodedata
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from segkit.errors import InputError
 from segkit.pictures import IMAGE_SUFFIXES
 
 MASK_SUFFIXES = (".png",)
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ def list_pairs(folder: Path, parts: tuple[str, str] = ("images", "labels")) -> l
     """The pairs of a folder, by stem; `parts` are its subfolders of images and of masks. Reads no pixel.
 
     Raises InputError if the folder or one of its two parts is missing, holds no image, if two files have one stem, or
-    if an image and a mask lack each other; it says what lies there instead.
+    if an image and a mask lack each other; it says what lies there instead. Pictures in subfolders are logged.
     """
     images, masks = (folder / part for part in parts)
     what = "a labelled folder has images/ and labels/ with the same stems"
@@ -50,6 +53,7 @@ def list_pairs(folder: Path, parts: tuple[str, str] = ("images", "labels")) -> l
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
             wanted = f"{part.name}/{alone[0].stem}{suffix}{_instead(alone[0].stem, part, kinds)}"
             raise InputError(f"{alone[0]}{more}: has no partner {wanted}; add it or remove the file")
+    warn_of_subfolders(images)
     return [Pair(image_of[stem].stem, image_of[stem], mask_of[stem]) for stem in sorted(image_of)]
 
 
@@ -69,6 +73,22 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...], what: str) -> dict[st
                     f"{path}: the stem {path.stem!r} is taken by {first.name}; rename or remove one of them"
                 )
     return files
+
+
+@functools.lru_cache(maxsize=256)
+def warn_of_subfolders(folder: Path) -> None:
+    """Log, once a process, how many pictures lie in subfolders of a folder of pictures: they are not read."""
+    nested = sorted(
+        path
+        for path in folder.glob("*/*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if nested:
+        _log.warning(
+            "%s: %d pictures in subfolders are not read, the first %s",
+            folder, len(nested), nested[0].relative_to(folder),
+        )  # fmt: skip
 
 
 def normal_stem(path: Path) -> str:

@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import logging
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,8 +212,8 @@ def _folder_of_pictures(given: Path) -> Path:
     for dataset in (given, given / "dataset"):
         if is_finished(dataset):
             raise DataError(
-                f"{dataset}: is a finished dataset, whose pictures lie in shards: `synthgen export {dataset} --to "
-                "folder --out DIR` writes them as files"
+                f"{dataset}: is a finished dataset, whose pictures lie in shards: `synthgen export "
+                f"{shlex.quote(str(dataset))} --to folder --out DIR` writes them as files"
             )
     images = given / "images"
     return images if images.is_dir() and (given / "labels").is_dir() else given
@@ -222,6 +223,8 @@ def _visible(folder: Path, without: Path) -> Iterator[Path]:
     """The files below a folder, but for hidden ones and those below `without`, which this command has written."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_symlink() and path.is_dir() and not hidden:
+            _log.warning("%s: is a link to a folder, which is not followed: name that folder too", path)
         at = path.parent.resolve()
         if path.is_file() and not hidden and without not in (at, *at.parents):
             yield path

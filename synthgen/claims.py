@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from synthgen import leases, storage
 from synthgen.errors import RunError, StorageError
 from synthgen.files import write_first, write_text
 from synthgen.runner import CLAIM, MANIFEST, StageRun, Unit
+
+_DIGEST = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
 
 
 def check(stage: StageRun, settings: dict[str, Any]) -> bool:
@@ -30,9 +33,12 @@ def check(stage: StageRun, settings: dict[str, Any]) -> bool:
         if not has_begun(stage):
             return False
         name, before, now = first_difference(found, settings)
+        made_with = f"{name} = {before!r}, the recipe now says {now!r}"
+        if are_digests(before, now):
+            made_with = f"other content than {name} has now"
         raise RunError(
-            f"{stage.folder}: this run was made with {name} = {before!r}, the recipe now says {now!r}; "
-            f"use another run folder (--run), or --redo {stage.name} to keep the old results aside and make them again"
+            f"{stage.folder}: this run was made with {made_with}; use another run folder (--run), or --redo "
+            f"{stage.name} to keep the old results aside and make them again"
         )
     foreign = _foreign(stage)
     if foreign:
@@ -134,6 +140,11 @@ def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, A
             if before.get(key) != now.get(key):
                 return first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
     return name, before, now
+
+
+def are_digests(*values: Any) -> bool:
+    """Whether these settings stand for the content of files, which tells nobody anything."""
+    return all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in values)
 
 
 def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:

@@ -120,12 +120,11 @@ def is_alive(pid: int) -> bool:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write whole or not at all, making the folder. Raises StorageError in one line."""
-    _write(text, path)
+    """Write whole or not at all, making the folder. Raises StorageError in one line, with the way out."""
+    _write(text, path, _WAY_OUT)
 
 
-def _write(content: str | bytes, path: Path) -> None:
-    way_out = "free the space, mend the permissions or choose another place with --runs"
+def _write(content: str | bytes, path: Path, way_out: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,12 +133,13 @@ def _write(content: str | bytes, path: Path) -> None:
 
 
 def write_first(content: str | bytes, path: Path) -> bool:
-    """Write whole, unless the file is there: of several writers exactly one wins.
+    """Write whole, unless the file is there, below a run folder: of several writers exactly one wins.
 
     Raises StorageError as `write_text` does.
     """
     candidate = scratch_beside(path)
-    _write(content, candidate)
+    way_out = "free the space, mend the permissions or choose another place with --runs"
+    _write(content, candidate, way_out)
     try:
         os.link(candidate, path)
     except FileExistsError:
@@ -147,7 +147,7 @@ def write_first(content: str | bytes, path: Path) -> bool:
     except OSError:  # a file system without links: the window between look and rename is all that is left open
         if path.exists():
             return False
-        _write(content, path)
+        _write(content, path, way_out)
     finally:
         candidate.unlink(missing_ok=True)
     return True

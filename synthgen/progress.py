@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Iterable
@@ -217,7 +218,7 @@ def summary(run: Path) -> None:
     if dealt_with:
         _print(console, f"dealt with: {dealt_with} (lines in {storage.with_urls(run / events.FOLDER)})")
     if any(runner.FAILED in at["rejected"] for at in standings.values()):
-        how = f"see them with `synthgen retry {storage.with_urls(run)}`, try them again with --failed"
+        how = f"see them with `synthgen retry {_word(run)}`, try them again with --failed"
         _print(console, f"samples that failed are left out; {how}")
     for name, stage in stages.stages(run).items():
         closing_lines = getattr(stages.modules()[name], "closing_lines", None)
@@ -228,9 +229,14 @@ def summary(run: Path) -> None:
         kept = standings["filter"]["made"]
         line = (
             f"{kept} samples in {dataset} (look at {dataset / 'contact_sheet.png'}; check with `synthgen "
-            f"verify {dataset}`, read about it with `synthgen report {run}`)"
+            f"verify {_word(dataset)}`, read about it with `synthgen report {_word(run)}`)"
         )
         _print(console, storage.with_urls(line))
+
+
+def _word(place: Path) -> str:
+    """A place as a shell takes it for one word."""
+    return shlex.quote(storage.with_urls(place))
 
 
 def _print(console: Console, line: str) -> None:

@@ -189,7 +189,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not equals or not dotted.strip():
         raise RecipeError(f"--set {override!r}: write it as a.b=value")
     try:
-        value = parse_yaml(text, f"--set {excerpt(override)}")
+        value = parse_yaml(text, f"--set {excerpt(override)}", comment_after=False)
     except InputError as error:
         raise RecipeError(str(error)) from error
     *parents, last = dotted.strip().split(".")

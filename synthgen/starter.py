@@ -16,7 +16,9 @@ import unicodedata
 from pathlib import Path
 
 from segkit.documents import parse_yaml
+from segkit.labels import label_space_of
 from segkit.printable import printable
+from segkit.spelling import same_name
 from synthgen.errors import RecipeError, StorageError
 from synthgen.files import write_text
 from synthgen.labels import read_label_space
@@ -55,10 +57,12 @@ def write_recipe(path: Path, answers: Answers) -> list[Path]:
     texts: dict[Path, str] = {}
     if not answers.space and not is_mini:
         texts[labels] = label_space_text(name, answers.classes)
+        label_space_of(parse_yaml(texts[labels], str(labels)), str(labels))
     else:
         known = read_label_space(space)
-        for word in answers.classes:
-            known.by_name(word)
+        ids = [known.by_name(word).id for word in answers.classes]
+        if len(set(ids)) != len(ids) or known.background in ids:
+            raise _twice_or_background(answers.classes)
     if not answers.support and not is_mini:
         raise RecipeError(
             "--support: photographs need a support folder (images/ and labels/); without one use --model mini"
@@ -100,12 +104,17 @@ def _seen_from(folder: Path, place: str) -> str:
     return os.path.relpath(path, folder) if place and not path.is_absolute() and path.exists() else place
 
 
+def _twice_or_background(classes: tuple[str, ...]) -> RecipeError:
+    return RecipeError(f"--classes: {', '.join(classes)}: each once, and without the background")
+
+
 def label_space_text(name: str, classes: tuple[str, ...]) -> str:
     """A label space of background and the classes, in colours that are easy to tell apart."""
     if not classes:
         raise RecipeError("--classes: name at least one, for example --classes 'bicycle, bus'")
-    if len(set(classes)) != len(classes) or "background" in classes:
-        raise RecipeError(f"--classes: {', '.join(classes)}: each once, and without the background")
+    names = {same_name(word) for word in classes}  # "Bus" and "bus" would be one class wherever a name is read
+    if len(names) != len(classes) or "background" in names:
+        raise _twice_or_background(classes)
     lines = [
         f"# Label space of {name}: the masks of your support folder must hold these ids; 255 = unlabelled.",
         "# synonyms: other words for the class in prompts; the first one is used in sentences.",

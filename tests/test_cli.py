@@ -39,6 +39,12 @@ def test_verbs_one_by_one_and_status(cli: Cli, tiny: Tiny, tmp_path: Path) -> No
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
 
 
+def test_told_commands_are_what_a_shell_takes(cli: Cli, finished: Path, tmp_path: Path) -> None:
+    run = finished.rename(tmp_path / "my #1 runs")
+    text = cli("status", run).stdout
+    assert f"`synthgen verify '{run / 'dataset'}'`" in text and f"`synthgen report '{run}'`" in text
+
+
 def test_status_of_a_run_that_has_only_begun(cli: Cli, tiny: Tiny, tmp_path: Path) -> None:
     assert cli("prompts", tiny()).exit_code == 0
     text = cli("status", tmp_path / "runs" / "tiny").stdout

@@ -139,6 +139,17 @@ def test_init_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
             ("a.yaml", "--classes", "cat, cat", "--support", "s"),
             "--classes: cat, cat: each once, and without the background",
         ),
+        (
+            ("a.yaml", "--classes", "Cat, cat", "--support", "s"),
+            "--classes: Cat, cat: each once, and without the background",
+        ),
+        (("a.yaml", "--classes", "Background, cat", "--support", "s"), "each once, and without the background"),
+        (("a.yaml", "--classes", "bus, bus", "--model", "mini"), "--classes: bus, bus: each once"),
+        (("a.yaml", "--classes", "background", "--model", "mini"), "each once, and without the background"),
+        (
+            ("a.yaml", "--classes", ",".join(f"c{n}" for n in range(254)), "--support", "s"),
+            "a.labels.yaml: label space 'a': ids must be in 0..253",
+        ),
         (("a.yaml", "--classes", "cat"), "--support: photographs need a support folder"),
         (("a.yaml", "--classes", "bycicle", "--model", "mini"), "did you mean 'bicycle'?"),
         (("a.txt", "--classes", "cat", "--model", "mini"), "a recipe's name ends in .yaml"),
@@ -148,6 +159,12 @@ def test_init_overwrites_nothing(cli: Cli, tmp_path: Path) -> None:
 def test_init_refuses_answers_that_do_not_fit(cli: Cli, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
     assert said in told(cli("init", tmp_path / options[0], *options[1:]))
     assert not list(tmp_path.iterdir())
+
+
+def test_init_where_nothing_can_be_written_names_no_option_that_it_has_not(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    said = told(cli("init", tmp_path / "file" / "a.yaml", "--classes", "cat", "--model", "mini"))
+    assert "cannot be written" in said and "--runs" not in said
 
 
 # doctor

@@ -136,6 +136,12 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str, said: str) -> None:
             "seed=2026-02-30",
             "RECIPE: seed: Input should be a valid integer, unable to parse string as an integer (got '2026-02-30')",
         ),
+        (
+            "support.folder=my #1 photos",
+            "--set 'support.folder=my #1 photos': cannot be read as YAML ('#1 photos' would be a comment: put the "
+            "value in quotes)",
+        ),
+        ("title=#1", "--set 'title=#1': cannot be read as YAML ('#1' would be a comment: put the value in quotes)"),
         ("prompts.per_class.x=3", "--set 'prompts.per_class.x=3': 'per_class' is a value, not a section"),
         ("name.x=3", "--set 'name.x=3': 'name' is a value, not a section"),
     ],

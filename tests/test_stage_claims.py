@@ -48,6 +48,11 @@ def test_plan_is_made_once(stage: StageRun) -> None:
         ),
         ({"a": ("x", "y")}, {"a": ("x", "z")}, "a = ['x', 'y'], the recipe now says ['x', 'z']"),
         ({"a": 1}, {"a": 1, "new": "x"}, "new = None, the recipe now says 'x'"),
+        (
+            {"a": {"folder": "0" * 64}},
+            {"a": {"folder": "1" * 64}},
+            "other content than a.folder has now",
+        ),
         ({"a": {"b": 1}}, {"a": 3}, "a = {'b': 1}, the recipe now says 3"),
         ({"a": True}, {"a": "true"}, "a = True, the recipe now says 'true'"),
     ],

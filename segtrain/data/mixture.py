@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import types
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from segtrain.errors import ConfigError
 _ORDER, _AUGMENTATION = 1, 2
 _MOST_SOURCES = 256  # their numbers are uint8
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+_log = logging.getLogger(__name__)
 
 
 def space_of_folders(config: TrainConfig) -> LabelSpace | None:
@@ -36,8 +38,11 @@ def open_sources(config: TrainConfig, folder_space: LabelSpace | None = None) ->
     """The sources in the order given, and the label space of the model: that of the first source.
 
     A folder that brings no classes takes those of `folder_space`, by default `space_of_folders`. Raises DataError if a
-    source has a class that the first one has not, or if no pixel of any shows a class.
+    source has a class that the first one has not, or if no pixel of any shows a class. Logs a warning for
+    `config.classes` that no folder takes.
     """
+    if folder_space is None and config.classes and all(map(brings_label_space, config.data)):
+        _log.warning("--classes %s: is not used, each --data brings classes of its own", config.classes)
     folder_space = folder_space or space_of_folders(config)
     sources = [open_dataset(path, "train", folder_space) for path in config.data]
     space = sources[0].label_space

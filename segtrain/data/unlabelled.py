@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segkit.folders import files_by_stem
+from segkit.folders import files_by_stem, warn_of_subfolders
 from segkit.labels import IGNORE, LabelSpace
 from segkit.pictures import IMAGE_SUFFIXES, image_size, read_image
 from segkit.printable import excerpt
@@ -71,6 +71,7 @@ class UnlabelledFolder:
             raise DataError(
                 f"unlabelled {folder}: no picture in it; known kinds are {', '.join(IMAGE_SUFFIXES)}{there}"
             )
+        warn_of_subfolders(folder)
         for file in self._files:
             require_room(image_size(file), crop_px, str(file))
 

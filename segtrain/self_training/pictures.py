@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from segkit.labels import LabelSpace
+from segkit.labels import IGNORE, LabelSpace
+from segtrain.overlay import colours
 
 _GAP_PX = 2
 _TITLE_PX = 12
@@ -16,10 +17,12 @@ _MIN_WIDTH_PX = 96  # of a column, so that its title can be read
 
 
 def painted(channels: torch.Tensor, space: LabelSpace) -> np.ndarray:
-    """Channels (n, h, w) to (n, h, w, 3) uint8 in the colours of the label space; what has no label is black."""
-    ids = np.full(256, 255, np.uint8)
+    """Channels (n, h, w) to (n, h, w, 3) uint8 in `overlay.colours` of the label space; what has no label is black."""
+    table = colours(space)
+    table[IGNORE] = 0
+    ids = np.full(256, IGNORE, np.uint8)
     ids[: len(space.labels)] = space.ids
-    return space.paint(ids[channels.cpu().numpy().astype(np.uint8)])
+    return table[ids[channels.cpu().numpy().astype(np.uint8)]]
 
 
 def photographs(pixels: torch.Tensor) -> np.ndarray:

@@ -21,7 +21,7 @@ from segkit.documents import read_json
 from segkit.printable import excerpt
 from synthgen.adapt.networks import Base
 from synthgen.backends import Licence
-from synthgen.claims import first_difference
+from synthgen.claims import are_digests, first_difference
 from synthgen.errors import InputError, RunError, StorageError
 from synthgen.files import write_bytes, write_text
 from synthgen.models.control import Control
@@ -67,10 +67,10 @@ def check(out: Path, settings: dict[str, Any]) -> bool:
         before = read_json(path, InputError)
         if before != settings:
             name, old, new = first_difference(before, settings)
-            raise RunError(
-                f"{out}: was begun with {name} = {excerpt(old)}, it now says {excerpt(new)}; give another --out, or "
-                "move the folder away"
-            )
+            begun_with = f"{name} = {excerpt(old)}, it now says {excerpt(new)}"
+            if are_digests(old, new):
+                begun_with = f"other content than {name} has now"
+            raise RunError(f"{out}: was begun with {begun_with}; give another --out, or move the folder away")
         return True
     try:
         strangers = sorted(path.name for path in out.iterdir()) if out.is_dir() else []

@@ -79,12 +79,13 @@ def improve(
         from synthgen.recipe import Recipe
 
         quiet_hubs()
-        wanted: set[str] = set()  # classes that samples are made for; the scores know others too
+        wanted: dict[str, None] = {}  # classes that samples are made for; the scores know others too
 
         def make(recipe: Recipe, folder: Path) -> None:
             pinned, _ = pipeline.begin(recipe, folder)
             carry_on(pinned, folder)
-            wanted.update(label.name for label in wanted_classes(recipe, read_label_space(recipe.labels.space)))
+            labels = wanted_classes(recipe, read_label_space(recipe.labels.space))
+            wanted.update(dict.fromkeys(label.name for label in labels))
 
         plan = Plan(
             run,
@@ -103,7 +104,7 @@ def improve(
         done = []
         for one in rounds_of(plan, make):
             done.append(one)
-            asked = [(name, weight) for name, weight in one.need.classes.items() if name in wanted]
+            asked = [(name, weight) for name in wanted if (weight := one.need.of_class(name)) is not None]
             weakest = sorted(asked, key=lambda item: -item[1])[:5]
             typer.echo(
                 f"round {one.number}: {one.kept} of {one.images} images kept, most for "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -73,7 +74,7 @@ def retry(
             for row in rows:
                 typer.echo(f"{stage:8} {row.parent} {row.detail}")
         if not found or not failed:
-            how = f"; `synthgen retry {storage.with_urls(run)} --failed` tries them" if found else ""
+            how = f"; `synthgen retry {shlex.quote(storage.with_urls(run))} --failed` tries them" if found else ""
             return typer.echo(f"{sum(map(len, found.values()))} samples failed{how}")
         quiet_hubs()
         recipe, moved = pipeline.retry_failed(read_recipe(str(run / lock.LOCK), sets or []), run)

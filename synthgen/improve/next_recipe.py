@@ -37,7 +37,8 @@ def aimed(base: Recipe, need: Need, count: int, number: int, earlier: Path | Non
         )
     else:
         names = [label.name for label in wanted_classes(base, read_label_space(base.labels.space))]
-        shares = quotas({name: need.classes.get(name, 1.0) for name in names}, prompts)
+        weights = {name: need.of_class(name) for name in names}
+        shares = quotas({name: 1.0 if weight is None else weight for name, weight in weights.items()}, prompts)
         raw["prompts"]["quotas"] = shares
         most = max(base.prompts.quota(name) for name in names)
         tries = math.ceil(base.prompts.budget_per_class * max(1.0, max(shares.values()) / max(1, most)))

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
 from synthgen.images import png_bytes, read_image, read_mask
 from synthgen.records import Sample
+from synthgen.sources.own_space import colours_of, distinct_table
 
 MAX_SAMPLES = 48
 CELL_PX = 128  # shorter side of a picture on the sheet
@@ -76,7 +77,7 @@ def _tinted(image: Image.Image, ids: np.ndarray, labels: LabelSpace) -> Image.Im
     opacity = np.full(ids.shape, OPACITY, dtype=np.float32)
     if labels.background is not None:
         opacity[ids == labels.background] = 0
-    colours = labels.paint(ids).astype(np.float32)
+    colours = distinct_table(labels)[ids].astype(np.float32)
     down, across = np.indices(ids.shape)
     hatched = (ids == IGNORE) & ((down + across) % 6 < 2)
     opacity[ids == IGNORE] = 0
@@ -99,8 +100,9 @@ def _caption(sample: Sample, present: np.ndarray, labels: LabelSpace) -> str:
 
 
 def _legend(ids: set[int], labels: LabelSpace) -> list[tuple[str, tuple[int, int, int] | None]]:
+    colours = colours_of(labels)
     entries: list[tuple[str, tuple[int, int, int] | None]] = [
-        (f"{label.name} (not tinted)", None) if label.id == labels.background else (label.name, label.colour)
+        (f"{label.name} (not tinted)", None) if label.id == labels.background else (label.name, colours[label.id])
         for label in labels.labels
         if label.id in ids
     ]

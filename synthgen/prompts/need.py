@@ -17,6 +17,11 @@ class Need:
     classes: Mapping[str, float]
     domains: Mapping[str, float]
 
+    def of_class(self, name: str) -> float | None:
+        """That of the class of that name, in any spelling: the segmenter has its names from what it learnt from first.
+        None if there is none."""
+        return next((weight for known, weight in self.classes.items() if same_name(known) == same_name(name)), None)
+
     def of_domain(self, words: str) -> float | None:
         """That of the domain whose name is among these words ("at night": night); None if none or several are."""
         spoken = [same_name(word) for word in words.replace("-", " ").split()]

@@ -27,6 +27,7 @@ from synthgen.report.lineage import Step, lineage
 from synthgen.report.prompt_map import PromptMap, duplicate_pair, prompt_map
 from synthgen.report.run_rows import KEPT, Row, RunRows, read_run
 from synthgen.report.scores import SCORES, histogram
+from synthgen.sources.own_space import colours_of
 
 MARK = "<!-- synthgen report -->"
 """The second line of every report: what bears it may be replaced by a newer one."""
@@ -247,11 +248,11 @@ def _interest(row: Row, card: dict[str, Any]) -> tuple[bool, int, float, str]:
 
 
 def _data(found: RunRows, pictures: Gallery, bank: PromptMap | None) -> dict[str, Any]:
-    rules = found.recipe.filter.rules
+    rules, colours = found.recipe.filter.rules, colours_of(found.space)
     return {
         "cards": pictures.cards,
         "steps": [word for _, word in STEPS],
-        "classes": [{"id": label.id, "name": label.name, "colour": list(label.colour)} for label in found.space.labels],
+        "classes": [{"id": label.id, "name": label.name, "colour": colours[label.id]} for label in found.space.labels],
         "background": found.space.background,
         "scores": [
             {

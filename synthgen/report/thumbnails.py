@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from segkit.labels import IGNORE, LabelSpace
+from synthgen.sources.own_space import distinct_table
 
 LONGEST_PX = 208
 FILL_ALPHA = 150
@@ -37,13 +38,14 @@ def grey(values: np.ndarray, longest_px: int = LONGEST_PX) -> str:
 def overlay(mask: np.ndarray, space: LabelSpace, longest_px: int = LONGEST_PX) -> str:
     """(H, W) uint8 ids -> data address of a half-transparent PNG.
 
-    Classes are filled with their colour and edged solidly, the background is left clear, ignore is hatched in white.
+    Classes are filled with their colour (PASCAL VOC's where two have one) and edged solidly, the background is left
+    clear, ignore is hatched in white.
     """
     picture = Image.fromarray(mask)
     scale = min(1.0, longest_px / max(picture.size))
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     ids = np.asarray(picture.resize(size, Image.Resampling.NEAREST))
-    colours = space.colour_table()
+    colours = distinct_table(space)
     present = [int(i) for i in np.unique(ids) if i not in (space.background, IGNORE)]
     edge = np.zeros(ids.shape, dtype=bool)
     for ahead, behind in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):

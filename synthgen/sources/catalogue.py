@@ -56,7 +56,7 @@ class Layout(_Part):
         description="template of the image path; an ending `.*` stands for any image suffix; of `coco_export` the "
         "folders where the pictures may lie, with | between them"
     )
-    labels: str = Field(description="template of the label path")
+    labels: str = Field(description="template of the label path; of `labelme` several with | between them")
     encoding: Encoding = "ids"
     classes: str = Field("", description="which table of `classes`; empty for datasets that bring their own")
     splits: dict[str, str] = Field(

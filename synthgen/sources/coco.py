@@ -52,8 +52,8 @@ def list_files(
 
     `labels` is the template of the JSON; empty list if it is not there. `images` is that of the folder of pictures, or
     several with | between them: the first that holds one of them counts. Raises InputError, with image and annotation,
-    for what is malformed, for two images of one file and for missing pictures. What is read as unlabelled (crowds,
-    boxes without a shape) or left out is logged with its count.
+    for what is malformed, for a file without any annotation, for two images of one file and for missing pictures. What
+    is read as unlabelled (crowds, boxes without a shape) or left out is logged with its count.
     """
     path = root / labels.format(split=split)
     if not path.exists():
@@ -62,6 +62,8 @@ def list_files(
     names = _names(raw, path)
     pictures = dict(_pictures(raw, path))
     grouped = _by_image(raw, pictures, path)
+    if not grouped:
+        raise InputError(f"{path}: has no annotation: none of its {len(pictures)} images is labelled")
     if len(grouped) < len(pictures):
         _log.warning("%s: %d images without annotations are left out", path, len(pictures) - len(grouped))
     folder = _folder_of(pictures, [root / place.format(split=split) for place in images.split("|")])
@@ -207,9 +209,9 @@ def _by_image(raw: Any, pictures: dict[int, Picture], path: Path) -> Grouped:
 
 
 def _folder_of(pictures: dict[int, Picture], folders: list[Path]) -> Path:
-    """The first of the folders that holds one of the pictures."""
+    """The first of the folders that holds one of the pictures; else the first that is there."""
     held = (folder for folder in folders if any((folder / picture.file).is_file() for picture in pictures.values()))
-    return next(held, folders[0])
+    return next(held, next((folder for folder in folders if folder.is_dir()), folders[0]))
 
 
 def _existing(path: Path, asked_by: Path) -> Path:
@@ -219,10 +221,22 @@ def _existing(path: Path, asked_by: Path) -> Path:
             other = path.with_name(unicodedata.normalize(form, path.name))
             path = other if other.is_file() else path
     if not path.is_file():
+        near = _in_other_case(path)
         raise InputError(
-            f"{path}: no such file, but {asked_by.name} asks for it; the download or its unpacking is not complete"
+            f"{path}: no such file, but {asked_by.name} asks for it; "
+            + (
+                f"there is {near}: upper and lower case must be the same"
+                if near
+                else "the download or its unpacking is not complete"
+            )
         )
     return path
+
+
+def _in_other_case(path: Path) -> str:
+    """The name of a file beside, if it differs in upper and lower case alone; "" if there is none."""
+    names = (other.name for other in sorted(path.parent.iterdir())) if path.parent.is_dir() else ()
+    return next((name for name in names if name.casefold() == path.name.casefold()), "")
 
 
 @functools.lru_cache(maxsize=1)

@@ -30,6 +30,7 @@ from synthgen.sources.own_space import space_of
 from synthgen.sources.writing import LabelledPicture, Writer, find
 
 _MERGED = "objects, as several of one class are one area now"
+_NOT_SEEN = "objects of which no pixel is seen"
 
 
 @dataclasses.dataclass(slots=True)
@@ -100,8 +101,10 @@ def _picture(
     if isinstance(decode, InstanceDecoder):
         _count(decode, pair, space, lost)
         if not objects:
-            kept = len({one.category for one in decode.instances if one.category != CROWD})
-            lost[_MERGED] += _num_objects(decode) - kept
+            seen = [one for one in decode.instances if drawn(one.shape, decode.size).any()]
+            lost[_NOT_SEEN] += len(decode.instances) - len(seen)
+            categories = [one.category for one in seen if one.category != CROWD]
+            lost[_MERGED] += len(categories) - len(set(categories))
     elif isinstance(decode, PanopticDecoder):
         lost[_MERGED] += len(decode.segments) - len(decode.categories)
     areas = areas_of(pair, mask, space) if objects else []
@@ -112,12 +115,8 @@ def _picture(
         lost["hidden parts of objects"] += num_cut
     shown = tuple(area for area in areas if drawn(area.shape, mask.shape).any())
     if isinstance(decode, InstanceDecoder) and objects:
-        lost["objects of which no pixel is seen"] += max(0, len(decode.instances) - len(shown))
+        lost[_NOT_SEEN] += max(0, len(decode.instances) - len(shown))
     return LabelledPicture(file, stem, mask, shown)
-
-
-def _num_objects(decode: InstanceDecoder) -> int:
-    return sum(one.category != CROWD for one in decode.instances)
 
 
 def _count(decode: InstanceDecoder, pair: LabelledFile, space: LabelSpace, lost: Counter[str]) -> None:

@@ -9,7 +9,7 @@ from segkit.label_map import LABEL_MAP, read_label_map
 from segkit.printable import excerpt
 from synthgen.sources.catalogue import ClassTable
 from synthgen.sources.encodings import Decoder
-from synthgen.sources.exports import Problems, picture_of
+from synthgen.sources.exports import Problems, label_files, picture_of
 from synthgen.sources.folder import LabelledFile
 
 
@@ -24,7 +24,7 @@ def list_files(root: Path, labels: str, label_map: str = LABEL_MAP) -> list[Labe
         return []
     decode, problems, pairs = Decoder("colours", read_classes(path)), Problems(), []
     top = root / labels.partition("/")[0]
-    for mask in sorted(root.glob(labels)):
+    for mask in label_files(root, labels):
         inner = mask.relative_to(top).with_suffix("")
         with problems.noted(mask):
             picture = picture_of("", ((root / "JPEGImages" / inner).parent,), inner.name)

@@ -42,6 +42,13 @@ class Problems:
             raise InputError(f"{self._lines[0]}{more}")
 
 
+def label_files(root: Path, pattern: str) -> list[Path]:
+    """The files below `root` that match the pattern, or one of several with | between them, by path. Hidden ones are
+    none: macOS puts a `._NAME` of other bytes beside each file."""
+    found = {path for each in pattern.split("|") for path in root.glob(each)}
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
+
+
 def path_of(name: str) -> str:
     """A path or link without what follows a `?`; of Label Studio's links to a local storage
     (`/data/local-files/?d=a/b.jpg`) the file that it stands for."""

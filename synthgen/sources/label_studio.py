@@ -21,7 +21,7 @@ from segkit.printable import excerpt
 from synthgen.sources.coco_fields import list_field, whole_field
 from synthgen.sources.coco_instances import Instance, InstanceDecoder
 from synthgen.sources.coco_shapes import Polygons, box_of, run_lengths_of, shape_of
-from synthgen.sources.exports import Problems, path_of, picture_of
+from synthgen.sources.exports import Problems, label_files, path_of, picture_of
 from synthgen.sources.folder import LabelledFile
 
 _MAX_JSON_BYTES = 2**31  # brush masks are lists of numbers
@@ -38,25 +38,28 @@ Shape = Polygons | np.ndarray
 
 
 def list_files(root: Path, labels: str) -> list[LabelledFile]:
-    """One LabelledFile an annotated task of the JSON files that match the pattern `labels`; [] if none is an export.
+    """One LabelledFile an annotated task of the JSON files that match the pattern `labels`; [] if no file matches it.
 
     Pictures are looked for by name in images/ and beside the JSON. Raises InputError with task and region for what is
-    malformed.
+    malformed, if none of the files is an export and if no task has an annotation.
     """
-    problems, left_out, several = Problems(), 0, 0
+    problems, num_tasks, left_out, several = Problems(), 0, 0, 0
     read: dict[Path, tuple[Path, tuple[int, int], list[tuple[str, Shape]], Counter[str]]] = {}
-    for path in sorted(root.glob(labels)):
+    paths = label_files(root, labels)
+    for path in paths:
         raw = read_json(path, max_bytes=_MAX_JSON_BYTES, finite=False)
         if not isinstance(raw, list) or not all(isinstance(task, dict) and "annotations" in task for task in raw):
             continue
+        num_tasks += len(raw)
         for task in raw:
             where = f"{path}: task {excerpt(task.get('id'))}"
             with problems.noted(where):
                 done = [one for one in list_field(task, "annotations", where) if not one.get("was_cancelled")]
                 several += len(done) > 1
                 results = list_field(done[0], "result", where) if done else []
-                regions = [one for one in results if one.get("type") not in _WITHOUT_AREA]
-                extras = Counter(_WITHOUT_AREA[one["type"]] for one in results if one.get("type") in _WITHOUT_AREA)
+                kinds = [_WITHOUT_AREA.get(str(one.get("type"))) for one in results]
+                regions = [one for one, kind in zip(results, kinds, strict=True) if kind is None]
+                extras = Counter(kind for kind in kinds if kind is not None)
                 extras["notes"] += sum(bool(one.get("meta")) for one in regions)
                 if not regions:
                     left_out += 1
@@ -66,6 +69,16 @@ def list_files(root: Path, labels: str) -> list[LabelledFile]:
                     raise InputError(f"{picture} is the picture of another task as well")
                 read[picture] = (path, *_regions(regions, where, picture, problems), +extras)
     problems.tell()
+    if paths and not num_tasks:
+        raise InputError(
+            f"{paths[0]}: is no list of tasks with `annotations`, and no other JSON of {root} is one: export the "
+            "project as JSON, not as JSON-MIN"
+        )
+    if num_tasks and not read:
+        raise InputError(
+            f"{root}: none of its {num_tasks} tasks has an area that somebody has drawn: predictions and skipped tasks "
+            "do not count"
+        )
     if left_out or several:
         _log.warning(
             "%s: %d tasks without an annotation are left out; of %d with several the first one counts",

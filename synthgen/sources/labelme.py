@@ -25,7 +25,7 @@ from segkit.printable import excerpt
 from synthgen.sources.coco_fields import list_field, text_field, whole_field
 from synthgen.sources.coco_instances import Instance, InstanceDecoder
 from synthgen.sources.coco_shapes import Polygons, box_of, run_lengths_of, shape_of
-from synthgen.sources.exports import Problems, picture_of
+from synthgen.sources.exports import Problems, label_files, picture_of
 from synthgen.sources.folder import LabelledFile
 
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
@@ -35,13 +35,16 @@ _log = logging.getLogger(__name__)
 
 
 def list_files(root: Path, labels: str) -> list[LabelledFile]:
-    """One LabelledFile a JSON with `shapes` that matches the pattern `labels`, by path; [] if there is none.
+    """One LabelledFile a JSON with `shapes` that matches the pattern `labels`, by path; [] if no JSON matches it.
 
-    Every shape is checked. Raises InputError with picture and shape for what is malformed.
+    Every shape is checked. Raises InputError with picture and shape for what is malformed, for two files of one
+    picture, and if there is no area at all.
     """
     problems, flat = Problems(), 0
+    label_of: dict[Path, Path] = {}
     read: list[tuple[Path, Path, tuple[int, int], list[tuple[str, Polygons | np.ndarray]], Counter[str]]] = []
-    for path in sorted(root.glob(labels)):
+    paths = label_files(root, labels)
+    for path in paths:
         raw = read_json(path, max_bytes=_MAX_JSON_BYTES, finite=False)
         if not isinstance(raw, dict) or "shapes" not in raw:
             continue
@@ -50,6 +53,11 @@ def list_files(root: Path, labels: str) -> list[LabelledFile]:
             require_size(size, path)
             picture = picture_of(str(raw.get("imagePath") or ""), (path.parent, root, root / "images"), path.stem)
             require_same_size(size, path, picture)
+            if label_of.setdefault(picture, path) != path:
+                raise InputError(
+                    f"{picture} is the picture of {label_of[picture]} as well: which labels are its is not known; mend "
+                    "the imagePath of one, or remove one"
+                )
             shapes, extras = [], Counter[str]()
             for number, item in enumerate(list_field(raw, "shapes", path)):
                 where = f"{path}: shape {number} ({excerpt(item.get('label'), 40)})"
@@ -61,6 +69,10 @@ def list_files(root: Path, labels: str) -> list[LabelledFile]:
                         shapes.append((text_field(item, "label", where), shape))
             read.append((path, picture, size, shapes, extras))
     problems.tell()
+    if paths and not read:
+        raise InputError(f"{paths[0]}: is no file of LabelMe (it has no `shapes`), and no other JSON of {root} is one")
+    if read and not any(shapes for *_, shapes, _ in read):
+        raise InputError(f"{root}: none of its {len(read)} LabelMe files has an area: nothing is labelled")
     if flat:
         _log.warning(
             "%s: %d points, lines and polygons of fewer than three points have no area: passed over", root, flat

@@ -52,7 +52,11 @@ def list_source(name: str, folder: Path, split: str = "") -> list[LabelledFile]:
                     require_classes_of(folder / inner, read_label_space(source.space))
                 return files
     looked_for = ", or ".join(
-        dict.fromkeys(layout.labels.replace("{split}", layout.splits.get(chosen, chosen)) for layout in source.layouts)
+        dict.fromkeys(
+            labels
+            for layout in source.layouts
+            for labels in layout.labels.replace("{split}", layout.splits.get(chosen, chosen)).split("|")
+        )
     )
     others = f" (the splits are {', '.join(source.splits)})" if len(source.splits) > 1 else ""
     raise InputError(

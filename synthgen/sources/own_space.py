@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from segkit.label_map import ANOMALY_NAME, IGNORED_NAME
 from segkit.labels import Label, LabelSpace
 from segkit.spelling import same_name
@@ -58,3 +60,11 @@ def colours_of(space: LabelSpace) -> dict[int, tuple[int, int, int]]:
     if len(set(own.values())) < len(own):
         own = {label.id: voc_colour(label.id) for label in space.labels} | special
     return own
+
+
+def distinct_table(space: LabelSpace) -> np.ndarray:
+    """(256, 3) uint8: `colours_of` by id, black for what is no id of the space."""
+    table = np.zeros((256, 3), np.uint8)
+    for class_id, colour in colours_of(space).items():
+        table[class_id] = colour
+    return table

@@ -10,7 +10,7 @@ from segkit.errors import InputError
 from segkit.printable import excerpt
 from synthgen.sources.catalogue import ClassTable
 from synthgen.sources.encodings import Decoder
-from synthgen.sources.exports import Problems, picture_of
+from synthgen.sources.exports import Problems, label_files, picture_of
 from synthgen.sources.folder import LabelledFile
 
 CLASSES = "_classes.csv"
@@ -26,7 +26,7 @@ def list_files(root: Path, labels: str) -> list[LabelledFile]:
     if not (folder / CLASSES).is_file():
         return []
     decode, problems, pairs = Decoder("ids", read_classes(folder / CLASSES)), Problems(), []
-    for mask in sorted(root.glob(labels)):
+    for mask in label_files(root, labels):
         stem = mask.stem.removesuffix(_SUFFIX)
         with problems.noted(mask):
             pairs.append(LabelledFile(stem, picture_of("", (folder,), stem), mask, decode, folder / CLASSES))

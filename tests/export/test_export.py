@@ -357,3 +357,14 @@ def test_a_class_name_that_a_label_map_cannot_hold_is_refused(tmp_path: Path) ->
     (folder / "index.json").write_text(json.dumps(index))
     with pytest.raises(LabelError, match=r"class 'tram: red': labelmap\.txt parts its fields with colons"):
         export(folder, "voc", tmp_path / "out")
+
+
+def test_a_label_map_tells_classes_apart_to_which_nobody_gave_a_colour(tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN, tmp_path / "dataset")
+    index = json.loads((folder / "index.json").read_text())
+    for entry in index["classes"]:
+        entry["colour"] = [0, 0, 0]
+    (folder / "index.json").write_text(json.dumps(index))
+    export(folder, "voc", tmp_path / "voc")
+    for file, sample in zip(list_source("cvat_masks", tmp_path / "voc"), Dataset(folder), strict=True):
+        assert np.array_equal(read_labelled(file, Dataset(folder).labels)[1], sample.mask)

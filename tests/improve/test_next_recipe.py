@@ -47,6 +47,12 @@ def test_a_class_that_nobody_scored_has_the_mean_weight(base: Recipe) -> None:
     assert made.prompts.quotas == {"disc": 2, "square": 4, "bar": 2} and made.prompts.apart_from == ""
 
 
+def test_a_class_that_the_scores_spell_in_another_way_has_its_weight(base: Recipe) -> None:
+    """The segmenter learnt from the user's own labels first, which call it so."""
+    made = aimed(base, Need({"Disc": 0.5, "SQUARE": 0.5, "bar": 2.0}, {}), 12, 1, None, [])
+    assert made.prompts.quotas == {"disc": 2, "square": 2, "bar": 8}
+
+
 def test_the_seed_of_a_round_stays_a_seed(base: Recipe) -> None:
     assert aimed(base.model_copy(update={"seed": SEEDS - 1}), NEED, 3, 1, None, []).seed == 0
 

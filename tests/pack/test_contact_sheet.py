@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from synthgen.errors import InputError
 from synthgen.images import write_image
 from synthgen.pack.contact_sheet import CELL_PX, GAP_PX, choose, contact_sheet
 from synthgen.records import Sample, key_of
+from synthgen.sources.own_space import voc_colour
 
 MakeRun = Callable[..., Any]
 
@@ -65,6 +67,22 @@ def test_masks_are_seen_and_background_is_left_alone(make_run: MakeRun) -> None:
     colour = np.array(run.labels.by_id(7).colour)
     np.testing.assert_array_equal(cell[5, 120], np.round(100 * 0.55 + colour * 0.45))
     np.testing.assert_array_equal(cell[5, 64], colour)  # the boundary is drawn in full
+
+
+def test_classes_to_which_nobody_gave_a_colour_are_told_apart(make_run: MakeRun) -> None:
+    run = make_run(count=1, size=(64, 64))
+    labels = dataclasses.replace(
+        run.labels, labels=tuple(dataclasses.replace(each, colour=(0, 0, 0)) for each in run.labels.labels)
+    )
+    mask = np.full((64, 64), 1, dtype=np.uint8)
+    mask[:, 32:] = 7
+    write_image(mask, run.folder / run.samples[0].labelling.mask)
+    write_image(np.full((64, 64, 3), 100, dtype=np.uint8), run.folder / run.samples[0].picture.image)
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(run.folder, run.samples, labels))))
+    cell = sheet[GAP_PX : GAP_PX + CELL_PX, GAP_PX : GAP_PX + CELL_PX]
+    assert cell[5, 5].tolist() != cell[5, 120].tolist()
+    legend = sheet[-40:].reshape(-1, 3)
+    assert all((legend == voc_colour(class_id)).all(axis=1).sum() > 20 for class_id in (1, 7))
 
 
 def test_sheet_fits_many_samples_of_any_shape(make_run: MakeRun) -> None:

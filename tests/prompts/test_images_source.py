@@ -91,6 +91,17 @@ def test_a_hidden_folder_is_left_out_and_told(folder: Path, caplog: pytest.LogCa
     assert "2 not taken, the first .hidden.png, hidden" in line
 
 
+def test_a_linked_folder_is_not_followed_and_told(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write_image(np.zeros((8, 8, 3), np.uint8), elsewhere / "d.png")
+    (folder / "linked").symlink_to(elsewhere)
+    source = images.build(images.Options(folder=str(folder), recursive=True), None)
+    assert "linked/d.png" not in [c.origin for c in source.candidates(SPACE, (), 0)]
+    assert any("1 not taken, the first linked, links to folders, which are not followed" in m for m in caplog.messages)
+
+
 def test_a_folder_whose_images_lie_deeper_says_so(tmp_path: Path) -> None:
     (tmp_path / "sub dir").mkdir()
     write_image(np.zeros((8, 8, 3), np.uint8), tmp_path / "sub dir" / "c.png")

@@ -140,6 +140,13 @@ def test_overlay_has_the_colours_of_the_space() -> None:
     assert hatched.any() and not hatched.all()
 
 
+def test_overlay_tells_classes_apart_to_which_nobody_gave_a_colour() -> None:
+    space = LabelSpace("plain", (Label(0, "ground"), Label(1, "cat"), Label(2, "dog")), 0)
+    mask = np.repeat(np.arange(3, dtype=np.uint8), 10)[None].repeat(20, axis=0)
+    pixels = np.asarray(opened(overlay(mask, space)).convert("RGBA"))[..., :3]
+    assert len({tuple(pixels[5, x]) for x in (15, 25)} | {(0, 0, 0)}) == 3
+
+
 def test_overlay_of_more_classes_than_a_palette_holds() -> None:
     space = LabelSpace("many", tuple(Label(i, f"c{i}", (i, 255 - i, i // 2)) for i in range(254)))
     mask = np.repeat(np.arange(254, dtype=np.uint8), 2)[None].repeat(2, axis=0)

@@ -28,6 +28,15 @@ def test_pairs_come_by_stem_and_hidden_files_are_passed_over(tmp_path: Path) -> 
     ]
 
 
+def test_pictures_in_subfolders_beside_others_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As `segtrain predict` writes them for photographs that lie so."""
+    place = folder(tmp_path, ["a.jpg", "seq/b.jpg", "seq/c.jpg"], ["a.png", "seq/b.png", "seq/c.png"])
+    for _ in range(2):
+        assert [pair.stem for pair in list_pairs(place)] == ["a"]
+    (line,) = caplog.messages
+    assert line == f"{tmp_path / 'images'}: 2 pictures in subfolders are not read, the first seq/b.jpg"
+
+
 def test_accents_that_an_archive_took_apart_still_pair(tmp_path: Path) -> None:
     whole, apart = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
     assert len(list_pairs(folder(tmp_path, [f"{whole}.jpg"], [f"{apart}.png"]))) == 1

@@ -97,6 +97,17 @@ def test_of_a_labelled_folder_the_pictures_alone_are_predicted(tiny_model: Path,
     assert again.exit_code == 0 and files(tmp_path / "again" / "labels") == ["a.png", "b.png"], again.output
 
 
+def test_a_linked_folder_is_not_followed_and_told(
+    tiny_model: Path, album: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(album / "a.png", tmp_path / "elsewhere")
+    (album / "linked").symlink_to(tmp_path / "elsewhere")
+    result = run("--model", tiny_model, album, "--out", tmp_path / "out")
+    assert result.exit_code == 0 and not (tmp_path / "out" / "labels" / "linked").exists()
+    assert f"{album / 'linked'}: is a link to a folder, which is not followed" in caplog.text
+
+
 @pytest.mark.parametrize("named", ["run", "run/dataset"])
 def test_a_finished_dataset_is_refused_not_its_contact_sheet_predicted(
     tiny_model: Path, tmp_path: Path, named: str

@@ -201,6 +201,22 @@ def test_a_file_whose_accents_were_taken_apart_is_found(tmp_path: Path) -> None:
     assert pair.image.name == apart
 
 
+def test_a_file_in_which_nothing_is_annotated_is_not_told_as_missing(tmp_path: Path) -> None:
+    write_set(tmp_path, [])
+    with pytest.raises(InputError, match=r"instances_val2017\.json: has no annotation: none of its 1 images"):
+        list_source("coco_instances", tmp_path, "val")
+
+
+def test_a_picture_in_other_capitals_is_told_where_it_lies(tmp_path: Path) -> None:
+    """A file that Windows has made: CVAT's pictures are looked for in four folders."""
+    write_set(tmp_path, [shape()], write=False)
+    (tmp_path / "annotations/instances_val2017.json").rename(tmp_path / "annotations/instances_default.json")
+    (tmp_path / "images").mkdir()
+    write_image(np.zeros((8, 10, 3), np.uint8), tmp_path / "images/A.PNG")
+    with pytest.raises(InputError, match=r"images/a\.png: no such file.*; there is A\.PNG: upper and lower case"):
+        list_source("coco_export", tmp_path)
+
+
 def test_a_box_without_a_shape_is_unlabelled_and_not_background(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -130,6 +130,14 @@ def test_what_is_not_carried_is_counted(tmp_path: Path, labels: Path) -> None:
         assert np.array_equal(again, mask), to
 
 
+def test_an_object_without_a_pixel_is_counted_in_masks_too(tmp_path: Path) -> None:
+    flat = shape("tank", [[3, 3], [6, 6], [9, 9]])
+    root = labelme(tmp_path / "in", shape("tank", TANK), flat)
+    for to in ("folder", "coco_export"):
+        done = call("labelme", root, tmp_path / to, "--to", to)
+        assert "not carried: 1 objects of which no pixel is seen\n" in done.stdout
+
+
 def test_out_of_distribution_and_a_space_without_background(tmp_path: Path) -> None:
     space = LabelSpace("street", (Label(0, "road", (1, 1, 1)), Label(7, "sky", (2, 2, 2))))
     root = tmp_path / "in"

@@ -323,3 +323,53 @@ def test_a_picture_whose_name_no_file_can_have_is_one_line(tmp_path: Path) -> No
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(InputError, match=r"a\.json: its picture 'xxx.* is not in"):
         list_source("labelme", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "label"),
+    [
+        ("labelme", lambda root: labelme(root, TANK_POLYGON), "a.json"),
+        ("cvat_masks", cvat, "SegmentationClass/cam1/a.png"),
+        ("roboflow_masks", roboflow, "a_jpg.rf.0123_mask.png"),
+        ("label_studio", lambda root: label_studio(root, TANK_BRUSH), "project-1.json"),
+    ],
+)
+def test_what_macos_puts_beside_a_file_is_no_label(
+    tmp_path: Path, name: str, build: Callable[[Path], Path], label: str
+) -> None:
+    path = build(tmp_path) / label
+    path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X\xb0")
+    assert len(list_source(name, tmp_path)) == 1
+
+
+def test_labelme_files_of_a_folder_and_of_those_in_it_are_all_read(tmp_path: Path) -> None:
+    labelme(tmp_path, TANK_POLYGON)
+    (tmp_path / "more").mkdir()
+    labelme(tmp_path / "more", VALVE_BOX)
+    assert [pair.stem for pair in list_source("labelme", tmp_path)] == ["a", "more/a"]
+
+
+def test_two_labelme_files_of_one_picture_are_refused(tmp_path: Path) -> None:
+    labelme(tmp_path, TANK_POLYGON)
+    labelme(tmp_path, VALVE_BOX, name="b", imagePath="a.jpg")  # it was called so before somebody renamed it
+    with pytest.raises(InputError, match=r"b\.json: .*a\.jpg is the picture of .*a\.json as well"):
+        list_source("labelme", tmp_path)
+
+
+def test_files_that_label_nothing_are_told_as_such_and_not_as_missing(tmp_path: Path) -> None:
+    labelme(tmp_path / "empty", shape("tank", [[1, 1]], "point"))
+    with pytest.raises(InputError, match=r"none of its 1 LabelMe files has an area"):
+        list_source("labelme", tmp_path / "empty")
+    with pytest.raises(InputError, match=r"none of its 2 tasks has an area that somebody has drawn"):
+        list_source("label_studio", label_studio(tmp_path / "tasks"))
+    (tmp_path / "min").mkdir()
+    (tmp_path / "min" / "p.json").write_text('[{"id": 1, "image": "a.jpg", "label": []}]')
+    with pytest.raises(InputError, match=r"p\.json: is no list of tasks with `annotations`.* not as JSON-MIN"):
+        list_source("label_studio", tmp_path / "min")
+    with pytest.raises(InputError, match=r"p\.json: is no file of LabelMe"):
+        list_source("labelme", tmp_path / "min")
+
+
+def test_a_result_of_label_studio_whose_type_is_no_text_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"task 3: region 'r-tank': must have one label"):
+        list_source("label_studio", label_studio(tmp_path, {**TANK_BRUSH, "type": ["x"], "value": {}}))

@@ -1,6 +1,7 @@
 """PASCAL VOC: `JPEGImages/`, `SegmentationClass/`, `ImageSets/Segmentation/{train,val}.txt`, `labelmap.txt`.
 
-The masks are palette PNGs whose indices are our ids.
+The masks are palette PNGs whose indices are our ids; the colours are the label space's, or VOC's own where two classes
+have one.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import split_word
+from synthgen.sources.own_space import colours_of, distinct_table
 
 LOSS = ""
 USE = (
     "np.asarray(Image.open('SegmentationClass/KEY.png')) has the ids, 255 = void; torchvision's "
     "VOCSegmentation wants it under VOCdevkit/VOC2012"
 )
-VOID_COLOUR = (224, 224, 192)  # of VOC's own palette
 
 
 def build(dataset: Dataset) -> Voc:
@@ -43,9 +44,8 @@ class Voc:
     def __init__(self, dataset: Dataset) -> None:
         self._splits = [entry.name for entry in dataset.index.splits]
         self._labels = dataset.labels.labels
-        table = dataset.labels.colour_table()
-        table[IGNORE] = VOID_COLOUR
-        self._palette = table.tobytes()
+        self._colours = colours_of(dataset.labels)
+        self._palette = distinct_table(dataset.labels).tobytes()
 
     def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
         files = {
@@ -59,10 +59,8 @@ class Voc:
             yield f"ImageSets/Segmentation/{split_word(split)}.txt", (key.strip('"') + "\n" for key in rows(split))
         # datumaro and CVAT read the masks by colour and refuse one that is not listed
         more = ((ANOMALY_NAME, OUT_OF_DISTRIBUTION), (IGNORED_NAME, IGNORE))
-        named = [(label.name, label.colour) for label in self._labels] + [
-            (name, tuple(self._palette[3 * i : 3 * i + 3])) for name, i in more
-        ]
-        lines = [f"{name}:{','.join(map(str, colour))}::\n" for name, colour in named]
+        named = [(label.name, label.id) for label in self._labels] + list(more)
+        lines = [f"{name}:{','.join(map(str, self._colours[class_id]))}::\n" for name, class_id in named]
         yield "labelmap.txt", ["# label:color_rgb:parts:actions\n", *lines]
 
     def _png(self, mask: np.ndarray) -> bytes:

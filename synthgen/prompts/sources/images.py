@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,8 @@ def left_out(options: Options) -> list[str]:
 def _reason_against(path: Path, options: Options) -> str | None:
     """Why a file of the folder is not taken; "" = it is, None = nobody would take it for a photograph."""
     inside, suffix = path.relative_to(root(options)).parts, path.suffix.lower()
+    if path.is_symlink() and path.is_dir() and not any(part.startswith(".") for part in inside):
+        return "links to folders, which are not followed: name the folder itself, or move its photographs here"
     if suffix not in (*IMAGE_SUFFIXES, *_OTHER_PICTURES):
         return None
     if any(part.startswith(".") for part in inside):  # leftovers of file managers
@@ -129,7 +132,8 @@ def _photographs(options: Options) -> list[Path]:
     if is_finished(folder):  # its contact sheet would be taken
         raise InputError(
             f"prompts.source.folder {options.folder!r}: is a finished dataset, whose pictures lie in shards: `synthgen "
-            f"export {printable(options.folder)} --to folder --out DIR` writes them as files, in DIR/train/images"
+            f"export {printable(shlex.quote(options.folder))} --to folder --out DIR` writes them as files, in "
+            "DIR/train/images"
         )
     paths = folder.rglob("*") if options.recursive else folder.iterdir()
     found = [path for path in paths if _reason_against(path, options) == ""]

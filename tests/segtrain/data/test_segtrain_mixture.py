@@ -164,6 +164,16 @@ def test_a_folder_takes_the_classes_of_the_first_source_that_has_some(
         open_sources(train_config(data=[unnamed], out=tmp_path / "o"))
 
 
+def test_classes_that_no_folder_takes_are_told(
+    tmp_path: Path, write_folder, pairs, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = write_folder(tmp_path / "named", pairs(1))
+    other = tmp_path / "other.yaml"
+    other.write_text((Path(named) / "labels.yaml").read_text())
+    open_sources(train_config(data=[str(named)], classes=other, out=tmp_path / "o"))
+    assert f"--classes {other}: is not used, each --data brings classes of its own" in caplog.text
+
+
 def test_sources_whose_classes_do_not_go_together_are_refused(tmp_path: Path, write_shards, pairs) -> None:
     ours = write_shards(tmp_path / "a", pairs(1))
     other = [{"id": 0, "name": "ground", "colour": [0, 0, 0]}, {"id": 5, "name": "car", "colour": [0, 0, 0]}]

@@ -32,6 +32,12 @@ def test_a_folder_of_photographs_has_no_label_anywhere(tmp_path: Path) -> None:
     assert source.name(1) == "p1.png"
 
 
+def test_photographs_in_subfolders_beside_others_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photographs(photographs(tmp_path / "photos", [(40, 50)]) / "more", [(40, 50), (40, 50)])
+    assert open_unlabelled(str(tmp_path / "photos"), SPACE, 32).group_sizes == (1,)
+    assert "2 pictures in subfolders are not read, the first more/p0.png" in caplog.text
+
+
 def test_masks_of_a_dataset_are_not_read(tmp_path: Path, write_shards, pairs) -> None:
     """Those in this one are no PNG at all, and one of its classes is unknown to the training."""
     folder = write_shards(tmp_path / "shards", pairs(5))

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from segkit.labels import IGNORE, Label, LabelSpace
 from segtrain.data.joint import LABELLED, OWN, UNLABELLED, Views
 from segtrain.self_training.config import SelfTrainingSettings
+from segtrain.self_training.pictures import painted
 from segtrain.self_training.pseudo_labels import (
     PseudoLabels,
     agreed,
@@ -125,3 +127,9 @@ def test_the_loss_is_over_labelled_pixels_and_not_over_weights() -> None:
             expected -= weights[place].item() * LOGITS[crop, :, row, column].log_softmax(0)[channels[place]].item()
     made = weighted_cross_entropy(LOGITS, PseudoLabels(channels, weights)).item()
     assert made == pytest.approx(expected / total, rel=1e-5)
+
+
+def test_pictures_tell_classes_apart_to_which_nobody_gave_a_colour() -> None:
+    space = LabelSpace("plain", (Label(3, "cat"), Label(7, "dog")))
+    cat, dog, unlabelled = painted(torch.tensor([[[0, 1, IGNORE]]]), space)[0, 0]
+    assert cat.tolist() != dog.tolist() and unlabelled.tolist() == [0, 0, 0]
