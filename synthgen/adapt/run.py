@@ -35,7 +35,7 @@ from synthgen.adapt.samples import Watch, grid_of
 from synthgen.adapt_settings import Training
 from synthgen.backends import check_options
 from synthgen.errors import RecipeError
-from synthgen.models.control import Control
+from synthgen.models.control import Control, require_colours
 from synthgen.models.devices import give_memory_back, torch_device, use_threads
 from synthgen.models.model_facts import ModelFacts, num_t5_tokens
 from synthgen.models.provenance import pinned
@@ -69,6 +69,7 @@ class Adaptation:
         self.base: Base = read_base(self.renderer.model, self.renderer.revision)
         require_size(self.base, self.size_px)
         self.control = Control(self.settings.control, self.pictures.space)
+        require_colours(self.control)
         self.config = control_config(self.base, self.settings.controlnet, self.control.extra_channels)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from synthgen.errors import ModelError
 from synthgen.labels import IGNORE, LabelSpace
 
 Kind = Literal["palette", "onehot", "edges", "depth", "image"]
@@ -38,6 +39,18 @@ class Control:
     def extra_channels(self) -> int:
         """Channels beside the latents of the picture: one a class and one for all that is no class."""
         return len(self.labels.ids) + 1 if self.kind == "onehot" and self.labels is not None else 0
+
+
+def require_colours(control: Control) -> None:
+    """Raise ModelError in one line if the condition is colours alone and several classes have none of their own."""
+    if control.kind != "palette" or control.labels is None:
+        return
+    black = [label.name for label in control.labels.labels if not any(label.colour)]
+    if len(black) > 1:
+        raise ModelError(
+            f"label space {control.labels.name!r}: {black[0]!r} and {black[1]!r} are both black, and a ControlNet that "
+            "is fed colours could not tell them apart: give each class a `colour` of its own in its labels.yaml"
+        )
 
 
 def control_pixels(images: np.ndarray, scale: Scale = "signed") -> Any:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from segkit.documents import read_yaml
 from synthgen.errors import InputError, ModelError
 from synthgen.labels import read_label_space
-from synthgen.models.control import Control, Kind, Scale
+from synthgen.models.control import Control, Kind, Scale, require_colours
 from synthgen.models.model_facts import FACTS, ModelFacts, parse_model_facts, read_model_facts
 from synthgen.models.provenance import pinned_revision
 from synthgen.models.weights import HUB_PREFIX, loading, resolve
@@ -115,7 +115,8 @@ def control_of(net: ControlNet, kind: str, palette: str) -> Control:
     """The condition that a ControlNet is to be fed. `kind` is that of the recipe, "auto" for what the folder or the
     list says; `palette` the recipe's label space, "" for that of the folder or list.
 
-    Raises ModelError in one line where neither says it, and where the recipe contradicts itself.
+    Raises ModelError in one line where neither says it, where the recipe contradicts itself, and where classes that are
+    told by colour have none.
     """
     known = net.facts.control or _control_of_entry(published(net.name))
     if kind == "auto":
@@ -141,7 +142,9 @@ def control_of(net: ControlNet, kind: str, palette: str) -> Control:
             f"ControlNet {net.name!r}: set render.renderer.control_palette to the label space whose classes it was "
             f"trained on, which render.renderer.control={chosen.kind} needs"
         )
-    return dataclasses.replace(chosen, labels=labels)
+    chosen = dataclasses.replace(chosen, labels=labels)
+    require_colours(chosen)
+    return chosen
 
 
 def transformer_config(place: Path | str, revision: dict[str, str], model: str) -> dict[str, Any]:

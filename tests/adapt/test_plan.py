@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from doubles.adaptations import TINY
 
 from synthgen.adapt.networks import control_config, load_denoiser, new_controlnet, read_base
@@ -174,6 +175,13 @@ def no_labels_file(folder: Path) -> None:
     (folder / "labels.yaml").unlink()
 
 
+def no_colours(folder: Path) -> None:
+    space = yaml.safe_load((folder / "labels.yaml").read_text(encoding="utf-8"))
+    for label in space["labels"]:
+        del label["colour"]
+    (folder / "labels.yaml").write_text(json.dumps(space), encoding="utf-8")
+
+
 def a_foreign_id(folder: Path) -> None:
     mask = next((folder / "labels").iterdir())
     import numpy as np
@@ -195,6 +203,7 @@ def another_size(folder: Path) -> None:
     ("damage", "told"),
     [
         (no_labels_file, "labels.yaml: no such file"),
+        (no_colours, "'road' and 'sidewalk' are both black, and a ControlNet that is fed colours could not tell them"),
         (a_foreign_id, "ids 77 are not in label space"),
         (no_partner, "has no partner labels/"),
         (another_size, "90"),

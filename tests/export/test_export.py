@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import runpy
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from doubles.rows import changed
+from doubles.shouting import contents
 
 from benchmarks import drawn_dataset as drawn_dataset_module
 from benchmarks.drawn_dataset import drawn_dataset
 from segkit.metadata import MEMBERS, ORIGINAL_MEMBERS
 from segkit.shards import Dataset
 from segtrain.data.folders import FolderSource
-from synthgen.errors import DatasetError, InputError, LabelError, StorageError
+from synthgen.errors import DatasetError, InputError, LabelError
 from synthgen.export.catalogue import available, find
-from synthgen.export.folder import ExportFolder
 from synthgen.export.run import dataset_folder, export
 from synthgen.images import read_image, read_mask
 from synthgen.labels import read_label_space
@@ -31,14 +31,6 @@ from synthgen.sources.own_space import space_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "shards"
 FORMATS = [name for name in available() if name not in ("cityscapes", "photographs")]
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.rglob("*"))
-        if p.is_file()
-    }
 
 
 def test_what_the_command_line_names_is_what_there_is(cli: Any) -> None:
@@ -104,48 +96,6 @@ def test_a_voc_export_of_other_classes_is_not_taken_for_pascal_voc(tmp_path: Pat
     for file, sample in zip(list_source("cvat_masks", tmp_path / "voc"), Dataset(GOLDEN), strict=True):
         assert file.stem == sample.key
         assert np.array_equal(read_labelled(file, space)[1], sample.mask)
-
-
-def test_a_kill_between_the_last_two_steps(tmp_path: Path) -> None:
-    export(GOLDEN, "voc", tmp_path / "out")
-    (tmp_path / "out" / ".unfinished").mkdir()
-    assert export(GOLDEN, "voc", tmp_path / "out").num_new == 0
-    assert not (tmp_path / "out" / ".unfinished").exists()
-
-
-@pytest.mark.parametrize(
-    "there", ["a file", "a folder", "the place is a file", "another format", "another dataset", "a strange export.json"]
-)
-def test_foreign_folders_are_refused_and_not_touched(tmp_path: Path, there: str) -> None:
-    out = tmp_path / "out"
-    if there == "the place is a file":
-        out.write_text("mine")
-    elif there == "another format":
-        export(GOLDEN, "voc", out)
-    elif there == "another dataset":
-        export(drawn_dataset(tmp_path / "run", count=3), "coco", out)
-    else:
-        out.mkdir()
-        (
-            out / {"a file": "thesis.tex", "a folder": "images", "a strange export.json": "export.json"}[there]
-        ).write_text("{}")
-    before = contents(tmp_path)
-    with pytest.raises(StorageError, match="choose a new folder"):
-        export(GOLDEN, "coco", out)
-    assert contents(tmp_path) == before
-
-
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    assert export(GOLDEN, "folder", tmp_path / "out").num_new == 12
-
-
-def test_a_path_out_of_the_folder_is_a_bug(tmp_path: Path) -> None:
-    folder = ExportFolder(tmp_path / "out", {"format": "x", "dataset": "y", "index_sha256": "z"})
-    folder.open()
-    for path in ("../x", "/etc/x", "a/../../x"):
-        with pytest.raises(ValueError, match="leads out"):
-            folder.put(path, [b""])
 
 
 def test_a_run_folder_will_do(tmp_path: Path) -> None:
@@ -329,27 +279,6 @@ def test_a_pipe_in_the_place_of_a_shard_ends_the_export_in_one_line(tmp_path: Pa
             export(folder, name, tmp_path / name)
 
 
-def test_what_somebody_keeps_in_the_working_folder_is_neither_removed_nor_written_through(tmp_path: Path) -> None:
-    mine = tmp_path / "out" / ".unfinished" / "mine.txt"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
-    with pytest.raises(StorageError, match="exists and is no export of this dataset"):
-        export(GOLDEN, "coco", tmp_path / "out")
-    assert [path.name for path in mine.parent.iterdir()] == ["mine.txt"]
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (tmp_path / "linked").mkdir()
-    (tmp_path / "linked" / ".unfinished").symlink_to(elsewhere)
-    with pytest.raises(StorageError, match="exists and is no export of this dataset"):
-        export(GOLDEN, "coco", tmp_path / "linked")
-    assert not list(elsewhere.iterdir())
-    export(GOLDEN, "coco", tmp_path / "done")
-    (tmp_path / "done" / ".unfinished").mkdir()
-    (tmp_path / "done" / ".unfinished" / "mine.txt").write_text("mine")
-    assert export(GOLDEN, "coco", tmp_path / "done").num_new == 0
-    assert (tmp_path / "done" / ".unfinished" / "mine.txt").read_text() == "mine"
-
-
 def test_a_class_name_that_a_label_map_cannot_hold_is_refused(tmp_path: Path) -> None:
     folder = shutil.copytree(GOLDEN, tmp_path / "dataset")
     index = json.loads((folder / "index.json").read_text())
@@ -365,6 +294,11 @@ def test_a_label_map_tells_classes_apart_to_which_nobody_gave_a_colour(tmp_path:
     for entry in index["classes"]:
         entry["colour"] = [0, 0, 0]
     (folder / "index.json").write_text(json.dumps(index))
-    export(folder, "voc", tmp_path / "voc")
+    for name in ("voc", "mmseg", "detectron2"):
+        export(folder, name, tmp_path / name)
+    config = runpy.run_path(str(tmp_path / "mmseg" / "dataset_config.py"))
+    assert len({tuple(colour) for colour in config["metainfo"]["palette"]}) == len(config["metainfo"]["classes"])
+    stuff = json.loads((tmp_path / "detectron2" / "metadata.json").read_text())
+    assert len({tuple(colour) for colour in stuff["stuff_colors"]}) == len(stuff["stuff_classes"])
     for file, sample in zip(list_source("cvat_masks", tmp_path / "voc"), Dataset(folder), strict=True):
         assert np.array_equal(read_labelled(file, Dataset(folder).labels)[1], sample.mask)

@@ -145,6 +145,17 @@ def test_the_document_has_the_whole_list() -> None:
 # what it is fed
 
 
+def test_classes_without_colours_are_fed_as_channels_alone() -> None:
+    bare = LabelSpace("bare", (Label(0, "a"), Label(5, "b")))
+    one_black = LabelSpace("one", (Label(0, "a"), Label(5, "b", (0, 0, 1))))
+    trained = net_of(facts=ModelFacts(control=Control("onehot", bare)))
+    assert control_of(trained, "auto", "") == Control("onehot", bare)
+    with pytest.raises(UserError, match=r"'bare': 'a' and 'b' are both black.*give each class a `colour`"):
+        control_of(trained, "palette", "")
+    fed = net_of(facts=ModelFacts(control=Control("palette", one_black)))
+    assert control_of(fed, "auto", "") == Control("palette", one_black)
+
+
 def test_a_folder_says_it_the_recipe_has_the_last_word() -> None:
     cityscapes = read_label_space("cityscapes")
     trained = net_of(facts=ModelFacts(control=Control("onehot", TWO)))

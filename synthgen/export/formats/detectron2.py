@@ -12,6 +12,7 @@ from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import contiguous, split_word
 from synthgen.images import png_bytes
+from synthgen.sources.own_space import colours_of
 
 LOSS = (
     "254 (out of distribution) becomes 255 (ignore); ids are the places in `stuff_classes` of metadata.json "
@@ -31,7 +32,7 @@ class Detectron2:
     def __init__(self, dataset: Dataset) -> None:
         self._splits = [entry.name for entry in dataset.index.splits]
         self._labels = dataset.labels.labels
-        self._table = contiguous(self._labels)
+        self._table, self._colours = contiguous(self._labels), colours_of(dataset.labels)
 
     def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
         word = split_word(split)
@@ -45,7 +46,7 @@ class Detectron2:
             yield f"sem_seg_{split_word(split)}.json", _json_list(rows(split))
         metadata = {
             "stuff_classes": [label.name for label in self._labels],
-            "stuff_colors": [list(label.colour) for label in self._labels],
+            "stuff_colors": [list(self._colours[label.id]) for label in self._labels],
             "ignore_label": 255,
             "evaluator_type": "sem_seg",
             "label_ids": [label.id for label in self._labels],

@@ -12,6 +12,7 @@ from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import contiguous, split_word
 from synthgen.images import png_bytes
+from synthgen.sources.own_space import colours_of
 
 LOSS = (
     "254 (out of distribution) becomes 255 (ignore); ids are the places in `classes` of dataset_config.py "
@@ -28,7 +29,7 @@ class MMSeg:
     def __init__(self, dataset: Dataset) -> None:
         self._splits = [entry.name for entry in dataset.index.splits]
         self._labels = dataset.labels.labels
-        self._table = contiguous(self._labels)
+        self._table, self._colours = contiguous(self._labels), colours_of(dataset.labels)
 
     def sample(self, number: int, split: str, sample: StoredSample) -> Exported:
         word = split_word(split)
@@ -46,7 +47,7 @@ class MMSeg:
     def _config(self) -> str:
         metainfo = {
             "classes": tuple(label.name for label in self._labels),
-            "palette": [list(label.colour) for label in self._labels],
+            "palette": [list(self._colours[label.id]) for label in self._labels],
         }
         parts = [
             "# Datasets for MMSegmentation; set data_root to this folder.",
