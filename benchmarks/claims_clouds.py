@@ -99,8 +99,8 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     )
     yield from where(table, clouds.WEATHER_ROWS, took, ["benchmarks.clouds:weather"])
     yield from text(
-        f"{plan.pictures_of_prompts} pictures of one prompt, or of a hundred; the teacher's labels, no SAM, at the "
-        "rate of the tables above:"
+        f"{plan.pictures_of_prompts} pictures of one prompt, or of a hundred; the teacher's labels, no SAM. "
+        f"{_rate(table, 'clouds/prompts_rate')}"
     )
     yield from grid(
         ["prompts", "avg5", "adverse"],
@@ -117,8 +117,8 @@ def _rate(table: Table, row: str) -> str:
     plan = clouds.Plan()
     if row not in table:
         return (
-            f"Learning rate {plan.learning_rate:g}, which is too low for day alone with strong jitter (on other "
-            "layouts .480 over five weathers, .556 at .003): to be measured again."
+            f"Learning rate {plan.learning_rate:g}, at which day alone with strong jitter learns too little "
+            "(`clouds/rate`): to be measured again."
         )
     rates = ", ".join(f"{rate:g}" for rate in plan.drawn_rates)
     return (
@@ -131,8 +131,8 @@ def _pseudo(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     yield "## Pseudo-labels before and after SAM"
     yield ""
     yield from text(
-        "Against the layouts behind the pictures, in the first and the last tenth of the joint steps of the row "
-        "`clouds/sam_online_avg5`."
+        "Against the layouts behind the pictures, in the first and the last tenth of the joint steps, SAM in each of "
+        f"them. {_rate(table, 'clouds/pseudo/rate')}"
     )
     told = {"teacher": "what the teacher says", "target": "what SAM makes of it"}
     yield from grid(

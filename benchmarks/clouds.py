@@ -76,11 +76,15 @@ WEATHER_ROWS = (
     ),
     "clouds/weather/rate",
 )
-PROMPT_ROWS = tuple(f"clouds/prompts_{count}_{what}" for count in PROMPTS for what in ("avg5", "adverse"))
+PROMPT_ROWS = (
+    *(f"clouds/prompts_{count}_{what}" for count in PROMPTS for what in ("avg5", "adverse")),
+    "clouds/prompts_rate",
+)
 WHO, WHEN, WHAT = ("teacher", "target"), ("start", "end"), ("miou", "coverage")
 PSEUDO_ROWS = (
     *(f"clouds/pseudo/{who}_{what}_{when}" for who in WHO for what in WHAT for when in WHEN),
     *(f"clouds/pseudo/gain_sam_miou_{when}" for when in WHEN),
+    "clouds/pseudo/rate",
 )
 PARTS = ("teacher", "components", "sam")
 COST_ROWS = (
@@ -186,6 +190,7 @@ def weather_rows(plan: Plan) -> Iterator[Row]:
 def prompt_rows(plan: Plan) -> Iterator[Row]:
     """One prompt against a hundred, as many pictures of each, the teacher's labels without SAM."""
     plan = tuned(plan)
+    yield Row("clouds/prompts_rate", plan.learning_rate, "1")
     runs = {count: data.generated_run(plan, count, plan.pictures_of_prompts) for count in PROMPTS}
     trainings = [
         _drawn(plan, "selftrain", run / "dataset", None, seed, f"prompts_{count}")

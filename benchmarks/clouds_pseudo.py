@@ -52,6 +52,7 @@ def cost() -> Iterator[Row]:
 def pseudo_rows(plan: Plan) -> Iterator[Row]:
     """Choose the rate, measure what is missing, then put it together."""
     plan = tuned(plan)
+    yield Row("clouds/pseudo/rate", plan.learning_rate, "1")
     found = [_of_seed(plan, seed) for seed in plan.seeds]
     values = {key: np.array([of_seed[key] for of_seed in found]) for key in found[0]}
     for key, by_seed in values.items():
