@@ -36,13 +36,25 @@ def open_sources(config: TrainConfig, folder_space: LabelSpace | None = None) ->
     """The sources in the order given, and the label space of the model: that of the first source.
 
     A folder that brings no classes takes those of `folder_space`, by default `space_of_folders`. Raises DataError if a
-    source has a class that the first one has not, or if no pixel of any shows a class.
+    source has a class that the first one has not, or if no pixel of any shows a class; ConfigError if `config.classes`
+    are others than those of the model and no source takes them.
     """
     folder_space = folder_space or space_of_folders(config)
     sources = [open_dataset(path, "train", folder_space) for path in config.data]
     space = sources[0].label_space
     for source in sources[1:]:
         source.label_space.require_within(space, str(source.path))
+    if config.classes and all(map(brings_label_space, config.data)):
+        theirs, ours = (
+            [(label.id, label.name) for label in labels]
+            for labels in (read_label_space(config.classes).labels, space.labels)
+        )
+        if theirs != ours:
+            raise ConfigError(
+                f"classes {config.classes}: {len(theirs)} classes, and no source takes them: {config.data[0]} brings "
+                f"{len(ours)} of its own: leave it out, or write the masks anew in these classes (`synthgen convert "
+                "--space`)"
+            )
     require_labels(sources, space)
     return sources, space
 

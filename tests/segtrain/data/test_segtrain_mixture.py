@@ -164,6 +164,19 @@ def test_a_folder_takes_the_classes_of_the_first_source_that_has_some(
         open_sources(train_config(data=[unnamed], out=tmp_path / "o"))
 
 
+def test_classes_that_no_source_takes_are_refused(tmp_path: Path, write_folder, pairs) -> None:
+    named = str(write_folder(tmp_path / "named", pairs(1)))
+    unnamed = str(write_folder(tmp_path / "unnamed", pairs(1), label_space=False))
+    fewer = tmp_path / "fewer.yaml"
+    fewer.write_text("name: fewer\nlabels:\n  - {id: 5, name: thing}\n")
+    with pytest.raises(ConfigError, match=r"fewer.yaml: 1 classes, and no source takes them: .*named brings 2 of its"):
+        open_sources(train_config(data=[named], classes=fewer, out=tmp_path / "o"))
+    same = Path(named) / "labels.yaml"
+    for data, classes in (([named], same), ([named, unnamed], fewer)):
+        space = open_sources(train_config(data=data, classes=classes, out=tmp_path / "o"))[1]
+        assert [label.id for label in space.labels] == [0, 5]
+
+
 def test_sources_whose_classes_do_not_go_together_are_refused(tmp_path: Path, write_shards, pairs) -> None:
     ours = write_shards(tmp_path / "a", pairs(1))
     other = [{"id": 0, "name": "ground", "colour": [0, 0, 0]}, {"id": 5, "name": "car", "colour": [0, 0, 0]}]
