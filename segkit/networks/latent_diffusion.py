@@ -3,7 +3,7 @@ its abstract goes; form and numbers are ours, after DDP and LDMSeg).
 
     image -> encoder -> F_2, F_4, F_8, F_16 (an smp encoder)      context = fuse(F_4, F_8, F_16)        (B, width, h, w)
     labels -> bits of -1 and +1, times scale, at a quarter of the resolution                z           (B, bits, h, w)
-    denoiser(z_t, context, t) -> z0, and h, its middle features, which the adversary sees
+    scale * denoiser(z_t, context, t) -> z0, and h, its middle features, which the adversary sees
     label decoder(z0) + inter-coder connections: zero-initialised 1x1 convolutions of F_4 and F_2       (B, C, H, W)
 
 The inter-coder connection leads from the image's encoder into the label's decoder, past the bottleneck of the latents;
@@ -151,9 +151,14 @@ class LatentDiffusionNetwork(nn.Module):
         return Context(maps, self.fused(fused.sum(dim=0)), latents)
 
     def denoise(self, z: torch.Tensor, context: Context, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """z_t (B, bits, h, w) at times (B,) in 0..1 to the z0 that is behind it, and middle features (B, D, h', w')."""
-        z0, middle = self.denoiser(z, context.fused, context.latents, t)
-        return z0, middle
+        """z_t (B, bits, h, w) at times (B,) in 0..1 to the z0 that is behind it, and middle features (B, D, h', w').
+
+        The denoiser gives bits, numbers about 1, which are then scaled. If it gave latents, its first errors, in units
+        of the scale, would be as many times too large as the scale is small, and Adam, which remembers their squares
+        for a thousand steps, would hardly move.
+        """
+        made, middle = self.denoiser(z, context.fused, context.latents, t)
+        return self.shape.scale * made, middle
 
     def decode(self, z0: torch.Tensor, context: Context) -> torch.Tensor:
         """(B, bits, h, w) to logits (B, C, H, W)."""

@@ -74,8 +74,8 @@ class UnetDenoiser(nn.Module):
     def forward(
         self, z: torch.Tensor, context: torch.Tensor, latents: torch.Tensor | None, t: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """z_t (B, bits, h, w), fused features (B, D, h, w), image latents, times in 0..1 to z0 and the middle block's
-        output.
+        """z_t (B, bits, h, w), fused features (B, D, h, w), image latents, times in 0..1 to the bits of z0 and the
+        middle block's output.
         """
         assert latents is not None, "of this form's context"
         size = (min(_TOKENS_A_SIDE, context.shape[-2]), min(_TOKENS_A_SIDE, context.shape[-1]))

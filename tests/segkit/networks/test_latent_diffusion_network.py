@@ -132,6 +132,16 @@ def test_the_label_decoder_sees_codes_of_one_size_whatever_the_scale() -> None:
     assert torch.allclose(small.decode(0.1 * codes, context), large.decode(0.5 * codes, context), atol=1e-5)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("settings", [{}, {"form": "unet", "unet": UNET, "vae": VAE}])
+def test_the_denoiser_gives_bits_of_one_size_whatever_the_scale(settings: dict[str, Any]) -> None:
+    small, large = network(scale=0.01, **settings), network(scale=1.0, **settings)
+    images = normalised(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
+    context, t = small.context(images), torch.tensor([0.5])
+    z = torch.randn(1, 3, 64 // small.stride, 64 // small.stride)
+    assert torch.allclose(small.denoise(z, context, t)[0], 0.01 * large.denoise(z, context, t)[0], atol=1e-6)
+
+
 def test_middle_features_are_those_after_half_of_the_blocks() -> None:
     one = network()
     images = normalised(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))

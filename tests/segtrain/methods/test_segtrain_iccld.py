@@ -336,6 +336,15 @@ def test_losses_are_their_formulas(iccld) -> None:
     assert float(latent_loss(z0, latents, t, labels, network, config)) == pytest.approx(expected / count, rel=1e-4)
 
 
+def test_the_first_error_of_the_bits_is_of_their_size_whatever_their_scale(iccld) -> None:
+    found = []
+    for scale in (0.001, 1.0):
+        method, segmenter, batch = begun(iccld(adversary=False, latent_scale=scale))
+        torch.manual_seed(0)
+        found.append(float(method.loss(segmenter, batch, 0)["latent"].detach()))
+    assert min(found) > 0.1 and max(found) < 3
+
+
 def test_the_weight_of_mixed_pictures_is_a_factor(iccld) -> None:
     losses = []
     for weight in (0.0, 1.0, 3.0):
