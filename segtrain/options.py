@@ -26,6 +26,7 @@ _FOLDERS = (
     "objects",
     "unlabelled",
     "init_from",
+    "unet",
 )
 _LIST = "LIST"  # metavar of a comma list
 _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "FILE"}

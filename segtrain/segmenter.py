@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,15 +183,16 @@ def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.
         return _build_new(config, label_space, device)
     # What is overwritten is not downloaded.
     segmenter = _build_new(config.model_copy(update={"encoder_weights": "none"}), label_space, device)
-    _take_weights(segmenter, config.init_from)
+    take_weights(segmenter, config.init_from)
     return segmenter
 
 
-def _take_weights(segmenter: Segmenter, folder: Path) -> None:
-    """Those of a finished model. Raises ModelError unless it has the same network and the same classes."""
+def take_weights(segmenter: Segmenter, folder: Path, free: Collection[str] = ()) -> None:
+    """Those of a finished model. Raises ModelError unless it has the same network, but for the settings in `free`, and
+    the same classes."""
     model = load_model(folder, "cpu")
     theirs, ours = ({"network": s.spec.network, **s.spec.arguments, **s.spec.settings} for s in (model, segmenter))
-    keys = [key for key in {**theirs, **ours} if key != "classes"]  # their names are compared below
+    keys = [key for key in {**theirs, **ours} if key not in ("classes", *free)]  # their names are compared below
     differs = next((key for key in keys if theirs.get(key) != ours.get(key)), None)
     if differs is not None:
         raise ModelError(

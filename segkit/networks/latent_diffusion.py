@@ -3,7 +3,7 @@ its abstract goes; form and numbers are ours, after DDP and LDMSeg).
 
     image -> encoder -> F_2, F_4, F_8, F_16 (an smp encoder)      context = fuse(F_4, F_8, F_16)        (B, width, h, w)
     labels -> bits of -1 and +1, times scale, at a quarter of the resolution                z           (B, bits, h, w)
-    denoiser(z_t, context, t) -> z0, and h, its middle features, which the adversary sees
+    scale * denoiser(z_t, context, t) -> z0, and h, its middle features, which the adversary sees
     label decoder(z0) + inter-coder connections: zero-initialised 1x1 convolutions of F_4 and F_2       (B, C, H, W)
 
 The inter-coder connection leads from the image's encoder into the label's decoder, past the bottleneck of the latents;
@@ -26,10 +26,12 @@ from segkit.errors import ModelError
 from segkit.networks import smp
 from segkit.networks.diffusion.bit_codes import BitCode
 from segkit.networks.diffusion.schedule import ddim, noise_of
+from segkit.networks.diffusion.unet import STRIDE as UNET_STRIDE
+from segkit.networks.diffusion.unet import UnetDenoiser
 from segkit.networks.folder import MEAN, STD
 from segkit.printable import excerpt
 
-STRIDE = {"light": 4, "unet": 8}  # pixels a latent
+STRIDE = {"light": 4, "unet": UNET_STRIDE}  # pixels a latent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class LatentDiffusionNetwork(nn.Module):
         if len(widths) < 5 or 0 in widths[1:5]:
             raise ModelError(
                 f"{type(encoder).__name__}: has no maps at strides 2, 4, 8 and 16, which the label decoder needs: take "
-                "another encoder, as tu-tf_efficientnet_lite0 or resnet50"
+                "another encoder, as tu-tf_efficientnet_lite0 or resnet50, or another architecture, as Unet"
             )
         self.shape, self.code = shape, BitCode(num_classes, shape.bits)
         self.stride = STRIDE[shape.form]
@@ -112,16 +114,24 @@ class LatentDiffusionNetwork(nn.Module):
         if shape.form == "light":
             self.denoiser: nn.Module = LightDenoiser(shape.bits, shape.width)
         else:
-            from segkit.networks.diffusion.unet import UnetDenoiser
-
             self.denoiser = UnetDenoiser(shape.bits, shape.width, shape.unet or {}, shape.vae or {})
         self.label_decoder = LabelDecoder(shape.bits, shape.width, num_classes, widths[1:3], shape.intercoder)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Name patterns of what never learns, for a training's groups."""
+        return ("denoiser.vae.*",) if self.shape.form == "unet" else ()
 
     @property
     def mid_width(self) -> int:
         """Channels of the middle features of the denoiser."""
         width: int = self.denoiser.mid_width  # type: ignore[assignment]  # of both denoisers
         return width
+
+    def mid_side(self, side_px: int) -> int:
+        """Cells a side of the middle features of a square picture."""
+        halvings: int = self.denoiser.mid_halvings  # type: ignore[assignment]  # of both denoisers
+        return -(-side_px // (self.stride * 2**halvings))
 
     def latents_of(self, channels: torch.Tensor) -> torch.Tensor:
         """(B, H, W) channels, 254 and 255 for none, to label latents (B, bits, h, w): the label in the middle of each
@@ -141,9 +151,14 @@ class LatentDiffusionNetwork(nn.Module):
         return Context(maps, self.fused(fused.sum(dim=0)), latents)
 
     def denoise(self, z: torch.Tensor, context: Context, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """z_t (B, bits, h, w) at times (B,) in 0..1 to the z0 that is behind it, and middle features (B, D, h', w')."""
-        z0, middle = self.denoiser(z, context.fused, context.latents, t)
-        return z0, middle
+        """z_t (B, bits, h, w) at times (B,) in 0..1 to the z0 that is behind it, and middle features (B, D, h', w').
+
+        The denoiser gives bits, numbers about 1, which are then scaled. If it gave latents, its first errors, in units
+        of the scale, would be as many times too large as the scale is small, and Adam, which remembers their squares
+        for a thousand steps, would hardly move.
+        """
+        made, middle = self.denoiser(z, context.fused, context.latents, t)
+        return self.shape.scale * made, middle
 
     def decode(self, z0: torch.Tensor, context: Context) -> torch.Tensor:
         """(B, bits, h, w) to logits (B, C, H, W)."""
@@ -179,7 +194,7 @@ class LightDenoiser(nn.Module):
 
     def __init__(self, bits: int, width: int) -> None:
         super().__init__()
-        self.mid_width = width
+        self.mid_width, self.mid_halvings = width, 0
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.first = nn.Conv2d(bits + width, width, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(4))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import types
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,6 @@ from segtrain.errors import ConfigError
 _ORDER, _AUGMENTATION = 1, 2
 _MOST_SOURCES = 256  # their numbers are uint8
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
-_log = logging.getLogger(__name__)
 
 
 def space_of_folders(config: TrainConfig) -> LabelSpace | None:
@@ -38,16 +36,25 @@ def open_sources(config: TrainConfig, folder_space: LabelSpace | None = None) ->
     """The sources in the order given, and the label space of the model: that of the first source.
 
     A folder that brings no classes takes those of `folder_space`, by default `space_of_folders`. Raises DataError if a
-    source has a class that the first one has not, or if no pixel of any shows a class. Logs a warning for
-    `config.classes` that no folder takes.
+    source has a class that the first one has not, or if no pixel of any shows a class; ConfigError if `config.classes`
+    are others than those of the model and no source takes them.
     """
-    if folder_space is None and config.classes and all(map(brings_label_space, config.data)):
-        _log.warning("--classes %s: is not used, each --data brings classes of its own", config.classes)
     folder_space = folder_space or space_of_folders(config)
     sources = [open_dataset(path, "train", folder_space) for path in config.data]
     space = sources[0].label_space
     for source in sources[1:]:
         source.label_space.require_within(space, str(source.path))
+    if config.classes and all(map(brings_label_space, config.data)):
+        theirs, ours = (
+            [(label.id, label.name) for label in labels]
+            for labels in (read_label_space(config.classes).labels, space.labels)
+        )
+        if theirs != ours:
+            raise ConfigError(
+                f"classes {config.classes}: {len(theirs)} classes, and no source takes them: {config.data[0]} brings "
+                f"{len(ours)} of its own: leave it out, or write the masks anew in these classes (`synthgen convert "
+                "--space`)"
+            )
     require_labels(sources, space)
     return sources, space
 

@@ -42,6 +42,7 @@ from segtrain.self_training.pseudo_labels import (
 from segtrain.self_training.teacher import Teacher
 
 _log = logging.getLogger(__name__)
+_ENCODER = Group(("encoder.*",), frozen=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,10 +150,10 @@ class SelfTraining(StandardMethod):
         return self._teacher
 
     def groups(self, network: nn.Module, step: int) -> Sequence[Group]:
-        holds_itself = hasattr(network, "frozen")
-        if holds_itself or not self._settings.freeze_encoder:
-            return super().groups(network, step)
-        return Group(("encoder.*",), frozen=True), Group()
+        groups = super().groups(network, step)
+        if not self._settings.freeze_encoder or _ENCODER in groups:
+            return groups
+        return _ENCODER, *groups
 
     def loss(self, segmenter: Segmenter, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         assert isinstance(batch, JointBatch)

@@ -13,10 +13,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from segkit.labels import read_label_space
+from segkit.networks.folder import NetworkSpec, create_network
+from segkit.networks.latent_diffusion import LatentDiffusionNetwork
 from segtrain import presets
 from segtrain.cli import app
 from segtrain.errors import ConfigError
 from segtrain.method_group import methods
+from segtrain.methods.iccld.config import Config
 
 ROOT = Path(__file__).parents[2]
 SMALL = "--encoder tu-test_efficientnet --encoder-weights none --crop 64 --batch-size 2 --num-threads 1 --device cpu"
@@ -80,6 +83,22 @@ def test_a_shipped_preset_tries_itself_out_and_writes_nothing(
     assert sorted(world.rglob("*")) == before
     steps = 15000 if name == "cityscapes" else 80000 if command == "clouds" else 40000
     assert "dry run: " in caplog.text and f"one of {steps} steps took" in caplog.text
+
+
+def test_latent_diffusion_goes_on_the_encoders_of_its_presets() -> None:
+    """Those of the files: the dry runs above take a smaller one."""
+    options = {*Config.model_fields, "crop"}
+    named = {presets.read_preset(name, "iccld", options)["encoder"] for name in presets.shipped("iccld")}
+    for encoder in named:
+        arguments = {
+            "_model_class": Config.model_fields["arch"].default,
+            "encoder_name": encoder,
+            "encoder_weights": None,
+            "in_channels": 3,
+            "classes": 19,
+        }
+        network = create_network(NetworkSpec(arguments, "latent_diffusion", {"bits": 5}))
+        assert isinstance(network, LatentDiffusionNetwork)
 
 
 @pytest.mark.slow

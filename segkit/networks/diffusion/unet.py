@@ -6,6 +6,7 @@ Its cross-attention sees the fused features of the image, pooled to at most 16 x
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,9 +14,12 @@ from torch import nn
 from torch.nn import functional
 
 from segkit.errors import ModelError
-from segkit.printable import in_one_line
+from segkit.printable import excerpt, in_one_line
 
+STRIDE = 8
+"""Pixels a latent of the autoencoder, and so of the labels."""
 _TOKENS_A_SIDE = 16
+_OTHER_CONDITIONS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds")
 
 
 class UnetDenoiser(nn.Module):
@@ -27,15 +31,17 @@ class UnetDenoiser(nn.Module):
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
         try:
-            self.vae = AutoencoderKL(**_plain(vae))
+            self.vae = AutoencoderKL(**own_settings(vae))
             latents = int(self.vae.config["latent_channels"])
-            config = {**_plain(unet), "in_channels": bits + latents, "out_channels": bits}
+            config = {**own_settings(unet), "in_channels": bits + latents, "out_channels": bits}
             self.unet = UNet2DConditionModel(**config)
         except (TypeError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"network 'latent_diffusion': unet, vae: cannot be built: {in_one_line(error)}") from error
+        _require_fit(self.unet, self.vae)
         self.vae.requires_grad_(False)
         self.told = nn.Linear(width, int(self.unet.config["cross_attention_dim"]))
         self.mid_width = int(self.unet.config["block_out_channels"][-1])
+        self.mid_halvings = len(self.unet.config["block_out_channels"]) - 1
 
     def load(self, unet: Any, vae: Any) -> None:
         """Takes the weights of a trained UNet on image latents and of its autoencoder.
@@ -68,8 +74,8 @@ class UnetDenoiser(nn.Module):
     def forward(
         self, z: torch.Tensor, context: torch.Tensor, latents: torch.Tensor | None, t: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """z_t (B, bits, h, w), fused features (B, D, h, w), image latents, times in 0..1 to z0 and the middle block's
-        output.
+        """z_t (B, bits, h, w), fused features (B, D, h, w), image latents, times in 0..1 to the bits of z0 and the
+        middle block's output.
         """
         assert latents is not None, "of this form's context"
         size = (min(_TOKENS_A_SIDE, context.shape[-2]), min(_TOKENS_A_SIDE, context.shape[-1]))
@@ -94,6 +100,22 @@ def _padded(weights: torch.Tensor, number: int, dim: int) -> torch.Tensor:
     return torch.cat([kept, kept.new_zeros(shape)], dim=dim)
 
 
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """Without what diffusers notes about a file."""
+def _require_fit(unet: Any, vae: Any) -> None:
+    """Raise ModelError for a UNet or an autoencoder that this denoiser has no use for."""
+    stride = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    if stride != STRIDE:
+        raise ModelError(
+            f"network 'latent_diffusion': vae: gives latents at a resolution of 1 / {stride}, must be 1 / {STRIDE}: "
+            "take the model of another family, as Stable Diffusion 1.5 or 2.1"
+        )
+    other = next((name for name in _OTHER_CONDITIONS if unet.config.get(name) is not None), None)
+    if other or unet.mid_block is None:
+        why = f"{other} {excerpt(unet.config[other])}: reads more than text" if other else "has no middle block"
+        raise ModelError(
+            f"network 'latent_diffusion': unet: {why}: take the model of another family, as Stable Diffusion 1.5 or 2.1"
+        )
+
+
+def own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of diffusers as plain JSON values, without what it notes about the file (a path among it)."""
     return {key: value for key, value in config.items() if not key.startswith("_")}

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segtrain.methods.iccld.config import AdversarySettings
+from segtrain.errors import ConfigError
+from segtrain.methods.iccld.config import AdversarySettings, Config
 
 SOURCE, TARGET = 0.0, 1.0
 
@@ -43,6 +44,17 @@ class Discriminator(nn.Module):
             hidden = functional.leaky_relu(layer(hidden), 0.2)
         judged: torch.Tensor = self.last(hidden)
         return judged
+
+
+def require_room(side: int, config: Config) -> None:
+    """Raise ConfigError if middle features of `side` x `side` cells have not a patch left after all halvings."""
+    most = side.bit_length() - 1
+    if config.discriminator_layers > most:
+        way = f"take {most} at the most, or raise --crop" if most else "raise --crop, or take --no-adversary"
+        raise ConfigError(
+            f"discriminator_layers {config.discriminator_layers}: of a crop of {config.crop_px} px the denoiser's "
+            f"middle features are {side} x {side}, halved so often there is nothing left: {way}"
+        )
 
 
 class Adversary:

@@ -7,7 +7,7 @@ The paper's public material is its abstract: form and numbers are ours, after re
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -91,6 +91,15 @@ class Config(AdversarySettings, DiffusionSettings, SelfTrainingConfig):
         "[UniMatch], or for all pixels of a crop the share of those that are [DACS]",
     )
 
+    def weight_settings(self) -> dict[str, Any]:
+        """Without the place of the trained UNet: what it is counts."""
+        return {key: value for key, value in super().weight_settings().items() if key != "unet"}
+
+    @property
+    def begins_with_unet(self) -> bool:
+        """Whether the denoiser is to be that of the folder `unet`."""
+        return self.diffusion and self.form == "unet" and self.base is None
+
     @property
     def first_aligned_step(self) -> int:
         """Where the adversary begins; `steps` if there is none."""
@@ -110,6 +119,6 @@ class Config(AdversarySettings, DiffusionSettings, SelfTrainingConfig):
             raise ValueError(
                 f"arch {MASK_ARCH}: latent diffusion takes the encoder of an architecture of smp: name one"
             )
-        if self.form == "unet" and self.unet is None and self.base is None and self.diffusion:
+        if self.begins_with_unet and self.unet is None:
             raise ValueError("form unet: begins with a trained model: name its folder with --unet")
         return self

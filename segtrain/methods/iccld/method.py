@@ -11,14 +11,19 @@ Pixels without a class have a code of their own in z_t and count in no loss. The
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from segkit.files import open_regular
 from segkit.labels import OUT_OF_DISTRIBUTION
 from segkit.networks.diffusion.bit_codes import bits_for
 from segkit.networks.diffusion.schedule import alpha_sigma, loss_weights, noised
+from segkit.networks.diffusion.unet import own_settings
 from segkit.networks.folder import NetworkSpec
 from segkit.networks.latent_diffusion import Context, LatentDiffusionNetwork, shape_of
 from segkit.printable import in_one_line
@@ -26,10 +31,10 @@ from segtrain.data.batches import Batch
 from segtrain.data.joint import JointBatch
 from segtrain.errors import ConfigError, ModelError
 from segtrain.losses import mean_over, pixel_losses, without_unknown
-from segtrain.methods.iccld.adversary import Adversary
+from segtrain.methods.iccld.adversary import Adversary, require_room
 from segtrain.methods.iccld.config import Config
 from segtrain.optimiser import learning_rate
-from segtrain.segmenter import Segmenter, build_segmenter
+from segtrain.segmenter import Segmenter, build_segmenter, take_weights
 from segtrain.self_training.method import Opened, SelfTraining, opened, train_with
 from segtrain.self_training.pseudo_labels import PseudoLabels, moved, of_students_view
 
@@ -37,7 +42,8 @@ from segtrain.self_training.pseudo_labels import PseudoLabels, moved, of_student
 def train(config: Config) -> Path:
     """Train, or go on where a killed training stopped; returns the model's folder. Raises SegtrainError."""
     data = opened(config)
-    return train_with(Iccld(data, config), data, config)
+    claims = {"unet": unet_digest(config.unet)} if config.begins_with_unet and config.unet else {}
+    return train_with(Iccld(data, config), data, config, **claims)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,18 +66,15 @@ class Iccld(SelfTraining):
     def build(self, device: torch.device) -> Segmenter:
         """The student, with random denoiser and decoder; raises ModelError or ConfigError."""
         config = self._own
-        if not config.diffusion:
-            return super().build(device)
-        if config.base is not None:
+        if config.base is not None or not config.diffusion:
             segmenter = super().build(device)
-            if not isinstance(segmenter.network, LatentDiffusionNetwork):
-                raise ConfigError(
-                    f"base {config.base}: is no model of `segtrain iccld`: leave it out, or --no-diffusion"
-                )
+            if config.base is not None:
+                _require_goes_on(segmenter.network, config)
         else:
             segmenter = self._student = _new_student(config, self._opened, device)
         if config.adversary:
             assert isinstance(segmenter.network, LatentDiffusionNetwork)
+            require_room(segmenter.network.mid_side(config.crop_px), config)
             self._adversary = Adversary(segmenter.network.mid_width, config, config.seed, device)
         return segmenter
 
@@ -111,8 +114,10 @@ class Iccld(SelfTraining):
         return {"loss": total, **values}
 
     def after_step(self, segmenter: Segmenter, batch: Batch, losses: dict[str, torch.Tensor], step: int) -> None:
-        if self._own.self_training or self._own.adversary:
+        if self._own.self_training:
             super().after_step(segmenter, batch, losses, step)
+        elif self._own.adversary and step >= self._own.first_joint_step:
+            self.teacher.update(segmenter.network, step + 1 - self._own.first_joint_step)
         if self._adversary is not None and self._is_aligned(step) and len(self._seen) > 1:
             *source, target = self._seen
             if not self._own.adversary_mixed:
@@ -130,6 +135,8 @@ class Iccld(SelfTraining):
 
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
         super().load_state(tensors)
+        if not self._own.self_training:
+            self.facts.clear()  # they tell of pseudo-labels that are learnt, and none is
         if self._adversary is not None:
             prefix = "adversary."
             self._adversary.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
@@ -207,20 +214,42 @@ def _first(context: Context, number: int) -> Context:
     return Context([one[:number] for one in context.maps], context.fused[:number], None)
 
 
+def _require_goes_on(network: nn.Module, config: Config) -> None:
+    """Raise ConfigError unless a base model denoises or not as the settings say, and is what those say of it that are
+    not as by default."""
+    if config.diffusion != isinstance(network, LatentDiffusionNetwork):
+        if config.diffusion:
+            raise ConfigError(f"base {config.base}: is no model of `segtrain iccld`: leave it out, or --no-diffusion")
+        raise ConfigError(f"base {config.base}: denoises label latents: leave --no-diffusion out, or take another base")
+    if not isinstance(network, LatentDiffusionNetwork):
+        return
+    for setting, name in _OF_SHAPE.items():
+        ours, theirs = getattr(config, setting), getattr(network.shape, name)
+        if ours not in (theirs, Config.model_fields[setting].default):
+            raise ConfigError(f"{setting} {ours}: that of base {config.base} is {theirs}: leave one of them out")
+
+
+_OF_SHAPE = {
+    "form": "form",
+    "bits": "bits",
+    "latent_scale": "scale",
+    "width": "width",
+    "sampling_steps": "steps",
+    "samples": "samples",
+    "intercoder": "intercoder",
+}
+"""Settings of a new network, and what they are called in a model's folder."""
+_OF_ANSWERS = ("steps", "samples")  # of the folder: what says how it is asked, and not what it has learnt
+
+
 def _new_student(config: Config, opened: Opened, device: torch.device) -> Segmenter:
-    plain = build_segmenter(config, opened.space, torch.device("cpu"))
-    settings: dict[str, Any] = {
-        "form": config.form,
-        "bits": config.bits or bits_for(len(opened.space.labels)),
-        "scale": config.latent_scale,
-        "width": config.width,
-        "steps": config.sampling_steps,
-        "samples": config.samples,
-        "intercoder": config.intercoder,
-    }
-    trained = _trained_unet(config) if config.form == "unet" else None
+    own = config.model_copy(update={"init_from": None, "encoder_weights": "none"} if config.init_from else {})
+    plain = build_segmenter(own, opened.space, torch.device("cpu"))
+    settings: dict[str, Any] = {name: getattr(config, setting) for setting, name in _OF_SHAPE.items()}
+    settings["bits"] = config.bits or bits_for(len(opened.space.labels))
+    trained = _trained_unet(config) if config.begins_with_unet else None
     if trained is not None:
-        settings |= {"unet": dict(trained[0].config), "vae": dict(trained[1].config)}
+        settings |= {"unet": own_settings(trained[0].config), "vae": own_settings(trained[1].config)}
     shape = shape_of(settings, len(opened.space.labels))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -228,7 +257,23 @@ def _new_student(config: Config, opened: Opened, device: torch.device) -> Segmen
     if trained is not None:
         network.denoiser.load(*trained)  # type: ignore[operator]  # of that form
     spec = NetworkSpec(plain.spec.arguments, "latent_diffusion", settings)
-    return Segmenter(network, spec, opened.space, device)
+    segmenter = Segmenter(network, spec, opened.space, device)
+    if config.init_from is not None:
+        take_weights(segmenter, config.init_from, _OF_ANSWERS)
+    return segmenter
+
+
+def unet_digest(folder: Path) -> str:
+    """Of what `_trained_unet` reads; of a folder that lacks it, of less. Raises ModelError."""
+    digest = hashlib.sha256()
+    for path in sorted(path for part in ("unet", "vae") for path in (folder / part).glob("*")):
+        if path.name == "config.json" or _WEIGHTS.fullmatch(path.name):
+            with open_regular(path, ModelError) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+_WEIGHTS = re.compile(r"diffusion_pytorch_model(-\d+-of-\d+)?\.safetensors")
 
 
 def _trained_unet(config: Config) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Any
 
 import pytest
@@ -35,6 +36,18 @@ VAE = {
     "latent_channels": 4,
     "norm_num_groups": 4,
     "scaling_factor": 0.18215,
+}
+FINER_VAE = {
+    **VAE,
+    "block_out_channels": [8, 8, 8],
+    "down_block_types": ["DownEncoderBlock2D"] * 3,
+    "up_block_types": ["UpDecoderBlock2D"] * 3,
+}
+XL_UNET = {
+    **UNET,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 64,
 }
 
 
@@ -119,6 +132,16 @@ def test_the_label_decoder_sees_codes_of_one_size_whatever_the_scale() -> None:
     assert torch.allclose(small.decode(0.1 * codes, context), large.decode(0.5 * codes, context), atol=1e-5)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("settings", [{}, {"form": "unet", "unet": UNET, "vae": VAE}])
+def test_the_denoiser_gives_bits_of_one_size_whatever_the_scale(settings: dict[str, Any]) -> None:
+    small, large = network(scale=0.01, **settings), network(scale=1.0, **settings)
+    images = normalised(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
+    context, t = small.context(images), torch.tensor([0.5])
+    z = torch.randn(1, 3, 64 // small.stride, 64 // small.stride)
+    assert torch.allclose(small.denoise(z, context, t)[0], 0.01 * large.denoise(z, context, t)[0], atol=1e-6)
+
+
 def test_middle_features_are_those_after_half_of_the_blocks() -> None:
     one = network()
     images = normalised(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
@@ -137,6 +160,15 @@ def test_the_middle_features_do_not_see_the_label_decoder(made: LatentDiffusionN
     assert any(parameter.grad is not None for parameter in made.denoiser.parameters())
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("side", [32, 96])
+def test_the_middle_features_have_the_side_that_is_told(made: LatentDiffusionNetwork, side: int) -> None:
+    images = normalised(torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8))
+    z = torch.randn(1, 3, side // made.stride, side // made.stride)
+    _, middle = made.denoise(z, made.context(images), torch.tensor([0.5]))
+    assert middle.shape[-2:] == (made.mid_side(side), made.mid_side(side))
+
+
 def test_latents_are_the_scaled_code_of_the_label_in_the_middle_of_each_cell() -> None:
     one = network(scale=0.5)
     channels = torch.full((1, 32, 32), 255)
@@ -148,6 +180,9 @@ def test_the_autoencoder_never_learns() -> None:
     one = network(form="unet", unet=UNET, vae=VAE)
     trainable = {name for name, parameter in one.named_parameters() if parameter.requires_grad}
     assert not any(".vae." in name for name in trainable) and any(".unet." in name for name in trainable)
+    held = {name for name, _ in one.named_parameters() for pattern in one.frozen if fnmatch.fnmatchcase(name, pattern)}
+    assert held == {name for name, parameter in one.named_parameters() if not parameter.requires_grad}
+    assert network().frozen == ()
 
 
 def test_weights_of_a_trained_unet_are_taken_where_they_fit() -> None:
@@ -173,6 +208,9 @@ def test_weights_of_a_trained_unet_are_taken_where_they_fit() -> None:
         ({"depth": 3}, "setting 'depth' is not known"),
         ({"form": "unet"}, "needs the configurations"),
         ({"form": "unet", "unet": {"block_out_channels": 3}, "vae": VAE}, "cannot be built"),
+        ({"form": "unet", "unet": UNET, "vae": FINER_VAE}, "vae: gives latents at a resolution of 1 / 4, must"),
+        ({"form": "unet", "unet": XL_UNET, "vae": VAE}, "addition_embed_type 'text_time': reads more than text"),
+        ({"form": "unet", "unet": {**UNET, "mid_block_type": None}, "vae": VAE}, "unet: has no middle block"),
     ],
 )
 def test_what_cannot_be_is_one_line(settings: dict[str, Any], message: str) -> None:

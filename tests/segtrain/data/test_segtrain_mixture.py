@@ -164,14 +164,17 @@ def test_a_folder_takes_the_classes_of_the_first_source_that_has_some(
         open_sources(train_config(data=[unnamed], out=tmp_path / "o"))
 
 
-def test_classes_that_no_folder_takes_are_told(
-    tmp_path: Path, write_folder, pairs, caplog: pytest.LogCaptureFixture
-) -> None:
-    named = write_folder(tmp_path / "named", pairs(1))
-    other = tmp_path / "other.yaml"
-    other.write_text((Path(named) / "labels.yaml").read_text())
-    open_sources(train_config(data=[str(named)], classes=other, out=tmp_path / "o"))
-    assert f"--classes {other}: is not used, each --data brings classes of its own" in caplog.text
+def test_classes_that_no_source_takes_are_refused(tmp_path: Path, write_folder, pairs) -> None:
+    named = str(write_folder(tmp_path / "named", pairs(1)))
+    unnamed = str(write_folder(tmp_path / "unnamed", pairs(1), label_space=False))
+    fewer = tmp_path / "fewer.yaml"
+    fewer.write_text("name: fewer\nlabels:\n  - {id: 5, name: thing}\n")
+    with pytest.raises(ConfigError, match=r"fewer.yaml: 1 classes, and no source takes them: .*named brings 2 of its"):
+        open_sources(train_config(data=[named], classes=fewer, out=tmp_path / "o"))
+    same = Path(named) / "labels.yaml"
+    for data, classes in (([named], same), ([named, unnamed], fewer)):
+        space = open_sources(train_config(data=data, classes=classes, out=tmp_path / "o"))[1]
+        assert [label.id for label in space.labels] == [0, 5]
 
 
 def test_sources_whose_classes_do_not_go_together_are_refused(tmp_path: Path, write_shards, pairs) -> None:
