@@ -45,11 +45,13 @@ class DiffusionSettings(Settings):
     segmentation_weight: float = Field(1.0, ge=0, le=1e3, description="of the cross-entropy of what they decode to")
     snr_clamp: float = Field(2.0, gt=0, le=1e3, description="errors count min(SNR, this) / this [LDMSeg: 2]")
     low_t: Literal["weight", "bound", "none"] = Field(
-        "weight",
+        "bound",
         description="near t = 0 the label stands in the denoiser's input: the cross-entropy counts 1 - alpha^2 there, "
-        "nothing below --low-t-bound, or as everywhere [ours]",
+        "nothing below --low-t-bound, or as everywhere [ours; measured, docs/LOG.md]",
     )
-    low_t_bound: Share = Field(0.3, description="t below which `bound` counts nothing [ours]")
+    low_t_bound: Share = Field(
+        0.3, description="t below which `bound` counts nothing [ours: an answer of three steps is read at 1/3]"
+    )
 
 
 class AdversarySettings(Settings):

@@ -124,7 +124,7 @@ def test_the_model_samples_and_loads(iccld, tmp_path: Path) -> None:
         {"adversary": False},
         {"self_training": False},
         {"low_t": "none"},
-        {"low_t": "bound"},
+        {"low_t": "weight"},
         {"adversary_mixed": False},
         {"latent_weight": 0.0},
         {"class_mix": 0.0},
@@ -303,8 +303,9 @@ def test_near_no_noise_the_label_in_the_input_earns_nothing(iccld, low_t: str) -
     assert time_weights(t, iccld(low_t="none")).tolist() == [1, 1, 1, 1]
 
 
-def test_losses_are_their_formulas(iccld) -> None:
-    config = iccld(latent_scale=0.2)
+@pytest.mark.parametrize("low_t", ["weight", "bound"])
+def test_losses_are_their_formulas(iccld, low_t: str) -> None:
+    config = iccld(latent_scale=0.2, low_t=low_t)
     _, segmenter, _ = begun(config)
     network = segmenter.network
     rng = np.random.default_rng(0)
@@ -314,7 +315,7 @@ def test_losses_are_their_formulas(iccld) -> None:
     logits = torch.randn(3, 2, 8, 8)
     expected, count = 0.0, 0
     for b in range(3):
-        v = float(torch.sin(torch.pi / 2 * t[b]) ** 2)
+        v = float(torch.sin(torch.pi / 2 * t[b]) ** 2) if low_t == "weight" else float(t[b] >= 0.3)
         for y in range(8):
             for x in range(8):
                 if channels[b, y, x] != 255:
