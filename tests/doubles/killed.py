@@ -30,10 +30,10 @@ def main(stage_name: str, moment: str, command: list[str]) -> None:
     claim, run_unit, sync, write_chunks = files._write, runner.run_unit, runner._sync, finish.write_chunks
     place: dict[str, Any] = {"stage": "", "units": 0}
 
-    def write(content: str | bytes, path: Path) -> None:
+    def write(content: str | bytes, path: Path, way_out: str) -> None:
         if moment == "claim" and path.parent.name == stage_name and runner.CLAIM in path.name:
             die()
-        claim(content, path)
+        claim(content, path, way_out)
 
     def counted(
         stage: runner.StageRun, unit: runner.Unit, processor: runner.Stage, rows: Sequence[Any]
