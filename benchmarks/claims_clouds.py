@@ -16,11 +16,11 @@ WHO = {
     "source_jitter": "day alone, strong jitter",
     "selftrain": "and the teacher's labels of generated pictures, no SAM",
     "threshold": "... of those over .968 alone",
-    "mixed": "... with ClassMix, a strong view, a quick teacher, weights by sure pixels",
+    "mixed": "the teacher's labels with ClassMix, a strong view, a quick teacher, weights by sure pixels",
     "sam_online": "the teacher's labels redrawn by the mini SAM each step: CLOUDS",
     "sam_offline": "... once a picture, by what the warm-up says",
     "unimatch": "weak-to-strong consistency",
-    "oracle": "ceiling: the layouts behind the pictures as labels",
+    "oracle": "the layouts behind the pictures as labels",
 }
 WEATHER = {
     "selftrain": "and the teacher's labels of drawn pictures, no SAM",

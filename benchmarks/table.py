@@ -132,9 +132,16 @@ MEANING = {
     "mean over weathers (n = seeds, here and below)",
     "clouds/selftrain_avg5": "... and 600 generated pictures in all weathers *without* labels, self-training at "
     "equal steps",
+    "clouds/mixed_avg5": "... with ClassMix, a strong view, a quick teacher, weights by sure pixels",
     "clouds/sam_online_avg5": "... with the mini SAM in each step (CLOUDS)",
     "clouds/unimatch_avg5": "... by weak-to-strong consistency in place of it",
-    "clouds/oracle_avg5": "... with the layouts behind the pictures as labels: all that is to gain there",
+    "clouds/oracle_avg5": "... with the layouts behind the pictures as labels, which the pictures do not quite follow",
+    "clouds/gain/mixed_adverse": "what self-training with ClassMix adds to strong jitter in night, fog, rain and snow",
+    "clouds/gain/oracle_adverse": "... the layouts as labels",
+    "clouds/weather/gain_mixed_adverse": "... self-training with ClassMix on drawings of the tested weathers in place "
+    "of generated pictures",
+    "clouds/weather/gain_oracle_adverse": "... their labels",
+    "clouds/weather/gain_mixed_day": "what self-training with ClassMix on them costs by day",
     "clouds/camvid/few_miou": "20 labelled frames of CamVid at 160 x 120, of the val split's own sequence",
     "clouds/camvid/few_unimatch_miou": "... and 285 further frames without labels, weak-to-strong consistency",
     "clouds/camvid/few_clouds_miou": "... self-training with ClassMix and a strong view, no SAM",
@@ -217,7 +224,9 @@ HEADLINES = frozenset(
         "flexseg": "source_adverse jitter_adverse plain_adverse enhance_adverse ube_adverse gap_ube_adverse "
         "all_adverse ceiling_adverse ceiling_ube_adverse jitter_day plain_day ube_day",
         "flexseg/camvid_dusk": "jitter_miou plain_miou ube_miou all_miou",
-        "clouds": "source_jitter_avg5 selftrain_avg5 sam_online_avg5 unimatch_avg5 oracle_avg5",
+        "clouds": "source_jitter_avg5 selftrain_avg5 mixed_avg5 sam_online_avg5 unimatch_avg5 oracle_avg5 "
+        "gain/mixed_adverse gain/oracle_adverse",
+        "clouds/weather": "gain_mixed_adverse gain_oracle_adverse gain_mixed_day",
         "clouds/camvid": "few_miou few_unimatch_miou few_clouds_miou few_photos_miou all_labels_miou",
         "clouds/camvid_other": "few_miou few_unimatch_miou few_clouds_miou few_photos_miou all_labels_miou",
         "cgaug": "energy/ap_t3 head/ap_t3 pairs_old_loss/ap_t3 full/ap_t3 ds_and_ss/ap_t3 ceiling/ap_t3",
