@@ -5,8 +5,7 @@ each of 600 drawn layouts in one of five weathers, masks thrown away; mini/stree
 captions, mini/streets-day maps of other day scenes alone. Test: 200 held-out layouts, each drawn in all five weathers.
 Equal steps for all (1,600: 800 of warm-up, 800 of 16 crops, of which half are unlabelled); what learns from labels
 alone takes as many steps of 16 labelled crops. 800 were too few: seed 100, other layouts, source_jitter .467 and .561.
-The rate of drawn and weather rows is that which suits source_jitter best (clouds/rate): at .001 it has .480 on
-those layouts, at .003 .556. Prompts and pseudo-labels were measured at .001.
+The rate is that which suits source_jitter best (clouds/rate): at .001 it has .480 on those layouts, at .003 .556.
 
     source, source_jitter    day alone; with strong jitter, as all below    oracle    the pictures' layouts as labels
     selftrain      the teacher's labels, no SAM                   threshold    ... those over .968 alone
