@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from segkit.colours import voc_colour
 from segkit.labels import IGNORE, LabelSpace
 
 _SHARE = 0.5
@@ -27,8 +28,4 @@ def colours(space: LabelSpace) -> np.ndarray:
     apart."""
     if len({label.colour for label in space.labels}) == len(space.labels):
         return space.colour_table()
-    table = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            table[:, channel] |= (((np.arange(256) >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
-    return table
+    return np.array([voc_colour(number) for number in range(256)], np.uint8)

@@ -33,7 +33,7 @@ SEGKIT_FLOORS = (
     ("files", "headers", "heif"),
     ("documents", "stored", "ustar"),
     ("labels", "metadata"),
-    ("masks", "index", "regions", "label_map"),
+    ("masks", "index", "regions", "label_map", "colours"),
     ("pictures", "shards"),
     ("folders", "networks"),
 )

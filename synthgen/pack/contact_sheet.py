@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from segkit.colours import colours_of, distinct_table
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
 from synthgen.images import png_bytes, read_image, read_mask
 from synthgen.records import Sample
-from synthgen.sources.own_space import colours_of, distinct_table
 
 MAX_SAMPLES = 48
 CELL_PX = 128  # shorter side of a picture on the sheet

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from segkit.colours import colours_of
 from segkit.index import INDEX_FILE, read_index
 from segkit.labels import Label
 from segkit.reports import place_of, templates
@@ -27,7 +28,6 @@ from synthgen.report.lineage import Step, lineage
 from synthgen.report.prompt_map import PromptMap, duplicate_pair, prompt_map
 from synthgen.report.run_rows import KEPT, Row, RunRows, read_run
 from synthgen.report.scores import SCORES, histogram
-from synthgen.sources.own_space import colours_of
 
 MARK = "<!-- synthgen report -->"
 """The second line of every report: what bears it may be replaced by a newer one."""

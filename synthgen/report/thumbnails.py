@@ -11,8 +11,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from segkit.colours import distinct_table
 from segkit.labels import IGNORE, LabelSpace
-from synthgen.sources.own_space import distinct_table
 
 LONGEST_PX = 208
 FILL_ALPHA = 150

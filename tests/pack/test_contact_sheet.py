@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from segkit.colours import voc_colour
 from synthgen.errors import InputError
 from synthgen.images import write_image
 from synthgen.pack.contact_sheet import CELL_PX, GAP_PX, choose, contact_sheet
 from synthgen.records import Sample, key_of
-from synthgen.sources.own_space import voc_colour
 
 MakeRun = Callable[..., Any]
 

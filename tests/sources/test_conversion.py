@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from segkit.colours import colours_of, voc_colour
 from segkit.labels import Label, LabelSpace
 from synthgen.cli import app
 from synthgen.errors import InputError, LabelError
@@ -21,7 +22,7 @@ from synthgen.sources.convert import converted
 from synthgen.sources.folder import read_label
 from synthgen.sources.label_studio import decode_brush
 from synthgen.sources.listing import list_source
-from synthgen.sources.own_space import colours_of, space_of, voc_colour
+from synthgen.sources.own_space import space_of
 from synthgen.sources.writers.label_studio import encode_brush
 from synthgen.sources.writing import available, find
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
+from segkit.colours import colours_of
 from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import contiguous, split_word
 from synthgen.images import png_bytes
-from synthgen.sources.own_space import colours_of
 
 LOSS = (
     "254 (out of distribution) becomes 255 (ignore); ids are the places in `stuff_classes` of metadata.json "

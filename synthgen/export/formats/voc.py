@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from PIL import Image
 
+from segkit.colours import colours_of, distinct_table
 from segkit.errors import LabelError
 from segkit.label_map import ANOMALY_NAME, IGNORED_NAME
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION
 from segkit.shards import Dataset, StoredSample
 from synthgen.export.catalogue import Exported, Rows
 from synthgen.export.label_ids import split_word
-from synthgen.sources.own_space import colours_of, distinct_table
 
 LOSS = ""
 USE = (

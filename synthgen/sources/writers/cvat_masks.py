@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from segkit.colours import colours_of
 from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
 from synthgen.errors import LabelError
 from synthgen.sources.objects import Area
-from synthgen.sources.own_space import colours_of
 from synthgen.sources.writing import LabelledPicture, name_of, write_file, write_mask
 
 OBJECTS = False

@@ -14,10 +14,10 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from segkit.colours import colours_of
 from segkit.labels import LabelSpace
 from synthgen.sources.coco_shapes import drawn
 from synthgen.sources.objects import Area
-from synthgen.sources.own_space import colours_of
 from synthgen.sources.writing import LabelledPicture, name_of, write_file, write_json
 
 OBJECTS = True
