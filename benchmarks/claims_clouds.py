@@ -74,8 +74,8 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     )
     yield from text("Over day alone with strong jitter, seed by seed:")
     yield from grid(
-        ["", "avg5", "adverse"],
-        [[WHO[w], *(shown(table, f"clouds/gain/{w}_{what}") for what in ("avg5", "adverse"))] for w in clouds.GAINED],
+        ["", *clouds.GAIN_DOMAINS],
+        [[WHO[w], *(shown(table, f"clouds/gain/{w}_{what}") for what in clouds.GAIN_DOMAINS)] for w in clouds.GAINED],
     )
     yield from where(table, clouds.DRAWN_ROWS, took, ["benchmarks.clouds:drawn"])
     yield from text(
@@ -84,14 +84,14 @@ def _drawn(table: Table, took: Mapping[str, str]) -> Iterator[str]:
         f"{_rate(table, 'clouds/weather/rate')}"
     )
     yield from grid(
-        ["", *clouds.WEATHER_DOMAINS, *(f"gain, {what}" for what in clouds.WEATHER_DOMAINS)],
+        ["", *clouds.GAIN_DOMAINS, *(f"gain, {what}" for what in clouds.GAIN_DOMAINS)],
         [
             [
                 WEATHER.get(w, WHO[w]),
                 *(
                     shown(table, f"clouds/weather/{prefix}{w}_{what}")
                     for prefix in ("", "gain_")
-                    for what in clouds.WEATHER_DOMAINS
+                    for what in clouds.GAIN_DOMAINS
                 ),
             ]
             for w in clouds.WEATHER

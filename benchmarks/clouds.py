@@ -58,21 +58,16 @@ TUNING_SEED, TUNING_LAYOUTS = 100, 9_000
 PROMPTS = (1, 100)
 WEATHER = ("selftrain", "mixed", "sam_online", "unimatch", "oracle")  # of DRAWN, with drawn pictures
 DOMAINS = ("avg5", "adverse", *streets.DOMAINS)
-WEATHER_DOMAINS = ("avg5", "adverse", "day")
+GAIN_DOMAINS = ("avg5", "adverse", "day")
 GAINED = tuple(name for name in DRAWN if name not in ("source", "source_jitter"))
 
 DRAWN_ROWS = (
     *(f"clouds/{who}_{what}" for who in DRAWN for what in DOMAINS),
-    *(f"clouds/gain/{who}_{what}" for who in GAINED for what in ("avg5", "adverse")),
+    *(f"clouds/gain/{who}_{what}" for who in GAINED for what in GAIN_DOMAINS),
     "clouds/rate",
 )
 WEATHER_ROWS = (
-    *(
-        f"clouds/weather/{prefix}{who}_{what}"
-        for prefix in ("", "gain_")
-        for who in WEATHER
-        for what in WEATHER_DOMAINS
-    ),
+    *(f"clouds/weather/{prefix}{who}_{what}" for prefix in ("", "gain_") for who in WEATHER for what in GAIN_DOMAINS),
     "clouds/weather/rate",
 )
 PROMPT_ROWS = (
@@ -164,7 +159,7 @@ def drawn_rows(plan: Plan) -> Iterator[Row]:
         for measure in DOMAINS:
             yield row_of_seeds(f"clouds/{name}_{measure}", by_measure[measure])
     for name in GAINED:
-        for measure in ("avg5", "adverse"):
+        for measure in GAIN_DOMAINS:
             yield row_of_seeds(f"clouds/gain/{name}_{measure}", found[name][measure] - found["source_jitter"][measure])
 
 
@@ -181,7 +176,7 @@ def weather_rows(plan: Plan) -> Iterator[Row]:
     jitter = _by_measure(plan, made, "source_jitter")
     for way in WEATHER:
         found = _by_measure(plan, made, f"weather-{way}")
-        for measure in WEATHER_DOMAINS:
+        for measure in GAIN_DOMAINS:
             yield row_of_seeds(f"clouds/weather/{way}_{measure}", found[measure])
             yield row_of_seeds(f"clouds/weather/gain_{way}_{measure}", found[measure] - jitter[measure])
 
