@@ -139,8 +139,8 @@ MEANING = {
     "clouds/gain/mixed_adverse": "what self-training with ClassMix adds to strong jitter in night, fog, rain and snow",
     "clouds/gain/oracle_adverse": "... the layouts as labels",
     "clouds/gain/mixed_day": "what self-training with ClassMix costs by day: half as many labelled crops are seen",
-    "clouds/weather/gain_mixed_adverse": "what self-training with ClassMix on drawings of the tested weathers, in place "
-    "of generated pictures, adds in bad weather",
+    "clouds/weather/gain_mixed_adverse": "what self-training with ClassMix on drawings of the tested weathers, in "
+    "place of generated pictures, adds in bad weather",
     "clouds/weather/gain_oracle_adverse": "... their labels",
     "clouds/weather/gain_mixed_day": "what self-training with ClassMix on them costs by day",
     "clouds/camvid/few_miou": "20 labelled frames of CamVid at 160 x 120, of the val split's own sequence",
