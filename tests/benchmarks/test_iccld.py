@@ -49,11 +49,11 @@ def test_targets_and_tests_are_of_the_weather_that_is_named(tmp_path: Path) -> N
         assert (folder / "images" / f"streets_{7 + number:08d}.png").read_bytes() == (tmp_path / "one.png").read_bytes()
 
 
-def test_a_rate_is_chosen_for_plain_and_for_denoising_networks_alike(
+def test_a_rate_is_chosen_for_each_way_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the mean of a way with the target and one without, with a seed and layouts that no row is of."""
-    best = {"ce_source": {1e-3: 0.9}, "ce_selftrain": {2e-3: 0.8}, "full": {2e-3: 0.4}, "diffusion_source": {4e-3: 0.3}}
+    """With a seed and layouts that no row is of."""
+    best = {"ce_source": {2e-3: 0.9}, "ce_selftrain": {4e-3: 0.8}, "full": {8e-3: 0.4}, "diffusion_source": {4e-3: 0.3}}
     seen: list[Training] = []
 
     def scores(trainings: list[Training], place: Path) -> dict[str, dict[str, dict[str, float]]]:
@@ -66,14 +66,15 @@ def test_a_rate_is_chosen_for_plain_and_for_denoising_networks_alike(
 
     monkeypatch.setattr(iccld, "scores", scores)
     plan = dataclasses.replace(TINY, place=tmp_path)
-    assert iccld.chosen(plan) == {"plain": 1e-3, "denoised": 2e-3}
+    assert iccld.chosen(plan) == {"ce_source": 2e-3, "ce_selftrain": 4e-3, "diffusion_source": 4e-3, "full": 8e-3}
     assert len(seen) == 12
     for training in seen:
         assert training.train[training.train.index("--seed") + 1] == "100"
         test = Path(training.evaluations["test"][1])  # type: ignore[index]
         assert {path.stem for path in (test / "images").iterdir()} == {"streets_00000000", "streets_00000001"}
-    assert {iccld.kind_of(way) for way in ("ce_source", "ce_selftrain", "oracle")} == {"plain"}
-    assert {iccld.kind_of(way) for way in ("intercoder", "target_seen", "full")} == {"denoised"}
+    assert {way: iccld.tuned_as(way) for way in iccld.TUNED} == {way: way for way in iccld.TUNED}
+    assert {iccld.tuned_as(way) for way in ("ce_jitter", "oracle")} == {"ce_source"}
+    assert {iccld.tuned_as(way) for way in ("intercoder", "target_seen", "adversarial")} == {"diffusion_source"}
 
 
 @pytest.mark.slow
