@@ -49,6 +49,7 @@ def page(table: Table, took: Mapping[str, str]) -> str:
 
 def _targets(table: Table, took: Mapping[str, str]) -> Iterator[str]:
     plan = iccld.Plan()
+    rate = {way: shown(table, f"iccld/rate_{way}") for way in iccld.TUNED}
     yield "## A target without labels"
     yield ""
     yield from text(
@@ -56,11 +57,10 @@ def _targets(table: Table, took: Mapping[str, str]) -> Iterator[str]:
         "held-out ones of it for the test; CamVid's 62 photographs at dusk are both target and test, so its ceiling "
         f"has learnt the labels that it is tested on. {plan.steps} steps ({plan.camvid_steps} on CamVid) with "
         f"{plan.labelled} labelled crops of the source each. The learning rate was chosen of "
-        f"{', '.join(f'{rate:g}' for rate in plan.rates)} with another seed on other layouts: cross-entropy "
-        f"{shown(table, 'iccld/rate_ce_source')} on the source alone and {shown(table, 'iccld/rate_ce_selftrain')} with "
-        f"self-training, denoising {shown(table, 'iccld/rate_diffusion_source')} and {shown(table, 'iccld/rate_full')}; "
-        "the rows between take that of the source alone. The paper gives two numbers of full-size sets and no "
-        "ablation: only signs can be claimed."
+        f"{', '.join(f'{tried:g}' for tried in plan.rates)} with another seed on other layouts: cross-entropy "
+        f"{rate['ce_source']} on the source alone and {rate['ce_selftrain']} with self-training, denoising "
+        f"{rate['diffusion_source']} and {rate['full']}; the rows between take that of the source alone. "
+        "The paper gives two numbers of full-size sets and no ablation: only signs can be claimed."
     )
     yield from grid(
         ["trained on, with", *PLACES.values()],

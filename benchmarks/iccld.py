@@ -140,10 +140,10 @@ def chosen(plan: Plan) -> dict[str, float]:
     }
     made = scores(trainings.values(), plan.place)
 
-    def score(way: str, rate: float) -> float:
-        return float(made[trainings[way, rate].name]["test"]["miou"])
+    def best(way: str) -> float:
+        return max(plan.rates, key=lambda rate: float(made[trainings[way, rate].name]["test"]["miou"]))
 
-    return {way: max(plan.rates, key=lambda rate, way=way: score(way, rate)) for way in TUNED}
+    return {way: best(way) for way in TUNED}
 
 
 def tuned_as(variant: str) -> str:

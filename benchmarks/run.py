@@ -204,8 +204,8 @@ def main(wanted: list[str]) -> None:
         path for path, names in BENCHMARKS.items() if not wanted or any(n.startswith(w) for n in names for w in wanted)
     ]
     if not chosen:
-        known = ", ".join(name for names in BENCHMARKS.values() for name in names)
-        sys.exit(f"no row begins with {' or '.join(wanted)}; there are: {known}")
+        known = ", ".join(sorted({f"{name.partition('/')[0]}/" for names in BENCHMARKS.values() for name in names}))
+        sys.exit(f"no row begins with {' or '.join(wanted)}; rows begin with {known}; docs/RESULTS.md lists them")
     for path in chosen:
         module, _, function = path.partition(":")
         print(f"# {path}", flush=True)
