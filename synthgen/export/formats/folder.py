@@ -17,7 +17,7 @@ from synthgen.export.label_ids import space_yaml
 LOSS = ""
 USE = (
     "labels/KEY.png has the ids, 255 = ignore; as a support set: --set support.folder=OUT/train --set "
-    "labels.space=OUT/labels.yaml"
+    "labels.space=OUT/labels.yaml; to train: segtrain train --data OUT/train --classes OUT/labels.yaml"
 )
 
 
