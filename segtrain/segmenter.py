@@ -133,10 +133,13 @@ class Segmenter:
             raise ModelError(f"network {self.spec.network!r} has one answer only: samples are of `segtrain iccld`")
 
         def answers(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            samples = network.samples(pixels, number)
-            mean = samples.mean(dim=0)
+            channels, total = [], torch.zeros(1, device=pixels.device)
+            for sample in network.samples(pixels, number):
+                channels.append(sample.argmax(dim=1).to(torch.uint8))  # at most 254 classes
+                total = total + sample
+            mean = total / number
             entropy = -(mean * mean.clamp(min=1e-12).log()).sum(dim=1)
-            return mean.argmax(dim=1), entropy, *samples.argmax(dim=2)
+            return mean.argmax(dim=1), entropy, *channels
 
         id_of = self.label_space.id_of_channel
         return [

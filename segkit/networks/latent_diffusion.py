@@ -16,6 +16,8 @@ Inference takes `steps` DDIM steps from noise that follows from the image's pixe
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -170,18 +172,20 @@ class LatentDiffusionNetwork(nn.Module):
         z0 = ddim(lambda z, t: self.denoise(z, context, t)[0], noise, self.shape.steps)
         return self.decode(z0, context)
 
-    def samples(self, images: torch.Tensor, number: int) -> torch.Tensor:
-        """(B, 3, H, W) normalised to probabilities (number, B, C, H, W), each from noise of its own."""
+    def samples(self, images: torch.Tensor, number: int) -> Iterator[torch.Tensor]:
+        """(B, 3, H, W) normalised to `number` times probabilities (B, C, H, W), each from noise of its own; one is made
+        when it is asked for, since all of a large picture are gigabytes.
+        """
         context = self.context(images)
         pixels = self._pixels(images)
         size = (self.shape.bits, images.shape[-2] // self.stride, images.shape[-1] // self.stride)
-        return torch.stack(
-            [self.sample(context, noise_of(pixels, size, n)).float().softmax(dim=1) for n in range(number)]
-        )
+        for n in range(number):
+            yield self.sample(context, noise_of(pixels, size, n)).float().softmax(dim=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) normalised to log-probabilities (B, C, H, W): the mean over `samples` samples."""
-        return self.samples(images, self.shape.samples).mean(dim=0).clamp(min=1e-12).log()
+        total = functools.reduce(torch.add, self.samples(images, self.shape.samples))
+        return (total / self.shape.samples).clamp(min=1e-12).log()
 
     def _pixels(self, images: torch.Tensor) -> torch.Tensor:
         """The uint8 pixels that normalised images were made of, exactly."""

@@ -93,7 +93,7 @@ def test_normalised_pixels_are_known_again_exactly() -> None:
 def test_more_samples_are_their_mean() -> None:
     one, many = network(), network(samples=3)
     images = normalised(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
-    samples = one.samples(images, 3)
+    samples = torch.stack(list(one.samples(images, 3)))
     assert samples.shape == (3, 1, 4, 64, 64)
     assert not torch.equal(samples[0], samples[1])
     assert torch.allclose(many(images).exp(), samples.mean(dim=0), atol=1e-5)
