@@ -65,7 +65,7 @@ def test_a_rate_is_chosen_for_each_way_alike(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(iccld, "scores", scores)
     plan = dataclasses.replace(TINY, place=tmp_path)
     assert iccld.chosen(plan) == {"ce_source": 2e-3, "ce_selftrain": 4e-3, "diffusion_source": 4e-3, "full": 8e-3}
-    assert len(seen) == 12
+    assert len(seen) == 16
     for training in seen:
         assert training.train[training.train.index("--seed") + 1] == "100"
         test = Path(training.evaluations["test"][1])  # type: ignore[index]
