@@ -4,7 +4,8 @@ import csv
 import importlib
 
 from benchmarks.run import BENCHMARKS, COLUMNS, RESULTS
-from benchmarks.table import HEADLINES, MEANING, PAGE, README, SECTIONS, Line, page, results, table, with_table
+from benchmarks.table import PAGE, README, Line, page, results, sections, table, with_table
+from benchmarks.words import HEADLINES, MEANING, SECTIONS
 
 
 def test_the_readme_says_what_was_measured() -> None:
@@ -47,3 +48,10 @@ def test_every_row_has_a_benchmark_that_measures_it_again() -> None:
     for path in BENCHMARKS:
         module, _, function = path.partition(":")
         assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_each_section_has_its_title_and_its_rows_alone() -> None:
+    rows = {name: Line("1", "s", "", "1", "", "") for name in ("verify/fuzz_found", "main/kept_samples")}
+    parts = sections(rows, rows, "###").split("### ")
+    assert [part.partition("\n")[0] for part in parts[1:]] == [SECTIONS["main"], SECTIONS["verify"]]
+    assert [("main/" in part, "verify/" in part) for part in parts[1:]] == [(True, False), (False, True)]
