@@ -77,7 +77,7 @@ def test_a_rate_is_chosen_for_each_way_alike(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 def test_rows_of_a_tiny_plan_are_those_that_are_listed(tmp_path: Path) -> None:
-    made = {row.name: row for row in iccld.drawn_rows(dataclasses.replace(TINY, place=tmp_path))}
+    made = {row.name: row for row in iccld.drawn_rows(dataclasses.replace(TINY, place=tmp_path, rates=(2e-3,)))}
     assert set(made) == set(run.BENCHMARKS["benchmarks.iccld:drawn"])
     full, rival = made["iccld/night/full_miou"].value, made["iccld/night/ce_selftrain_miou"].value
     assert isinstance(full, float) and isinstance(rival, float)
