@@ -49,9 +49,7 @@ def test_targets_and_tests_are_of_the_weather_that_is_named(tmp_path: Path) -> N
         assert (folder / "images" / f"streets_{7 + number:08d}.png").read_bytes() == (tmp_path / "one.png").read_bytes()
 
 
-def test_a_rate_is_chosen_for_each_way_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rate_is_chosen_for_each_way_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a seed and layouts that no row is of."""
     best = {"ce_source": {2e-3: 0.9}, "ce_selftrain": {4e-3: 0.8}, "full": {8e-3: 0.4}, "diffusion_source": {4e-3: 0.3}}
     seen: list[Training] = []
