@@ -163,9 +163,7 @@ def test_a_disk_that_is_full_for_a_while_ends_no_training(stage: StageRun, monke
 
 def test_a_folder_that_takes_no_lease_is_one_line(stage: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
-    with pytest.raises(
-        StorageError, match=r"cannot be made \(Read-only file system\); free the space"
-    ):
+    with pytest.raises(StorageError, match=r"cannot be made \(Read-only file system\); free the space"):
         learn_once(Pupil(), stage, 0, list)
 
 
