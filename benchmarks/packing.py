@@ -4,8 +4,9 @@ Drawn streets of 64 x 96 px and of 512 x 768 px, encoded before and held in memo
 to the disk: `ours` by synthgen.pack.tar.write_shard, which checks keys and metadata and takes the sha256 as it goes,
 `tarwriter` by webdataset.TarWriter followed by os.fsync, `tarwriter_sha256` the same with the file read again for the
 sha256 that an index needs. `pack/verify_*` reads a dataset as `synthgen verify` does with one worker: sha256, members,
-both pictures decoded, every pixel counted. Beside it `pack/decode_*`, which decodes the two pictures with Pillow and
-checks nothing, and `pack/sha256_*`, the least that reading every byte costs. Rounds in turn; spread is over rounds.
+all three pictures decoded, every pixel of a mask counted. Beside it `pack/decode_*`, which decodes the same three with
+Pillow and checks nothing, and `pack/sha256_*`, the least that reading every byte costs. Rounds in turn; spread is over
+rounds.
 """
 
 from __future__ import annotations
@@ -105,11 +106,11 @@ def check_rows(dataset: Path, size: int, rounds: int = ROUNDS) -> Iterator[Row]:
 
 
 def _pixels(shard: Path) -> int:
-    """Decodes images and masks; how many values they had."""
+    """Decodes images, masks and confidences; how many values they had."""
     count = 0
     with tarfile.open(shard) as tar:
         for member in tar:
-            if member.name.endswith((".jpg", ".png")) and not member.name.endswith("conf.png"):
+            if member.name.endswith((".jpg", ".png")):
                 file = tar.extractfile(member)
                 assert file is not None
                 count += np.asarray(Image.open(io.BytesIO(file.read()))).size

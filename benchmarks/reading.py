@@ -70,7 +70,7 @@ def dataset(size: int) -> Path:
     """A drawn dataset of that height; made where it lacks."""
     count, per_shard = SIZES[size]
     place = SCRATCH / "reading" / f"streets-{size}"
-    return whole(place, lambda run: drawn_dataset(run, "streets", count, size, per_shard)) / "dataset"
+    return whole(place, lambda run: drawn_dataset(run, "streets", count, size, per_shard, noisy=False)) / "dataset"
 
 
 def reader_rows(folder: Path, size: int, workers: int, rounds: int = ROUNDS) -> Iterator[Row]:
@@ -78,16 +78,18 @@ def reader_rows(folder: Path, size: int, workers: int, rounds: int = ROUNDS) -> 
     speeds: dict[str, list[float]] = {reader: [] for reader in READERS}
     for _ in range(rounds):
         for reader, of_reader in speeds.items():
-            of_reader.append(samples_a_second(loader(reader, folder, workers)))
+            of_reader.append(samples_a_second(loader(reader, folder, workers), workers))
     for reader, of_reader in speeds.items():
         name = f"read/{reader}_{size}_{workers}"
         yield Row(name, float(np.median(of_reader)), "samples/s", spread_of(of_reader), rounds)
 
 
-def samples_a_second(batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """Of all batches but the first, with which the workers start."""
+def samples_a_second(batches: Iterable[tuple[torch.Tensor, torch.Tensor]], workers: int) -> float:
+    """Of all batches but the first of each worker: they come with its start, and all at once, so that the others' would
+    be counted without the time that they took."""
     whole_pass = iter(batches)
-    next(whole_pass)
+    for _ in range(workers):
+        next(whole_pass)
     began, samples = time.perf_counter(), 0
     for images, masks in whole_pass:
         assert images.shape[:3] == masks.shape

@@ -53,8 +53,11 @@ def plan_failed(recipe: Recipe, run: Path) -> list[Path]:
     aside = redo(run, whole) if rows else []
     for name, some in rows.items():
         stage = stages(run)[name]
-        number = sum(1 for unit in stage.units() if unit.keys)
-        keys = sorted({row.parent for row in some})
+        planned = [unit for unit in stage.units() if unit.keys]
+        number = len(planned)
+        # what an earlier retry has planned and a kill has left undone is made by its own units
+        waiting = {key for unit in planned if not stage.is_done(unit) for key in unit.keys}
+        keys = sorted({row.parent for row in some} - waiting)
         size = recipe.execution.unit_rows
         groups = [tuple(keys[start : start + size]) for start in range(0, len(keys), size)]
         claims.extend(stage, [Unit(f"retry-{number + place:05d}", 0, 0, group) for place, group in enumerate(groups)])

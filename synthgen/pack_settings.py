@@ -24,7 +24,7 @@ class Pack(Section):
 
     samples_per_shard: int = Field(1000, ge=1, description="planned by count; about 1 GB a shard is what loaders like")
     validation_fraction: Fraction = Field(
-        0.0, description="share of samples that goes to the split `validation`, chosen by key"
+        0.0, description="share that goes to the split `validation`; samples of one prompt or one file stay together"
     )
     jpeg_quality: int = Field(95, ge=50, le=100)
     mark: Literal["none", "iptc", "c2pa"] = Field(

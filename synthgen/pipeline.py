@@ -95,8 +95,7 @@ def run_stage(recipe: Recipe, run: Path, name: str, log: bool = False) -> Iterat
         again.plan_rows_made_since(recipe, stage)
     team.wait()
     storage.refresh(stage.folder / runner.CLAIM)  # the first rank may have planned it on another machine
-    missing = stage.missing()
-    team.begin(stage, missing)
+    missing = team.begin(stage, stage.missing())
     yield Progress(name, "", *team.standing())
     owner = claims.fingerprint(stage.claim()["settings"]) if missing else ""
     work = worker.Work(recipe, run, name, owner, log)

@@ -24,7 +24,7 @@ from doubles.world import IDS, paint
 from segkit.shards import Dataset
 from synthgen import lock, pipeline, runner, stages, worker
 from synthgen.dataset.verify import verify
-from synthgen.engines import accelerate
+from synthgen.engines import accelerate, teams
 from synthgen.errors import RunError
 from synthgen.pack.counts import RunCounts
 from synthgen.recipe import read_recipe
@@ -174,20 +174,14 @@ def test_progress_counts_up_to_what_is_there(finished: Path, tiny: Tiny) -> None
 
 # two ranks of accelerate
 
+TwoRanks = Callable[[Callable[[int], None]], None]
 
-def test_ranks_that_come_late_leave_no_gap(
-    undisturbed: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two ranks as threads; the second looks for its units when the first could long be at work."""
-    here, barrier = threading.local(), threading.Barrier(2, timeout=60)
-    see = runner.StageRun.missing
 
-    def late(stage: runner.StageRun) -> list[runner.Unit]:
-        if here.rank == 1 and stage.name == "render" and not here.looked:
-            here.looked, until = True, time.monotonic() + 1
-            while not list(stage.folder.glob("0*")) and time.monotonic() < until:
-                time.sleep(0.01)
-        return see(stage)
+@pytest.fixture
+def two_ranks(monkeypatch: pytest.MonkeyPatch) -> TwoRanks:
+    """Runs a function of the rank for both ranks, as threads; afterwards this thread is the first one."""
+    here, barrier, told = threading.local(), threading.Barrier(2, timeout=60), dict[str, Any]()
+    here.rank = 0
 
     def wait_for_all(ready: Callable[[], bool] = lambda: True) -> None:
         until = time.monotonic() + 60
@@ -195,23 +189,82 @@ def test_ranks_that_come_late_leave_no_gap(
             time.sleep(0.01)
         barrier.wait()
 
+    def of_first_rank(value: Any) -> Any:
+        if here.rank == 0:
+            told["value"] = value
+        barrier.wait()
+        found = told["value"]
+        barrier.wait()
+        return found
+
+    def both(one_rank: Callable[[int], None]) -> None:
+        def as_rank(rank: int) -> None:
+            here.rank = rank
+            one_rank(rank)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(as_rank, range(2)))
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(accelerate, "rank", lambda: here.rank)
+    monkeypatch.setattr(accelerate, "device", lambda: "cpu")
+    monkeypatch.setattr(accelerate, "wait_for_all", wait_for_all)
+    monkeypatch.setattr(accelerate, "of_first_rank", of_first_rank)
+    return both
+
+
+def test_ranks_that_come_late_leave_no_gap(
+    undisturbed: Path, tmp_path: Path, tiny: Tiny, two_ranks: TwoRanks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second rank looks for its units when the first could long be at work."""
+    here = threading.local()
+    see = runner.StageRun.missing
+
+    def late(stage: runner.StageRun) -> list[runner.Unit]:
+        if accelerate.rank() == 1 and stage.name == "render" and not hasattr(here, "looked"):
+            here.looked, until = True, time.monotonic() + 1
+            while not list(stage.folder.glob("0*")) and time.monotonic() < until:
+                time.sleep(0.01)
+        return see(stage)
+
     def one_rank(rank: int) -> None:
-        here.rank, here.looked = rank, False
         for name in ("prompts", "render"):
             for _ in pipeline.run_stage(recipe, tmp_path / "run", name):
                 pass
 
     recipe = read_recipe(str(tiny()))
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(accelerate, "rank", lambda: here.rank)
-    monkeypatch.setattr(accelerate, "device", lambda: "cpu")
-    monkeypatch.setattr(accelerate, "wait_for_all", wait_for_all)
     monkeypatch.setattr(runner.StageRun, "missing", late)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(one_rank, range(2)))
-    here.rank = 0
+    two_ranks(one_rank)
     rows = {folder: stages.stages(folder)["render"].rows() for folder in (tmp_path / "run", undisturbed)}
     assert rows[tmp_path / "run"] == rows[undisturbed]
+
+
+def test_ranks_leave_no_gap_where_another_launch_ends_a_unit_between_their_looks(
+    undisturbed: Path, tmp_path: Path, two_ranks: TwoRanks
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    for path in (run / "render").glob("0*"):
+        shutil.rmtree(path)
+    looked, see = threading.Event(), runner.StageRun.missing
+
+    def between(stage: runner.StageRun) -> list[runner.Unit]:
+        if accelerate.rank() == 1:
+            looked.wait(60)
+            shutil.copytree(undisturbed / "render" / "00000", run / "render" / "00000")
+        found = see(stage)
+        if accelerate.rank() == 0:
+            looked.set()
+        return found
+
+    def one_rank(rank: int) -> None:
+        stage, team = stages.stages(run)["render"], teams.Ranks()
+        for unit, *_ in team.run_units(lambda unit: (0, 0), team.begin(stage, between(stage)), False):
+            shares.append(unit.name)
+
+    shares: list[str] = []
+    two_ranks(one_rank)
+    assert sorted(shares) == [unit.name for unit in stages.stages(run)["render"].units()]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Engine `accelerate`: `accelerate launch -m synthgen run RECIPE` on one or more machines that share the run folder.
 
-Rank r of n does the units r, r + n, ... of every stage; a stage that must see all rows is one unit, so rank 0 does it.
+Rank r of n does the units r, r + n, ... of what the first one sees to be missing of a stage; a stage that must see all
+rows is one unit, so rank 0 does it.
 Before the next stage every rank waits for all of them: a stage reads only what is finished.
 """
 
@@ -40,6 +41,14 @@ def wait_for_all(ready: Callable[[], bool] = lambda: True) -> None:
     while not ready():
         time.sleep(POLL_S)
     _state().wait_for_everyone()
+
+
+def of_first_rank(value: Any) -> Any:
+    """What the first rank gives here, on every rank; all of them must come by. The value is pickled."""
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    return broadcast_object_list([value])[0]
 
 
 def device() -> str:

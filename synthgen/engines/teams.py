@@ -29,8 +29,8 @@ class Team(Protocol):
         """Until every member is here."""
         ...
 
-    def begin(self, stage: StageRun, missing: Sequence[Unit]) -> None:
-        """A stage begins with these units to do."""
+    def begin(self, stage: StageRun, missing: Sequence[Unit]) -> list[Unit]:
+        """A stage begins, of which this process sees these units to be missing; gives those that are to be done."""
         ...
 
     def run_units(self, work: Work, units: Sequence[Unit], again: bool) -> Iterator[tuple[Unit, int, int]]:
@@ -67,10 +67,11 @@ class Alone:
     def wait(self) -> None:
         """Nobody to wait for."""
 
-    def begin(self, stage: StageRun, missing: Sequence[Unit]) -> None:
+    def begin(self, stage: StageRun, missing: Sequence[Unit]) -> list[Unit]:
         """Counts what is done already."""
         units = len(stage.units())
         self._counts = [units - len(missing), units, stage.num_rows(), stage.num_rejected()]
+        return list(missing)
 
     def run_units(self, work: Work, units: Sequence[Unit], again: bool) -> Iterator[tuple[Unit, int, int]]:
         """By Ray or by processes of this machine."""
@@ -109,12 +110,19 @@ class Ranks:
     def wait(self) -> None:
         accelerate.wait_for_all()
 
-    def begin(self, stage: StageRun, missing: Sequence[Unit]) -> None:
-        """Ranks share out the same list: nobody starts before all have seen what is missing."""
+    def begin(self, stage: StageRun, missing: Sequence[Unit]) -> list[Unit]:
+        """Ranks share out the same list, the first one's: nobody starts before all have it.
+
+        Another launch on the same run folder may finish units between the looks of two ranks; of lists that differ some
+        units would be in nobody's share.
+        """
         accelerate.wait_for_all()
-        self._stage, self._missing = stage, {unit.name: unit for unit in missing}
+        names = set(accelerate.of_first_rank([unit.name for unit in missing]))
+        shared = [unit for unit in stage.units() if unit.name in names]
+        self._stage, self._missing = stage, {unit.name: unit for unit in shared}
         self._num_units, self._made, self._refused = len(stage.units()), stage.num_rows(), stage.num_rejected()
         self._looked = -self.EVERY_S
+        return shared
 
     def run_units(self, work: Work, units: Sequence[Unit], again: bool) -> Iterator[tuple[Unit, int, int]]:
         return local.run_units(work, units, 1) if again else accelerate.run_units(work, units)

@@ -38,12 +38,18 @@ def build(recipe: Recipe, run: Path) -> FilterStage:
     return FilterStage(recipe.filter.rules, recipe.pack.validation_fraction)
 
 
-def split_of(key: str, validation_fraction: float) -> str:
-    """`validation` for about that share of keys, else `train`.
+def group_of(row: ScoredRecord) -> str:
+    """What the samples that a split must not part have in common: the user's file that they were made from (a label map
+    in five kinds of weather), or else their prompt."""
+    return row.picture.origin or row.parent
 
-    It follows from the key alone, so a larger run moves no sample over.
+
+def split_of(group: str, validation_fraction: float) -> str:
+    """`validation` for about that share of groups, else `train`.
+
+    It follows from the group alone, so a larger run moves no sample over.
     """
-    digest = hashlib.blake2b(key.encode(), digest_size=8, person=b"split").digest()
+    digest = hashlib.blake2b(group.encode(), digest_size=8, person=b"split").digest()
     # 53 bits: the most that a float holds without rounding up to 1
     share = (int.from_bytes(digest, "big") >> 11) / 2**53
     return "validation" if share < validation_fraction else "train"
@@ -77,7 +83,7 @@ class FilterStage:
                     if refusal is not None:
                         yield _rejected(row, refusal)
                         continue
-                    split = split_of(row.key, self._validation_fraction)
+                    split = split_of(group_of(row), self._validation_fraction)
                     yield Sample(
                         row.key,
                         row.parent,

@@ -20,7 +20,8 @@ from synthgen.backends import check_options, weights
 from synthgen.errors import ModelError
 from synthgen.models.weights import HUB_ERRORS, hub_error, resolve
 
-_WHOLE_BYTES = 256 * 2**20  # smaller folders are hashed by content, larger ones by names and sizes
+_WHOLE_BYTES = 256 * 2**20  # smaller folders are hashed by all of their content, of larger ones parts of each file
+_PARTS, _PART_BYTES = 64, 2**16  # at equal distances: weights that were trained again differ everywhere
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".json", ".gz")
 _COMMIT = re.compile("[0-9a-f]{40}")
 UNRESOLVED = "unresolved"
@@ -148,7 +149,7 @@ def _commit_in_cache(repository: str, revision: str) -> str:
 
 
 def digest_of_weights(place: Path) -> str:
-    """12 hex digits of a local file or folder: by content up to 256 MiB, by names and sizes beyond."""
+    """12 hex digits of a local file or folder: of its content up to 256 MiB, of names, sizes and parts beyond."""
     files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file() and p.suffix in _WEIGHTS)
     stats = [path.stat() for path in files]
     names = [path.relative_to(place).as_posix() if path != place else path.name for path in files]
@@ -162,6 +163,14 @@ def _digest(files: tuple[tuple[str, Path, int, int], ...]) -> str:
     digest = hashlib.blake2b(digest_size=6)
     for name, path, size, _ in files:
         digest.update(f"{name}:{size}".encode())
-        if whole:
-            digest.update(path.read_bytes())
+        for part in (path.read_bytes(),) if whole else _parts_of(path, size):
+            digest.update(part)
     return digest.hexdigest()
+
+
+def _parts_of(path: Path, size: int) -> Iterator[bytes]:
+    """Some of a file of that many bytes, its first and its last ones among them."""
+    with path.open("rb") as file:
+        for number in range(_PARTS):
+            file.seek(number * max(0, size - _PART_BYTES) // (_PARTS - 1))
+            yield file.read(_PART_BYTES)

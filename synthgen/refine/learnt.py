@@ -10,14 +10,15 @@ proposer is trained anew on the support set and on them, half and half, each pix
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from synthgen import claims, leases, storage
-from synthgen.errors import ModelError, RunError
+from synthgen.errors import ModelError, RunError, StorageError
 from synthgen.files import scratch_beside, write_first
 from synthgen.models import Labelled, Learns
 from synthgen.runner import StageRun
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 _SETTLE_S = 0.2  # in which workers that begin at the same time see each other
 _SIGN_OF_LIFE_S = 5.0
 
-Label = Callable[[], Sequence[Labelled]]  # the run's own images, labelled with what the proposer has learnt so far
+Label = Callable[[], Iterable[Labelled]]  # the run's own images, labelled with what the proposer has learnt so far
 
 
 def learn_once(proposer: Learns, stage: StageRun, rounds: int, label: Label) -> None:
@@ -61,8 +62,10 @@ def _learn(proposer: Learns, rounds: int, label: Label, alive: Callable[[], None
     support = proposer.support
     learnt = proposer.learn([support], watch)
     for number in range(rounds):
-        own = label()
-        alive()
+        own = []
+        for one in label():
+            own.append(one)
+            alive()
         if not own:
             log.warning("refine.rounds: no image of the run has a mask to learn from: the support set alone is learnt")
             break
@@ -90,7 +93,13 @@ def _lease(folder: Path, name: str, kept: Path) -> Path | None:
     scratch = scratch_beside(folder / name)
     while leases.wait_for_others(folder, [name], lambda _: kept.is_file()):
         given_up = set(folder.glob(f".{name}.*"))  # of dead workers
-        scratch.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{scratch}: cannot be made ({error.strerror or error}); free the space or mend the permissions, then "
+                "run the same command again"
+            ) from error
         time.sleep(_SETTLE_S)
         others = [path for path in folder.glob(f".{name}.*") if path.is_dir() and path not in {scratch, *given_up}]
         if all(scratch.name < path.name for path in others):
@@ -107,7 +116,8 @@ def _signs_of_life(scratch: Path) -> Callable[[], None]:
         nonlocal last
         if time.monotonic() - last > _SIGN_OF_LIFE_S:
             last = time.monotonic()
-            with (scratch / "alive").open("ab") as file:
+            # what is learnt goes on: a full disk is told where the weights are written, and may be free by then
+            with contextlib.suppress(OSError), (scratch / "alive").open("ab") as file:
                 file.write(b".")
 
     return alive

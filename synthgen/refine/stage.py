@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from segkit.labels import IGNORE, LabelSpace
 from synthgen.backends import load, statement
@@ -142,7 +143,9 @@ def _first_rows(run: Path) -> list[RenderRecord]:
     render = StageRun("render", run / "render", RenderRecord, None)
     if not render.is_complete():
         return []
-    return sorted(render.iter_rows(), key=lambda row: row.key)[:MOST_OWN_IMAGES]
+    stored = render.stored()  # of a million rows the keys alone
+    by_key = pc.sort_indices(stored.column("key")).to_numpy()  # text sorts by code points here and in Python
+    return stored.take(by_key[:MOST_OWN_IMAGES])
 
 
 def _refuse_rounds_without_training(recipe: Recipe) -> None:
@@ -218,19 +221,15 @@ class RefineStage(MaskSteps):
         if rows:
             write_rates(add_rates(rates), folder, rows[0].key)
 
-    def own_labels(self, rows: Sequence[RenderRecord]) -> list[Labelled]:
+    def own_labels(self, rows: Sequence[RenderRecord]) -> Iterator[Labelled]:
         """The images of these rows with the masks that they have now; what cannot be read is left out."""
-        labelled: list[Labelled] = []
         for start in range(0, len(rows), self.batch_size):
             asked = []
             for row in rows[start : start + self.batch_size]:
                 with contextlib.suppress(InputError):  # `process` tells of it
                     asked.append(self._asked(row))
-            labelled += [
-                Labelled(one.image, made.mask, made.confidence)
-                for one, made in zip(asked, self.steps(asked), strict=True)
-            ]
-        return labelled
+            for one, made in zip(asked, self.steps(asked), strict=True):
+                yield Labelled(one.image, made.mask, made.confidence)
 
     def _asked(self, row: RenderRecord) -> Asked:
         """Raises InputError for an image that cannot be read."""

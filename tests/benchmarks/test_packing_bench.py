@@ -31,6 +31,20 @@ def test_both_writers_write_the_same_pictures(folder: Path, tmp_path: Path) -> N
     assert all(theirs[name] == data for name, data in ours.items() if not name.endswith(".json"))
 
 
+def test_what_is_packed_and_read_is_no_noise(tmp_path: Path) -> None:
+    """Noise does not compress: it would be most of what is written, hashed and passed over."""
+    made = drawn_dataset(tmp_path / "run", "streets", 3, 256, 3, noisy=False)
+    for sample in packing.packed(made, 3):
+        assert len(sample.conf_png) < len(sample.jpg) / 2
+
+
+def test_decoding_decodes_what_verifying_does(folder: Path) -> None:
+    shard = folder / "train-000000.tar"
+    pictures = {name for name in members(shard) if not name.endswith(".json")}
+    assert {name.partition(".")[2] for name in pictures} == {"jpg", "png", "conf.png"}
+    assert packing._pixels(shard) == len(pictures) // 3 * 48 * 72 * (3 + 1 + 1)
+
+
 def test_rows_of_writers_and_checks(folder: Path) -> None:
     made = [*packing.writer_rows(packing.packed(folder, 5), 64, rounds=2), *packing.check_rows(folder, 64, rounds=2)]
     wanted = (*packing.WRITERS, *packing.CHECKS)

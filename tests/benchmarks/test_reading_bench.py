@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,21 @@ def test_all_readers_give_the_same_samples(folder: Path) -> None:
     assert samples("datasets", folder) == ours
 
 
-def test_speed_counts_what_follows_the_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([10.0, 12.0])
-    monkeypatch.setattr(reading.time, "perf_counter", lambda: next(clock))
-    batches = [(torch.zeros(count, 2, 3, 3), torch.zeros(count, 2, 3)) for count in (16, 16, 4)]
-    assert reading.samples_a_second(batches) == 10
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_speed_counts_what_follows_the_first_batch_of_each_worker(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many batches at once as there are workers, every two seconds, are eight samples a second and worker."""
+    now = 10.0
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        nonlocal now
+        for number in range(3 * workers):
+            now += 2.0 * (number % workers == 0)
+            yield torch.zeros(16, 2, 3, 3), torch.zeros(16, 2, 3)
+
+    monkeypatch.setattr(reading.time, "perf_counter", lambda: now)
+    assert reading.samples_a_second(batches(), workers) == 8 * workers
 
 
 def test_rows_of_readers_crops_and_loop(folder: Path) -> None:

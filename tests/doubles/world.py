@@ -69,7 +69,7 @@ RECIPE: dict[str, Any] = {
         "scorer": {"name": "doubles.colour_scorer"},
         "rules": {"min_class_fraction": 0.02, "min_labelled_fraction": 0.3},
     },
-    "pack": {"samples_per_shard": 4, "validation_fraction": 0.3, "license": "cc0-1.0"},
+    "pack": {"samples_per_shard": 4, "validation_fraction": 0.4, "license": "cc0-1.0"},
     "execution": {"device": "cpu", "batch_size": 4, "unit_rows": 3},
 }
 

@@ -89,6 +89,7 @@ def test_first_rank_tells_of_all_ranks(
     monkeypatch.setattr(accelerate, "rank", lambda: 0)
     monkeypatch.setattr(accelerate, "device", lambda: "cpu")
     monkeypatch.setattr(accelerate, "wait_for_all", lambda ready=lambda: True: None)
+    monkeypatch.setattr(accelerate, "of_first_rank", lambda value: value)
     monkeypatch.setattr(accelerate, "POLL_S", 0.01)
     monkeypatch.setattr(teams.Ranks, "EVERY_S", 0.0)
     news = []

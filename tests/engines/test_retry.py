@@ -131,6 +131,23 @@ def test_samples_that_keep_failing_are_rejected_listed_and_can_be_tried_again(
     assert digest(run) == before
 
 
+def test_a_retry_that_is_killed_before_its_units_are_done_plans_no_sample_twice(
+    tiny: Tiny, tmp_path: Path, cli: Any
+) -> None:
+    cured = tmp_path / "cured"
+    recipe = faulty(tiny, fails_in=4, cured=str(cured))
+    run = whole_run(recipe, tmp_path / "run")
+    cured.touch()
+    whole = whole_run(recipe, tmp_path / "whole")
+    failed = {row.parent for row in made_again.failed(run)["render"]}
+    pipeline.retry_failed(read_recipe(str(recipe), []), run)  # and killed here
+    again = cli("retry", run, "--failed")
+    assert again.exit_code == 0, again.output
+    planned = [key for unit in stages.stages(run)["render"].units() for key in unit.keys]
+    assert sorted(planned) == sorted(failed)
+    assert digest(run / "dataset") == digest(whole / "dataset")
+
+
 def test_units_of_one_row_can_fail_too(tiny: Tiny, tmp_path: Path) -> None:
     recipe = faulty(tiny, fails_in=4)
     made = rendered(recipe, tmp_path / "ones", "execution.unit_rows=1", "execution.retries=0")

@@ -320,7 +320,18 @@ def test_identical_images_are_kept_when_the_duplicate_rule_is_off() -> None:
     assert made["s3"].nearest_image_similarity == 1
 
 
-def test_the_split_follows_from_the_key_alone_and_has_about_the_share_that_was_asked_for() -> None:
+def test_samples_of_one_prompt_or_one_file_are_in_one_split() -> None:
+    by_prompt = [changed(GOOD, key=f"s{n}", parent=f"p{n // 4}", origin="") for n in range(160)]
+    by_map = [changed(GOOD, key=f"t{n}", parent=f"q{n}", origin=f"map-{n // 5}.png") for n in range(200)]
+    made = decide([*by_prompt, *by_map], STRICT.model_copy(update={"max_image_similarity": 1}), 0.5)
+    splits: dict[str, set[str]] = {}
+    for row in (*by_prompt, *by_map):
+        splits.setdefault(row.picture.origin or row.parent, set()).add(made[row.key].split)
+    assert all(len(found) == 1 for found in splits.values())
+    assert set.union(*splits.values()) == {"train", "validation"}
+
+
+def test_the_split_follows_from_the_group_alone_and_has_about_the_share_that_was_asked_for() -> None:
     keys = [f"s{n:015x}" for n in range(4000)]
     tenth = {key for key in keys if split_of(key, 0.1) == "validation"}
     quarter = {key for key in keys if split_of(key, 0.25) == "validation"}

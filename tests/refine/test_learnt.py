@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from synthgen import claims
-from synthgen.errors import ModelError, RecipeError, RunError
+from synthgen.errors import ModelError, RecipeError, RunError, StorageError
 from synthgen.files import host_name
 from synthgen.models import Labelled, Learns
 from synthgen.recipe import read_recipe
 from synthgen.records import MaskRecord
+from synthgen.refine import learnt
 from synthgen.refine import stage as refine_stage
 from synthgen.refine.learnt import learn_once
 from synthgen.runner import StageRun, Unit
@@ -139,6 +140,43 @@ def test_the_lease_of_a_dead_worker_holds_nobody_up(stage: StageRun, other_proce
     pupil = Pupil()
     learn_once(pupil, stage, 0, list)
     assert pupil.lessons == [[SUPPORT]]
+
+
+@pytest.fixture
+def always_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sign of life is given at once."""
+    monkeypatch.setattr(learnt, "_SIGN_OF_LIFE_S", -1.0)
+
+
+@pytest.mark.usefixtures("always_told")
+def test_a_disk_that_is_full_for_a_while_ends_no_training(stage: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unlucky(Pupil):
+        def learn(self, sets: Sequence[Sequence[Labelled]], watch: Callable[[int], None]) -> bytes:
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+                return super().learn(sets, watch)
+
+    pupil = Unlucky()
+    learn_once(pupil, stage, 0, list)
+    assert kept(stage)[0].read_bytes() == pupil.knows
+
+
+def test_a_folder_that_takes_no_lease_is_one_line(stage: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+    with pytest.raises(StorageError, match=r"cannot be made \(Read-only file system\); free the space"):
+        learn_once(Pupil(), stage, 0, list)
+
+
+@pytest.mark.usefixtures("always_told")
+def test_signs_of_life_are_given_while_the_runs_own_images_are_labelled(stage: StageRun) -> None:
+    def label() -> Iterator[Labelled]:
+        for number in range(3):
+            yield OWN[0]
+            sizes.append(sum(path.stat().st_size for path in stage.folder.glob(".learnt-*/alive")) - number)
+
+    sizes: list[int] = []
+    learn_once(Pupil(), stage, 1, label)
+    assert len(set(sizes)) == 1 and sizes[0] > 0
 
 
 def test_rounds_of_a_proposer_that_learns_nothing_are_refused() -> None:

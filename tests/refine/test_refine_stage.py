@@ -28,6 +28,7 @@ from synthgen.refine.prototypes import support_prototypes, support_sums
 from synthgen.refine.regions import box_window
 from synthgen.refine.support import support_shots
 from synthgen.refine.whitening import Scatter, WhitenedFeatures
+from synthgen.rows import StoredRows, write_rows
 from synthgen.runner import StageRun, Unit
 from synthgen.settings import Apf, Apr
 
@@ -352,9 +353,10 @@ def test_a_round_learns_from_the_images_of_the_first_keys_of_a_finished_render(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert stage._first_rows(run) == []
-    rows = [row(n, "bus") for n in (3, 1, 2)]
+    write_rows([row(n, "bus") for n in (3, 1, 2)], RenderRecord, run / "rows.parquet")
     monkeypatch.setattr(StageRun, "is_complete", lambda self: True)
-    monkeypatch.setattr(StageRun, "iter_rows", lambda self: iter(rows))
+    monkeypatch.setattr(StageRun, "stored", lambda self: StoredRows([run / "rows.parquet"], RenderRecord))
+    monkeypatch.setattr(StoredRows, "__iter__", lambda self: pytest.fail("a run may have more rows than memory holds"))
     monkeypatch.setattr(stage, "MOST_OWN_IMAGES", 2)
     assert [r.key for r in stage._first_rows(run)] == ["s1", "s2"]
 
