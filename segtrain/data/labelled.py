@@ -1,4 +1,4 @@
-"""Whether labelled images label anything: told before a training or a score is made of nothing."""
+"""Whether labelled images can be read and label anything: told before a training or a score is made of nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ from collections.abc import Sequence
 
 from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segkit.masks import ids_in, only_unlabelled
+from segtrain.data.folders import PairSource
 from segtrain.data.source import Source
 from segtrain.errors import DataError
+
+
+def require_readable(sources: Sequence[Source]) -> None:
+    """Raise DataError for a picture or a mask of a folder that its header tells to be of no use: one that a training
+    finds on its way costs the steps before, since what is mended is other data, which it cannot go on with."""
+    for source in sources:
+        if isinstance(source, PairSource):
+            source.require_readable()
 
 
 def require_labels(sources: Sequence[Source], space: LabelSpace, *, background_counts: bool = False) -> None:

@@ -12,7 +12,7 @@ from segkit.labels import LabelSpace, read_label_space
 from segtrain.config import TrainConfig
 from segtrain.data.batches import Batch, Draft, Reading, Recent, StepBatches
 from segtrain.data.formats import brings_label_space, open_dataset
-from segtrain.data.labelled import require_labels
+from segtrain.data.labelled import require_labels, require_readable
 from segtrain.data.samplers import RareClassSampler
 from segtrain.data.source import Source
 from segtrain.errors import ConfigError
@@ -55,6 +55,7 @@ def open_sources(config: TrainConfig, folder_space: LabelSpace | None = None) ->
                 f"{len(ours)} of its own: leave it out, or write the masks anew in these classes (`synthgen convert "
                 "--space`)"
             )
+    require_readable(sources)
     require_labels(sources, space)
     return sources, space
 
