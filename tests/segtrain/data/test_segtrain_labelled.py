@@ -14,6 +14,7 @@ from segkit.labels import Label, LabelSpace
 from segtrain.cli import app
 from segtrain.data.formats import open_dataset
 from segtrain.data.labelled import require_labels, require_readable
+from segtrain.data.mixture import open_sources
 from segtrain.errors import DataError
 from segtrain.methods.supervised.method import train
 
@@ -118,6 +119,28 @@ def test_a_picture_of_no_use_is_told_before_the_first_step_and_not_when_its_turn
         with pytest.raises(DataError, match=says):
             train(settings(data=list(map(str, folders)), validation=str(bad), batch_size=2))
         assert not (tmp_path / "model").exists()
+
+
+def test_a_source_among_others_that_labels_nothing_is_told(
+    tmp_path: Path, write_folder, pairs, settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = write_folder(tmp_path / "good", pairs(2))
+    void = write_folder(tmp_path / "void", [(image, np.full_like(mask, 255)) for image, mask in pairs(3)])
+    seldom = [(image, mask if number == 2 else mask * 0 + 254) for number, (image, mask) in enumerate(pairs(3))]
+    some = write_folder(tmp_path / "some", seldom)
+    open_sources(settings(data=list(map(str, (good, some, void)))))
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{void}: none of 3 masks that were looked at has a labelled pixel")
+
+
+def test_a_later_data_with_more_classes_is_told_what_to_do(tmp_path: Path, write_folder, pairs, settings) -> None:
+    good, more = (write_folder(tmp_path / name, pairs(1)) for name in ("good", "more"))
+    text = (more / "labels.yaml").read_text()
+    (more / "labels.yaml").write_text(text.replace("labels:\n", "labels:\n- {id: 7, name: tree}\n"))
+    says = f"more: class 'tree' .id 7. .*; the classes are those of the first --data, {good}: name first what has them"
+    with pytest.raises(DataError, match=says):
+        open_sources(settings(data=[str(good), str(more)]))
+    assert len(open_sources(settings(data=[str(more), str(good)]))[1].labels) == 3
 
 
 def test_the_originals_of_pairs_are_looked_at_too(tmp_path: Path, write_folder, pairs) -> None:
