@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from segkit.errors import InputError, LabelError
-from segkit.files import read_regular
+from segkit.files import open_regular, read_regular
 from segkit.headers import (
     DECODER_ERRORS,
     GREY,
@@ -35,6 +35,7 @@ from segkit.labels import IGNORE, OUT_OF_DISTRIBUTION, LabelSpace
 from segkit.printable import in_one_line
 
 MAX_FILE_BYTES = 2**29
+_HEAD_BYTES = 256
 _SCALE = {2: 85, 4: 17}  # by which Pillow multiplies grey samples of so many bits; one bit it reads as bool
 _MODES = {(1, GREY): "1", (16, GREY): "I;16", (8, RGB): "RGB"}
 
@@ -42,6 +43,12 @@ _MODES = {(1, GREY): "1", (16, GREY): "I;16", (8, RGB): "RGB"}
 def read_mask(path: Path, space: LabelSpace | None = None) -> np.ndarray:
     """(H, W) uint8 ids. Raises as `decode_mask` does, and for a file that is missing or no regular file."""
     return decode_mask(read_regular(path, MAX_FILE_BYTES, InputError), str(path), space)
+
+
+def mask_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a mask, from the file's header. Raises InputError for what `decode_mask` would refuse by its header."""
+    with open_regular(path, InputError) as file:
+        return _mask_header(file.read(_HEAD_BYTES), str(path)).size
 
 
 def decode_mask(data: bytes, where: str, space: LabelSpace | None = None) -> np.ndarray:
@@ -70,18 +77,7 @@ def decode_mask(data: bytes, where: str, space: LabelSpace | None = None) -> np.
 def decode_samples(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The stored samples of a PNG, (H, W) uint8 grey or palette indices or (H, W, 3) uint8 RGB, and the palette
     (N, 3) uint8 if it has one. Raises InputError as `decode_mask` does."""
-    kind = container(data)
-    if kind != "PNG":
-        why = ": JPEG changes ids at every edge" if kind == "JPEG" else ""
-        raise InputError(f"{where}: is {kind} inside, a mask must be a PNG{why}; export the masks as PNG")
-    header = png_header(data, where)
-    if header.colour_type not in (GREY, RGB, PALETTE) or (header.depth, header.colour_type) == (16, RGB):
-        names = {2: "RGB image of 16 bits", 4: "LA image (grey with alpha)", 6: "RGBA image"}
-        name = names.get(header.colour_type, f"image of colour type {header.colour_type}")
-        raise InputError(
-            f"{where}: a mask must hold one class id a pixel (grey or palette), this is an "
-            f"{name}; save it without an alpha channel, 8 bits a channel"
-        )
+    header = _mask_header(data, where)
     essential, palette = _essential(data, header, where)
     mode = _MODES.get((header.depth, header.colour_type), "P" if header.colour_type == PALETTE else "L")
     try:
@@ -98,6 +94,22 @@ def decode_samples(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray | No
         if samples.size and int(samples.max()) > IGNORE:
             raise InputError(f"{where}: id {int(samples.max())} does not fit 8 bits; ids must be 0..254, 255 = ignore")
     return samples.astype(np.uint8), palette
+
+
+def _mask_header(data: bytes, where: str) -> PngHeader:
+    kind = container(data)
+    if kind != "PNG":
+        why = ": JPEG changes ids at every edge" if kind == "JPEG" else ""
+        raise InputError(f"{where}: is {kind} inside, a mask must be a PNG{why}; export the masks as PNG")
+    header = png_header(data, where)
+    if header.colour_type not in (GREY, RGB, PALETTE) or (header.depth, header.colour_type) == (16, RGB):
+        names = {2: "RGB image of 16 bits", 4: "LA image (grey with alpha)", 6: "RGBA image"}
+        name = names.get(header.colour_type, f"image of colour type {header.colour_type}")
+        raise InputError(
+            f"{where}: a mask must hold one class id a pixel (grey or palette), this is an "
+            f"{name}; save it without an alpha channel, 8 bits a channel"
+        )
+    return header
 
 
 def read_colours(path: Path) -> np.ndarray:

@@ -23,7 +23,7 @@ from segkit.files import open_regular, read_regular
 from segkit.headers import DECODER_ERRORS, container, find_jpeg_header, png_chunks, png_header, require_size
 from segkit.heif import HEIF_SUFFIXES, heif_bits, open_heif, stored_orientation
 from segkit.labels import LabelSpace
-from segkit.masks import MAX_FILE_BYTES, read_mask
+from segkit.masks import MAX_FILE_BYTES, mask_size, read_mask
 from segkit.printable import in_one_line
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", *HEIF_SUFFIXES)
@@ -83,27 +83,33 @@ def read_pair(image: Path, mask: Path, space: LabelSpace) -> tuple[np.ndarray, n
     return pixels, ids
 
 
-def require_same_size(mask_size: tuple[int, ...], mask: object, image: Path) -> None:
+def require_pair(image: Path, mask: Path) -> None:
+    """Raise InputError for a picture with its mask that `read_pair` would refuse by what their headers say."""
+    require_same_size(mask_size(mask), mask, image)
+
+
+def require_same_size(size_of_mask: tuple[int, ...], mask: object, image: Path) -> None:
     """Raise InputError unless a mask of that size (H, W) has the upright picture's: read from the picture's header.
 
     `mask` names the mask in the error.
     """
     size, orientation = _size_and_orientation(image)
-    if mask_size == size:
+    if size_of_mask == size:
         return
-    if mask_size == size[::-1] and orientation in _SWAPS_SIDES:
+    if size_of_mask == size[::-1] and orientation in _SWAPS_SIDES:
         why = (
             f"the picture's EXIF orientation ({orientation}) turns it upright, the mask was drawn on the picture as it "
             "is stored: turn the mask in the same way, or store the picture upright without EXIF and draw on that"
         )
-    elif mask_size == size[::-1]:
+    elif size_of_mask == size[::-1]:
         why = (
             "one of the two lies on its side: an EXIF rotation was lost or applied once only; turn it by 90 degrees "
             "(resizing would distort it)"
         )
     else:
         why = "export the mask at the picture's size, or resize it by nearest neighbour"
-    raise InputError(f"{mask}: is {mask_size[0]} x {mask_size[1]} px (H x W), its image {size[0]} x {size[1]}; {why}")
+    theirs = f"{size_of_mask[0]} x {size_of_mask[1]} px (H x W)"
+    raise InputError(f"{mask}: is {theirs}, its image {size[0]} x {size[1]}; {why}")
 
 
 def _size_and_orientation(path: Path) -> tuple[tuple[int, int], int]:

@@ -129,9 +129,11 @@ class ShardRows:
         """Whether each sample comes with the picture and mask that it was made from."""
         return set(ORIGINAL_MEMBERS) <= set(self.members)
 
-    def read(self, row: int, fields: Sequence[str] = ("jpg", "png")) -> tuple[dict[str, bytes], str]:
-        """The members' bytes of a row by field ("jpg", "png", "conf.png", "json", "orig.jpg", "orig.png"), and a name
-        of the sample for error messages. Raises DatasetError."""
+    def read(
+        self, row: int, fields: Sequence[str] = ("jpg", "png"), most_bytes: int | None = None
+    ) -> tuple[dict[str, bytes], str]:
+        """The members' bytes of a row by field ("jpg", "png", "conf.png", "json", "orig.jpg", "orig.png"), the first
+        `most_bytes` of each or all, and a name of the sample for error messages. Raises DatasetError."""
         path, places = self._locate(row)
         where = f"{path}: sample {row - int(self._starts[np.searchsorted(self._starts, row, side='right') - 1])}"
         contents = {}
@@ -140,7 +142,7 @@ class ShardRows:
                 for field in fields:
                     offset, size = places[self.members.index(field)].tolist()
                     file.seek(offset)
-                    contents[field] = file.read(size)
+                    contents[field] = file.read(size if most_bytes is None else min(size, most_bytes))
             except OSError as error:
                 raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
         return contents, where

@@ -163,7 +163,10 @@ class MixtureSettings(Settings):
         "that has some",
     )
     shuffle_window: int = Field(
-        4096, ge=1, description="samples are shuffled over this many consecutive ones (shards are shuffled as a whole)"
+        4096,
+        ge=1,
+        description="samples are shuffled over this many consecutive ones (shards are shuffled as a whole, and so is a "
+        "folder)",
     )
 
 

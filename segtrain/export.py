@@ -32,20 +32,23 @@ from segtrain.segmenter import Segmenter, load_model
 INPUT = "image: (B, 3, H, W) uint8 RGB, 0..255, any H and W"
 OUTPUT = "logits: (B, classes, H, W) float32, channels in the order of label_space"
 SIZES = ((2, 3, 64, 96), (1, 3, 90, 75))
-"""Of the random pictures that both are asked about."""
+"""Of the random pictures that both are asked about; as many times larger as the network needs at the least."""
+_TIMES = (1, 2, 4)
 _MOST = 1e-3  # of the greatest logit: rounding of another order of sums stays far below
 _FAILS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exported:
-    """`difference` is the greatest of any logit on the random pictures, `scale` the greatest logit there."""
+    """`difference` is the greatest of any logit on the random pictures, `scale` the greatest logit there; `sizes` are
+    those of the pictures, (H, W)."""
 
     path: Path
     kind: str
     num_bytes: int
     difference: float
     scale: float
+    sizes: tuple[tuple[int, int], ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -53,7 +56,7 @@ class Exported:
 
     def line(self) -> str:
         """For people."""
-        sizes = listed([f"{height} x {width}" for _, _, height, width in SIZES])
+        sizes = listed([f"{height} x {width}" for height, width in self.sizes])
         return (
             f"{self.path}: {self.kind}, {self.num_bytes / 1e6:.1f} MB; checked: on random pictures of {sizes} px its "
             f"logits differ from the model's by at most {self.difference:.2g} (the greatest is {self.scale:.3g})\n"
@@ -98,9 +101,9 @@ def export(model: Path, kind: str, out: Path) -> Exported:
         raise ModelError(f"{model}: network {segmenter.spec.network!r} draws samples, which no file format repeats")
     portable = Portable(segmenter).eval()
     facts = {"label_space": json.dumps(segmenter.label_space.to_json()), "input": INPUT, "output": OUTPUT}
-    pictures = _random_pictures()
     with _quiet(), torch.no_grad():
         try:
+            pictures = _random_pictures(portable)
             data = KINDS[kind].encode(portable, pictures[0], facts)
             run = KINDS[kind].open(data)
             answers = [(run(picture), portable(picture).numpy()) for picture in pictures]
@@ -116,12 +119,25 @@ def export(model: Path, kind: str, out: Path) -> Exported:
         )
     make_folder(out.parent)
     write_whole(out, data)
-    return Exported(out, kind, len(data), difference, scale)
+    sizes = tuple((picture.shape[2], picture.shape[3]) for picture in pictures)
+    return Exported(out, kind, len(data), difference, scale, sizes)
 
 
-def _random_pictures() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randint(0, 256, size, dtype=torch.uint8, generator=generator) for size in SIZES]
+def _random_pictures(portable: Portable) -> list[torch.Tensor]:
+    """Of the least sizes that the network takes: of 64 px some decoders (PAN) leave nothing."""
+    for times in _TIMES:
+        generator = torch.Generator().manual_seed(0)
+        sizes = [(batch, 3, times * height, times * width) for batch, _, height, width in SIZES]
+        pictures = [torch.randint(0, 256, size, dtype=torch.uint8, generator=generator) for size in sizes]
+        try:
+            for picture in pictures:
+                portable(picture)
+        except _FAILS:
+            if times == _TIMES[-1]:
+                raise
+            continue
+        break
+    return pictures
 
 
 Run = Callable[[torch.Tensor], np.ndarray]

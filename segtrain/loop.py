@@ -20,7 +20,7 @@ from segkit.labels import LabelSpace
 from segkit.printable import duration
 from segtrain.board import Board
 from segtrain.config import LoopConfig
-from segtrain.data.labelled import require_labels
+from segtrain.data.labelled import require_labels, require_readable
 from segtrain.data.source import Source
 from segtrain.errors import RunError
 from segtrain.files import make_folder, write_whole
@@ -38,7 +38,7 @@ from segtrain.run_folder import (
     write_checkpoint,
 )
 from segtrain.segmenter import Segmenter, choose_device, save_model
-from segtrain.trial import require_learns
+from segtrain.trial import require_learns, require_predicts
 from segtrain.validation import Best, Validation
 
 _log = logging.getLogger(__name__)
@@ -94,10 +94,12 @@ def run(training: Training, method: Method) -> Path:
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     if training.validation:
+        require_readable([training.validation])
         require_labels([training.validation], training.label_space, background_counts=True)
     segmenter = training.build(device)
     segmenter.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
     require_learns(segmenter, training.fewest_crops, config.crop_px)
+    require_predicts(segmenter, config.crop_px, training.validation)
     if config.dry_run:
         _report_plan(training.sources)
         _Run(training, method, segmenter, None).try_out()
@@ -174,7 +176,8 @@ class _Run:
             if self._validation:
                 scores = self._validation.score(self._segmenter, board, steps)
                 _log.info("%s", scores.table())
-                told = {**scores.to_json(), "data": str(Path(self._config.validation or "").resolve())}
+                where = str(Path(self._config.validation or "").resolve())
+                told = {**scores.to_json(), "data": where, "identity": self._validation.identity}
                 write_whole(self._config.out / "validation.json", json.dumps(told, indent=2).encode())
         return [int(count) for count in self._drawn]
 

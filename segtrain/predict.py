@@ -146,7 +146,10 @@ def _make(
     segmenter: Segmenter, picture: _Picture, out: Path, parts: dict[str, Path], tile_px: int, overlap_px: int
 ) -> None:
     image = read_image(picture.source)
-    mask, confidence = predict_by_tiles(segmenter, image, tile_px, overlap_px)
+    try:
+        mask, confidence = predict_by_tiles(segmenter, image, tile_px, overlap_px)
+    except DataError as error:  # of a size that the network cannot take
+        raise DataError(f"{picture.source}: {error}") from error
     _link(picture.source, out / "images" / picture.name)
     made: dict[str, Callable[[], bytes]] = {
         "overlays": lambda: _encoded(overlay(image, mask, segmenter.label_space), "JPEG", quality=90),

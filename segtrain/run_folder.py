@@ -177,4 +177,8 @@ def _first_difference(theirs: Any, ours: Any, name: str) -> str:
             if difference:
                 return difference
         return ""
+    if isinstance(theirs, list) and isinstance(ours, list) and any(isinstance(item, dict) for item in (*theirs, *ours)):
+        return f"{len(theirs)} {name}, not {len(ours)}"
+    if name.endswith(".content") and theirs != ours:  # a checksum tells people nothing
+        return f"other files ({name}): some were added, removed or changed since"
     return "" if theirs == ours else f"{name} = {json.dumps(theirs)}, not {json.dumps(ours)}"

@@ -25,6 +25,8 @@ from segtrain.files import write_whole
 
 _TAKES_DECODER_CHANNELS = ("Unet", "UnetPlusPlus", "MAnet")
 _SMALL_DECODER = (128, 64, 64, 32, 32)
+_MOST_PIXELS = 2**22  # of a batch that is predicted: eight of 724 px, one of twelve megapixels
+Answers = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,8 +96,9 @@ class Segmenter:
     def predict(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[np.ndarray]:
         """Images (H, W, 3) uint8 RGB of any sizes to masks (H, W) uint8 of class ids, in the same order.
 
-        Images of one size share a batch. Sides that are no multiple of 32 are padded by repeating the edge. Leaves the
-        network as it was, in float32. Raises DataError at another shape or dtype.
+        Images of one size share a batch, large ones fewer of them: memory does not grow with their size times
+        `batch_size`. Sides that are no multiple of 32 are padded by repeating the edge. Leaves the network as it was,
+        in float32. Raises DataError at another shape or dtype, and at a size that the network cannot take.
         """
         masks = self._maps(images, batch_size, lambda pixels: (self.network(pixels).argmax(dim=1),))
         return [self.label_space.id_of_channel[channels] for (channels,) in masks]
@@ -148,12 +151,7 @@ class Segmenter:
         ]
 
     @torch.inference_mode()
-    def _maps(
-        self,
-        images: Sequence[np.ndarray],
-        batch_size: int,
-        answers: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
-    ) -> list[tuple[np.ndarray, ...]]:
+    def _maps(self, images: Sequence[np.ndarray], batch_size: int, answers: Answers) -> list[tuple[np.ndarray, ...]]:
         """What `answers` gives of each image, cut to its size: maps (B, ..., H, W) of normalised (B, 3, H, W)."""
         by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, image in enumerate(images):
@@ -164,17 +162,34 @@ class Segmenter:
         # Each module on its own: what a training has frozen infers while the rest of the network trains.
         modes = [(module, module.training) for module in self.network.modules()]
         self.network.eval()
-        for (height, width, _), numbers in by_size.items():
-            pad = (0, -width % STRIDE_PX, 0, -height % STRIDE_PX)
-            for start in range(0, len(numbers), batch_size):
-                chosen = numbers[start : start + batch_size]
-                pixels = torch.from_numpy(np.stack([images[n] for n in chosen])).permute(0, 3, 1, 2)
-                padded = torch.nn.functional.pad(pixels.float(), pad, mode="replicate")
-                whole = [answer[..., :height, :width].cpu().numpy() for answer in answers(self.normalised(padded))]
-                maps.update(zip(chosen, zip(*whole, strict=True), strict=True))
-        for module, training in modes:
-            module.training = training
+        try:
+            for (height, width, _), numbers in by_size.items():
+                pad = (0, -width % STRIDE_PX, 0, -height % STRIDE_PX)
+                at_once = max(1, min(batch_size, _MOST_PIXELS // (height * width)))
+                for start in range(0, len(numbers), at_once):
+                    chosen = numbers[start : start + at_once]
+                    pixels = torch.from_numpy(np.stack([images[n] for n in chosen])).permute(0, 3, 1, 2)
+                    padded = torch.nn.functional.pad(pixels.float(), pad, mode="replicate")
+                    found = self._answered(answers, self.normalised(padded))
+                    whole = [answer[..., :height, :width].cpu().numpy() for answer in found]
+                    maps.update(zip(chosen, zip(*whole, strict=True), strict=True))
+        finally:
+            for module, training in modes:
+                module.training = training
         return [maps[number] for number in range(len(images))]
+
+    def _answered(self, answers: Answers, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        try:
+            return answers(pixels)
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, ValueError) as error:  # torch, smp and timm each have their own
+            arch, encoder = (self.spec.arguments.get(name) for name in ("_model_class", "encoder_name"))
+            raise DataError(
+                f"{arch} with encoder {encoder}: cannot take pictures of {pixels.shape[2]} x {pixels.shape[3]} px "
+                f"(H x W): {in_one_line(error)}: give it pictures of another size, or train a network that takes any, "
+                "as --encoder resnet18"
+            ) from error
 
 
 def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.device) -> Segmenter:
@@ -186,7 +201,9 @@ def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.
         return _build_new(config, label_space, device)
     # What is overwritten is not downloaded.
     segmenter = _build_new(config.model_copy(update={"encoder_weights": "none"}), label_space, device)
-    take_weights(segmenter, config.init_from)
+    take_weights(
+        segmenter, config.init_from, free=("points",)
+    )  # of clip_masks: they follow from --crop, no weight does
     return segmenter
 
 

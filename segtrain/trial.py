@@ -1,12 +1,19 @@
-"""A network takes crops once, before a training begins with it."""
+"""A network takes crops and a whole picture once, before a training begins with it."""
 
 from __future__ import annotations
 
+import logging
+
+import numpy as np
 import torch
 
+from segkit.networks.folder import STRIDE_PX
 from segkit.printable import in_one_line
-from segtrain.errors import ModelError
+from segtrain.data.source import Source
+from segtrain.errors import DataError, ModelError
 from segtrain.segmenter import Segmenter
+
+_log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -37,3 +44,23 @@ def require_learns(segmenter: Segmenter, crops: int, side: int) -> None:
             module.training = training
         for buffer, before in buffers:
             buffer.copy_(before)
+
+
+def require_predicts(segmenter: Segmenter, side: int, validation: Source | None) -> None:
+    """Predict the first picture of the validation set, as it will be scored: some encoders (vision transformers as
+    Swin) take pictures of one size alone, and hours later no score and no model would come of the training. Without a
+    set a blank picture larger than the crop of `side` px, whose refusal is a warning: tiles may serve.
+
+    Leaves the network as it was. Raises ModelError, and DataError if the picture cannot be read.
+    """
+    if validation is not None:
+        sample = validation.read(0)
+        try:
+            segmenter.predict([sample.image])
+        except DataError as error:
+            raise ModelError(f"validation {sample.where}: {error}") from error
+        return
+    try:
+        segmenter.predict([np.zeros((side + STRIDE_PX, side + 2 * STRIDE_PX, 3), np.uint8)])
+    except DataError as error:
+        _log.warning("%s; `segtrain predict --tile %d` cuts larger ones into such squares", error, side)

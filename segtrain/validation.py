@@ -73,18 +73,23 @@ class Validation:
             "step": self.best.step,
             "miou": self.best.miou,
             "network": self.best.network,
-            "data": self._identity(),
+            "data": self._known(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave. A best of another validation set is dropped: their scores do not compare."""
         if not state or not self._every:
             return
-        if state["data"] != self._identity():
+        if state["data"] != self._known():
             _log.info("%s: another validation set than before: the best is chosen anew", self._source.path)
             return
         network = {name: tensor.cpu() for name, tensor in state["network"].items()}
         self.best = Best(state["step"], state["miou"], network)
 
-    def _identity(self) -> str:
-        return json.dumps(self._source.identity, sort_keys=True)
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Of its images, wherever they lie."""
+        return self._source.identity
+
+    def _known(self) -> str:
+        return json.dumps(self.identity, sort_keys=True)

@@ -14,7 +14,7 @@ from segkit.files import read_regular
 from segkit.folders import Pair, list_pairs, normal_name
 from segkit.labels import LabelSpace, read_label_space
 from segkit.masks import MAX_FILE_BYTES, read_mask
-from segkit.pictures import read_pair
+from segkit.pictures import read_pair, require_pair
 from segtrain.data.domains import read_domains
 from segtrain.data.sample import Sample
 from segtrain.data.source import digest_of, identity_of
@@ -41,6 +41,12 @@ class PairSource:
     @property
     def identity(self) -> dict[str, Any]:
         return identity_of(self._kind, self.label_space.name, self.split, _names_and_sizes(self._pairs))
+
+    def require_readable(self) -> None:
+        """Look at the headers of all files. Raises DataError for the first that is not read here, or whose size is
+        another than its partner's."""
+        for pair in self._pairs:
+            require_pair(pair.image, pair.mask)
 
     def read(self, row: int, *, confidence: bool = False, original: bool = False) -> Sample:
         """A folder holds no confidences: they are None."""
@@ -99,6 +105,11 @@ class FolderSource(PairSource):
     def identity(self) -> dict[str, Any]:
         own = super().identity
         return {**own, "originals": _names_and_sizes(self._originals)} if self._originals else own
+
+    def require_readable(self) -> None:
+        super().require_readable()
+        for pair in self._originals:
+            require_pair(pair.image, pair.mask)
 
     def original_digest(self, row: int) -> str:
         """Of the two files' bytes."""

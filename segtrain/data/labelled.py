@@ -1,13 +1,41 @@
-"""Whether labelled images label anything: told before a training or a score is made of nothing."""
+"""Whether labelled images can be read and label anything: told before a training or a score is made of nothing."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+
+import numpy as np
 
 from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segkit.masks import ids_in, only_unlabelled
+from segtrain.data.folders import PairSource
 from segtrain.data.source import Source
 from segtrain.errors import DataError
+
+_LOOKED_AT = 64
+_log = logging.getLogger(__name__)
+
+
+def require_readable(sources: Sequence[Source]) -> None:
+    """Raise DataError for a picture or a mask of a folder that its header tells to be of no use: one that a training
+    finds on its way costs the steps before, since what is mended is other data, which it cannot go on with."""
+    for source in sources:
+        if isinstance(source, PairSource):
+            source.require_readable()
+
+
+def tell_of_void(sources: Sequence[Source]) -> None:
+    """A warning for each source of which no pixel has a class, in masks spread over it: its draws teach nothing."""
+    for source in sources:
+        num_images = sum(source.group_sizes)
+        rows = np.unique(np.linspace(0, num_images - 1, min(num_images, _LOOKED_AT)).round().astype(int)).tolist()
+        if all((source.read_mask(row) >= OUT_OF_DISTRIBUTION).all() for row in rows):
+            _log.warning(
+                "%s: none of %d masks that were looked at has a labelled pixel (all 254 or 255): what is drawn of it "
+                "teaches nothing; give it less --ratio or leave it out, or as --unlabelled to `segtrain unimatch`",
+                *(source.path, len(rows)),
+            )
 
 
 def require_labels(sources: Sequence[Source], space: LabelSpace, *, background_counts: bool = False) -> None:

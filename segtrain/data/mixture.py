@@ -12,10 +12,10 @@ from segkit.labels import LabelSpace, read_label_space
 from segtrain.config import TrainConfig
 from segtrain.data.batches import Batch, Draft, Reading, Recent, StepBatches
 from segtrain.data.formats import brings_label_space, open_dataset
-from segtrain.data.labelled import require_labels
+from segtrain.data.labelled import require_labels, require_readable, tell_of_void
 from segtrain.data.samplers import RareClassSampler
 from segtrain.data.source import Source
-from segtrain.errors import ConfigError
+from segtrain.errors import ConfigError, DataError
 
 # Tags that keep the random streams of one seed apart.
 _ORDER, _AUGMENTATION = 1, 2
@@ -43,7 +43,13 @@ def open_sources(config: TrainConfig, folder_space: LabelSpace | None = None) ->
     sources = [open_dataset(path, "train", folder_space) for path in config.data]
     space = sources[0].label_space
     for source in sources[1:]:
-        source.label_space.require_within(space, str(source.path))
+        try:
+            source.label_space.require_within(space, str(source.path))
+        except DataError as error:
+            raise DataError(
+                f"{error}; the classes are those of the first --data, {sources[0].path}: name first what has them all, "
+                "or write the masks anew (`synthgen convert --space`)"
+            ) from error
     if config.classes and all(map(brings_label_space, config.data)):
         theirs, ours = (
             [(label.id, label.name) for label in labels]
@@ -55,7 +61,10 @@ def open_sources(config: TrainConfig, folder_space: LabelSpace | None = None) ->
                 f"{len(ours)} of its own: leave it out, or write the masks anew in these classes (`synthgen convert "
                 "--space`)"
             )
+    require_readable(sources)
     require_labels(sources, space)
+    if len(sources) > 1:
+        tell_of_void(sources)
     return sources, space
 
 
@@ -101,9 +110,11 @@ def epoch_order(group_sizes: tuple[int, ...], window: int, key: tuple[int, ...])
 
     groups (shards) in random order, then shuffled within windows of `window` consecutive rows.
 
-    The same trade as a shuffle buffer of that size: reading stays within a few shards at a time.
+    The same trade as a shuffle buffer of that size: reading stays within a few shards at a time. One group alone, a
+    folder, is shuffled as a whole: there a window would go through the files by name, in each epoch anew.
     """
     rng = np.random.default_rng(key)
+    window = window if len(group_sizes) > 1 else max(1, *group_sizes)
     ends = np.cumsum(group_sizes)
     groups = rng.permutation(len(group_sizes))
     order = np.concatenate([np.arange(ends[g] - group_sizes[g], ends[g]) for g in groups])

@@ -18,7 +18,7 @@ from segkit.labels import OUT_OF_DISTRIBUTION, LabelSpace
 from segtrain.config import LoopConfig
 from segtrain.data.batches import Batch, Draft, Reading, Recent, StepBatches
 from segtrain.data.formats import open_dataset
-from segtrain.data.labelled import require_labels
+from segtrain.data.labelled import require_labels, require_readable
 from segtrain.data.sample import Sample
 from segtrain.data.source import PairedSource, Source
 from segtrain.errors import DataError
@@ -44,6 +44,7 @@ def open_pairs(paths: Sequence[str], label_space: LabelSpace) -> list[PairedSour
             )
         source.label_space.require_within(label_space, path)
         sources.append(cast(PairedSource, source))
+    require_readable(sources)
     try:
         require_labels(sources, label_space, background_counts=True)
     except DataError:

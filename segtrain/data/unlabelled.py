@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from segkit.folders import files_by_stem, warn_of_subfolders
+from segkit.headers import find_jpeg_header
 from segkit.labels import IGNORE, LabelSpace
 from segkit.pictures import IMAGE_SUFFIXES, image_size, read_image
 from segkit.printable import excerpt
@@ -22,6 +23,7 @@ from segtrain.data.source import IS_URL, Source, identity_of
 from segtrain.errors import DataError
 
 _LEAST_SHARE_OF_CROP = 0.5
+_HEAD_BYTES = 2**16  # of a JPEG: what stands before its size is mostly less
 
 
 def open_unlabelled(path: str, label_space: LabelSpace, crop_px: int) -> Source:
@@ -105,10 +107,17 @@ class UnlabelledShards:
     split = "train"
 
     def __init__(self, folder: Path, label_space: LabelSpace, crop_px: int) -> None:
-        """Decodes the first picture. Raises DataError."""
+        """Decodes the first picture and reads the headers of all. Raises DataError."""
         self._rows, self._crop_px = ShardRows(folder, self.split), crop_px
         self.path, self.label_space = folder, label_space
         self.read(0)
+        for row in range(len(self._rows)):  # now, and not hours later
+            data, where = self._rows.read(row, ["jpg"], _HEAD_BYTES)
+            header = find_jpeg_header(data["jpg"])
+            if header is None:
+                self.read(row)
+            else:
+                require_room(header.size, crop_px, where)
 
     @property
     def group_sizes(self) -> tuple[int, ...]:

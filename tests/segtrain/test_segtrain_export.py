@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import segtrain.export
 from segtrain.cli import app
-from segtrain.segmenter import Segmenter, load_model
+from segtrain.segmenter import Segmenter, build_segmenter, load_model, save_model
 
 
 def run(*arguments: object) -> Result:
@@ -57,6 +57,18 @@ def test_onnx_gives_the_models_logits_and_its_classes(tiny_model: Path, tmp_path
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
     facts = session.get_modelmeta().custom_metadata_map
     require_same(load_model(tiny_model, "cpu"), lambda image: session.run(None, {"image": image})[0], facts)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
+def test_a_network_that_takes_no_small_pictures_is_checked_on_larger_ones(
+    settings, tiny_model: Path, tmp_path: Path
+) -> None:
+    config, space = settings(arch="PAN", encoder="resnet18", decoder_channels=""), load_model(tiny_model).label_space
+    (tmp_path / "pan").mkdir()
+    save_model(build_segmenter(config, space, torch.device("cpu")), tmp_path / "pan")
+    result = run("--model", tmp_path / "pan", "--to", "torchscript", "--out", tmp_path / "pan.pt")
+    assert result.exit_code == 0, result.output
+    assert "on random pictures of 128 x 192 and 180 x 150 px" in result.stdout and (tmp_path / "pan.pt").is_file()
 
 
 def test_an_export_that_gives_other_logits_is_not_written(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:

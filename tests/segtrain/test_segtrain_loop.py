@@ -136,8 +136,10 @@ def test_a_folder_of_another_dataset_is_refused(settings, tmp_path: Path, write_
     train(settings(steps=1, data=[str(tmp_path / "a")]))
     (tmp_path / "a").rename(tmp_path / "moved")
     train(settings(steps=1, data=[str(tmp_path / "moved")]))
-    with pytest.raises(RunError, match=r"sources\[0\]\.content"):
+    with pytest.raises(RunError, match=r"other files \(sources\[0\]\.content\): some were added, removed or changed"):
         train(settings(steps=1, data=[str(tmp_path / "b")]))
+    with pytest.raises(RunError, match=r"a training with 1 sources, not 2: choose"):
+        train(settings(steps=1, data=[str(tmp_path / "moved"), str(tmp_path / "b")]))
 
 
 def test_foreign_files_and_unusable_folders_are_refused(settings, tmp_path: Path) -> None:
@@ -233,6 +235,21 @@ def test_the_crops_that_a_network_tries_first_change_nothing() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert [module.training for module in network] == [False, True, True]
     assert torch.equal(numbers, torch.random.get_rng_state())
+
+
+def test_a_network_of_one_size_is_told_before_the_first_step(
+    settings, tmp_path: Path, write_folder, pairs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Windows fit pictures of the encoder's own size alone, as those of Swin do: after hours the score of others would
+    fail, and with it the training, whose model would not be saved."""
+    held_out = write_folder(tmp_path / "held-out", pairs(1, (40, 48)))
+    of_160_px = {"arch": "FPN", "encoder": "tu-test_maxvit", "decoder_channels": "", "crop_px": 160}
+    says = "^validation .*f0000.png: FPN with encoder tu-test_maxvit: cannot take pictures of 64 x 64 px .*window"
+    with pytest.raises(ModelError, match=says):
+        train(settings(**of_160_px, data=[str(held_out)], validation=str(held_out)))
+    assert not (tmp_path / "model").exists()
+    train(settings(**of_160_px, dry_run=True))
+    assert "cannot take pictures of 192 x 224 px" in caplog.text and "--tile 160" in caplog.text
 
 
 def test_cross_entropy_is_the_mean_over_labelled_pixels() -> None:

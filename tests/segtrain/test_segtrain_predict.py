@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -18,7 +19,7 @@ from segtrain.data.folders import FolderSource
 from segtrain.errors import ConfigError
 from segtrain.lock import only_process_in
 from segtrain.overlay import overlay
-from segtrain.segmenter import load_model
+from segtrain.segmenter import build_segmenter, load_model, save_model
 from segtrain.tiles import predict_by_tiles, tile_starts
 
 
@@ -171,6 +172,21 @@ def test_bad_pictures_are_a_line_each_and_counted(
     ):
         assert any(f"{album / name}: {says}" in line for line in lines)
     assert files(out / "labels") == ["a.png", "b.png", "town/a.png"]
+
+
+def test_a_picture_too_small_for_the_network_is_a_line_and_the_others_are_predicted(
+    settings, tiny_model: Path, tmp_path: Path
+) -> None:
+    pan = settings(arch="PAN", encoder="resnet18", decoder_channels="")
+    (tmp_path / "pan").mkdir()
+    save_model(build_segmenter(pan, load_model(tiny_model).label_space, torch.device("cpu")), tmp_path / "pan")
+    (tmp_path / "in").mkdir()
+    for side in (40, 128):
+        Image.new("RGB", (side, side)).save(tmp_path / "in" / f"{side}.png")
+    result = run(tmp_path / "in", "--model", tmp_path / "pan", "--out", tmp_path / "out", "--json")
+    told = json.loads(result.stdout)
+    assert result.exit_code == 1 and (told["made"], len(told["refused"])) == (1, 1)
+    assert "40.png: PAN with encoder resnet18: cannot take pictures of 64 x 64 px" in told["refused"][0]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp"])

@@ -56,6 +56,26 @@ def test_predict_refuses_what_is_no_image(image: np.ndarray) -> None:
         Segmenter(ByRed(), ANY, SPACE, torch.device("cpu")).predict([np.zeros((8, 8, 3), np.uint8), image])
 
 
+def test_large_pictures_share_a_batch_with_fewer_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight photographs of twelve megapixels at once would take as much memory as eight times one of them."""
+    monkeypatch.setattr("segtrain.segmenter._MOST_PIXELS", 3 * 64 * 64)
+    network, seen = ByRed(), []
+    network.register_forward_hook(lambda _, given, __: seen.append(tuple(given[0].shape[::2])))
+    sizes = [64] * 8 + [32] * 10 + [320] * 2
+    masks = Segmenter(network, ANY, SPACE, torch.device("cpu")).predict([np.zeros((s, s, 3), np.uint8) for s in sizes])
+    assert [len(mask) for mask in masks] == sizes
+    assert seen == [(3, 64), (3, 64), (2, 64), (8, 32), (2, 32), (1, 320), (1, 320)]
+
+
+def test_a_size_that_the_network_cannot_take_is_one_line(settings) -> None:
+    """PAN halves what a deep encoder leaves three times more: of 64 px nothing is left."""
+    pan = build_segmenter(settings(arch="PAN", encoder="resnet18", decoder_channels=""), SPACE, torch.device("cpu"))
+    says = r"^PAN with encoder resnet18: cannot take pictures of 64 x 96 px \(H x W\): .*: give it pictures of another"
+    with pytest.raises(DataError, match=says):
+        pan.predict([np.zeros((60, 90, 3), np.uint8)])
+    assert pan.network.training and len(pan.predict([np.zeros((128, 128, 3), np.uint8)])) == 1
+
+
 def test_predict_leaves_the_network_as_it_was(segmenter: Segmenter) -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     for training in (True, False):

@@ -35,7 +35,8 @@ def hard_share(settings: HardnessSettings, step: int, steps: int) -> float:
     """
     t = step / settings.has_t_steps if settings.has_t_steps else 100 * step / steps
     if settings.has_schedule == "sigmoid":
-        return 1 / (1 + math.exp(-settings.has_k * (t - settings.has_midpoint)))
+        # e^700 is nearly the greatest number there is: the share is 0 long before
+        return 1 / (1 + math.exp(min(700.0, -settings.has_k * (t - settings.has_midpoint))))
     if settings.has_schedule == "linear":
         return min(1.0, step / steps)
     return 1.0 if settings.has_schedule == "always" else 0.0

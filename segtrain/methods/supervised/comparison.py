@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 from segkit.documents import read_json
 from segtrain.errors import RunError
+from segtrain.evaluate import open_validation, score
 from segtrain.files import write_whole
+from segtrain.segmenter import load_model
 
 _log = logging.getLogger(__name__)
 
 
-def compare(everything: Path, first_alone: Path) -> None:
-    """Say both mIoU of the validation set, and write them to `comparison.json` beside the model of `everything`.
+def compare(everything: Path, first_alone: Path, validation: str, device: str = "auto") -> None:
+    """Say both mIoU on the validation set, and write them to `comparison.json` beside the model of `everything`.
 
-    One seed each: a difference of a point or two may be chance.
+    One seed each: a difference of a point or two may be chance. Raises SegtrainError.
     """
-    scores = {name: _scores(folder) for name, folder in (("all", everything), ("first_alone", first_alone))}
-    miou = {name: told["miou"] for name, told in scores.items()}
+    miou = {
+        name: _miou(folder, validation, device) for name, folder in (("all", everything), ("first_alone", first_alone))
+    }
     gain = None if None in miou.values() else miou["all"] - miou["first_alone"]
     write_whole(everything / "comparison.json", json.dumps({"miou": miou, "gain": gain}, indent=2).encode())
     if gain is None:
@@ -33,9 +35,15 @@ def compare(everything: Path, first_alone: Path) -> None:
         _log.warning("compare: %s: the others do not help, %+.4f", told, gain)
 
 
-def _scores(folder: Path) -> dict[str, Any]:
+def _miou(folder: Path, validation: str, device: str) -> float | None:
+    """What the training has written if it is of this very set; else scored now: one that had finished before it was to
+    be compared was scored on no set, or on that of its time."""
     path = folder / "validation.json"
-    if not path.is_file():
-        raise RunError(f"{path}: not there: it was removed, or the training had no --validate; use another --out")
-    told: dict[str, Any] = read_json(path, RunError)
-    return told
+    told = read_json(path, RunError) if path.is_file() else {}
+    segmenter = load_model(folder, device)
+    source = open_validation(validation, segmenter.label_space)
+    if isinstance(told, dict) and told.get("identity") == source.identity:
+        miou: float | None = told.get("miou")
+        return miou
+    _log.info("compare: %s is not scored on %s yet: it is scored now", folder, validation)
+    return score(segmenter, source).miou

@@ -72,6 +72,7 @@ class Config(RareClassSettings, TrainConfig):
         return settings
 
     def of_first_alone(self) -> Config:
-        """The same training on the first --data, beside the model."""
-        alone = {"data": self.data[:1], "ratio": (), "out": self.out / "first-alone"}
-        return self.model_copy(update={**alone, **_ONLY_FOR_SEVERAL, "classes": self.classes})
+        """The same training on the first --data, beside the model; without --classes, which may be for others alone:
+        what the first one takes of them is to be given to it."""
+        alone = {"data": self.data[:1], "ratio": (), "classes": None, "out": self.out / "first-alone"}
+        return self.model_copy(update={**alone, **_ONLY_FOR_SEVERAL})

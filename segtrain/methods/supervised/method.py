@@ -33,10 +33,10 @@ def train(config: TrainConfig) -> Path:
     """
     own = config if isinstance(config, Config) else Config.model_validate(config.model_dump())
     out = _train(own)
-    if own.compare and not own.dry_run:
+    if own.compare and own.validation and not own.dry_run:
         alone = own.of_first_alone()
         _train(alone, space_of_folders(own))  # the first --data may have its classes from another one
-        compare(out, alone.out)
+        compare(out, alone.out, own.validation, own.device)
     return out
 
 

@@ -60,6 +60,16 @@ def test_an_epoch_stays_within_its_window() -> None:
     assert orders[0][:, 0].tolist() != orders[1][:, 0].tolist()
 
 
+def test_a_folder_is_shuffled_as_a_whole() -> None:
+    """A training shorter than an epoch would know of 80,000 files the first by name alone."""
+    order = epoch_order((80_000,), 4096, (0, 1, 0, 0))
+    assert sorted(order.tolist()) == list(range(80_000))
+    assert np.histogram(order[:4000], bins=8, range=(0, 80_000))[0].min() > 400
+    rng = np.random.default_rng((0, 1, 0, 0))
+    rng.permutation(1)
+    assert np.array_equal(epoch_order((3000,), 4096, (0, 1, 0, 0)), rng.permutation(np.arange(3000)))
+
+
 @hypothesis.settings(deadline=None)
 @given(st.lists(st.floats(0.02, 1), min_size=1, max_size=5), st.integers(1, 60), st.integers(1, 16))
 def test_the_mix_stays_close_to_its_shares_over_any_stretch(weights: list[float], steps: int, batch_size: int) -> None:
@@ -166,7 +176,8 @@ def test_a_folder_takes_the_classes_of_the_first_source_that_has_some(
 
 def test_classes_that_no_source_takes_are_refused(tmp_path: Path, write_folder, pairs) -> None:
     named = str(write_folder(tmp_path / "named", pairs(1)))
-    unnamed = str(write_folder(tmp_path / "unnamed", pairs(1), label_space=False))
+    things = [(image, np.where(mask == 5, mask, 255).astype(np.uint8)) for image, mask in pairs(1)]
+    unnamed = str(write_folder(tmp_path / "unnamed", things, label_space=False))
     fewer = tmp_path / "fewer.yaml"
     fewer.write_text("name: fewer\nlabels:\n  - {id: 5, name: thing}\n")
     with pytest.raises(ConfigError, match=r"fewer.yaml: 1 classes, and no source takes them: .*named brings 2 of its"):

@@ -80,6 +80,8 @@ def test_what_cannot_be_used_is_one_line_with_the_way_out(tmp_path: Path, write_
     (tmp_path / "none").mkdir()
     small = photographs(tmp_path / "small", [(64, 64), (31, 200)])
     shards = write_shards(tmp_path / "shards", pairs(1))
+    large = [(np.zeros((96, 96, 3), np.uint8), np.zeros((96, 96), np.uint8))]
+    mixed = write_shards(tmp_path / "mixed", [*large * 5, *pairs(1)])
     for path, crop, says in (
         (tmp_path / "nowhere", 32, r"unlabelled '.*nowhere': no such folder$"),
         (
@@ -90,6 +92,7 @@ def test_what_cannot_be_used_is_one_line_with_the_way_out(tmp_path: Path, write_
         (tmp_path / "empty", 32, r"there is below/p\.png, but subfolders are not read"),
         (small, 64, r"p1\.png: is 200 x 31 px, most of a crop of 64 px would be padding: lower --crop, or"),
         (shards, 96, r"sample 0: is 32 x 32 px, most of a crop of 96 px would be padding"),
+        (mixed, 96, r"train-000001.tar: sample 1: is 32 x 32 px, most of a crop of 96 px would be padding"),
         ("pipe:cat x", 32, r"only local folders are read, no URLs and no pipes"),
     ):
         with pytest.raises(DataError, match=says) as caught:

@@ -55,6 +55,13 @@ def test_the_share_of_hard_batches() -> None:
     ]
 
 
+@pytest.mark.parametrize("steep", [{"has_t_steps": 1, "has_midpoint": 20_000}, {"has_k": 100}])
+def test_a_sigmoid_of_any_steepness_is_a_share(steep: dict[str, Any]) -> None:
+    """Of a midpoint in steps the exponential is beyond all numbers at first."""
+    shares = [hard_share(HardnessSettings(**steep), step, 40_000) for step in (0, 20_000, 40_000)]
+    assert shares == pytest.approx([0, 0.5, 1])
+
+
 def test_one_draw_decides_for_the_whole_batch() -> None:
     table = hardness(has_schedule="linear")
     hard = [table.is_hard(step, 4000, 0) for step in range(4000)]

@@ -54,6 +54,13 @@ def test_a_plain_training_learns_the_head_alone(settings, tmp_path: Path) -> Non
     assert any(not torch.equal(state[n], shorter[n]) for n in state if n.startswith("head."))
 
 
+def test_a_model_trained_at_another_crop_is_a_start(settings, tmp_path: Path) -> None:
+    """The number of points of its loss follows from the crop, and no option gives it."""
+    first = train_plainly(settings(**MASKS, steps=1, out=tmp_path / "first"))
+    larger = settings(**{**MASKS, "crop_px": 96}, steps=1, out=tmp_path / "larger", init_from=first)
+    assert (train_plainly(larger) / "config.json").is_file()
+
+
 def test_self_training_shares_the_tower_with_its_teacher_and_goes_on_after_a_kill(
     joint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from segtrain.cli import app
 from segtrain.config import checked
 from segtrain.data.mixture import Mixture, open_sources
 from segtrain.errors import ConfigError
+from segtrain.evaluate import evaluate, open_validation
 from segtrain.loop import Training
 from segtrain.methods.supervised import method
+from segtrain.methods.supervised.comparison import compare
 from segtrain.methods.supervised.config import Config
 from segtrain.methods.supervised.method import order, pixel_weights, train, unsure_cross_entropy
+from segtrain.segmenter import load_model
 
 
 @pytest.fixture
@@ -154,23 +159,52 @@ def test_a_first_data_without_classes_borrows_them_in_the_comparison_too(
 
 
 def test_a_set_that_does_not_help_is_a_warning(
-    mixed, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mixed, caplog: pytest.LogCaptureFixture, tiny_model: Path, write_folder, pairs, tmp_path: Path
 ) -> None:
-    from segtrain.methods.supervised.comparison import compare
-
+    held_out = write_folder(tmp_path / "held-out", pairs(2))
+    identity = open_validation(held_out, load_model(tiny_model, "cpu").label_space).identity
     for name, miou in (("a", 0.5), ("b", 0.5), ("c", 0.4), ("void", None)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "validation.json").write_text(json.dumps({"miou": miou}))
-    compare(tmp_path / "a", tmp_path / "b")
+        shutil.copytree(tiny_model, tmp_path / name)
+        (tmp_path / name / "validation.json").write_text(json.dumps({"miou": miou, "identity": identity}))
+    compare(tmp_path / "a", tmp_path / "b", str(held_out), "cpu")
     assert [record.levelname for record in caplog.records] == ["WARNING"] and "+0.0000" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        compare(tmp_path / "a", tmp_path / "c")
+        compare(tmp_path / "a", tmp_path / "c", str(held_out), "cpu")
     assert [record.levelname for record in caplog.records] == ["INFO"] and "+0.1000" in caplog.text
     caplog.clear()
-    compare(tmp_path / "a", tmp_path / "void")
+    compare(tmp_path / "a", tmp_path / "void", str(held_out), "cpu")
     assert "nothing can be said" in caplog.text
     assert json.loads((tmp_path / "a" / "comparison.json").read_text())["gain"] is None
+
+
+@pytest.mark.parametrize("earlier", [None, "other"])
+def test_a_training_that_had_finished_is_compared_on_the_set_that_is_asked_for(
+    mixed, tmp_path: Path, write_folder, pairs, earlier: str | None
+) -> None:
+    """Hours of the second training would end in an error if the first had no --validate; and scores on two sets of
+    images tell nothing of each other."""
+    held_out = str(write_folder(tmp_path / "held-out", pairs(2)))
+    other = write_folder(tmp_path / "other", pairs(1, (24, 32)))
+    train(mixed(validation=earlier and str(other), steps=2))
+    out = train(mixed(compare=True, validation=held_out, steps=2))
+    told = json.loads((out / "comparison.json").read_text())["miou"]
+    folders = {"all": out, "first_alone": out / "first-alone"}
+    assert told == {name: evaluate(folder, held_out, device="cpu").miou for name, folder in folders.items()}
+
+
+def test_classes_for_another_data_do_not_stop_the_training_on_the_first_alone(
+    mixed, tmp_path: Path, write_folder, pairs
+) -> None:
+    """They are fewer than those that the first --data brings itself."""
+    first, second = (write_folder(tmp_path / name, pairs(2)) for name in ("first", "second"))
+    (second / "labels.yaml").rename(tmp_path / "labels.yaml")
+    space = yaml.safe_load((first / "labels.yaml").read_text())
+    space["labels"].append({"id": 7, "name": "tree"})
+    (first / "labels.yaml").write_text(yaml.safe_dump(space))
+    data = {"data": [str(first), str(second)], "classes": tmp_path / "labels.yaml"}
+    out = train(mixed(**data, compare=True, validation=str(first), steps=2))
+    assert (out / "comparison.json").is_file()
 
 
 @pytest.mark.parametrize(
