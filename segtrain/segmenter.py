@@ -201,9 +201,7 @@ def build_segmenter(config: TrainConfig, label_space: LabelSpace, device: torch.
         return _build_new(config, label_space, device)
     # What is overwritten is not downloaded.
     segmenter = _build_new(config.model_copy(update={"encoder_weights": "none"}), label_space, device)
-    take_weights(
-        segmenter, config.init_from, free=("points",)
-    )  # of clip_masks: they follow from --crop, no weight does
+    take_weights(segmenter, config.init_from, free=("points",))  # of clip_masks: from --crop, in no weight
     return segmenter
 
 

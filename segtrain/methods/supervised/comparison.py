@@ -23,7 +23,8 @@ def compare(everything: Path, first_alone: Path, validation: str, device: str = 
     miou = {
         name: _miou(folder, validation, device) for name, folder in (("all", everything), ("first_alone", first_alone))
     }
-    gain = None if None in miou.values() else miou["all"] - miou["first_alone"]
+    with_all, alone = miou["all"], miou["first_alone"]
+    gain = None if with_all is None or alone is None else with_all - alone
     write_whole(everything / "comparison.json", json.dumps({"miou": miou, "gain": gain}, indent=2).encode())
     if gain is None:
         _log.warning("compare: no pixel of the validation set is labelled, so nothing can be said")
