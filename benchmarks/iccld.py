@@ -202,7 +202,9 @@ def _network(name: str) -> Any:
     if name.startswith("iccld/plain"):
         return create_network(NetworkSpec(arguments)).eval()
     steps = int(name.removesuffix("_steps").rpartition("_")[2])
-    return create_network(NetworkSpec(arguments, "latent_diffusion", {"bits": 5, "steps": steps})).eval()
+    return create_network(
+        NetworkSpec(arguments, "latent_diffusion", {"bits": 5, "code": "simplex", "steps": steps})
+    ).eval()
 
 
 def _rows(plan: Plan, place: str, rates: Mapping[str, float], source: Path, target: Path, test: Path) -> Iterator[Row]:

@@ -2,7 +2,7 @@
 its abstract goes; form and numbers are ours, after DDP and LDMSeg).
 
     image -> encoder -> F_2, F_4, F_8, F_16 (an smp encoder)      context = fuse(F_4, F_8, F_16)        (B, width, h, w)
-    labels -> bits of -1 and +1, times scale, at a quarter of the resolution                z           (B, bits, h, w)
+    labels -> codes of D bits, -1 or +1, times scale, at a quarter of the resolution        z              (B, D, h, w)
     scale * denoiser(z_t, context, t) -> z0, and h, its middle features, which the adversary sees
     label decoder(z0) + inter-coder connections: zero-initialised 1x1 convolutions of F_4 and F_2       (B, C, H, W)
 
@@ -42,6 +42,7 @@ class Shape:
 
     form: str = "light"
     bits: int = 5
+    code: str = "binary"  # of BitCode; folders that do not say are of before there was another one
     scale: float = 0.1  # of the bits [DDP: 0.1 by default, 0.01 in its released configs]
     width: int = 64
     steps: int = 3
@@ -80,7 +81,7 @@ def shape_of(settings: dict[str, Any], num_classes: int) -> Shape:
         raise ModelError(f"network 'latent_diffusion': scale {excerpt(shape.scale)}: must be above 0, at most 10")
     if shape.form == "unet" and not (isinstance(shape.unet, dict) and isinstance(shape.vae, dict)):
         raise ModelError("network 'latent_diffusion': form 'unet' needs the configurations `unet` and `vae`")
-    BitCode(num_classes, shape.bits)
+    BitCode(num_classes, shape.bits, shape.code)
     return shape
 
 
@@ -108,16 +109,17 @@ class LatentDiffusionNetwork(nn.Module):
                 f"{type(encoder).__name__}: has no maps at strides 2, 4, 8 and 16, which the label decoder needs: take "
                 "another encoder, as tu-tf_efficientnet_lite0 or resnet50, or another architecture, as Unet"
             )
-        self.shape, self.code = shape, BitCode(num_classes, shape.bits)
+        self.shape, self.code = shape, BitCode(num_classes, shape.bits, shape.code)
+        length = self.code.length
         self.stride = STRIDE[shape.form]
         self.encoder = encoder
         self.fuse = nn.ModuleList(nn.Conv2d(width, shape.width, 1) for width in widths[2:5])
         self.fused = nn.Sequential(nn.Conv2d(shape.width, shape.width, 3, padding=1), _norm(shape.width), nn.SiLU())
         if shape.form == "light":
-            self.denoiser: nn.Module = LightDenoiser(shape.bits, shape.width)
+            self.denoiser: nn.Module = LightDenoiser(length, shape.width)
         else:
-            self.denoiser = UnetDenoiser(shape.bits, shape.width, shape.unet or {}, shape.vae or {})
-        self.label_decoder = LabelDecoder(shape.bits, shape.width, num_classes, widths[1:3], shape.intercoder)
+            self.denoiser = UnetDenoiser(length, shape.width, shape.unet or {}, shape.vae or {})
+        self.label_decoder = LabelDecoder(length, shape.width, num_classes, widths[1:3], shape.intercoder)
 
     @property
     def frozen(self) -> tuple[str, ...]:
@@ -136,7 +138,7 @@ class LatentDiffusionNetwork(nn.Module):
         return -(-side_px // (self.stride * 2**halvings))
 
     def latents_of(self, channels: torch.Tensor) -> torch.Tensor:
-        """(B, H, W) channels, 254 and 255 for none, to label latents (B, bits, h, w): the label in the middle of each
+        """(B, H, W) channels, 254 and 255 for none, to label latents (B, D, h, w): the label in the middle of each
         cell.
         """
         middle = self.stride // 2
@@ -153,7 +155,7 @@ class LatentDiffusionNetwork(nn.Module):
         return Context(maps, self.fused(fused.sum(dim=0)), latents)
 
     def denoise(self, z: torch.Tensor, context: Context, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """z_t (B, bits, h, w) at times (B,) in 0..1 to the z0 that is behind it, and middle features (B, D, h', w').
+        """z_t (B, D, h, w) at times (B,) in 0..1 to the z0 that is behind it, and middle features (B, D, h', w').
 
         The denoiser gives bits, numbers about 1, which are then scaled. If it gave latents, its first errors, in units
         of the scale, would be as many times too large as the scale is small, and Adam, which remembers their squares
@@ -163,12 +165,12 @@ class LatentDiffusionNetwork(nn.Module):
         return self.shape.scale * made, middle
 
     def decode(self, z0: torch.Tensor, context: Context) -> torch.Tensor:
-        """(B, bits, h, w) to logits (B, C, H, W)."""
+        """(B, D, h, w) to logits (B, C, H, W)."""
         logits: torch.Tensor = self.label_decoder(z0 / self.shape.scale, context.maps[1:3])
         return logits
 
     def sample(self, context: Context, noise: torch.Tensor) -> torch.Tensor:
-        """Logits (B, C, H, W) by `steps` DDIM steps from noise (B, bits, h, w)."""
+        """Logits (B, C, H, W) by `steps` DDIM steps from noise (B, D, h, w)."""
         z0 = ddim(lambda z, t: self.denoise(z, context, t)[0], noise, self.shape.steps)
         return self.decode(z0, context)
 
@@ -178,7 +180,7 @@ class LatentDiffusionNetwork(nn.Module):
         """
         context = self.context(images)
         pixels = self._pixels(images)
-        size = (self.shape.bits, images.shape[-2] // self.stride, images.shape[-1] // self.stride)
+        size = (self.code.length, images.shape[-2] // self.stride, images.shape[-1] // self.stride)
         for n in range(number):
             yield self.sample(context, noise_of(pixels, size, n)).float().softmax(dim=1)
 
@@ -196,13 +198,13 @@ class LatentDiffusionNetwork(nn.Module):
 class LightDenoiser(nn.Module):
     """Four residual blocks on [z_t ; context], told the time; the middle features are those after the second."""
 
-    def __init__(self, bits: int, width: int) -> None:
+    def __init__(self, length: int, width: int) -> None:
         super().__init__()
         self.mid_width, self.mid_halvings = width, 0
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.first = nn.Conv2d(bits + width, width, 3, padding=1)
+        self.first = nn.Conv2d(length + width, width, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(4))
-        self.last = nn.Sequential(_norm(width), nn.SiLU(), nn.Conv2d(width, bits, 1))
+        self.last = nn.Sequential(_norm(width), nn.SiLU(), nn.Conv2d(width, length, 1))
 
     def forward(
         self, z: torch.Tensor, context: torch.Tensor, latents: torch.Tensor | None, t: torch.Tensor
@@ -219,10 +221,10 @@ class LightDenoiser(nn.Module):
 class LabelDecoder(nn.Module):
     """Label latents to logits at full resolution; `intercoder` adds the encoder's maps, through zeros at first."""
 
-    def __init__(self, bits: int, width: int, num_classes: int, widths: list[int], intercoder: bool) -> None:
+    def __init__(self, length: int, width: int, num_classes: int, widths: list[int], intercoder: bool) -> None:
         """`widths` are those of F_2 and F_4."""
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(bits, width, 3, padding=1), nn.SiLU())
+        self.first = nn.Sequential(nn.Conv2d(length, width, 3, padding=1), nn.SiLU())
         self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), _norm(width), nn.SiLU())
         self.classifier = nn.Conv2d(width, num_classes, 1)
         self.connections = nn.ModuleList(_zero(nn.Conv2d(one, width, 1)) for one in widths if intercoder)

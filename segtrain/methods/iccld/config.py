@@ -34,6 +34,11 @@ class DiffusionSettings(Settings):
         None, description="folder of a diffusers model with unet/ and vae/, whose weights form `unet` begins with"
     )
     bits: int = Field(0, ge=0, le=8, description="of a label's code; 0 = as few as the classes need [ours; LDMSeg: 7]")
+    label_code: Literal["binary", "simplex"] = Field(
+        "simplex",
+        description="those bits [LDMSeg], or the parities of all choices of them, in which classes are equally far "
+        "apart and a mean of codes says how likely each is [ours; measured, docs/LOG.md]",
+    )
     latent_scale: float = Field(0.1, gt=0, le=10, description="of the bits beside noise of 1 [DDP: 0.1; configs 0.01]")
     width: int = Field(64, ge=8, le=1024, description="channels of the context and of the light denoiser [ours]")
     sampling_steps: int = Field(3, ge=1, le=1000, description="DDIM steps of an answer [DDP: 3]")

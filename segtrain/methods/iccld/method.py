@@ -232,6 +232,7 @@ def _require_goes_on(network: nn.Module, config: Config) -> None:
 _OF_SHAPE = {
     "form": "form",
     "bits": "bits",
+    "label_code": "code",
     "latent_scale": "scale",
     "width": "width",
     "sampling_steps": "steps",

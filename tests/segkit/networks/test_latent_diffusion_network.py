@@ -203,6 +203,7 @@ def test_weights_of_a_trained_unet_are_taken_where_they_fit() -> None:
     [
         ({"bits": 2}, "bits 2: tell 3 classes"),
         ({"bits": 9}, "bits 9: must be 1 to 8"),
+        ({"code": ["gray"]}, "code .*gray.*: not known; there are: binary, simplex"),
         ({"form": "dit"}, "form 'dit': not known; there are: light, unet"),
         ({"scale": 0}, "scale 0: must be above 0"),
         ({"depth": 3}, "setting 'depth' is not known"),
