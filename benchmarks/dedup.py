@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.row import SCRATCH, Row, spread_of
+from segkit.memory import peak_bytes
 
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 # Each so that 10-70 % are kept: the share falls as there are more, so larger sets need a higher threshold to stay
@@ -296,8 +297,6 @@ def _needs(method: str) -> str | None:
 
 
 def _child(method: str, vectors: str, lambda_div: str, answer: str) -> None:
-    import resource
-
     rows = np.load(vectors)
     function = {f.__name__: f for f in (loop, ours, ours_ivf, semhash, faiss, faiss_ivf)}[method]
     function(rows[:BLOCK], float(lambda_div))  # imports and first calls
@@ -305,7 +304,7 @@ def _child(method: str, vectors: str, lambda_div: str, answer: str) -> None:
     kept = function(rows, float(lambda_div))
     seconds = time.process_time() - began
     np.save(answer, kept)
-    print(json.dumps({"seconds": seconds, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
+    print(json.dumps({"seconds": seconds, "peak_gb": peak_bytes() / 2**30}))
 
 
 if __name__ == "__main__":

@@ -303,15 +303,13 @@ def peak_rss_mb(place: Path, stage: str, size: int) -> float:
     """Peak of a fresh process that runs one stage over `size` rows."""
     code = (
         "import sys; from pathlib import Path; from benchmarks import engine; "
-        "engine.one_stage(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))"
+        "engine.one_stage(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])); "
+        "from segkit.memory import peak_bytes; print(peak_bytes())"
     )
     subprocess.run([sys.executable, "-c", code, str(place), stage, str(-size)], check=True)  # makes the rows
-    child = subprocess.Popen([sys.executable, "-c", code, str(place), stage, str(size)])
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = status
-    if status:
-        raise RuntimeError(f"{stage} at {size} rows ended with status {status}")
-    return usage.ru_maxrss / 1024
+    command = [sys.executable, "-c", code, str(place), stage, str(size)]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return int(told.split()[-1]) / 2**20
 
 
 def one_stage(place: Path, name: str, size: int) -> None:

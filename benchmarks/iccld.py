@@ -24,7 +24,6 @@ ablation: none of its figures can be compared with these.
 from __future__ import annotations
 
 import dataclasses
-import resource
 import subprocess
 import sys
 import time
@@ -39,6 +38,7 @@ from benchmarks.flexseg_data import ADVERSE
 from benchmarks.labelled import write_labelled
 from benchmarks.row import SCRATCH, Row, row_of_seeds, spread_of
 from benchmarks.trainings import Training, scores, whole
+from segkit.memory import peak_bytes
 from synthgen.drawn import streets
 
 SOURCE_SEED, TARGET_SEED, TEST_SEED, TUNING_LAYOUTS = 3_200_000, 3_300_000, 5_000, 0
@@ -184,7 +184,7 @@ def answer(name: str) -> float:
     torch.set_num_threads(1)
     with torch.inference_mode():
         _network(name)(torch.randn(1, 3, 512, 512))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return peak_bytes() / 2**30
 
 
 def _network(name: str) -> Any:

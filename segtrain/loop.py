@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import torch
 
 from segkit.labels import LabelSpace
+from segkit.memory import peak_bytes
 from segkit.printable import duration
 from segtrain.board import Board
 from segtrain.config import LoopConfig
@@ -191,8 +190,7 @@ class _Run:
         if device.type == "cuda":
             memory = f"{torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB of {device}"
         else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            memory = f"{peak * (1 if sys.platform == 'darwin' else 1024) / 1e9:.2f} GB"  # macOS counts bytes
+            memory = f"{peak_bytes() / 1e9:.2f} GB"
         parameters = list(network.parameters())
         _log.info(
             "dry run: %d parameters of which %d learn; one of %d steps took %.2f s, loss %.4f; %s at the peak; nothing "

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from segkit.memory import peak_bytes
 from synthgen import pipeline, stages
 from synthgen.classes import wanted_classes
 from synthgen.engines import events
@@ -59,7 +60,7 @@ def try_recipe(recipe: Recipe, here: Machine) -> tuple[Measured, list[str]]:
         seconds={name: _each(units[name]) for name in BY_IMAGE if len(units[name]) > 1},
         loading_s={name: _loading(units[name]) for name in ("prompts", *BY_IMAGE)},
         gpu_gb={name: size for name, size in peaks.items() if size},
-        memory_gb=_peak_memory_gb(),
+        memory_gb=round(peak_bytes() / 2**30, 2),
     )
     measured.save(found, recipe, here)
     return found, _lines(found, folder, recipe)
@@ -104,13 +105,6 @@ def _forget_peak() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
-
-
-def _peak_memory_gb() -> float:
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
 
 
 def _lines(found: Measured, folder: Path, recipe: Recipe) -> list[str]:

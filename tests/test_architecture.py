@@ -29,7 +29,7 @@ HEAVY = (
 
 # segkit is the ground under both houses; `networks` stands beside the readers.
 SEGKIT_FLOORS = (
-    ("cores", "errors", "threads", "printable", "reports", "spelling", "sam_checkpoints", "urls"),
+    ("cores", "errors", "threads", "memory", "printable", "reports", "spelling", "sam_checkpoints", "urls"),
     ("files", "headers", "heif"),
     ("documents", "stored", "ustar"),
     ("labels", "metadata"),
