@@ -306,7 +306,8 @@ def peak_rss_mb(place: Path, stage: str, size: int) -> float:
         "engine.one_stage(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])); "
         "from segkit.memory import peak_bytes; print(peak_bytes())"
     )
-    subprocess.run([sys.executable, "-c", code, str(place), stage, str(-size)], check=True)  # makes the rows
+    make = [sys.executable, "-c", code, str(place), stage, str(-size)]
+    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)  # the rows
     command = [sys.executable, "-c", code, str(place), stage, str(size)]
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return int(told.split()[-1]) / 2**20
