@@ -57,7 +57,8 @@ def _targets(table: Table, took: Mapping[str, str]) -> Iterator[str]:
         "held-out ones of it for the test; CamVid's 62 photographs at dusk are both target and test, so its ceiling "
         f"has learnt the labels that it is tested on. {plan.steps} steps ({plan.camvid_steps} on CamVid) with "
         f"{plan.labelled} labelled crops of the source each. The learning rate was chosen of "
-        f"{', '.join(f'{tried:g}' for tried in plan.rates)} with another seed on other layouts: cross-entropy "
+        f"{_numbers(plan.rates)} for cross-entropy and of {_numbers(plan.denoised_rates)} for denoising, with another "
+        "seed on other layouts: cross-entropy "
         f"{rate['ce_source']} on the source alone and {rate['ce_selftrain']} with self-training, denoising "
         f"{rate['diffusion_source']} and {rate['full']}; the rows between take that of the source alone. "
         "The paper gives two numbers of full-size sets and no ablation: only signs can be claimed."
@@ -72,6 +73,10 @@ def _targets(table: Table, took: Mapping[str, str]) -> Iterator[str]:
         [[told, *(shown(table, f"iccld/{place}/gain_{name}") for place in PLACES)] for name, told in GAINS.items()],
     )
     yield from where(table, iccld.ROWS, took, ["benchmarks.iccld:drawn", "benchmarks.iccld:camvid"])
+
+
+def _numbers(rates: tuple[float, ...]) -> str:
+    return ", ".join(f"{rate:g}" for rate in rates)
 
 
 def _cost(table: Table, took: Mapping[str, str]) -> Iterator[str]:
