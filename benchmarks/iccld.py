@@ -17,8 +17,8 @@ passes, with a weight of 0, since target pictures in the encoder's batch norm ma
 labelled crops a step (the oracle has as many of each domain), encoder (ImageNet EfficientNet-Lite0) and augmentation.
 Spread is over seeds; a gain is the mean of the differences seed by seed. The learning rate is chosen of four for the
 source alone and for self-training, without and with denoising, which has a range of its own (rows iccld/rate_*): with
-seed 100 on drawn layouts of all weathers that are not tested. The rows between take that of the source alone. The paper gives two numbers and no
-ablation: none of its figures can be compared with these.
+seed 100 on drawn layouts of all weathers that are not tested. The rows between take that of the source alone. The paper
+gives two numbers and no ablation: none of its figures can be compared with these.
 """
 
 from __future__ import annotations
