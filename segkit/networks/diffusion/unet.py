@@ -25,15 +25,15 @@ _OTHER_CONDITIONS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim
 class UnetDenoiser(nn.Module):
     """UNet and autoencoder of a latent diffusion model; the autoencoder never learns."""
 
-    def __init__(self, bits: int, width: int, unet: dict[str, Any], vae: dict[str, Any]) -> None:
-        """Configurations of both; channels in and out of the UNet follow from `bits`. Raises ModelError."""
+    def __init__(self, length: int, width: int, unet: dict[str, Any], vae: dict[str, Any]) -> None:
+        """Configurations of both; channels in and out of the UNet follow from `length`. Raises ModelError."""
         super().__init__()
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
         try:
             self.vae = AutoencoderKL(**own_settings(vae))
             latents = int(self.vae.config["latent_channels"])
-            config = {**own_settings(unet), "in_channels": bits + latents, "out_channels": bits}
+            config = {**own_settings(unet), "in_channels": length + latents, "out_channels": length}
             self.unet = UNet2DConditionModel(**config)
         except (TypeError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"network 'latent_diffusion': unet, vae: cannot be built: {in_one_line(error)}") from error
@@ -51,12 +51,12 @@ class UnetDenoiser(nn.Module):
         """
         self.vae.load_state_dict(vae.state_dict())
         state = dict(unet.state_dict())
-        bits = self.unet.config["out_channels"]
+        length = self.unet.config["out_channels"]
         first, last = state["conv_in.weight"], state["conv_out.weight"]
         given = first.shape[1]
-        state["conv_in.weight"] = torch.cat([_padded(first, bits, dim=1), first], dim=1)
-        state["conv_out.weight"] = _padded(last, bits, dim=0)
-        state["conv_out.bias"] = _padded(state["conv_out.bias"], bits, dim=0)
+        state["conv_in.weight"] = torch.cat([_padded(first, length, dim=1), first], dim=1)
+        state["conv_out.weight"] = _padded(last, length, dim=0)
+        state["conv_out.bias"] = _padded(state["conv_out.bias"], length, dim=0)
         if given != self.vae.config["latent_channels"]:
             raise ModelError(
                 f"unet reads {given} channels, its autoencoder gives {self.vae.config['latent_channels']}: take both "
@@ -74,7 +74,7 @@ class UnetDenoiser(nn.Module):
     def forward(
         self, z: torch.Tensor, context: torch.Tensor, latents: torch.Tensor | None, t: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """z_t (B, bits, h, w), fused features (B, D, h, w), image latents, times in 0..1 to the bits of z0 and the
+        """z_t (B, length, h, w), fused features (B, D, h, w), image latents, times in 0..1 to the code of z0 and the
         middle block's output.
         """
         assert latents is not None, "of this form's context"
