@@ -23,6 +23,7 @@ from segtrain.metrics import boundary, iou
 from segtrain.metrics.by_domain import DomainScore, DomainScores, averages
 from segtrain.metrics.few_shot import MEANING, FewShotScores, few_shot_lines, few_shot_scores
 from segtrain.segmenter import Segmenter, load_model
+from segtrain.tiles import OVERLAP_PX, TILE_PX, predict_each, require_tiles
 
 FORMAT = "segtrain-scores"
 _BATCH_SIZE = 8
@@ -105,13 +106,17 @@ def evaluate(
     novel: tuple[str, ...] = (),
     by_domain: bool = False,
     domains: Sequence[str] = (),
+    tile_px: int = TILE_PX,
+    overlap_px: int = OVERLAP_PX,
 ) -> Scores:
     """Score a model folder on finished datasets and labelled folders, taken together. Raises SegtrainError.
 
     `split` empty = `validation` if the dataset has one, else `train`. `novel` names the novel classes;
     a model of `segtrain few-shot novel` knows its own. With `by_domain` each domain is scored too; `domains` names that
-    of each of the data, where its samples do not say theirs.
+    of each of the data, where its samples do not say theirs. A picture larger than a tile is scored by its tiles, as
+    `segtrain predict` answers it; `tile_px` 0 = always as a whole.
     """
+    require_tiles(tile_px, overlap_px)
     paths = [data] if isinstance(data, str | Path) else list(data)
     if domains and (not by_domain or len(domains) != len(paths)):
         raise ConfigError(
@@ -136,7 +141,7 @@ def evaluate(
             return declared[number][row]
 
     require_labels(sources, segmenter.label_space, background_counts=True)
-    return score(segmenter, *sources, domain_of=domain_of)
+    return score(segmenter, *sources, domain_of=domain_of, tile_px=tile_px, overlap_px=overlap_px)
 
 
 def _domains_of(source: Source, name: str) -> Sequence[str]:
@@ -177,6 +182,8 @@ def score(
     *sources: Source,
     domain_of: Callable[[int, int], str] | None = None,
     seen: Callable[[Sample, np.ndarray], None] | None = None,
+    tile_px: int = TILE_PX,
+    overlap_px: int = OVERLAP_PX,
 ) -> Scores:
     """Score a network as it stands on all sources together, in the few-shot conventions too if it has novel classes.
 
@@ -192,7 +199,7 @@ def score(
     by_domain = DomainScores(ids, space.background)
     for number, rows in _chunks(sources):
         samples = [sources[number].read(row) for row in rows]
-        predictions = segmenter.predict([sample.image for sample in samples], _BATCH_SIZE)
+        predictions = predict_each(segmenter, [one.image for one in samples], _BATCH_SIZE, tile_px, overlap_px)
         for row, prediction, sample in zip(rows, predictions, samples, strict=True):
             space.to_channels(sample.mask, sample.where)  # raises at an id that the model has no class for
             matrix.add(prediction, sample.mask)

@@ -36,7 +36,7 @@ from segtrain.lock import LOCK, only_process_in
 from segtrain.overlay import overlay
 from segtrain.progress import bar
 from segtrain.segmenter import Segmenter, load_model
-from segtrain.tiles import predict_by_tiles, require_tiles
+from segtrain.tiles import OVERLAP_PX, TILE_PX, predict_by_tiles, require_tiles
 
 FORMAT = "segtrain-predictions"
 _log = logging.getLogger(__name__)
@@ -78,8 +78,8 @@ def predict(
     *,
     overlays: bool = False,
     confidence: bool = False,
-    tile_px: int = 1024,
-    overlap_px: int = 128,
+    tile_px: int = TILE_PX,
+    overlap_px: int = OVERLAP_PX,
     device: str = "auto",
 ) -> Predicted:
     """Write a mask for each picture of `images`, files and folders; what is there already is left alone. Of a labelled

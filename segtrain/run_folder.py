@@ -106,15 +106,18 @@ def standing(folder: Path) -> str:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """What a training has come to, as plain JSON values: `finished`, and then `steps`, `seed`, `mix`, the facts of the
-    `best` model (None without one) and the scores of `validation` (None without a set). Raises RunError."""
+    `best` model (None without one), the scores of `validation` (None without a set) and the `comparison` of --compare
+    (None without it). Raises RunError."""
     told: dict[str, Any] = {"format": "segtrain-training", "model": str(folder), "finished": is_finished(folder)}
     if told["finished"]:
-        config, scores = read_json(folder / "config.json", RunError), folder / "validation.json"
+        config = read_json(folder / "config.json", RunError)
         facts = config.get("_segtrain") if isinstance(config, dict) else None
         if not isinstance(facts, dict):
             raise RunError(f"{folder / 'config.json'}: is not of a training")
         told |= {key: facts.get(key) for key in ("steps", "seed", "mix", "best")}
-        told["validation"] = read_json(scores, RunError) if scores.is_file() else None
+        for name in ("validation", "comparison"):
+            written = folder / f"{name}.json"
+            told[name] = read_json(written, RunError) if written.is_file() else None
     return told
 
 

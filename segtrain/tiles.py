@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from segtrain.errors import ConfigError
 from segtrain.segmenter import Segmenter
+
+TILE_PX, OVERLAP_PX = 1024, 128  # of `predict` and `eval` alike: what is scored is what is written
+
+
+def predict_each(
+    segmenter: Segmenter,
+    images: Sequence[np.ndarray],
+    batch_size: int,
+    tile_px: int = TILE_PX,
+    overlap_px: int = OVERLAP_PX,
+) -> list[np.ndarray]:
+    """Images (H, W, 3) uint8 RGB of any sizes to the masks (H, W) uint8 of `predict_by_tiles`, in the same order; those
+    that one tile covers share batches.
+    """
+    large = [bool(tile_px) and max(image.shape[:2]) > tile_px for image in images]
+    small = iter(segmenter.predict([one for one, tiled in zip(images, large, strict=True) if not tiled], batch_size))
+    return [
+        predict_by_tiles(segmenter, image, tile_px, overlap_px)[0] if tiled else next(small)
+        for image, tiled in zip(images, large, strict=True)
+    ]
 
 
 def predict_by_tiles(

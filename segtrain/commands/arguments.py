@@ -29,6 +29,16 @@ ModelFolder = Annotated[
     Path, typer.Option("--model", metavar="FOLDER", help="folder that a training has written", show_default=False)
 ]
 Device = Annotated[str, typer.Option("--device", metavar="TEXT", help="auto, cpu, cuda, cuda:1, mps")]
+Tile = Annotated[
+    int,
+    typer.Option(
+        "--tile", min=0, metavar="PIXELS", help="side of the tiles of larger pictures; 0 = always the whole picture"
+    ),
+]
+Overlap = Annotated[
+    int, typer.Option("--overlap", min=0, metavar="PIXELS", help="by which tiles overlap; logits are averaged there")
+]
+TILE_PX, OVERLAP_PX = 1024, 128  # those of segtrain.tiles, which would import torch
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable, on standard output")]
 
 

@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from segkit.printable import examples
-from segtrain.commands.arguments import GOES_ON, AsJson, Device, ModelFolder, on_disk, one_line_errors
+from segtrain.commands.arguments import (
+    GOES_ON,
+    OVERLAP_PX,
+    TILE_PX,
+    AsJson,
+    Device,
+    ModelFolder,
+    Overlap,
+    Tile,
+    on_disk,
+    one_line_errors,
+)
 
 commands = typer.Typer()
 _FORMATS = ("onnx", "torchscript")
@@ -40,15 +51,8 @@ def predict(
     confidence: Annotated[
         bool, typer.Option("--confidence", help="the probability of each pixel's class as a grey PNG as well")
     ] = False,
-    tile: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="PIXELS", help="side of the tiles of larger pictures; 0 = always the whole picture"
-        ),
-    ] = 1024,
-    overlap: Annotated[
-        int, typer.Option(min=0, metavar="PIXELS", help="by which tiles overlap; logits are averaged there")
-    ] = 128,
+    tile: Tile = TILE_PX,
+    overlap: Overlap = OVERLAP_PX,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from segkit.printable import examples
-from segtrain.commands.arguments import Device, on_disk, one_line_errors
+from segtrain.commands.arguments import OVERLAP_PX, TILE_PX, Device, Overlap, Tile, on_disk, one_line_errors
 
 commands = typer.Typer()
 
@@ -103,6 +103,8 @@ def evaluate(
             "--maps the entropy of their mean",
         ),
     ] = 0,
+    tile: Tile = TILE_PX,
+    overlap: Overlap = OVERLAP_PX,
     json_file: Annotated[
         Path | None,
         typer.Option(
@@ -117,7 +119,9 @@ def evaluate(
     """Print the IoU of each class, mIoU and boundary F of a model on labelled images.
 
     mIoU is the mean over the classes present in ground truth or prediction; pixels with id 254 or 255 are excluded. A
-    few-shot model is also scored as base, novel, mean and harmonic mIoU, in the three conventions of the field.
+    few-shot model is also scored as base, novel, mean and harmonic mIoU, in the three conventions of the field. What is
+    scored are the masks that `segtrain predict` writes, of larger pictures by tiles; with --anomaly and --samples it is
+    the answer to the whole picture.
     """
     with one_line_errors():
         from segtrain.evaluate import evaluate as run
@@ -129,7 +133,8 @@ def evaluate(
             require_replaceable(json_file)
         from segtrain.evaluate_anomaly import anomaly_options, evaluate_anomaly
 
-        other = {"--novel": bool(novel), "--by-domain": by_domain, "--domain": bool(domain)}
+        other = {"--novel": bool(novel), "--by-domain": by_domain, "--domain": bool(domain), "--tile": tile != TILE_PX}
+        other["--overlap"] = overlap != OVERLAP_PX
         options = anomaly_options(
             anomaly and not samples,
             rule,
@@ -157,6 +162,8 @@ def evaluate(
                 novel=tuple(novel or ()),
                 by_domain=by_domain,
                 domains=tuple(domain or ()),
+                tile_px=tile,
+                overlap_px=overlap,
             )
         content = json.dumps(scores.to_json(), indent=2)
         typer.echo(content if to_stdout else scores.table())

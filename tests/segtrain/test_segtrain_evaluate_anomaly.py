@@ -168,6 +168,8 @@ def test_mistakes_are_one_line(model: Path, scenes: Path, tmp_path: Path, write_
         ([*command, "--rule", "nearest"], "--rule, --alarm-threshold and --components belong to --anomaly"),
         ([*command, "--maps", tmp_path / "m"], "belong to --anomaly"),
         ([*command, "--anomaly", "--novel", "thing"], "--novel has no meaning with --anomaly"),
+        ([*command, "--anomaly", "--tile", "64"], "--tile has no meaning with --anomaly"),
+        ([*command, "--anomaly", "--overlap", "64"], "--overlap has no meaning with --anomaly"),
         ([*command[:4], void, *command[5:], "--anomaly"], "every pixel of its 2 images is 255 (unlabelled)"),
         ([*command[:4], foreign, *command[5:], "--anomaly"], "class 'sky' (id 5) does not go with label space"),
     ):

@@ -14,7 +14,9 @@ from typer.testing import CliRunner, Result
 
 from segkit.masks import read_mask
 from segkit.pictures import read_image
+from segtrain import tiles
 from segtrain.cli import app
+from segtrain.commands import arguments
 from segtrain.data.folders import FolderSource
 from segtrain.errors import ConfigError
 from segtrain.lock import only_process_in
@@ -318,3 +320,28 @@ def test_a_second_prediction_in_the_folder_is_refused_while_the_first_one_runs(
         assert "another process is predicting here: wait for it, or choose another folder" in result.stderr
     assert run("--model", tiny_model, album, "--out", out).exit_code == 0
     assert not (out / ".lock").exists()
+
+
+@pytest.mark.parametrize("tile", [(), ("--tile", 32, "--overlap", 4), ("--tile", 0)])
+def test_eval_scores_the_very_masks_that_predict_writes(
+    tiny_model: Path, tmp_path: Path, write_folder, tile: tuple[object, ...]
+) -> None:
+    """Some pictures are larger than a tile, some are not; a mask that is the prediction scores 1 everywhere."""
+    pictures = [noise(size, seed) for seed, size in enumerate([(50, 70), (30, 31), (64, 96), (20, 40)])]
+    blank = [np.zeros(picture.shape[:2], np.uint8) for picture in pictures]
+    data = write_folder(tmp_path / "data", list(zip(pictures, blank, strict=True)))
+    assert run("--model", tiny_model, data, "--out", tmp_path / "out", *tile).exit_code == 0
+    for mask in (tmp_path / "out" / "labels").iterdir():
+        shutil.copy(mask, data / "labels" / mask.name)
+    words = ["eval", "--model", tiny_model, "--data", data, "--device", "cpu", "--json", "-", *tile]
+    scored = CliRunner().invoke(app, [str(word) for word in words])
+    assert scored.exit_code == 0, scored.output
+    scores = json.loads(scored.stdout)
+    assert (scores["pixel_accuracy"], scores["miou"], scores["num_images"]) == (1.0, 1.0, 4)
+    if tile == ("--tile", 32, "--overlap", 4):
+        whole = CliRunner().invoke(app, [str(word) for word in words[:-4]])
+        assert json.loads(whole.stdout)["pixel_accuracy"] < 1, "small tiles answer otherwise"
+
+
+def test_commands_and_functions_agree_on_the_tiles() -> None:
+    assert (arguments.TILE_PX, arguments.OVERLAP_PX) == (tiles.TILE_PX, tiles.OVERLAP_PX)

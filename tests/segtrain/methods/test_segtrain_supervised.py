@@ -25,6 +25,7 @@ from segtrain.methods.supervised import method
 from segtrain.methods.supervised.comparison import compare
 from segtrain.methods.supervised.config import Config
 from segtrain.methods.supervised.method import order, pixel_weights, train, unsure_cross_entropy
+from segtrain.run_folder import outcome
 from segtrain.segmenter import load_model
 
 
@@ -132,6 +133,7 @@ def test_compare_tells_what_the_others_are_worth(
         json.loads((folder / "validation.json").read_text())["miou"] for folder in (out, out / "first-alone")
     )
     assert told == {"miou": {"all": all_miou, "first_alone": alone_miou}, "gain": all_miou - alone_miou}
+    assert outcome(out)["comparison"] == told, "what --json says"
     words = "do not help" if all_miou <= alone_miou else "the others give"
     assert words in caplog.text and f"{alone_miou:.4f} with the first alone" in caplog.text
     mix = json.loads((out / "first-alone" / "config.json").read_text())["_segtrain"]["mix"]
