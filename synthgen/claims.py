@@ -89,9 +89,12 @@ def claim(stage: StageRun, settings: dict[str, Any], plan: Callable[[], list[Uni
 
 
 def extend(stage: StageRun, units: Sequence[Unit]) -> None:
-    """Append units to the plan. What is planned stays as it is, so finished units keep their rows and their places."""
+    """Append units to the plan. What is planned stays as it is, so finished units keep their rows and their places. Of
+    two launches that plan the same units at the same moment the first one's hold.
+    """
     body = stage.claim()
-    body["units"] += [_plain(unit) for unit in units]
+    planned = {unit["name"] for unit in body["units"]}
+    body["units"] += [_plain(unit) for unit in units if unit.name not in planned]
     write_text(json.dumps(body, indent=1) + "\n", stage.folder / CLAIM)
     storage.publish(stage.folder / CLAIM)
 

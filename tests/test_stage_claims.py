@@ -38,6 +38,14 @@ def test_plan_is_made_once(stage: StageRun) -> None:
     assert stage.units() == [UNIT]
 
 
+def test_two_launches_that_plan_the_same_units_plan_them_once(stage: StageRun) -> None:
+    """Both have read the plan before the first one extends it."""
+    more = [Unit("retry-00001", 0, 0, ("a" * 32,)), Unit("retry-00002", 0, 0, ("b" * 32,))]
+    claims.extend(stage, more[:1])
+    claims.extend(stage, more)
+    assert stage.units() == [UNIT, *more]
+
+
 @pytest.mark.parametrize(
     ("before", "now", "said"),
     [
