@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+import yaml
 
 from synthgen.adapt.labelled import SPACE_OF_FOLDER
 from synthgen.recipe import Recipe, read_recipe, recipe_of_sets
@@ -29,4 +32,5 @@ def recipe_for(name_or_path: str, data: str, base: str, sets: Sequence[str]) -> 
 
 def _quoted(text: str) -> str:
     """As YAML reads it back, whatever it looks like."""
-    return "'" + text.replace("'", "''") + "'"
+    quoted: str = yaml.safe_dump(text, default_style='"', width=math.inf)
+    return quoted.rstrip("\n")

@@ -35,15 +35,16 @@ def list_files(root: Path, labels: str) -> list[LabelledFile]:
 
 
 def read_classes(path: Path) -> ClassTable:
-    """Pixel value -> class name, from rows `value, name` under a head. Raises InputError with the line."""
+    """Pixel value -> class name, from rows `value, name`, under a head or without one. Raises InputError with the line."""
     names: dict[int | str, str] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(cell.strip() for cell in row):
+    for number, row in enumerate(rows, start=1):
+        is_head = number == 1 and not "".join(row[:1]).strip().isdecimal()
+        if is_head or not any(cell.strip() for cell in row):
             continue
         value = row[0].strip()
         if len(row) != 2 or not value.isdecimal() or int(value) > 255 or not row[1].strip():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from synthgen.adapt.labelled import labelled_pictures, pixel_counts
+from synthgen.adapt.recipe import recipe_for
 from synthgen.errors import InputError, RecipeError
 from synthgen.images import write_image
 from synthgen.recipe import Recipe
@@ -56,6 +57,12 @@ def test_the_folders_own_label_space_comes_first(tiny: Callable[..., Recipe], la
     text = (folder / "labels.yaml").read_text(encoding="utf-8")
     (folder / "labels.yaml").write_text(text.replace("name: cityscapes", "name: mine"), encoding="utf-8")
     assert labelled_pictures(tiny("labels.space=cityscapes", data=folder)).space.name == "mine"
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "it's", "x: y # z", "~", "tab\t", "[1]", "c\\d", "\x7f", "ü"])
+def test_a_folder_and_a_base_are_taken_as_they_are_named(name: str) -> None:
+    recipe = recipe_for("", name, name, [])
+    assert (recipe.adapt.data.folder, recipe.render.renderer["model"]) == (name, name)
 
 
 def test_no_folder_at_all_is_told(tiny: Callable[..., Recipe]) -> None:

@@ -120,6 +120,7 @@ def label_studio(root: Path, *regions: dict[str, Any], **changes: Any) -> Path:
         ("cvat_masks", cvat),
         ("roboflow_masks", roboflow),
         ("roboflow_masks", lambda root: roboflow(root / "train")),
+        ("roboflow_masks", lambda root: roboflow(root, "0, background\n1, tank\n2, valve\n")),  # no head
         ("label_studio", lambda root: label_studio(root, TANK_BRUSH, VALVE_PERCENT)),
     ],
 )
