@@ -35,7 +35,7 @@ def list_files(root: Path, labels: str) -> list[LabelledFile]:
 
 
 def read_classes(path: Path) -> ClassTable:
-    """Pixel value -> class name, from rows `value, name`, under a head or without one. Raises InputError with the line."""
+    """Pixel value -> class name, from rows `value, name` with or without a head. Raises InputError with the line."""
     names: dict[int | str, str] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

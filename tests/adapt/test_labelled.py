@@ -62,7 +62,7 @@ def test_the_folders_own_label_space_comes_first(tiny: Callable[..., Recipe], la
 @pytest.mark.parametrize("name", ["two\nlines", "it's", "x: y # z", "~", "tab\t", "[1]", "c\\d", "\x7f", "ü"])
 def test_a_folder_and_a_base_are_taken_as_they_are_named(name: str) -> None:
     recipe = recipe_for("", name, name, [])
-    assert (recipe.adapt.data.folder, recipe.render.renderer["model"]) == (name, name)
+    assert (recipe.adapt.data.folder, recipe.render.renderer.model_extra["model"]) == (name, name)
 
 
 def test_no_folder_at_all_is_told(tiny: Callable[..., Recipe]) -> None:
