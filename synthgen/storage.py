@@ -327,7 +327,9 @@ def _error_context(store: Store) -> Iterator[None]:
 
 
 def _faults() -> tuple[type[BaseException], ...]:
-    """OSError, what boto3's engine raises without making it one, and what a store that is only read says of writing."""
+    """OSError, what boto3's engine and the Hub's client raise without making it one, and what a store that is only read
+    says of writing."""
     botocore = sys.modules.get("botocore.exceptions")
     of_s3 = (botocore.BotoCoreError, botocore.ClientError) if botocore else ()
-    return (OSError, NotImplementedError, *of_s3)
+    of_hub = tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
+    return (OSError, NotImplementedError, *of_s3, *of_hub)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from doubles.processes import environment
 from doubles.runs import digest
@@ -164,6 +165,7 @@ def test_a_package_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) 
         ),
         (FileNotFoundError("The specified bucket does not exist"), "there is no such bucket"),
         (NotImplementedError(), "cannot be used (NotImplementedError)"),  # of a store that is only read
+        (httpx2.ConnectError("no route to host"), "cannot be used (no route to host)"),  # of hf://
     ],
 )
 def test_what_a_store_refuses_is_one_line(memory: str, error: Exception, told: str) -> None:
