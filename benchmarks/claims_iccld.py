@@ -32,6 +32,7 @@ GAINS = {
     "selftrain_of_diffusion": "self-training, denoising",
     "full_over_rival": "ICCLD-style over the real rival",
 }
+MEASURED = ("tuning", "night", "weather", "camvid")
 PLACES = {"night": "night, drawn", "weather": "all weathers, drawn", "camvid_dusk": "CamVid's dusk sequence"}
 
 
@@ -72,7 +73,7 @@ def _targets(table: Table, took: Mapping[str, str]) -> Iterator[str]:
         ["switch", *PLACES.values()],
         [[told, *(shown(table, f"iccld/{place}/gain_{name}") for place in PLACES)] for name, told in GAINS.items()],
     )
-    yield from where(table, iccld.ROWS, took, ["benchmarks.iccld:drawn", "benchmarks.iccld:camvid"])
+    yield from where(table, iccld.ROWS, took, [f"benchmarks.iccld:{one}" for one in MEASURED])
 
 
 def _numbers(rates: tuple[float, ...]) -> str:

@@ -71,11 +71,15 @@ GAINS = {  # one switch each: with it, without it
 TUNED = ("ce_source", "ce_selftrain", "diffusion_source", "full")  # each has a rate of its own
 PLACES = (*TARGETS, "camvid_dusk")
 STEPS_OF_ANSWER = (1, 3, 10)
-ROWS = (
-    *(f"iccld/{place}/{variant}_miou" for place in PLACES for variant in VARIANTS),
-    *(f"iccld/{place}/gain_{gain}" for place in PLACES for gain in GAINS),
-    *(f"iccld/rate_{way}" for way in TUNED),
-)
+RATE_ROWS = tuple(f"iccld/rate_{way}" for way in TUNED)
+PLACE_ROWS = {
+    place: (
+        *(f"iccld/{place}/{variant}_miou" for variant in VARIANTS),
+        *(f"iccld/{place}/gain_{gain}" for gain in GAINS),
+    )
+    for place in PLACES
+}
+ROWS = (*(name for names in PLACE_ROWS.values() for name in names), *RATE_ROWS)
 COST_ROWS = tuple(
     name
     for unit in ("ms", "rss_gb")
@@ -99,9 +103,19 @@ class Plan:
     camvid_steps: int = 600
 
 
-def drawn() -> Iterator[Row]:
-    """iccld/night/*, iccld/weather/*, iccld/rate_*."""
-    yield from drawn_rows(Plan())
+def tuning() -> Iterator[Row]:
+    """iccld/rate_*."""
+    yield from rate_rows(Plan())
+
+
+def night() -> Iterator[Row]:
+    """iccld/night/*."""
+    yield from drawn_rows(Plan(), "night")
+
+
+def weather() -> Iterator[Row]:
+    """iccld/weather/*."""
+    yield from drawn_rows(Plan(), "weather")
 
 
 def camvid() -> Iterator[Row]:
@@ -110,15 +124,17 @@ def camvid() -> Iterator[Row]:
         yield from camvid_rows(Plan())
 
 
-def drawn_rows(plan: Plan) -> Iterator[Row]:
-    """Choose the rates, measure what is missing, then put it together."""
-    rates = chosen(plan)
-    for way, rate in rates.items():
+def rate_rows(plan: Plan) -> Iterator[Row]:
+    """The rates that are chosen."""
+    for way, rate in chosen(plan).items():
         yield Row(f"iccld/rate_{way}", rate, "1")
-    for place, domains in TARGETS.items():
-        source, target = _drawn(plan, place)
-        test = _scenes(plan, f"test-{place}", TEST_SEED, plan.test, domains)
-        yield from _rows(plan, place, rates, source, target, test)
+
+
+def drawn_rows(plan: Plan, place: str) -> Iterator[Row]:
+    """Of one of TARGETS: choose the rates, measure what is missing, then put it together."""
+    source, target = _drawn(plan, place)
+    test = _scenes(plan, f"test-{place}", TEST_SEED, plan.test, TARGETS[place])
+    yield from _rows(plan, place, chosen(plan), source, target, test)
 
 
 def camvid_rows(plan: Plan) -> Iterator[Row]:

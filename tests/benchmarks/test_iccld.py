@@ -65,7 +65,7 @@ def test_a_rate_is_chosen_for_each_way_alike(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(iccld, "scores", scores)
     plan = dataclasses.replace(TINY, place=tmp_path)
     assert iccld.chosen(plan) == {"ce_source": 2e-3, "ce_selftrain": 8e-3, "diffusion_source": 4e-3, "full": 5e-4}
-    assert len(seen) == 16
+    assert len(seen) == 5 + 5 + 4 + 4
     for training in seen:
         assert training.train[training.train.index("--seed") + 1] == "100"
         test = Path(training.evaluations["test"][1])  # type: ignore[index]
@@ -78,8 +78,9 @@ def test_a_rate_is_chosen_for_each_way_alike(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.slow
 def test_rows_of_a_tiny_plan_are_those_that_are_listed(tmp_path: Path) -> None:
     plan = dataclasses.replace(TINY, place=tmp_path, rates=(2e-3,), denoised_rates=(1e-3,))
-    made = {row.name: row for row in iccld.drawn_rows(plan)}
-    assert set(made) == set(run.BENCHMARKS["benchmarks.iccld:drawn"])
+    made = {row.name: row for row in iccld.drawn_rows(plan, "night")}
+    assert set(made) == set(run.BENCHMARKS["benchmarks.iccld:night"])
+    assert {row.name for row in iccld.rate_rows(plan)} == set(run.BENCHMARKS["benchmarks.iccld:tuning"])
     full, rival = made["iccld/night/full_miou"].value, made["iccld/night/ce_selftrain_miou"].value
     assert isinstance(full, float) and isinstance(rival, float)
     assert made["iccld/night/gain_full_over_rival"].value == pytest.approx(full - rival)
