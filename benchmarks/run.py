@@ -111,7 +111,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "benchmarks.fuzz:rows": ("verify/fuzz_cases", "verify/fuzz_found"),
     **{f"benchmarks.fuzz_readers:{name}": names for name, names in fuzz_readers.NAMES.items()},
     "benchmarks.engine:kills": ("engine/kills", "engine/kills_identical"),
-    "benchmarks.engine:memory": tuple(
+    "benchmarks.stage_memory:memory": tuple(
         f"engine/rss_mb_{stage}_{n}" for n in (1000, 10000, 100000) for stage in ("refine", "filter", "pack")
     ),
     "benchmarks.scale:costs": tuple(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.engine import peak_rss_mb
+from benchmarks.stage_memory import peak_rss_mb
 
 
 @pytest.mark.slow
