@@ -193,7 +193,7 @@ MEANING = {
     "network of day streets, average precision of its energy",
     "cgaug/head/ap_t3": "... of an uncertainty head that learns objects pasted into days",
     "cgaug/pairs_old_loss/ap_t3": "... of both stages on pairs, known pixels of day and weather as one kind",
-    "cgaug/full/ap_t3": "... of `segtrain multi-shift`",
+    "cgaug/full/ap_t3": "... of `segtrain multi-shift --keep 0.98`",
     "cgaug/ds_and_ss/ap_t3": "... of the same on pairs whose object has not the weather of its picture",
     "cgaug/ceiling/ap_t3": "... of the same with the kinds of the test and exact pairs: the ceiling",
     "cgaug/gain/over_energy/ap_t3": "... gain over the energy, seed by seed",

@@ -24,7 +24,7 @@ class Wanted:
 
 
 class RareClassSampler:
-    """Rare class sampling (Hoyer et al., DAFormer, CVPR 2022, eq. 6-7; DGInStyle).
+    """Rare class sampling (Hoyer et al., DAFormer, CVPR 2022, Rare Class Sampling; DGInStyle).
 
     With f_c the share of class c of all labelled pixels, P(c) = softmax((1 - f_c) / T). A class is drawn, then one of
     the images that show it on more than a share of their pixels, and its crop is to show it too. A class that no image

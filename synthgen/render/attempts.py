@@ -15,11 +15,12 @@ import numpy as np
 
 from segkit.labels import OUT_OF_DISTRIBUTION
 from synthgen.backends import load
+from synthgen.errors import RecipeError
 from synthgen.images import read_mask
 from synthgen.recipe import Recipe
 from synthgen.records import PromptRecord, Rejected, digest_of, ids_digest, key_of, seed_of
 from synthgen.render.composition import Composer, Composition, Refusal
-from synthgen.render.gates.known_class import KnownClass
+from synthgen.render.gates.known_class import KnownClass, KnowsClasses
 from synthgen.render.gates.sam_agreement import SamAgreement
 from synthgen.render.verdict import Gate, Verdict
 
@@ -127,6 +128,11 @@ def gates_of(recipe: Recipe) -> dict[str, Gate]:
         gates["sam_agreement"] = SamAgreement(decoder, settings.sam_agreement.min_iou, settings.sam_agreement.replaces)
     if settings.known_class.segmenter is not None:
         segmenter = load("proposer", settings.known_class.segmenter.model_dump(), recipe.execution)
+        if not isinstance(segmenter, KnowsClasses):
+            raise RecipeError(
+                f"render.gates.known_class.segmenter {settings.known_class.segmenter.name!r}: is no proposer that says "
+                "how sure it is of each class; take `segmenter`"
+            )
         gates["known_class"] = KnownClass(segmenter, settings.known_class.max_probability)
     return gates
 

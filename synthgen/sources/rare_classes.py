@@ -25,7 +25,8 @@ TRIES = 10  # windows that are tried for one that shows enough of the drawn clas
 
 def class_probabilities(counts: np.ndarray, temperature: float) -> np.ndarray:
     """Rare class sampling: P(c) = softmax((1 - f_c) / T) over the classes that occur, f_c the share of all pixels
-    (DAFormer, Hoyer et al., CVPR 2022, eq. 8-9). `counts` (pictures, classes); float64 (classes,), 0 for absent ones.
+    (Rare Class Sampling of DAFormer, Hoyer et al., CVPR 2022). `counts` (pictures, classes); float64 (classes,), 0 for
+    absent ones.
     """
     total = counts.sum(axis=0)
     exponent = np.where(total > 0, (1 - total / total.sum()) / temperature, -np.inf)

@@ -111,6 +111,18 @@ def test_an_unsure_pixel_stays_unlabelled(folder: Path) -> None:
     assert (proposer(folder, min_probability=1.0).propose([request(image, 1, 3)])[0] == IGNORE).mean() > 0.9
 
 
+def test_the_background_is_no_known_class(folder: Path) -> None:
+    """What a label space does not name lies in its background: an unknown object there is rightly `everything else`."""
+    image = picture(5, 64, 64)
+    segmenter = segtrain_model.load_model(folder / "model", "cpu")
+    with torch.inference_mode():
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+        probabilities = segmenter.logits(pixels).softmax(1)[0].numpy()
+    known = np.maximum(probabilities[1], probabilities[2])  # cat, tv monitor; ground and lorry are none
+    np.testing.assert_allclose(proposer(folder).known_probabilities(image), known, atol=1e-5)
+    assert (known < probabilities[0]).any()
+
+
 def test_a_resized_input_gives_masks_of_the_images_size(folder: Path) -> None:
     image = picture(4, 64, 64)
     large = np.ascontiguousarray(image.repeat(3, axis=0).repeat(3, axis=1))

@@ -194,6 +194,17 @@ def test_an_object_lies_on_the_road_within_its_limits_and_the_map_under_it_stays
         np.testing.assert_array_equal(same.pasted.mask, made.pasted.mask)
 
 
+@pytest.mark.parametrize("height", [64, 128, 256])
+def test_an_objects_own_size_is_that_of_the_frame_whatever_the_height_of_the_map(tmp_path: Path, height: int) -> None:
+    """An object of 10 px in a frame of 80 is an eighth of the height: between the limits it stays so."""
+    bank = bank_of(write_bank(tmp_path / "bank", two_things()), classes=["dog"])
+    composer = composer_of(bank, frame_px=80, longer_side=[0.05, 0.9], margin=0.1)
+    road = np.zeros((height, height), np.uint8)
+    made = composer.compose("p", road, road.shape, np.random.default_rng(0))
+    rows, columns = np.nonzero(made.pasted.mask)
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == height / 8
+
+
 def test_what_cannot_be_composed_says_why(tmp_path: Path) -> None:
     bank = bank_of(write_bank(tmp_path / "bank", two_things()))
     rng = np.random.default_rng(0)

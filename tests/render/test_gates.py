@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from synthgen.errors import RecipeError
 from synthgen.models import MaskPrompts
+from synthgen.recipe import read_recipe
+from synthgen.render.attempts import gates_of
 from synthgen.render.gates.known_class import KnownClass
 from synthgen.render.gates.sam_agreement import SamAgreement, iou, tight_box
 
@@ -59,6 +62,12 @@ def test_iou_and_box_against_counting() -> None:
         places = [(row, column) for row in range(9) for column in range(11) if one[row, column]]
         rows, columns = zip(*places, strict=True)
         assert tight_box(one).tolist() == [min(columns), min(rows), max(columns) + 1, max(rows) + 1]
+
+
+def test_a_gate_asks_a_proposer_that_knows_how_sure_it_is_or_says_so_before_anything_is_rendered() -> None:
+    gates = ["render.gates.sam_agreement.enabled=false", "render.gates.known_class={segmenter: {name: layout}}"]
+    with pytest.raises(RecipeError, match=r"known_class\.segmenter 'layout': is no proposer that says how sure"):
+        gates_of(read_recipe("cgaug-mini", gates))
 
 
 class Segmenter:

@@ -97,7 +97,9 @@ class HardnessSettings(Settings):
 
     has: bool = Field(True, description="sample by hardness")
     has_schedule: Literal["sigmoid", "linear", "none", "always"] = Field(
-        "sigmoid", description="how the share of hard batches grows; none = never any, always = all [page: sigmoid]"
+        "sigmoid",
+        description="how the share of hard batches grows; none = never any (not what the paper calls so), always = all "
+        "[page: sigmoid]",
     )
     has_within: Literal["set", "class"] = Field(
         "set",

@@ -111,7 +111,9 @@ def choose_tokens(cells: torch.Tensor, most: int, num_cells: int) -> tuple[torch
     if int(sizes.view(len(cells), -1).sum(dim=1).max()) <= most:
         return places, of
     # One sort puts the pixels of each group side by side and in random order.
-    order = torch.argsort(group + torch.rand(len(group), dtype=torch.float64, device=group.device))
+    device = torch.device("cpu") if group.device.type == "mps" else group.device  # Apple's GPUs have no float64
+    drawn = torch.rand(len(group), dtype=torch.float64, device=device)
+    order = torch.argsort(group.to(device) + drawn).to(group.device)
     rank = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group[order]]
     kept = torch.zeros(len(group), dtype=torch.bool, device=group.device)
     kept[order] = rank < _quotas(sizes.view(len(cells), -1), most).flatten()[group[order]]

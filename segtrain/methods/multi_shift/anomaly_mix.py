@@ -82,11 +82,21 @@ class ObjectBank:
                 f"than {config.min_object_px} px at every scale from {scales}: widen --object-scale-min and "
                 "--object-scale-max, raise --crop or lower --min-object-px"
             )
+        _log.info("%d objects to paste, of %s", len(self.places), ", ".join(self._names()))
         if len(self.places) < len(places):
             _log.warning(
                 "%s: %d of %d objects are larger than the crop, or too small, at every scale from %s",
                 *(where, len(places) - len(self.places), len(places), scales),
             )
+
+    def _names(self) -> list[str]:
+        """What is pasted, by name: a class that the model knows under another word is seen here."""
+        kinds = sorted({(place.source, place.class_id) for place in self.places})
+        names = [
+            {label.id: label.name for label in self._sources[source].label_space.labels}.get(class_id, "no class (254)")
+            for source, class_id in kinds
+        ]
+        return list(dict.fromkeys(names))
 
     def fitting_scales(self, place: ObjectPlace) -> list[float]:
         """Those of 0.1, 0.2, ... between the two settings at which the object is no larger than the crop and has

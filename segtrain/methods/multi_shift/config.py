@@ -20,16 +20,17 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stage2:
-    """What stage 2 has by default, of the pixel model and of the mask model [code]."""
+    """What stage 2 has by default, of the pixel model and of the mask model, and where it begins [code]."""
 
     learning_rate: float
     weight_decay: float
     original_weight: float
     clip: float | None  # largest norm of the gradient
+    stage1_share: float  # of the steps, before it
 
 
-PIXEL_MODEL = Stage2(1e-6, 1e-4, 50.0, None)
-MASK_MODEL = Stage2(1e-5, 0.05, 20.0, 0.01)
+PIXEL_MODEL = Stage2(1e-6, 1e-4, 50.0, None, 9 / 50)
+MASK_MODEL = Stage2(1e-5, 0.05, 20.0, 0.01, 4 / 50)
 
 
 class Config(LoopConfig):
@@ -86,8 +87,10 @@ class Config(LoopConfig):
     learn_head: bool = Field(
         True, description="no = the uncertainty stays the energy of the classifier, needs --stage1-share 0 [paper: yes]"
     )
-    keep: Fraction = Field(
+    keep: float = Field(
         0.8,
+        gt=0,
+        le=1,
         description="share of the augmented pixels, those of smallest loss, that are learnt from [paper: 0.8]; of the "
         "mask model's points [code: 0.76]; 1 = all",
     )
@@ -107,8 +110,10 @@ class Config(LoopConfig):
     mask_points: int = Field(
         12_544, ge=16, description="mask model: points of each mask that are learnt from [code: 12544]"
     )
-    stage1_share: Fraction = Field(
-        0.18, description="share of the steps that learn the uncertainty head alone [code: 9 of 50 epochs]"
+    stage1_share: Fraction | None = Field(
+        None,
+        description="share of the steps that learn the uncertainty head alone; default: 0.18, mask model 0.08 [code: 9 "
+        "and 4 of 50 epochs]",
     )
     stage2_learning_rate: float | None = Field(
         None,
@@ -152,9 +157,9 @@ class Config(LoopConfig):
         """Without folders: what lies in them counts, not what they are called."""
         return {key: value for key, value in super().weight_settings().items() if key not in ("base", "objects")}
 
-    @property
-    def stage1_steps(self) -> int:
-        return round(self.stage1_share * self.steps)
+    def stage1_steps(self, is_mask_model: bool) -> int:
+        """How many steps come before stage 2."""
+        return round(self.stage2(is_mask_model).stage1_share * self.steps)
 
     def stage2(self, is_mask_model: bool) -> Stage2:
         """What was set, and for the rest the defaults of that model."""
@@ -163,6 +168,7 @@ class Config(LoopConfig):
             "learning_rate": self.stage2_learning_rate,
             "weight_decay": self.stage2_weight_decay,
             "original_weight": self.original_weight,
+            "stage1_share": self.stage1_share,
         }
         return dataclasses.replace(default, **{name: value for name, value in set_here.items() if value is not None})
 
@@ -192,7 +198,7 @@ class Config(LoopConfig):
             raise ValueError(
                 f"object_scale_min {self.object_scale_min} is above object_scale_max {self.object_scale_max}"
             )
-        if not self.learn_head and self.stage1_steps:
+        if not self.learn_head and self.stage1_steps(is_mask_model=False):
             raise ValueError("stage 1 learns the uncertainty head alone: with --no-learn-head set --stage1-share 0")
         if self.object_classes and not self.objects:
             raise ValueError("object_classes are those of --objects: give one")

@@ -28,6 +28,7 @@ from segtrain.methods.multi_shift.config import Config
 from segtrain.methods.multi_shift.relative_contrast import Half, Margins, pooled_contrast, relative_contrast
 from segtrain.methods.multi_shift.segmentation import Segmentation, segmentation_of
 from segtrain.methods.multi_shift.uncertainty import (
+    MASK_MODEL,
     both_images,
     features_and_uncertainty,
     halves_of,
@@ -37,7 +38,7 @@ from segtrain.methods.multi_shift.uncertainty import (
     stage_groups,
     with_learnable_head,
 )
-from segtrain.optimiser import Group
+from segtrain.optimiser import Group, assign
 from segtrain.segmenter import Segmenter
 
 _log = logging.getLogger(__name__)
@@ -55,14 +56,12 @@ def train(config: Config) -> Path:
     pairs = PairBatches(sources, label_space, config, config.most_original)
     data = MixedBatches(pairs, bank, config)
     _log.info("%d originals with %d augmented pictures", pairs.num_originals, sum(sum(s.group_sizes) for s in sources))
-    if bank:
-        _log.info("%d objects to paste", len(bank.places))
     facts: dict[str, Any] = {}
     training = Training(
         config,
         reports(sources, data.planned_counts),
         label_space,
-        build=lambda device: with_learnable_head(config.base, device),
+        build=lambda device: _begun(config, arch, device),
         validation=open_validation(config.validation, label_space) if config.validation else None,
         claims={
             "sources": [source.identity for source in sources],
@@ -72,6 +71,15 @@ def train(config: Config) -> Path:
         facts=facts,
     )
     return run(training, MultiShift(data, config, arch, facts))
+
+
+def _begun(config: Config, arch: str, device: torch.device) -> Segmenter:
+    """The network to begin with. What is to be frozen in stage 2 is looked for now, not after hours of stage 1."""
+    segmenter = with_learnable_head(config.base, device)
+    assert isinstance(segmenter.network, UncertainNetwork)
+    for stage in (1, 2):
+        assign(segmenter.network, stage_groups(segmenter.network, arch, config, stage))
+    return segmenter
 
 
 class MultiShift(StandardMethod):
@@ -86,6 +94,7 @@ class MultiShift(StandardMethod):
         self._margins: Margins | None = None
         self._last_stage = 0
         self._segmentation: Segmentation | None = None
+        self._stage1_steps = config.stage1_steps(arch == MASK_MODEL)
         if config.fixed_margins:
             self._set_margins(Margins(*config.fixed_margins))
 
@@ -139,7 +148,7 @@ class MultiShift(StandardMethod):
         return pooled_contrast(halves, self._margins.unknown_over_original)
 
     def _stage(self, step: int) -> int:
-        return 1 if step < self._settings.stage1_steps else 2
+        return 1 if step < self._stage1_steps else 2
 
     def _set_margins(self, margins: Margins) -> None:
         self._margins = margins

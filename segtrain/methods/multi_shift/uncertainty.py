@@ -28,11 +28,11 @@ from segtrain.methods.multi_shift.relative_contrast import Half, Margins
 from segtrain.optimiser import Group
 from segtrain.segmenter import Segmenter, load_model
 
-_MASK_MODEL = "Mask2Former"  # as an architecture
+MASK_MODEL = "Mask2Former"  # as an architecture
 _BASES = ("smp", "uncertainty", "mask2former")
 _PROJECTIONS = {  # by architecture of smp: the last convolutions of the decoder
     "DeepLabV3Plus": ("decoder.block2.*",),
-    "DeepLabV3": ("decoder.1.*", "decoder.2.*"),
+    "DeepLabV3": ("decoder.conv.*", "decoder.bn.*"),
     "PSPNet": ("decoder.conv.*",),
 }
 _BY_BLOCKS = ("Unet", "MAnet", "Linknet")  # their decoders are lists of blocks
@@ -49,7 +49,7 @@ def read_base(folder: Path) -> tuple[LabelSpace, str]:
         if not (folder / name).is_file():
             raise ModelError(f"base {folder}: no {name}, so no model: train one with `segtrain train`")
     if mask2former.is_transformers_folder(folder):
-        return mask2former.read_transformers_config(folder)[1], _MASK_MODEL
+        return mask2former.read_transformers_config(folder)[1], MASK_MODEL
     spec, facts = read_config(folder)
     if spec.network not in _BASES:
         raise ModelError(f"base {folder}: is a network {spec.network!r}: take a model of `segtrain train`")
@@ -65,7 +65,7 @@ def with_learnable_head(folder: Path, device: torch.device) -> Segmenter:
     if mask2former.is_transformers_folder(folder):
         settings, space = mask2former.read_transformers_config(folder)
         arguments = {
-            "_model_class": _MASK_MODEL,
+            "_model_class": MASK_MODEL,
             "encoder_name": settings["backbone_config"]["model_type"],
             "encoder_weights": None,
             "in_channels": 3,
@@ -137,7 +137,7 @@ def measured_levels(segmenter: Segmenter, batches: Iterable[Batch]) -> Levels:
             unknown = [half.uncertainty[half.unknown] for half in (day, weather)]
             kinds = (day.uncertainty[day.known], weather.uncertainty[weather.known], torch.cat(unknown))
             for number, values in enumerate(kinds):
-                doubles = values.double().cpu()
+                doubles = values.cpu().double()  # Apple's GPUs have no float64
                 sums[number] += torch.stack([torch.tensor(float(len(doubles))), doubles.sum(), (doubles**2).sum()])
     for module, training in modes:
         module.training = training

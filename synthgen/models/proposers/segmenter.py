@@ -51,9 +51,10 @@ def build(options: Options, execution: Any) -> SegmenterProposer:
 
     place = _finished(options)
     folder = read_folder(place)
-    ids = channel_ids(folder.facts["label_space"], read_label_space(options.space), place)
+    space = read_label_space(options.space)
+    ids = channel_ids(folder.facts["label_space"], space, place)
     network = folder.network.requires_grad_(False)
-    return SegmenterProposer(network, ids, (folder.mean, folder.std), options, execution)
+    return SegmenterProposer(network, ids, (folder.mean, folder.std), options, execution, space.background)
 
 
 def weights(options: Options) -> list[tuple[str, str]]:
@@ -84,10 +85,11 @@ class SegmenterProposer(TellsScores):
         statistics: tuple[Sequence[float], Sequence[float]],
         options: Options,
         execution: Any,
+        background: int | None = None,
     ) -> None:
         """`ids` (number of channels,) uint8: ids of the recipe's label space, 255 = not in it; `statistics`:
 
-        mean and std for pixels in 0..1.
+        mean and std for pixels in 0..1; `background` is the id that the space gives to what it does not name.
         """
         import torch
 
@@ -95,7 +97,7 @@ class SegmenterProposer(TellsScores):
         self._device = torch_device(execution)
         self._dtype = torch_dtype(execution, self._device)
         self._network = network.to(self._device)
-        self._ids = ids
+        self._ids, self._background = ids, background
         self._mean, self._std = (
             torch.tensor(values, device=self._device).view(1, 3, 1, 1) * 255 for values in statistics
         )
@@ -121,8 +123,11 @@ class SegmenterProposer(TellsScores):
         return Proposal(mask, np.where(mask == IGNORE, 0, highest).astype(np.float32))
 
     def known_probabilities(self, image: np.ndarray) -> np.ndarray:
-        """(H, W) float32: the probability of the likeliest class of the recipe's label space at each pixel."""
-        known: np.ndarray = self._probabilities(image)[self._ids != IGNORE].max(axis=0)
+        """(H, W) float32: the probability of the likeliest class of the recipe's label space at each pixel. The
+        background is none: what nobody has named lies in it.
+        """
+        is_known = (self._ids != IGNORE) & (self._ids != self._background)
+        known: np.ndarray = self._probabilities(image)[is_known].max(axis=0, initial=0)
         return known
 
     def _probabilities(self, image: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ MultiShiftSeg, NeurIPS 2024, arXiv 2411.03829, section 3.1 and appendix A.1).
 
 The centre is a random pixel of the anchor class, away from the picture's border; the object keeps its shape and its
 size within limits, and may cover whatever stands around the centre. All lengths are shares of the map's height: the
-paper's are pixels of Cityscapes, 1024 high.
+paper's are pixels of Cityscapes, 1024 high, and so is an object's own size.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ class Options(BaseModel, extra="forbid"):
     longer_side: tuple[float, float] = Field(
         (200 / 1024, 500 / 1024),
         description="limits of the object's longer side, of the height; between them it keeps its own [code: 200, 500]",
+    )
+    frame_px: int = Field(
+        1024, ge=16, description="height of a map in which an object has the size that it has in the bank [code: 1024]"
     )
     sentence: str = Field(
         "{prompt}, There is a {object} accidentally staying on the road.",
@@ -103,7 +106,8 @@ class CutAndPaste(Composer):
             return Refusal("no_anchor", f"no pixel of {names} far enough from the border of the map", True)
         found = self._bank.draw(rng)
         low, high = (share * height for share in options.longer_side)
-        shape = scaled(found.mask, float(np.clip(max(found.mask.shape), low, high)))
+        own = max(found.mask.shape) * height / options.frame_px
+        shape = scaled(found.mask, float(np.clip(own, low, high)))
         if shape.shape[0] > size_px[0] or shape.shape[1] > size_px[1]:
             has = f"{shape.shape[0]} x {shape.shape[1]} px"
             detail = f"{found.name} of {has} does not fit into {size_px[0]} x {size_px[1]}: lower longer_side"

@@ -8,13 +8,14 @@ class at 0.91 where all others are near 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from synthgen.render.verdict import Verdict
 
 
+@runtime_checkable
 class KnowsClasses(Protocol):
     """The proposer `segmenter`, or one that gives the same."""
 

@@ -14,15 +14,20 @@ from doubles.killed_training import Killed, kill_at
 from doubles.street_pairs import SPACE, MakeConfig, street_pairs
 from safetensors.torch import load_file
 
-from segkit.networks.uncertainty import UncertaintyNetwork
+from segkit.networks.folder import NetworkSpec, create_network
+from segkit.networks.uncertainty import UncertaintyNetwork, with_uncertainty
 from segkit.shards import ShardRows
+from segtrain.config import checked
 from segtrain.data.batches import Batch
 from segtrain.data.pairs import PairBatches, open_pairs
 from segtrain.errors import ConfigError, DataError, ModelError, RunError
 from segtrain.methods.multi_shift.anomaly_mix import MixedBatches, ObjectBank
+from segtrain.methods.multi_shift.config import Config
 from segtrain.methods.multi_shift.method import MultiShift, train
 from segtrain.methods.multi_shift.relative_contrast import Half
+from segtrain.methods.multi_shift.uncertainty import _BY_BLOCKS, _PROJECTIONS, stage_groups
 from segtrain.methods.supervised.method import train as train_base
+from segtrain.optimiser import assign
 from segtrain.segmenter import load_model
 
 
@@ -92,7 +97,33 @@ def test_a_user_may_choose_what_else_stays(config_of: MakeConfig, base: Path) ->
         train(config_of(out=base.parent / "other", stage1_share=0.0, freeze=["decoder.tail"]))
 
 
-@pytest.mark.parametrize("base", [("Unet", "resnet18"), ("FPN", "resnet18")], indirect=True)
+def test_a_part_of_stage_2_that_is_not_there_is_told_before_stage_1(config_of: MakeConfig, base: Path) -> None:
+    config = config_of(out=base.parent / "other", stage1_share=0.5, freeze=["decoder.tail"], dry_run=True)
+    with pytest.raises(ConfigError, match=r"no parameter is called 'decoder\.tail'"):
+        train(config)
+
+
+@pytest.mark.parametrize("arch", [*_PROJECTIONS, *_BY_BLOCKS, "FPN", "UnetPlusPlus"])
+def test_every_architecture_has_the_parts_that_stay_in_stage_2(arch: str) -> None:
+    arguments = {
+        "_model_class": arch,
+        "encoder_name": "resnet18",
+        "encoder_weights": None,
+        "in_channels": 3,
+        "classes": 3,
+    }
+    network = with_uncertainty(create_network(NetworkSpec(arguments)))
+    assert isinstance(network, UncertaintyNetwork)
+    config = checked(Config, {"data": ["x"], "out": "y", "base": "z"})
+    group_of = assign(network, stage_groups(network, arch, config, 2))
+    frozen = {name for name, group in group_of.items() if group.frozen}
+    assert {name for name in group_of if name.startswith(("encoder.", "classifier."))} <= frozen
+    if arch in (*_PROJECTIONS, *_BY_BLOCKS):
+        assert any(name.startswith("decoder.") for name in frozen)
+    assert any(name.startswith("decoder.") for name in group_of.keys() - frozen)
+
+
+@pytest.mark.parametrize("base", [("Unet", "resnet18"), ("FPN", "resnet18"), ("DeepLabV3", "resnet18")], indirect=True)
 def test_other_networks_learn_too(config_of: MakeConfig, base: Path) -> None:
     changed = changed_parts(as_uncertainty(base), tensors(train(config_of())))
     assert changed >= {"uncertainty_head"} and not changed & {"encoder", "classifier"}

@@ -218,6 +218,13 @@ def test_margins_of_a_user(margins: str) -> None:
     assert config.fixed_margins is not None and math.isclose(config.fixed_margins[0], sum(config.fixed_margins[1:]))
 
 
+def test_stage_1_takes_as_many_epochs_as_the_released_code_has_for_that_model() -> None:
+    values = {"data": ["x"], "out": "y", "base": "z", "steps": 50}
+    assert [checked(Config, values).stage1_steps(is_mask_model) for is_mask_model in (False, True)] == [9, 4]
+    chosen = checked(Config, {**values, "stage1_share": 0.5})
+    assert [chosen.stage1_steps(is_mask_model) for is_mask_model in (False, True)] == [25, 25]
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -230,6 +237,7 @@ def test_margins_of_a_user(margins: str) -> None:
         ({"object_classes": ["cow"]}, "object_classes are those of --objects"),
         ({"object_scale_min": 1.5}, "object_scale_min 1.5 is above object_scale_max 1.0"),
         ({"keep": 1.2}, "keep: Input should be less than or equal to 1"),
+        ({"keep": 0}, "keep: Input should be greater than 0"),
     ],
 )
 def test_settings_that_do_not_go_together_are_one_line(values: dict[str, object], says: str) -> None:
