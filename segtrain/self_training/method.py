@@ -109,6 +109,20 @@ def opened(config: SelfTrainingConfig, masks: bool = False) -> Opened:
     return Opened(labelled, unlabelled, space, data, build, claims)
 
 
+def _report_memory(config: SelfTrainingConfig) -> None:
+    """A line if the teacher is a mean over much of the training: it then labels worse than the student that it
+    teaches. DACS' remembers a fortieth of it, 1,000 of 40,000 steps."""
+    joint = config.steps - config.first_joint_step
+    steps = config.teacher_every / (1 - config.teacher_decay)
+    if config.teacher_ramp and steps > joint / 5:
+        fit = max(0.9, 1 - 40 * config.teacher_every / joint)
+        _log.warning(
+            "the teacher is a mean over about the last %d steps, of %d that learn from unlabelled pictures, so it "
+            "labels worse than its student: try --teacher-decay %.3g",
+            *(min(steps, joint), joint, fit),
+        )
+
+
 def _report_sizes(labelled: Source, unlabelled: Sequence[Source]) -> None:
     """A line if the first pictures are of other sizes: crops of one side then show other shares of a scene."""
     ours = labelled.read(0).image.shape[:2]
@@ -278,6 +292,8 @@ def train_with(method: SelfTraining, opened: Opened, config: SelfTrainingConfig,
             f"batch_size {config.batch_size}: some steps have no labelled crop, and unlabelled ones are not learnt "
             "from: raise --batch-size, or lower --unlabelled-share or --unlabelled-repeat"
         )
+    if method.teacher_learns:
+        _report_memory(config)
     training = Training(
         config,
         reports(opened.sources, opened.data.planned_counts),

@@ -25,7 +25,7 @@ from segkit.pictures import image_size
 from synthgen.errors import InputError, ModelError
 from synthgen.models import TextEmbedding, TextEncoder
 from synthgen.prompts.compared import Compared, compared
-from synthgen.prompts.dedup import GreedyBank, greedy_dedup, normalised
+from synthgen.prompts.dedup import GreedyBank, normalised
 from synthgen.prompts.indexed import IndexedBank
 from synthgen.prompts.words import article, mentions
 from synthgen.records import digest_of, key_of
@@ -144,6 +144,7 @@ class ClassBank:
         self._copies: Counter[str] = Counter()
         self._greedy: GreedyBank | None = None
         self._earlier = [Candidate(prompt, self.class_name, self.class_id, ()) for prompt in earlier]
+        self._earlier_vectors: list[np.ndarray] = []
         # in the order of the greedy bank's indices, which begin with the earlier ones
         self._judged: list[Candidate] = []
         self._vectors: list[np.ndarray] = []  # of the first REMEMBERED of them, float32, and whether each was accepted
@@ -198,7 +199,14 @@ class ClassBank:
         if not self._vectors:
             return 0, dict.fromkeys(grid, 0)
         vectors = np.concatenate(self._vectors)
-        return len(vectors), {value: int(greedy_dedup(vectors, value).accepted.sum()) for value in grid}
+
+        def passed(value: float) -> int:
+            greedy = GreedyBank(vectors.shape[1], value)
+            for block in self._earlier_vectors:
+                greedy.offer(block)
+            return int(greedy.offer(vectors).accepted.sum())
+
+        return len(vectors), {value: passed(value) for value in grid}
 
     def _judge(self, block: list[Candidate], order: int, limit: int) -> Iterator[Entry]:
         early = [self._refusal(candidate) for candidate in block]
@@ -260,7 +268,9 @@ class ClassBank:
     def _take_earlier(self, greedy: GreedyBank) -> None:
         for start in range(0, len(self._earlier), BLOCK):
             block = self._earlier[start : start + BLOCK]
-            greedy.offer(pooled_vectors(block, self._encoder().encode([c.prompt for c in block]), self._encoder().id))
+            vectors = pooled_vectors(block, self._encoder().encode([c.prompt for c in block]), self._encoder().id)
+            self._earlier_vectors.append(vectors.astype(np.float32))
+            greedy.offer(vectors)
 
     def _named(self, number: int) -> Candidate | None:
         """The candidate of an index of the greedy bank; None for -1."""

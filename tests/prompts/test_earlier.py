@@ -63,6 +63,23 @@ def test_a_bank_with_earlier_sentences_is_one_that_was_offered_them_first(
     assert any(e.refusal for e in found) and any(not e.refusal for e in found)
 
 
+def test_what_would_pass_at_another_threshold_is_what_passes_there_beside_the_earlier_ones(word_bag: Any) -> None:
+    """`synthgen prompts` advises by it: what is too near to a run before passes at no threshold that is named."""
+    earlier, new = sentences(0, 40), [s for s in sentences(1, 60) if s not in sentences(0, 40)]
+    encoder = word_bag.WordBag(word_bag.Options())
+
+    def filled(lambda_div: float) -> tuple[ClassBank, int]:
+        limits: dict[str, Any] = {"quota": 1000, "budget": 1000, "class_gate": True}
+        bank = ClassBank(CAR, lambda: encoder, lambda_div=lambda_div, earlier=list(dict.fromkeys(earlier)), **limits)
+        entries = list(bank.fill(iter([Candidate(prompt, "car", 7, ()) for prompt in new])))
+        return bank, sum(not entry.refusal for entry in entries)
+
+    grid = (0.6, 0.8, 0.93, 0.99)
+    compared, passing = filled(0.8)[0].would_pass(grid)
+    assert compared == len(dict.fromkeys(new)) and passing == {value: filled(value)[1] for value in grid}
+    assert passing[0.6] < passing[0.99]
+
+
 def test_what_a_bank_of_its_own_says_of_itself_leaves_the_earlier_ones_out(word_bag: Any) -> None:
     encoder = word_bag.WordBag(word_bag.Options())
     bank = ClassBank(

@@ -21,7 +21,7 @@ from segkit.sam_checkpoints import where_to_get
 from segtrain.data.joint import JointBatch, Views
 from segtrain.errors import ModelError
 from segtrain.methods.clouds.config import Config
-from segtrain.methods.clouds.negatives import none_of_the_present
+from segtrain.methods.clouds.negatives import none_of_the_present, present_in
 from segtrain.methods.clouds.offline import Labels, OncePerPicture
 from segtrain.methods.clouds.pictures import columns
 from segtrain.methods.clouds.sam_labels import Redrawn, Rules, redraw
@@ -82,6 +82,7 @@ class Clouds(SelfTraining):
         self._config_of_sam, self._data_of_views = config, opened.data
         self._rules = Rules(config.sam_prompts, config.points, config.min_area, config.min_agreement, config.uncovered)
         self._decoder: SamDecoder | None = None
+        self._present: torch.Tensor | None = None  # (U, C) classes with a mask in the crops of this step, for negatives
         self._once = OncePerPicture(self._of_whole_picture)
 
     def build(self, device: torch.device) -> Segmenter:
@@ -142,6 +143,7 @@ class Clouds(SelfTraining):
         more: Mapping[str, np.ndarray],
     ) -> PseudoLabels:
         """Count what became of the teacher's answer, and draw it if it is time."""
+        self._present = present_in(labels.channels, len(self._opened.space.labels))
         self._coverage.see(teacher, labels.channels, labels.weights)
         if self.is_pictured(step):
             space = self._opened.space
@@ -152,7 +154,8 @@ class Clouds(SelfTraining):
         if self._rules.uncovered != "negative":
             return super().unlabelled_loss(logits, labels)
         positive = weighted_cross_entropy(logits, labels)
-        negative, number = none_of_the_present(logits, labels.channels)
+        assert self._present is not None, "targets come first"
+        negative, number = none_of_the_present(logits, labels.channels, labels.weights, self._present)
         labelled = (labels.channels < OUT_OF_DISTRIBUTION).sum()
         return (positive * labelled + negative) / (labelled + number).clamp(min=1)
 

@@ -116,7 +116,7 @@ class Iccld(SelfTraining):
     def after_step(self, segmenter: Segmenter, batch: Batch, losses: dict[str, torch.Tensor], step: int) -> None:
         if self._own.self_training:
             super().after_step(segmenter, batch, losses, step)
-        elif self._own.adversary and step >= self._own.first_joint_step:
+        elif self.teacher_learns and step >= self._own.first_joint_step:
             self.teacher.update(segmenter.network, step + 1 - self._own.first_joint_step)
         if self._adversary is not None and self._is_aligned(step) and len(self._seen) > 1:
             *source, target = self._seen
@@ -127,6 +127,11 @@ class Iccld(SelfTraining):
                 rate = learning_rate(self._own, step) / self._own.learning_rate
                 losses["discriminator"] = self._adversary.learn(source, target, rate)
         self._seen = []
+
+    @property
+    def teacher_learns(self) -> bool:
+        """The adversary, too, is told of the target by the teacher's labels."""
+        return self._own.self_training or self._own.adversary
 
     def state(self) -> dict[str, torch.Tensor]:
         """That of the teacher, and `adversary.*`."""

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from segkit.networks.sam import MaskPrompts
 from segkit.regions import connected_components
 from segtrain.methods.clouds.method import Clouds
-from segtrain.methods.clouds.negatives import none_of_the_present
+from segtrain.methods.clouds.negatives import none_of_the_present, present_in
 from segtrain.methods.clouds.offline import OncePerPicture
 from segtrain.methods.clouds.pictures import columns
 from segtrain.methods.clouds.points import large_components, prompts_of, random_points
@@ -187,15 +187,18 @@ def test_negatives_against_a_loop() -> None:
     channels = torch.from_numpy(rng.choice([0, 2, 254, 255], size=(3, 5, 6)))
     channels[1] = torch.from_numpy(rng.choice([0, 1, 2, 3, 254], size=(5, 6)))  # all classes are there
     channels[2] = 254
+    weights = torch.from_numpy(rng.random((3, 5, 6), dtype=np.float32))
+    before = channels.clone()
+    before[0][channels[0] == 2] = 255  # class 2 was pasted into the first crop: its own picture has no mask of it
     total, number = 0.0, 0
     for crop, row, column in np.ndindex(3, 5, 6):
-        present = [c for c in range(4) if (channels[crop] == c).any()]
+        present = [c for c in range(4) if (before[crop] == c).any()]
         if channels[crop, row, column] == 254 and len(present) < 4:
             probability = logits[crop, :, row, column].softmax(0)
-            total -= float(torch.log(1 - probability[present].sum()))
+            total -= float(weights[crop, row, column] * torch.log(1 - probability[present].sum()))
             number += 1
     logits.requires_grad_()
-    loss, counted = none_of_the_present(logits, channels)
+    loss, counted = none_of_the_present(logits, channels, weights, present_in(before, 4))
     assert int(counted) == number > 30 and loss.item() == pytest.approx(total, rel=1e-4, abs=1e-4)
     loss.backward()
     assert torch.isfinite(logits.grad).all() and (logits.grad[1] == 0).all()

@@ -250,3 +250,24 @@ def test_every_constant_says_where_it_comes_from() -> None:
     assert len(own) > 15
     for name in set(own) - plain:
         assert any(tag in (Config.model_fields[name].description or "") for tag in tags), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"teacher_decay": 0.999}, "over about the last 8 steps, of 8 that learn from unlabelled pictures"),
+        ({"teacher_decay": 0.999, "source_share": 0.5}, "the last 4 steps, of 4"),
+        ({"teacher_decay": 0.0}, ""),
+        ({"teacher_decay": 0.5, "steps": 12}, ""),
+        ({"teacher_decay": 0.5, "steps": 9}, "the last 2 steps, of 9"),
+        ({"teacher_decay": 0.999, "teacher_ramp": False}, ""),
+    ],
+)
+def test_a_teacher_that_remembers_too_much_of_a_short_training_is_told(
+    joint, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], told: str
+) -> None:
+    """A mean over a large part of the training is a mean with what the student was when it knew nothing."""
+    caplog.set_level(logging.WARNING)
+    train(joint(**{"source_share": 0.0, "dry_run": True, **changes}))
+    lines = [record.getMessage() for record in caplog.records if "the teacher is a mean" in record.getMessage()]
+    assert len(lines) == bool(told) and all(told in line for line in lines)
