@@ -40,6 +40,15 @@ def test_every_row_has_as_many_labelled_crops_of_the_source() -> None:
     assert {crops(variant) for variant in iccld.VARIANTS if variant not in ("ce_source", "ce_jitter")} == {"4"}
 
 
+def test_every_teacher_remembers_as_much_of_a_short_training() -> None:
+    def words(variant: str) -> tuple[str, ...]:
+        return iccld._words(TINY, "night", variant, 0, 1e-3, Path("source"), Path("target"))
+
+    asks = {variant for variant in iccld.VARIANTS if "--teacher-decay" in words(variant)}
+    assert asks == {"ce_selftrain", "target_seen", "adversarial", "full"}
+    assert {words(variant)[-2:] for variant in asks} == {("--teacher-decay", "0.99")}
+
+
 def test_targets_and_tests_are_of_the_weather_that_is_named(tmp_path: Path) -> None:
     plan = dataclasses.replace(TINY, place=tmp_path)
     folder = iccld._scenes(plan, "t", 7, 5, iccld.ADVERSE)
