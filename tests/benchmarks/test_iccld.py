@@ -60,7 +60,12 @@ def test_targets_and_tests_are_of_the_weather_that_is_named(tmp_path: Path) -> N
 
 def test_a_rate_is_chosen_for_each_way_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a seed and layouts that no row is of."""
-    best = {"ce_source": {2e-3: 0.9}, "ce_selftrain": {8e-3: 0.8}, "full": {5e-4: 0.4}, "diffusion_source": {4e-3: 0.3}}
+    best = {
+        "ce_source": {2e-3: 0.9},
+        "ce_selftrain": {1.6e-2: 0.8},
+        "full": {5e-4: 0.4},
+        "diffusion_source": {4e-3: 0.3},
+    }
     seen: list[Training] = []
 
     def scores(trainings: list[Training], place: Path) -> dict[str, dict[str, dict[str, float]]]:
@@ -73,8 +78,8 @@ def test_a_rate_is_chosen_for_each_way_alike(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(iccld, "scores", scores)
     plan = dataclasses.replace(TINY, place=tmp_path)
-    assert iccld.chosen(plan) == {"ce_source": 2e-3, "ce_selftrain": 8e-3, "diffusion_source": 4e-3, "full": 5e-4}
-    assert len(seen) == 5 + 5 + 4 + 4
+    assert iccld.chosen(plan) == {"ce_source": 2e-3, "ce_selftrain": 1.6e-2, "diffusion_source": 4e-3, "full": 5e-4}
+    assert len(seen) == 5 + 3 + 4 + 3
     for training in seen:
         assert training.train[training.train.index("--seed") + 1] == "100"
         test = Path(training.evaluations["test"][1])  # type: ignore[index]
@@ -86,7 +91,7 @@ def test_a_rate_is_chosen_for_each_way_alike(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 def test_rows_of_a_tiny_plan_are_those_that_are_listed(tmp_path: Path) -> None:
-    plan = dataclasses.replace(TINY, place=tmp_path, rates=(2e-3,), denoised_rates=(1e-3,))
+    plan = dataclasses.replace(TINY, place=tmp_path, rates=dict.fromkeys(iccld.TUNED, (1e-3,)))
     made = {row.name: row for row in iccld.drawn_rows(plan, "night")}
     assert set(made) == set(run.BENCHMARKS["benchmarks.iccld:night"])
     assert {row.name for row in iccld.rate_rows(plan)} == set(run.BENCHMARKS["benchmarks.iccld:tuning"])
