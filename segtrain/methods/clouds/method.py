@@ -143,7 +143,8 @@ class Clouds(SelfTraining):
         more: Mapping[str, np.ndarray],
     ) -> PseudoLabels:
         """Count what became of the teacher's answer, and draw it if it is time."""
-        self._present = present_in(labels.channels, len(self._opened.space.labels))
+        if self._rules.uncovered == "negative":
+            self._present = present_in(labels.channels, len(self._opened.space.labels))
         self._coverage.see(teacher, labels.channels, labels.weights)
         if self.is_pictured(step):
             space = self._opened.space
